@@ -1,0 +1,122 @@
+"""Function: an operation with its own gradient. Every operation of lucid is one."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd._grad_mode import is_grad_enabled, no_grad
+from lucid.autograd._graph import Node
+from lucid.autograd._tensor import Tensor
+
+
+class Function:
+    """An operation: its value (``forward``) and its gradient (``backward``).
+
+    Subclass it, write both as static methods, and call ``apply``::
+
+        class Exp(lucid.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                y = np.exp(x.data)
+                ctx.save_for_backward(y)
+                return y
+
+            @staticmethod
+            def backward(ctx, grad):
+                (y,) = ctx.saved_tensors
+                return grad * y
+
+        y = Exp.apply(x)
+
+    ``forward(ctx, *args)`` receives the arguments of ``apply``, tensors as tensors, and returns
+    a tensor or an array, or a tuple of them; nothing inside it is recorded. Tensors it needs
+    later go through ``ctx.save_for_backward``; anything else may be set as an attribute of
+    ``ctx``. ``backward(ctx, *grads)`` receives one gradient per output and returns one per
+    argument, None for arguments without one (trailing Nones may be left out);
+    ``ctx.needs_input_grad`` tells which are wanted. If ``backward`` is written in tensor
+    operations, second derivatives work by themselves.
+    """
+
+    @staticmethod
+    def forward(ctx: Node, *args: Any) -> Any:
+        """Return the value of the operation."""
+        raise NotImplementedError("a Function needs a static method forward(ctx, *args)")
+
+    @staticmethod
+    def backward(ctx: Node, *grads: Tensor) -> Any:
+        """Return the gradient with respect to each argument of forward."""
+        raise NotImplementedError(
+            f"{ctx.name} has no gradient: a Function needs a static method backward(ctx, *grads)"
+        )
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run the operation on ``args`` and record it if one of them requires grad."""
+        if is_grad_enabled():
+            needs = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
+            recording = True in needs
+        else:
+            needs, recording = (False,) * len(args), False
+        ctx = Node(cls, needs)
+        if recording:
+            with no_grad():
+                result = cls.forward(ctx, *args)
+        else:
+            result = cls.forward(ctx, *args)
+        if isinstance(result, tuple):
+            outputs = tuple([_output(cls, ctx, value, args) for value in result])
+        else:
+            outputs = (_output(cls, ctx, result, args),)
+        if recording:
+            ctx.record(args, outputs)
+        return outputs if isinstance(result, tuple) else outputs[0]
+
+
+def _output(cls: type[Function], ctx: Node, value: Any, args: tuple[Any, ...]) -> Tensor:
+    """Return ``value`` as a new tensor that knows if it is a view of an argument."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        tensor = Tensor._wrap(value)
+    elif isinstance(value, Tensor):
+        tensor = Tensor._wrap(value.data)
+    else:
+        raise TypeError(
+            f"{cls.__name__}.forward: expected a tensor, an array or a tuple of them, "
+            f"got {type(value).__name__}"
+        )
+    source = args[0] if ctx.view is not None else next((a for a in args if a is value), None)
+    if source is not None and np.may_share_memory(tensor.data, source.data):
+        base, outer = source._view or (source, _identity)
+        tensor._version = source._version
+        tensor._seen = source._version.count
+        tensor._view = (base, _compose(outer, ctx.view) if ctx.view and outer else None)
+    return tensor
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _compose(outer: Any, inner: Any) -> Any:
+    return inner if outer is _identity else lambda tensor: inner(outer(tensor))
+
+
+def once_differentiable(fn: Any) -> Any:
+    """Decorate a ``backward`` that computes on arrays: its own gradient does not exist.
+
+    A backward pass with ``create_graph=True`` through it raises RuntimeError: a second
+    derivative would be silently wrong.
+    """
+
+    @functools.wraps(fn)
+    def backward(ctx: Node, *grads: Tensor) -> Any:
+        if is_grad_enabled():
+            raise RuntimeError(
+                f"{ctx.name} has no second derivative: backward with create_graph=True cannot go "
+                "through it"
+            )
+        return fn(ctx, *grads)
+
+    return backward

@@ -1,0 +1,70 @@
+"""Whether operations are recorded: one flag a thread."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any, Callable, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Flag(threading.local):
+    enabled = True
+
+
+_flag = _Flag()
+
+
+def is_grad_enabled() -> bool:
+    """Return whether operations are recorded for backward in this thread."""
+    return _flag.enabled
+
+
+class set_grad_enabled:
+    """Switch recording on or off, as a context manager or a decorator.
+
+    Args:
+        mode: True records operations, False does not.
+
+    The setting belongs to the current thread and is restored on leaving, also after an
+    exception. Unlike PyTorch's, a bare call without ``with`` has no effect.
+    """
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = bool(mode)
+        self._outer: list[bool] = []  # a stack, so that one object can be entered twice
+
+    def __enter__(self) -> None:
+        self._outer.append(_flag.enabled)
+        _flag.enabled = self.mode
+
+    def __exit__(self, *exc: object) -> None:
+        _flag.enabled = self._outer.pop()
+
+    def __call__(self, fn: F) -> F:
+        mode = self.mode
+
+        @functools.wraps(fn)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with set_grad_enabled(mode):
+                return fn(*args, **kwargs)
+
+        return wrapper  # type: ignore[return-value]
+
+
+class no_grad(set_grad_enabled):
+    """Do not record operations: ``with no_grad():`` or ``@no_grad()``.
+
+    Results made inside do not require grad, and nothing is kept for a backward pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class enable_grad(set_grad_enabled):
+    """Record operations, also inside :class:`no_grad`: ``with enable_grad():`` or a decorator."""
+
+    def __init__(self) -> None:
+        super().__init__(True)

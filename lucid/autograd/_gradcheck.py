@@ -1,0 +1,249 @@
+"""Gradients of a function from the tape, and the comparison with finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd._grad_mode import enable_grad, no_grad
+from lucid.autograd._graph import run_backward
+from lucid.autograd._tensor import Tensor
+
+
+def _sequence(value: Any, who: str) -> tuple[Tensor, ...]:
+    values = (value,) if isinstance(value, Tensor) else tuple(value)
+    for item in values:
+        if not isinstance(item, Tensor):
+            raise TypeError(f"{who}: expected a tensor or a sequence of them, got {type(item).__name__}")
+    return values
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of ``outputs`` with respect to ``inputs``, leaving ``grad`` alone.
+
+    Args:
+        outputs: what to differentiate: a tensor or several, whose gradients are summed.
+        inputs: with respect to what: leaves or intermediate results.
+        grad_outputs: one gradient per output, of its shape; None means 1 for one element.
+        retain_graph: keep the buffers for another pass; by default the same as ``create_graph``.
+        create_graph: record this pass, so that its results can be differentiated again.
+        allow_unused: return None for an input that the outputs do not depend on, instead of
+            raising.
+
+    Returns:
+        One tensor per input, of the input's shape.
+
+    Raises:
+        RuntimeError: if an input does not require grad, or is unused and that is not allowed.
+        ValueError: if the number or the shapes of ``grad_outputs`` do not fit.
+    """
+    roots = _sequence(outputs, "grad: outputs")
+    wanted = _sequence(inputs, "grad: inputs")
+    if grad_outputs is None:
+        gradients: tuple[Any, ...] = (None,) * len(roots)
+    elif isinstance(grad_outputs, (list, tuple)):
+        gradients = tuple(grad_outputs)
+    else:
+        gradients = (grad_outputs,)
+    if len(gradients) != len(roots):
+        raise ValueError(f"grad: expected {len(roots)} grad_outputs, one an output, got {len(gradients)}")
+    for index, tensor in enumerate(wanted):
+        if not tensor.requires_grad:
+            raise RuntimeError(f"grad: input {index} does not require grad")
+    results = run_backward(
+        roots,
+        gradients,
+        inputs=wanted,
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+    )
+    for index, result in enumerate(results):
+        if result is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: the outputs do not depend on input {index} (shape {wanted[index].shape}); "
+                "pass allow_unused=True to get None for it"
+            )
+    return tuple(results)
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Add the gradients of ``tensors`` to ``grad`` of the leaves: ``Tensor.backward`` for several.
+
+    Args:
+        tensors: what to differentiate.
+        grad_tensors: one gradient per tensor; None means 1 for one element.
+        retain_graph: keep the buffers for another pass.
+        create_graph: record the pass, for second derivatives.
+    """
+    roots = _sequence(tensors, "backward: tensors")
+    gradients = (None,) * len(roots) if grad_tensors is None else tuple(
+        grad_tensors if isinstance(grad_tensors, (list, tuple)) else (grad_tensors,)
+    )
+    if len(gradients) != len(roots):
+        raise ValueError(f"backward: expected {len(roots)} grad_tensors, got {len(gradients)}")
+    run_backward(
+        roots, gradients, retain_graph=retain_graph or create_graph, create_graph=create_graph
+    )
+
+
+def _outputs(fn: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Tensor, ...]:
+    outputs = fn(*inputs)
+    outputs = outputs if isinstance(outputs, (list, tuple)) else (outputs,)
+    return tuple(o for o in outputs if isinstance(o, Tensor) and o.dtype.kind == "f")
+
+
+def gradcheck(
+    fn: Callable[..., Any],
+    inputs: Any,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    r"""Compare the gradients of ``fn`` with central differences, element by element.
+
+    Every element of the Jacobian is compared:
+    :math:`\partial f_i / \partial x_j \approx (f_i(x + \epsilon e_j) - f_i(x - \epsilon e_j)) / 2\epsilon`.
+
+    Args:
+        fn: a function from the inputs to a tensor, or to a tuple of tensors.
+        inputs: a tensor or a tuple of arguments; those that require grad are checked and must
+            be float64. They come back unchanged.
+        eps: the step of the differences.
+        atol, rtol: the analytical value ``a`` may differ from the numerical ``n`` by at most
+            ``atol + rtol * |n|``.
+        raise_exception: raise on a mismatch; otherwise return False.
+
+    Raises:
+        ValueError: if no input requires grad, or one that does is not float64.
+        AssertionError: on a mismatch, naming the output, the input and the worst element.
+    """
+    arguments = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+    checked = [
+        (index, argument)
+        for index, argument in enumerate(arguments)
+        if isinstance(argument, Tensor) and argument.requires_grad
+    ]
+    if not checked:
+        raise ValueError("gradcheck: at least one input must require grad")
+    for index, argument in checked:
+        if argument.dtype != np.float64:
+            raise ValueError(
+                f"gradcheck: input {index} must be float64, got {argument.dtype}: differences are "
+                "too coarse in a smaller type"
+            )
+    with enable_grad():
+        outputs = _outputs(fn, arguments)
+    if not outputs:
+        raise ValueError("gradcheck: the function returned no floating-point tensor")
+    numerical = {
+        index: _numerical_jacobians(fn, arguments, argument, len(outputs), eps)
+        for index, argument in checked
+    }
+    for position, output in enumerate(outputs):
+        analytical = _analytical_jacobian(output, [argument for _, argument in checked])
+        for (index, argument), got in zip(checked, analytical):
+            expected = numerical[index][position]
+            error = np.abs(got - expected)
+            bad = ~(error <= atol + rtol * np.abs(expected))
+            if bad.any():
+                if not raise_exception:
+                    return False
+                worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), got.shape)
+                raise AssertionError(
+                    f"gradcheck: output {position}, input {index}: {int(bad.sum())} of {bad.size} "
+                    f"elements differ; at input element {np.unravel_index(worst[0], argument.shape)}, "
+                    f"output element {np.unravel_index(worst[1], output.shape)} the tape gives "
+                    f"{got[worst]:.8g}, differences give {expected[worst]:.8g}"
+                )
+    return True
+
+
+def _numerical_jacobians(
+    fn: Callable[..., Any], arguments: tuple[Any, ...], argument: Tensor, outputs: int, eps: float
+) -> list[np.ndarray]:
+    """Return, per output, the matrix (elements of ``argument``, elements of the output)."""
+    columns: list[list[np.ndarray]] = [[] for _ in range(outputs)]
+    original = argument.data
+    with no_grad():
+        try:
+            for element in np.ndindex(*original.shape):
+                sides = []
+                for step in (eps, -eps):
+                    argument.data = original.copy(order="K")
+                    argument.data[element] += step
+                    sides.append([o.data.astype(np.float64).ravel() for o in _outputs(fn, arguments)])
+                for position in range(outputs):
+                    columns[position].append((sides[0][position] - sides[1][position]) / (2 * eps))
+        finally:
+            argument.data = original
+    return [
+        np.stack(column) if column else np.zeros((0, 0)) for column in columns
+    ]
+
+
+def _analytical_jacobian(output: Tensor, arguments: list[Tensor]) -> list[np.ndarray]:
+    jacobians = [np.zeros((argument.size, output.size)) for argument in arguments]
+    if not output.requires_grad:
+        return jacobians
+    for column, element in enumerate(np.ndindex(*output.shape)):
+        seed = np.zeros(output.shape, output.dtype)
+        seed[element] = 1
+        rows = grad(output, arguments, seed, retain_graph=True, allow_unused=True)
+        for jacobian, row in zip(jacobians, rows):
+            if row is not None:
+                jacobian[:, column] = row.data.ravel()
+    return jacobians
+
+
+def gradgradcheck(
+    fn: Callable[..., Any],
+    inputs: Any,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """Compare the second derivatives of ``fn`` with differences of its first ones.
+
+    The gradient of ``fn`` for fixed random output gradients is itself checked by
+    :func:`gradcheck`, with respect to the inputs and to the output gradients. The arguments
+    are those of :func:`gradcheck`.
+    """
+    arguments = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+    wanted = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.requires_grad]
+    rng = np.random.default_rng(0)
+    with no_grad():
+        seeds = [
+            Tensor(rng.standard_normal(output.shape), np.float64, requires_grad=True)
+            for output in _outputs(fn, arguments)
+        ]
+
+    def first_derivative(*values: Any) -> tuple[Tensor, ...]:
+        given, gradients = values[: len(arguments)], values[len(arguments) :]
+        with enable_grad():
+            outputs = _outputs(fn, given)
+            results = grad(
+                outputs,
+                [given[i] for i in wanted],
+                gradients,
+                create_graph=True,
+                allow_unused=True,
+            )
+        return tuple(result for result in results if result is not None)
+
+    return gradcheck(first_derivative, (*arguments, *seeds), eps, atol, rtol, raise_exception)

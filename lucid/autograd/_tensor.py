@@ -1,0 +1,446 @@
+"""The tensor: an array, its gradient, and the node of the graph that made it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd._grad_mode import is_grad_enabled, no_grad
+
+if TYPE_CHECKING:
+    from lucid import ops as _ops
+    from lucid.autograd._graph import Node
+
+DEFAULT_DTYPE = np.dtype(np.float32)
+
+
+class Version:
+    """How often a piece of memory was changed in place; shared by all its views."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") -> np.ndarray:
+    """Return ``data`` as an array of a numeric dtype: floats become float32 unless ``dtype`` says else.
+
+    Integers and booleans keep their kind, because labels, indices and masks are made of them.
+
+    Raises:
+        TypeError: if the data are not numbers, or not rectangular.
+    """
+    if isinstance(data, Tensor):
+        data = data.data
+    elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
+        data = np.from_dlpack(data)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise TypeError(f"{who}: expected numbers in a rectangular shape: {error}") from None
+    if array.dtype.kind not in "fiub":
+        if array.dtype == object and isinstance(data, (list, tuple)) and _holds_tensors(data):
+            array = np.array(_to_lists(data))
+            return as_array(array, dtype, who=who)
+        raise TypeError(
+            f"{who}: expected real numbers, integers or booleans, got {type(data).__name__} "
+            f"of dtype {array.dtype}"
+        )
+    if dtype is not None:
+        wanted = np.dtype(dtype)
+        if wanted.kind not in "fiub":
+            raise TypeError(f"{who}: dtype must be a float, integer or boolean type, got {wanted}")
+        return array.astype(wanted, copy=False)
+    if array.dtype.kind == "f" and array.dtype != DEFAULT_DTYPE:
+        return array.astype(DEFAULT_DTYPE)
+    return array
+
+
+def _holds_tensors(data: Any) -> bool:
+    return isinstance(data, Tensor) or (
+        isinstance(data, (list, tuple)) and any(_holds_tensors(item) for item in data)
+    )
+
+
+def _to_lists(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.data.tolist()
+    if isinstance(data, (list, tuple)):
+        return [_to_lists(item) for item in data]
+    return data
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made.
+
+    Args:
+        data: Python numbers, (nested) lists, a NumPy array, another tensor, or any object with
+            ``__array__`` or ``__dlpack__``. The values are copied.
+        dtype: the NumPy dtype. Without it floating-point data become float32 (float64 arrays
+            too, unlike PyTorch); integers and booleans keep their kind.
+        requires_grad: record operations on this tensor, so that ``backward`` fills ``grad``.
+            Integers are then taken as float32.
+
+    Attributes:
+        data: the NumPy array itself (in PyTorch, ``data`` is a tensor).
+        grad: the accumulated gradient, a tensor of the same shape, or None.
+
+    Its methods are the functions of :mod:`lucid.ops`.
+    """
+
+    __slots__ = (
+        "data",
+        "grad",
+        "_requires_grad",
+        "_node",  # the operation that made it; None for a leaf
+        "_index",  # which of that operation's outputs it is
+        "_version",
+        "_view",  # (base, function from base to this view), or None
+        "_seen",  # the version at which `_node` described the value
+        "_hooks",
+        "__weakref__",
+    )
+
+    # NumPy then leaves `array + tensor` to Tensor.__radd__.
+    __array_ufunc__ = None
+
+    data: np.ndarray
+    grad: Tensor | None
+    _node: Node | None
+    _view: tuple[Tensor, Callable[[Tensor], Tensor] | None] | None
+    _hooks: list[Callable[[Tensor], Tensor | None]] | None
+
+    def __init__(
+        self, data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+    ) -> None:
+        array = as_array(data, dtype)
+        if requires_grad and dtype is None and array.dtype.kind in "iu":
+            array = array.astype(DEFAULT_DTYPE)
+        source = data.data if isinstance(data, Tensor) else data
+        if array is source or array.base is not None or not array.flags.writeable:
+            array = array.copy(order="K")
+        self._init(array)
+        self.requires_grad = requires_grad
+
+    def _init(self, array: np.ndarray) -> None:
+        self.data = array
+        self.grad = None
+        self._requires_grad = False
+        self._node = None
+        self._index = 0
+        self._version = Version()
+        self._view = None
+        self._seen = 0
+        self._hooks = None
+
+    @classmethod
+    def _wrap(cls, array: Any) -> Tensor:
+        """Return a tensor around ``array`` itself: no copy, no conversion."""
+        tensor = cls.__new__(cls)
+        tensor._init(array if type(array) is np.ndarray else np.asarray(array))
+        return tensor
+
+    # -- what it is -------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements, as in NumPy (PyTorch's ``size()`` is ``shape`` here)."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return self.data.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded. Settable on leaves."""
+        return self._requires_grad or self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._node is not None:
+            if value:
+                return
+            raise RuntimeError(
+                "requires_grad can be switched off only on a leaf; "
+                "use detach() to leave the graph of an operation's result"
+            )
+        if value and self.data.dtype.kind != "f":
+            raise TypeError(
+                f"only floating-point tensors can require grad, got {self.data.dtype}; "
+                "convert with astype(lucid.float32)"
+            )
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` in place and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that no recorded operation made."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The graph node of the operation that made this tensor, or None for a leaf."""
+        return self._node
+
+    # -- out of the library -----------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """Return the underlying array; it shares memory with the tensor.
+
+        Raises:
+            RuntimeError: if the tensor requires grad, since changes to the array would go
+                unseen: call ``detach()`` first.
+        """
+        if self.requires_grad:
+            raise RuntimeError(
+                "numpy() on a tensor that requires grad: call .detach().numpy() instead"
+            )
+        return self.data
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != np.dtype(dtype):
+            if copy is False:
+                raise ValueError(f"a conversion from {array.dtype} to {dtype} needs a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        device, number = self.data.__dlpack_device__()
+        return int(device), number
+
+    def item(self) -> Any:
+        """Return the value of a one-element tensor as a Python number.
+
+        Raises:
+            ValueError: if the tensor does not have exactly one element.
+        """
+        if self.data.size != 1:
+            raise ValueError(f"item(): expected a tensor of one element, got shape {self.shape}")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """Return the values as (nested) Python lists, or a number for zero axes."""
+        return self.data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.data.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor can be an index, got {self.data.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous; use any() or all()"
+            )
+        return bool(self.data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.ndim == 0 else format(str(self), spec)
+
+    def __len__(self) -> int:
+        if self.data.ndim == 0:
+            raise TypeError("len() of a tensor with zero axes")
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.data, separator=", ", prefix="tensor(")
+        extra = "" if self.data.dtype == DEFAULT_DTYPE else f", dtype={self.data.dtype}"
+        if self._node is not None:
+            extra += f", grad_fn=<{self._node.name}>"
+        elif self._requires_grad:
+            extra += ", requires_grad=True"
+        return f"tensor({body}{extra})"
+
+    __hash__ = object.__hash__
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.data, self.data.dtype, self.requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None:
+            raise RuntimeError(
+                "deepcopy works on leaves only: this tensor is the result of "
+                f"{self._node.name}; use detach() or clone()"
+            )
+        copy = type(self)._wrap(self.data.copy(order="K"))
+        memo[id(self)] = copy
+        copy._requires_grad = self._requires_grad
+        if self.grad is not None:
+            copy.grad = self.grad.__deepcopy__(memo)
+        return copy
+
+    # -- gradients --------------------------------------------------------------------------
+
+    def backward(
+        self,
+        gradient: Any = None,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the gradient of this tensor to ``grad`` of every leaf it depends on.
+
+        Args:
+            gradient: the gradient of the final objective with respect to this tensor, of the
+                same shape; may be left out for a single element, where it is 1.
+            retain_graph: keep the buffers, so that backward can run again.
+            create_graph: record the backward pass too, for second derivatives; it keeps the
+                buffers as well.
+
+        Raises:
+            RuntimeError: if the tensor does not require grad, if ``gradient`` is missing for
+                more than one element, if the graph was freed by an earlier backward, or if a
+                value that the gradient needs was changed in place.
+            ValueError: if ``gradient`` has another shape.
+        """
+        from lucid.autograd._graph import run_backward
+
+        run_backward(
+            [self],
+            [gradient],
+            retain_graph=retain_graph or create_graph,
+            create_graph=create_graph,
+        )
+
+    def detach(self) -> Tensor:
+        """Return a tensor that shares this one's memory and is outside the graph."""
+        tensor = Tensor._wrap(self.data)
+        tensor._version = self._version  # a change through it is seen by what was saved
+        tensor._seen = self._version.count
+        return tensor
+
+    def retain_grad(self) -> None:
+        """Fill ``grad`` on backward although this tensor is not a leaf.
+
+        Raises:
+            RuntimeError: if the tensor does not require grad.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("retain_grad() on a tensor that does not require grad")
+        if self._node is None:
+            return
+        reference = weakref.ref(self)  # the node must not keep its output alive: a cycle
+
+        def store(gradient: Tensor) -> None:
+            tensor = reference()
+            if tensor is not None:
+                with no_grad():
+                    value = gradient if tensor.grad is None else tensor.grad + gradient
+                tensor.grad = value
+
+        self._node.add_hook(self._index, store)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call ``hook(grad)`` when this tensor's gradient is known; a tensor it returns replaces it.
+
+        Returns:
+            A function that removes the hook (PyTorch returns a handle with ``remove()``; the
+            function has that attribute too).
+
+        Raises:
+            RuntimeError: if the tensor does not require grad.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("register_hook() on a tensor that does not require grad")
+        if self._node is not None:
+            hooks = self._node.add_hook(self._index, hook)
+        else:
+            if self._hooks is None:
+                self._hooks = []
+            self._hooks.append(hook)
+            hooks = self._hooks
+
+        def remove() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
+
+        remove.remove = remove  # type: ignore[attr-defined]
+        return remove
+
+    # -- changes in place -------------------------------------------------------------------
+
+    def _assign(self, result: Tensor) -> Tensor:
+        """Take over the value and the history of ``result``: how every in-place operation ends.
+
+        The value is written into this tensor's memory, so views see it; nodes that saved the
+        old value notice by its version when they run backward.
+        """
+        if result.shape != self.shape:
+            raise ValueError(
+                f"in-place operation: the result has shape {result.shape}, which does not fit "
+                f"into the tensor of shape {self.shape}"
+            )
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(
+                f"in-place operation: the result has dtype {result.dtype}, which cannot be "
+                f"stored in a tensor of dtype {self.dtype}"
+            )
+        base = self._view[0] if self._view else None
+        recording = is_grad_enabled()
+        if recording:
+            for tensor in (self, base):
+                if tensor is not None and tensor._node is None and tensor._requires_grad:
+                    raise RuntimeError(
+                        "a leaf that requires grad cannot be changed in place (directly or through "
+                        "a view) while operations are recorded; do it under no_grad()"
+                    )
+            self._check_view()
+            if result._node is not None:
+                result._node.keep_old_value(self)
+        np.copyto(self.data, result.data, casting="same_kind")
+        self._version.count += 1
+        self._seen = self._version.count
+        if recording:
+            self._node, self._index = result._node, result._index
+            if base is not None and (self.requires_grad or base.requires_grad):
+                assert self._view is not None
+                take_view = self._view[1]
+                if take_view is None:
+                    raise RuntimeError("this view cannot be changed in place; clone() it first")
+                from lucid.autograd._graph import rebase
+
+                rebase(base, self, take_view)
+        return self
+
+    def _check_view(self) -> None:
+        """Raise if this view's base was changed in place since: its history is then another's."""
+        if self._view is not None and self._seen != self._version.count:
+            base = self._view[0]
+            if base.requires_grad or self._node is not None:
+                raise RuntimeError(
+                    f"a view of shape {self.shape} is used after the tensor it views was changed "
+                    "in place; take the view again"
+                )
+
+    if TYPE_CHECKING:
+        # METHODS: lucid.ops attaches these at run time.
+        pass

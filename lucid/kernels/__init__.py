@@ -1,0 +1,6 @@
+"""Arrays in, arrays out. The one place that chooses a backend."""
+
+from lucid.kernels._dispatch import active as active
+from lucid.kernels._dispatch import available_backends as available_backends
+from lucid.kernels._dispatch import get_backend as get_backend
+from lucid.kernels._dispatch import set_backend as set_backend

@@ -1,0 +1,65 @@
+"""Which backend computes.
+
+A backend is a module whose functions are the kernels. All have the same names and signatures;
+the NumPy one is the specification.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+# name -> (module, what to install to get it)
+_BACKENDS: dict[str, tuple[str, str | None]] = {
+    "numpy": ("lucid.kernels.numpy", None),
+}
+
+_active: ModuleType | None = None
+_name = ""
+
+
+def available_backends() -> list[str]:
+    """Return the names that :func:`set_backend` takes, whether installed or not."""
+    return list(_BACKENDS)
+
+
+def set_backend(name: str) -> None:
+    """Choose what computes the kernels, for the whole process.
+
+    Args:
+        name: ``"numpy"``, which is always there. The environment variable ``LUCID_BACKEND``
+            sets the same at start.
+
+    Raises:
+        ValueError: if there is no backend of that name.
+        ImportError: if its packages are not installed; the message names the extra.
+    """
+    global _active, _name
+    if name not in _BACKENDS:
+        known = ", ".join(repr(backend) for backend in _BACKENDS)
+        raise ValueError(f"set_backend: expected one of {known}, got {name!r}")
+    module, extra = _BACKENDS[name]
+    try:
+        _active = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if extra is None or error.name is None or error.name.startswith("lucid"):
+            raise
+        raise ImportError(
+            f'backend {name!r} needs {error.name}, which is not installed: pip install "lucid[{extra}]"'
+        ) from error
+    _name = name
+
+
+def get_backend() -> str:
+    """Return the name of the backend in use."""
+    active()
+    return _name
+
+
+def active() -> ModuleType:
+    """Return the module whose functions are the kernels in use."""
+    if _active is None:
+        set_backend(os.environ.get("LUCID_BACKEND") or "numpy")
+    assert _active is not None
+    return _active
