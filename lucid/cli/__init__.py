@@ -1,0 +1,3 @@
+"""The ``lucid`` command."""
+
+from lucid.cli._main import main as main

@@ -1,0 +1,21 @@
+"""How a command ends that cannot do its work."""
+
+from __future__ import annotations
+
+
+class CommandError(Exception):
+    """The work failed: one line on stderr, exit status 1."""
+
+    status = 1
+
+
+class UsageError(CommandError):
+    """The command was called wrongly, and nothing was done: exit status 2."""
+
+    status = 2
+
+
+class Interrupted(CommandError):
+    """Ctrl-C; the message says what was kept. Exit status 130, as shells have it."""
+
+    status = 130

@@ -1,0 +1,79 @@
+"""The parser of ``lucid``, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import lucid
+from lucid.cli import _models, _train
+from lucid.cli._errors import CommandError
+
+EPILOG = """\
+examples:
+  lucid models                                   what there is
+  lucid summary mobilenet_v4_conv_small          its layers, parameters, multiply-adds
+  lucid train --data digits                      learn handwritten digits
+  lucid eval runs/mobilenet_v4_conv_small-digits.npz
+
+exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``lucid`` with ``argv`` (default: the process's arguments) and return its exit status.
+
+    A wrong use that the parser finds, ``--help`` and ``--version`` end in SystemExit, as with
+    every argparse program.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `lucid models | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"lucid {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except CommandError as error:
+        if args.debug:
+            raise
+        print(f"lucid {args.command}: {_one_line(error)}", file=sys.stderr)
+        return error.status
+    except Exception as error:
+        if args.debug:
+            raise
+        print(f"lucid {args.command}: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    # str(KeyError("x")) is "'x'".
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lucid",
+        description="Train, evaluate and look at the models of lucid.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lucid {lucid.__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--debug",
+        action="store_true",
+        default=os.environ.get("LUCID_DEBUG", "0") not in ("", "0"),
+        help="show the traceback of an error (also: LUCID_DEBUG=1)",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    _models.add_parsers(commands, common)
+    _train.add_parsers(commands, common)
+    return parser

@@ -1,0 +1,87 @@
+"""``lucid models`` and ``lucid summary``: what there is, and what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from lucid import models
+from lucid.cli._arguments import add_command, model_name, non_negative_int, positive_int, shape
+from lucid.cli._errors import UsageError
+from lucid.visual import summary
+from lucid.visual._summary import table
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add both commands."""
+    parser = add_command(
+        commands,
+        "models",
+        common,
+        list_models,
+        "List the models with their parameters and multiply-adds. Counted for 1000 classes and "
+        "one 224×224 image of three channels.",
+        "  lucid models hybrid --json",
+    )
+    parser.add_argument("filter", nargs="?", default="", help="only names that contain this")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    parser = add_command(
+        commands,
+        "summary",
+        common,
+        show_summary,
+        "Show the layers of a model. One row for each layer, in the order they run: output "
+        "shape, parameters, multiply-adds.",
+        "  lucid summary mobilenet_v4_conv_small --input-shape 1,3,256,256 --depth 2",
+    )
+    parser.add_argument("model", help="a name that `lucid models` lists")
+    parser.add_argument(
+        "--input-shape",
+        type=shape,
+        default=(1, 3, 224, 224),
+        metavar="N,C,H,W",
+        help="shape of the input; its channels are the model's (default: 1,3,224,224)",
+    )
+    parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
+    parser.add_argument(
+        "--depth", type=positive_int, help="fold modules this deep into one row (default: none)"
+    )
+
+
+def list_models(args: argparse.Namespace) -> int:
+    """Run ``lucid models``."""
+    rows = []
+    for name in models.list_models(args.filter):
+        counts = summary(models.create_model(name), (1, 3, 224, 224))
+        rows.append(
+            {
+                "name": name,
+                "parameters": counts.total_params,
+                "multiply_adds": counts.total_macs,
+            }
+        )
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    header = ("model", "parameters", "multiply-adds")
+    body = [(r["name"], f"{r['parameters']:,}", f"{r['multiply_adds']:,}") for r in rows]
+    print(table([header, *body], left=1))
+    return 0
+
+
+def show_summary(args: argparse.Namespace) -> int:
+    """Run ``lucid summary``."""
+    name = model_name(args.model)
+    if len(args.input_shape) != 4:
+        raise UsageError(
+            f"--input-shape: expected four sizes, N,C,H,W, got {len(args.input_shape)}"
+        )
+    model = models.create_model(
+        name, num_classes=args.num_classes, in_channels=args.input_shape[1]
+    )
+    print(summary(model, args.input_shape, depth=args.depth))
+    return 0

@@ -1,0 +1,357 @@
+"""``lucid train`` and ``lucid eval``: learn from images, and measure what was learned."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lucid
+from lucid import models, nn, optim, training
+from lucid.cli._arguments import (
+    add_command,
+    fraction,
+    model_name,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
+from lucid.cli._data import Splits, load_splits
+from lucid.cli._errors import CommandError, Interrupted, UsageError
+from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add both commands."""
+    parser = add_command(
+        commands,
+        "train",
+        common,
+        train,
+        "Train a model to classify images. The best weights, chosen on a validation part of the "
+        "training images, are kept; the accuracy printed at the end is that of the test images, "
+        "which play no part before.",
+        "  lucid train --data digits\n"
+        "  lucid train --data photos/ --model mobilenet_v4_conv_medium --size 224 --epochs 30\n"
+        "  lucid train --resume runs/mobilenet_v4_conv_small-digits.npz",
+    )
+    # Without defaults here, --resume can tell which options were given.
+    option = _options(parser)
+    option("--data", help="`digits`, or a folder with a folder of images for each class, or one "
+           "with such folders in train/, test/ and val/")  # fmt: skip
+    option("--model", help="a name that `lucid models` lists")
+    option("--epochs", type=positive_int, help="passes over the training images")
+    option("--batch-size", type=positive_int, help="images in a step")
+    option("--lr", type=positive_float, help="highest learning rate; it warms up, then follows a "
+           "cosine to 0")  # fmt: skip
+    option("--optimizer", choices=("adamw", "sgd"))
+    option("--weight-decay", type=non_negative_float, help="of weights; biases and batch norm "
+           "have none")  # fmt: skip
+    option("--label-smoothing", type=fraction)
+    option("--warmup", type=fraction, help="share of the steps that warm up")
+    option("--size", type=positive_int, help="images are resized to this height and width")
+    option("--validation", type=fraction, help="share of the training images held out to choose "
+           "the best weights, if the data have no such part")  # fmt: skip
+    option("--limit", type=positive_int, help="use at most so many images of each part, for a "
+           "quick try")  # fmt: skip
+    option("--seed", type=non_negative_int, help="the same seed gives the same run")
+    parser.add_argument(
+        "--no-augment",
+        dest="augment",
+        action="store_false",
+        default=None,
+        help="do not shift the training images about",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where the weights go, .npz or .safetensors, with a .json beside them that says what "
+        "they are (default: runs/MODEL-DATA.npz, numbered if it exists)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="go on with the interrupted run of these weights"
+    )
+
+    parser = add_command(
+        commands,
+        "eval",
+        common,
+        evaluate,
+        "Measure trained weights on their test images. What they are is read from the .json "
+        "beside them; the accuracy is the one that `lucid train` printed.",
+        "  lucid eval runs/mobilenet_v4_conv_small-digits.npz",
+    )
+    parser.add_argument("weights", type=Path, help="a file that `lucid train` wrote")
+    parser.add_argument(
+        "--data", help="other images to measure on (default: those of the training)"
+    )
+    parser.add_argument("--batch-size", type=positive_int, help="default: that of the training")
+
+
+def _options(parser: argparse.ArgumentParser) -> Callable[..., None]:
+    defaults = asdict(Settings())
+
+    def option(flag: str, help: str = "", **kwargs: Any) -> None:
+        default = defaults[flag.removeprefix("--").replace("-", "_")]
+        note = f"default: {default}" if default is not None else "default: no limit"
+        parser.add_argument(flag, help=f"{help} ({note})" if help else note, **kwargs)
+
+    return option
+
+
+def train(args: argparse.Namespace) -> int:
+    """Run ``lucid train``."""
+    given = {
+        field.name: getattr(args, field.name)
+        for field in fields(Settings)
+        if getattr(args, field.name) is not None
+    }
+    if args.resume is not None:
+        return _resume(args, given)
+    settings = Settings(**given)
+    settings = replace(settings, model=model_name(settings.model))
+    if args.output is None:
+        source = Path(settings.data).resolve().name
+        files = prepare_output(free_path(Path("runs") / f"{settings.model}-{source}.npz"))
+    else:
+        files = prepare_output(args.output)
+        if files.exist() and not args.overwrite:
+            raise UsageError(
+                f"{args.output} is there already; give --overwrite to replace it, --resume to go "
+                "on with it, or another --output"
+            )
+    splits = load_splits(settings)
+    description = Description(
+        settings, splits.classes, splits.in_channels, splits.mean, splits.std
+    )
+    return _run(files, description, splits, resume=False)
+
+
+def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
+    if given or args.output is not None or args.overwrite:
+        names = [f"--{name.replace('_', '-')}" for name in given]
+        names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
+        raise UsageError(f"--resume goes on with the run's own settings; leave out {names[0]}")
+    files = RunFiles(args.resume)
+    description = files.read_description()
+    if not files.state.is_file():
+        raise UsageError(
+            f"{args.resume}: there is no {files.state.name} beside it, so the run is finished; "
+            "`lucid eval` measures it"
+        )
+    splits = load_splits(description.settings)
+    _check_classes(description, splits)
+    return _run(files, description, splits, resume=True)
+
+
+def _run(files: RunFiles, description: Description, splits: Splits, resume: bool) -> int:
+    settings = description.settings
+    lucid.manual_seed(settings.seed)
+    model = _model(description)
+    batches = splits.training_batches(settings)
+    validation = splits.batches("validation", settings.batch_size)
+    steps = settings.epochs * len(batches)
+    optimizer = _optimizer(model, settings)
+    scheduler = optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: training.warmup_cosine(step, steps, round(settings.warmup * steps)),
+    )
+    if resume:
+        files.load_state(model, optimizer, scheduler, description)
+    start = len(description.history)
+    print(
+        f"{settings.model} on {settings.data}: {splits.counts()}, {len(splits.classes)} classes, "
+        f"{splits.in_channels}×{settings.size}×{settings.size}",
+        flush=True,
+    )
+    progress = _Progress(settings.epochs, len(batches))
+
+    def after_step(score: training.Score) -> None:
+        scheduler.step()
+        progress.step(score)
+
+    best = _best_accuracy(description)
+    try:
+        progress.start(start + 1)
+        for epoch in training.fit(
+            model,
+            batches,
+            validation,
+            optimizer,
+            epochs=settings.epochs,
+            start=start,
+            criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
+            after_step=after_step,
+        ):
+            better = best is None or epoch.validation.accuracy >= best
+            description.history.append(_record(epoch))
+            if better:
+                best, description.best_epoch = epoch.validation.accuracy, epoch.number
+            files.write_description(description)
+            if better:
+                lucid.save(model.state_dict(), files.weights)
+            files.save_state(model, optimizer, scheduler, description)
+            progress.end()
+            print(_line(epoch, settings.epochs, better), flush=True)
+            progress.start(epoch.number + 1)
+    except KeyboardInterrupt:
+        progress.end()
+        raise Interrupted(_what_is_kept(files, description)) from None
+    except RuntimeError as error:
+        progress.end()
+        raise CommandError(
+            f"epoch {len(description.history) + 1}: {error} (--lr was {settings.lr:g}). "
+            f"{_what_is_kept(files, description)}"
+        ) from error
+    progress.end()
+    model.load_state_dict(lucid.load(files.weights))
+    score = training.evaluate(model, splits.batches("test", settings.batch_size))
+    description.test = {
+        "loss": score.loss,
+        "accuracy": score.accuracy,
+        "correct": score.correct,
+        "count": score.count,
+    }
+    files.write_description(description)
+    files.state.unlink()
+    print(f"best weights: epoch {description.best_epoch}, {files.weights}")
+    print(_result(score))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Run ``lucid eval``."""
+    files = RunFiles(args.weights)
+    description = files.read_description()
+    settings = description.settings
+    if args.data is not None:
+        settings = replace(settings, data=args.data)
+    splits = load_splits(settings, mean=description.mean, std=description.std)
+    _check_classes(description, splits)
+    model = _model(description)
+    try:
+        model.load_state_dict(lucid.load(files.weights))
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise CommandError(f"{files.weights}: {error}") from error
+    batch_size = args.batch_size or settings.batch_size
+    print(_result(training.evaluate(model, splits.batches("test", batch_size))))
+    return 0
+
+
+def _model(description: Description) -> nn.Module:
+    return models.create_model(
+        model_name(description.settings.model),
+        num_classes=len(description.classes),
+        in_channels=description.in_channels,
+    )
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    return optim.AdamW(groups, lr=settings.lr)
+
+
+def _check_classes(description: Description, splits: Splits) -> None:
+    if splits.classes != description.classes:
+        raise UsageError(
+            f"the weights know the classes {_names(description.classes)}, the images have "
+            f"{_names(splits.classes)}"
+        )
+
+
+def _names(classes: list[str]) -> str:
+    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+    return ", ".join(classes[:5]) + more
+
+
+def _best_accuracy(description: Description) -> float | None:
+    if description.best_epoch is None:
+        return None
+    accuracy: float = description.history[description.best_epoch - 1]["validation_accuracy"]
+    return accuracy
+
+
+def _record(epoch: training.Epoch) -> dict[str, Any]:
+    return {
+        "epoch": epoch.number,
+        "train_loss": epoch.train.loss,
+        "train_accuracy": epoch.train.accuracy,
+        "validation_loss": epoch.validation.loss,
+        "validation_accuracy": epoch.validation.accuracy,
+        "seconds": round(epoch.seconds, 3),
+    }
+
+
+def _line(epoch: training.Epoch, epochs: int, better: bool) -> str:
+    return (
+        f"epoch {epoch.number:{len(str(epochs))}}/{epochs}  train: {epoch.train}  "
+        f"validation: {epoch.validation}  {epoch.seconds:.1f} s{'  best' if better else ''}"
+    )
+
+
+def _result(score: training.Score) -> str:
+    return (
+        f"test accuracy {100 * score.accuracy:.2f} % ({score.correct} of {score.count}), "
+        f"loss {score.loss:.4f}"
+    )
+
+
+def _what_is_kept(files: RunFiles, description: Description) -> str:
+    if description.best_epoch is None:
+        return "no epoch was finished, so nothing was saved"
+    return (
+        f"the best weights so far (epoch {description.best_epoch}) are in {files.weights}; "
+        f"`lucid train --resume {files.weights}` goes on after epoch {len(description.history)}"
+    )
+
+
+class _Progress:
+    """A bar for each epoch on stderr, if that is a terminal and tqdm is installed."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        self._epochs = epochs
+        self._steps = steps
+        self._bar: Any = None
+
+    def start(self, epoch: int) -> None:
+        if not sys.stderr.isatty() or epoch > self._epochs:
+            return
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        self._bar = tqdm(
+            total=self._steps,
+            desc=f"epoch {epoch}/{self._epochs}",
+            unit="batch",
+            leave=False,
+            file=sys.stderr,
+        )
+
+    def step(self, score: training.Score) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(str(score), refresh=False)
+            self._bar.update()
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

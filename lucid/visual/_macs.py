@@ -1,0 +1,56 @@
+"""Multiply-adds of one call of a module, from the shapes that went in and came out.
+
+One multiply-add is one multiplication with the addition that follows it (two floating-point
+operations). Only products are counted: convolutions, linear layers, attention. Additions,
+activations, normalisations and pooling count as nothing, as is usual in papers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lucid import nn
+
+Shape = tuple[int, ...]
+Formula = Callable[[Any, tuple[Shape, ...], Shape], int]
+
+#: Kind of module -> formula(module, shapes of its inputs, shape of its output).
+FORMULAS: dict[type[nn.Module], Formula] = {}
+
+
+def formula(kind: type[nn.Module]) -> Callable[[Formula], Formula]:
+    """Register the multiply-adds of a kind of module, its subclasses included."""
+
+    def register(function: Formula) -> Formula:
+        FORMULAS[kind] = function
+        return function
+
+    return register
+
+
+def count_macs(module: nn.Module, inputs: tuple[Shape, ...], output: Shape) -> int:
+    """Return the multiply-adds of one call, without those of the modules it calls.
+
+    A module may bring its own count as a method ``macs(input_shapes, output_shape)``; otherwise
+    the formula of its nearest registered ancestor is used, and a module without one counts 0.
+    """
+    own = getattr(module, "macs", None)
+    if callable(own):
+        return int(own(inputs, output))
+    for kind in type(module).__mro__:
+        if kind in FORMULAS:
+            return FORMULAS[kind](module, inputs, output)
+    return 0
+
+
+@formula(nn.Conv2d)
+def _conv2d(module: nn.Conv2d, inputs: tuple[Shape, ...], output: Shape) -> int:
+    # (O, I / groups, kh, kw): each output value sums over all but the first axis.
+    return math.prod(output) * math.prod(module.weight.shape[1:])
+
+
+@formula(nn.Linear)
+def _linear(module: nn.Linear, inputs: tuple[Shape, ...], output: Shape) -> int:
+    return math.prod(output) * module.in_features
