@@ -1,0 +1,38 @@
+"""Parameter: the tensor that a module learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lucid.autograd import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that a :class:`~lucid.nn.Module` registers as soon as it becomes its attribute.
+
+    Args:
+        data: a tensor, whose memory and dtype the parameter then shares, or anything that
+            :class:`~lucid.autograd.Tensor` takes, which is copied.
+        requires_grad: whether it is to be learned.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        if isinstance(data, Tensor):
+            self._init(data.data)
+            self._version = data._version  # changes through either are seen by both
+            self._seen = data._version.count
+        else:
+            super().__init__(data)
+        self.requires_grad = requires_grad
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.data, self.requires_grad)
+
+
+def _rebuild(array: Any, requires_grad: bool) -> Parameter:
+    return Parameter(Tensor._wrap(array), requires_grad)

@@ -1,0 +1,260 @@
+"""Filling tensors with initial values, in place, as ``torch.nn.init`` does.
+
+Each function changes its tensor without recording it and returns it. Random values come from
+the generator behind ``lucid.manual_seed`` unless another is given.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from lucid import _random
+from lucid.autograd import Tensor, no_grad
+
+T = TypeVar("T", bound=Tensor)
+Fan = Literal["fan_in", "fan_out"]
+Generator = np.random.Generator
+
+
+def _fill(tensor: T, values: Any, who: str) -> T:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{who}: expected a tensor, got {type(tensor).__name__}")
+    with no_grad():
+        array = np.broadcast_to(np.asarray(values, tensor.dtype), tensor.shape)
+        tensor._assign(Tensor._wrap(array))
+    return tensor
+
+
+def _uniform(tensor: Tensor, generator: Generator | None) -> np.ndarray:
+    """Return numbers from [0, 1) of the tensor's shape, drawn in float32 if that is its dtype."""
+    dtype = np.float32 if tensor.dtype == np.float32 else np.float64
+    return (generator or _random.generator()).random(tensor.shape, dtype=dtype)
+
+
+def _normal(tensor: Tensor, generator: Generator | None) -> np.ndarray:
+    dtype = np.float32 if tensor.dtype == np.float32 else np.float64
+    return (generator or _random.generator()).standard_normal(tensor.shape, dtype=dtype)
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the factor by which a layer's standard deviation must grow before a nonlinearity.
+
+    Args:
+        nonlinearity: ``"linear"``, ``"conv2d"`` and such, ``"sigmoid"`` (1), ``"tanh"`` (5/3),
+            ``"relu"`` (√2), ``"leaky_relu"`` (√(2 / (1 + slope²))) or ``"selu"`` (3/4).
+        param: the slope of ``"leaky_relu"``, by default 0.01.
+
+    Raises:
+        ValueError: for another name or a slope that is no number.
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"calculate_gain: expected a number as negative slope, got {param!r}")
+        return math.sqrt(2 / (1 + slope**2))
+    gains = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+    gains |= {f"conv{d}d": 1.0 for d in (1, 2, 3)} | {f"conv_transpose{d}d": 1.0 for d in (1, 2, 3)}
+    if nonlinearity not in gains:
+        known = ", ".join(map(repr, [*gains, "leaky_relu"]))
+        raise ValueError(f"calculate_gain: expected one of {known}, got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def _fans(tensor: Tensor, who: str) -> tuple[int, int]:
+    """Return how many values each output, and each input, is connected to."""
+    if tensor.ndim < 2:
+        raise ValueError(
+            f"{who}: expected a weight of at least two axes (out, in, ...), got shape {tensor.shape}"
+        )
+    positions = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * positions, tensor.shape[0] * positions
+
+
+def _fan(tensor: Tensor, mode: str, who: str) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"{who}: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    return _fans(tensor, who)[mode == "fan_out"]
+
+
+def constant_(tensor: T, val: float) -> T:
+    """Fill with one value."""
+    return _fill(tensor, val, "constant_")
+
+
+def ones_(tensor: T) -> T:
+    """Fill with 1."""
+    return _fill(tensor, 1, "ones_")
+
+
+def zeros_(tensor: T) -> T:
+    """Fill with 0."""
+    return _fill(tensor, 0, "zeros_")
+
+
+def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
+    """Fill with uniform values from ``[a, b)``."""
+    return _fill(tensor, _uniform(tensor, generator) * (b - a) + a, "uniform_")
+
+
+def normal_(
+    tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> T:
+    """Fill with normal values of the given mean and standard deviation."""
+    return _fill(tensor, _normal(tensor, generator) * std + mean, "normal_")
+
+
+def trunc_normal_(
+    tensor: T,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> T:
+    """Fill with normal values, those outside ``[a, b]`` drawn again.
+
+    ``a`` and ``b`` are limits for the values themselves, not multiples of ``std``.
+
+    Raises:
+        ValueError: if ``a`` is not below ``b`` or ``std`` is not positive.
+    """
+    if not a < b or not std > 0:
+        raise ValueError(f"trunc_normal_: expected a < b and std > 0, got {a=}, {b=}, {std=}")
+    rng = generator or _random.generator()
+    low, high = (a - mean) / std, (b - mean) / std
+    kept = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
+    nearest = min(max(0.0, low), high)  # where the density is highest
+    values = np.empty(tensor.size)
+    count = 0
+    while count < values.size:
+        size = values.size - count
+        if kept > 0.1:
+            drawn = rng.standard_normal(size)
+            drawn = drawn[(drawn >= low) & (drawn <= high)]
+        else:  # most normal values would miss a narrow or far interval: reject uniform ones
+            drawn = rng.uniform(low, min(high, low + 40) if low > 0 else high, size)
+            density = np.exp((nearest**2 - drawn**2) / 2)
+            drawn = drawn[rng.random(size) < density]
+        values[count : count + drawn.size] = drawn
+        count += drawn.size
+    return _fill(tensor, (values * std + mean).clip(a, b).reshape(tensor.shape), "trunc_normal_")
+
+
+def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
+    r"""Fill uniformly within :math:`\pm\text{gain}\sqrt{6 / (\text{fan in} + \text{fan out})}` (Glorot & Bengio 2010)."""
+    fan_in, fan_out = _fans(tensor, "xavier_uniform_")
+    bound = gain * math.sqrt(6 / max(1, fan_in + fan_out))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
+    r"""Fill with normal values, :math:`\sigma = \text{gain}\sqrt{2 / (\text{fan in} + \text{fan out})}` (Glorot & Bengio 2010)."""
+    fan_in, fan_out = _fans(tensor, "xavier_normal_")
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / max(1, fan_in + fan_out)), generator)
+
+
+def kaiming_uniform_(
+    tensor: T,
+    a: float = 0,
+    mode: Fan = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> T:
+    r"""Fill uniformly within :math:`\pm\text{gain}\sqrt{3 / \text{fan}}` (He et al. 2015).
+
+    Args:
+        tensor: the weight, ``(out, in, ...)``.
+        a: the negative slope of ``"leaky_relu"``.
+        mode: keep the variance of the outputs (``"fan_in"``) or of the gradients (``"fan_out"``).
+        nonlinearity: see :func:`calculate_gain`.
+        generator: where the random numbers come from.
+    """
+    fan = _fan(tensor, mode, "kaiming_uniform_")
+    bound = calculate_gain(nonlinearity, a) * math.sqrt(3 / max(1, fan))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: T,
+    a: float = 0,
+    mode: Fan = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> T:
+    r"""Fill with normal values, :math:`\sigma = \text{gain} / \sqrt{\text{fan}}` (He et al. 2015).
+
+    The arguments are those of :func:`kaiming_uniform_`.
+    """
+    fan = _fan(tensor, mode, "kaiming_normal_")
+    std = calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
+    return normal_(tensor, 0.0, std, generator)
+
+
+def eye_(tensor: T) -> T:
+    """Fill a matrix with the identity.
+
+    Raises:
+        ValueError: if the tensor does not have two axes.
+    """
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_: expected a matrix, got shape {tensor.shape}")
+    return _fill(tensor, np.eye(*tensor.shape), "eye_")
+
+
+def dirac_(tensor: T, groups: int = 1) -> T:
+    """Fill a convolution's weight so that it passes its input channels on unchanged.
+
+    Raises:
+        ValueError: if the tensor does not have three to five axes, or ``groups`` does not
+            divide the output channels.
+    """
+    if not 3 <= tensor.ndim <= 5:
+        raise ValueError(f"dirac_: expected three to five axes, got shape {tensor.shape}")
+    if groups < 1 or tensor.shape[0] % groups:
+        raise ValueError(f"dirac_: groups must divide {tensor.shape[0]}, got {groups}")
+    values = np.zeros(tensor.shape, tensor.dtype)
+    out_channels = tensor.shape[0] // groups
+    centre = tuple(size // 2 for size in tensor.shape[2:])
+    for channel in range(min(out_channels, tensor.shape[1])):
+        values[(slice(channel, None, out_channels), channel, *centre)] = 1
+    return _fill(tensor, values, "dirac_")
+
+
+def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) -> T:
+    """Fill with ``gain`` times a random orthogonal matrix, the trailing axes flattened (Saxe et al. 2013).
+
+    Raises:
+        ValueError: if the tensor has fewer than two axes.
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_: expected at least two axes, got shape {tensor.shape}")
+    if tensor.size == 0:
+        return tensor
+    rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
+    rng = generator or _random.generator()
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # otherwise not uniform among orthogonal matrices
+    values = q.T if rows < columns else q
+    return _fill(tensor, gain * values.reshape(tensor.shape), "orthogonal_")
+
+
+def sparse_(
+    tensor: T, sparsity: float, std: float = 0.01, generator: Generator | None = None
+) -> T:
+    """Fill a matrix with normal values, a fraction ``sparsity`` of each column 0 (Martens 2010).
+
+    Raises:
+        ValueError: if the tensor does not have two axes.
+    """
+    if tensor.ndim != 2:
+        raise ValueError(f"sparse_: expected a matrix, got shape {tensor.shape}")
+    rng = generator or _random.generator()
+    rows, columns = tensor.shape
+    values = rng.standard_normal((rows, columns)) * std
+    zeros = math.ceil(sparsity * rows)
+    for column in range(columns):
+        values[rng.permutation(rows)[:zeros], column] = 0
+    return _fill(tensor, values, "sparse_")

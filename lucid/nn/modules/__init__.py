@@ -1,0 +1,1 @@
+"""The layers; use them as ``lucid.nn.Linear`` and so on."""

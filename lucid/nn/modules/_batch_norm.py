@@ -1,0 +1,147 @@
+"""Batch normalisation layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Tensor
+from lucid.nn import init
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._checks import count
+from lucid.nn.modules._linear import empty_parameter
+from lucid.nn.modules._module import Module
+from lucid.ops._batch_norm import apply_batch_norm
+from lucid.ops._common import operand
+
+
+def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | None:
+    return None if shape is None else Tensor._wrap(np.zeros(shape, dtype or np.float32))
+
+
+class _BatchNorm(Module):
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    _axes: tuple[int, ...]  # how many axes an input may have
+    _shapes: str
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = count(num_features, "num_features", type(self).__name__)
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (self.num_features,)
+        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
+        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
+        statistics = shape if track_running_stats else None
+        self.register_buffer("running_mean", _zeros(statistics, dtype))
+        self.register_buffer("running_var", _zeros(statistics, dtype))
+        self.register_buffer(
+            "num_batches_tracked", _zeros(() if track_running_stats else None, np.int64)
+        )
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics: mean 0, variance 1."""
+        for buffer, value in (
+            (self.running_mean, 0),
+            (self.running_var, 1),
+            (self.num_batches_tracked, 0),
+        ):
+            if buffer is not None:
+                init.constant_(buffer, value)
+
+    def reset_parameters(self) -> None:
+        """Set weight 1 and bias 0, and forget the running statistics."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the input normalised, of the same shape."""
+        who = type(self).__name__
+        x = operand(input, who)
+        if x.ndim not in self._axes:
+            raise ValueError(f"{who}: expected an input of shape {self._shapes}, got {x.shape}")
+        if x.shape[1] != self.num_features:
+            raise ValueError(
+                f"{who}: expected {self.num_features} channels (axis 1), got {x.shape[1]} from an "
+                f"input of shape {x.shape}"
+            )
+        batches = self.num_batches_tracked if self.training else None
+        momentum = self.momentum
+        if momentum is None:  # the plain average of all batches so far
+            momentum = 0.0 if batches is None else 1 / (int(batches.data) + 1)
+        result = apply_batch_norm(
+            who,
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            momentum,
+            self.eps,
+        )
+        if batches is not None:
+            batches.data += 1
+        return result
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalises each channel over the batch and, if there are any, positions.
+
+    Input and output are ``(N, C)`` or ``(N, C, L)``; all else is as in :class:`BatchNorm2d`.
+    """
+
+    _axes, _shapes = (2, 3), "(N, C) or (N, C, L)"
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalises each channel over the batch and all positions (Ioffe & Szegedy 2015).
+
+    Args:
+        num_features: C, the number of channels.
+        eps: added to the variance, under the root.
+        momentum: weight of the *new* batch in the running statistics; None averages all batches
+            equally.
+        affine: whether to learn a factor (``weight``, begins at 1) and a summand (``bias``,
+            begins at 0) for each channel.
+        track_running_stats: keep running statistics and use them in evaluation; without, the
+            batch's own are always used.
+        bias: with ``affine``, whether to learn the summand.
+        dtype: of the parameters and statistics, float32 by default.
+
+    Shapes: input and output ``(N, C, H, W)``; ``weight``, ``bias``, ``running_mean`` and
+    ``running_var`` ``(C,)``. In training the batch's variance is the biased one; what goes into
+    ``running_var`` is unbiased.
+    """
+
+    _axes, _shapes = (4,), "(N, C, H, W)"

@@ -1,0 +1,290 @@
+"""Modules that hold modules: in a row, in a list, by name."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, overload
+
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._module import Module, format_tree
+
+
+class _Row(Module):
+    """Children named "0", "1", …, indexed as a list is."""
+
+    def _position(self, index: Any) -> int:
+        """Return ``index`` counted from the front."""
+        who = type(self).__name__
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"{who}: expected an integer or a slice, got {type(index).__name__}"
+            ) from None
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{who}: index {number} is out of range for {len(self)} modules")
+        return number % len(self)
+
+    def _names(self) -> list[str]:
+        return list(self._members)
+
+    def _values(self) -> list[Module]:
+        return [self.__dict__[name] for name in self._members]
+
+    def _renumber(self, modules: Iterable[Module]) -> None:
+        modules = list(modules)
+        for name in self._names():
+            delattr(self, name)
+        for index, module in enumerate(modules):
+            self.add_module(str(index), module)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._values())
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        self.add_module(self._names()[self._position(index)], module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        names = self._names()
+        doomed = names[index] if isinstance(index, slice) else [names[self._position(index)]]
+        for name in doomed:
+            delattr(self, name)
+        if names == [str(i) for i in range(len(names))]:
+            self._renumber(self._values())
+
+    def insert(self, index: int, module: Module) -> Any:
+        """Put ``module`` before position ``index``; the ones after it are renumbered."""
+        modules = self._values()
+        modules.insert(index, module)
+        _check_modules(type(self).__name__, modules)
+        self._renumber(modules)
+        return self
+
+    def append(self, module: Module) -> Any:
+        """Add ``module`` at the end and return the container."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Add several modules at the end and return the container."""
+        modules = list(modules)
+        _check_modules(type(self).__name__, modules)
+        for module in modules:
+            self.append(module)
+        return self
+
+    def pop(self, index: int = -1) -> Module:
+        """Remove the module at ``index`` and return it."""
+        module = self._values()[self._position(index)]
+        del self[index]
+        return module
+
+
+def _check_modules(who: str, modules: Iterable[Any]) -> None:
+    for position, module in enumerate(modules):
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{who}: expected a Module at position {position}, got {type(module).__name__}"
+            )
+
+
+class Sequential(_Row):
+    """Modules called one after the other, each on what the one before returned.
+
+    Args:
+        *args: modules, named ``"0"``, ``"1"``, …; or one mapping from names to modules.
+
+    An index or a name gives a module, a slice a Sequential of the same modules.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.add_module(name, module)
+        else:
+            _check_modules("Sequential", args)
+            for index, module in enumerate(args):
+                self.add_module(str(index), module)
+
+    def forward(self, input: Any) -> Any:
+        """Return the last module's output."""
+        for module in self:
+            input = module(input)
+        return input
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    @overload
+    def __getitem__(self, index: int | str) -> Module: ...
+    def __getitem__(self, index: int | str | slice) -> Module:
+        if isinstance(index, slice):
+            return type(self)({name: self.__dict__[name] for name in self._names()[index]})
+        if isinstance(index, str):
+            return self.get_submodule(index)
+        return self._values()[self._position(index)]
+
+    def __add__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise TypeError(f"Sequential: can only add a Sequential, got {type(other).__name__}")
+        return Sequential(*self, *other)
+
+
+class ModuleList(_Row):
+    """A list whose modules are registered. It has no forward of its own.
+
+    Args:
+        modules: the modules, named ``"0"``, ``"1"``, ….
+    """
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.extend(modules)
+
+    @overload
+    def __getitem__(self, index: slice) -> ModuleList: ...
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    def __getitem__(self, index: int | slice) -> Module:
+        if isinstance(index, slice):
+            return type(self)(self._values()[index])
+        return self._values()[self._position(index)]
+
+    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
+        self.extend(modules)
+        return self
+
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
+
+    def __contains__(self, module: object) -> bool:
+        return any(module is own for own in self)
+
+    def __repr__(self) -> str:
+        # Equal neighbours share a line: "(0-2): 3 x Linear(...)".
+        lines, start = [], 0
+        for text, group in itertools.groupby(repr(module) for module in self):
+            count = len(list(group))
+            if count == 1:
+                lines.append(f"({start}): {text}")
+            else:
+                lines.append(f"({start}-{start + count - 1}): {count} x {text}")
+            start += count
+        return format_tree(type(self).__name__, self.extra_repr(), lines)
+
+
+class ModuleDict(Module):
+    """A dictionary whose modules are registered. It has no forward of its own.
+
+    Args:
+        modules: a mapping from names to modules, or pairs.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def __getitem__(self, key: str) -> Module:
+        if key not in self._members:
+            known = ", ".join(map(repr, self._members)) or "none"
+            raise KeyError(f"ModuleDict: no module {key!r} (there are: {known})")
+        module: Module = self.__dict__[key]
+        return module
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+    def keys(self) -> Iterable[str]:
+        """Return the names."""
+        return self._members.keys()
+
+    def values(self) -> Iterable[Module]:
+        """Return the modules."""
+        return [self.__dict__[name] for name in self._members]
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Return ``(name, module)`` pairs."""
+        return [(name, self.__dict__[name]) for name in self._members]
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules, or replace those of the same names."""
+        if not isinstance(modules, (Mapping, ModuleDict)) and not isinstance(modules, Iterable):
+            raise TypeError(
+                f"ModuleDict: expected a mapping or pairs, got {type(modules).__name__}"
+            )
+        pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
+        for name, module in pairs:
+            self.add_module(name, module)
+
+    def pop(self, key: str) -> Module:
+        """Remove a module and return it."""
+        module = self[key]
+        del self[key]
+        return module
+
+    def clear(self) -> None:
+        """Remove all modules."""
+        for name in list(self._members):
+            delattr(self, name)
+
+
+class ParameterList(Module):
+    """A list whose parameters are registered.
+
+    Args:
+        values: the parameters; other tensors and arrays become parameters.
+    """
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        for value in values if values is not None else ():
+            self.append(value)
+
+    def append(self, value: Any) -> ParameterList:
+        """Add a parameter at the end and return the list."""
+        parameter = value if isinstance(value, Parameter) else Parameter(value)
+        self.register_parameter(str(len(self)), parameter)
+        return self
+
+    def __getitem__(self, index: int) -> Parameter:
+        number = operator.index(index)
+        if not -len(self) <= number < len(self):
+            raise IndexError(
+                f"ParameterList: index {number} is out of range for {len(self)} parameters"
+            )
+        parameter: Parameter = self.__dict__[str(number % len(self))]
+        return parameter
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter([self.__dict__[name] for name in self._members])
+
+    def __repr__(self) -> str:
+        lines = [
+            f"({name}): Parameter containing: [{value.dtype} of size "
+            f"{'x'.join(map(str, value.shape)) or '()'}]"
+            for name, value in self.named_parameters()
+        ]
+        return format_tree(type(self).__name__, "", lines)

@@ -1,0 +1,140 @@
+"""Linear, Identity, Flatten, Unflatten."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Tensor
+from lucid.nn import init
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._checks import count
+from lucid.nn.modules._module import Module
+from lucid.ops._common import operand
+from lucid.ops._linear import apply_linear
+
+
+def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Parameter:
+    """Return a parameter of zeros, to be filled by ``reset_parameters``.
+
+    Raises:
+        TypeError: if ``dtype`` is no floating-point dtype.
+    """
+    wanted = np.dtype(np.float32 if dtype is None else dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"dtype must be a floating-point dtype, got {wanted}")
+    return Parameter(Tensor._wrap(np.zeros(shape, wanted)))
+
+
+class Identity(Module):
+    """Returns its input. Takes any arguments, so that it can stand for another layer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Any) -> Any:
+        """Return ``input``."""
+        return input
+
+
+class Linear(Module):
+    r"""Returns :math:`x W^T + b`.
+
+    Args:
+        in_features: I, the size of the input's last axis.
+        out_features: O, the size of the output's.
+        bias: whether to add b.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input ``(*, I)``, output ``(*, O)``, ``weight`` ``(O, I)``, ``bias`` ``(O,)``. Both
+    begin uniform within ±1/√I.
+    """
+
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = count(in_features, "in_features", "Linear", 0)
+        self.out_features = count(out_features, "out_features", "Linear", 0)
+        self.weight = empty_parameter((self.out_features, self.in_features), dtype)
+        self.register_parameter(
+            "bias", empty_parameter((self.out_features,), dtype) if bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters again."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return ``(*, O)`` for an input ``(*, I)``."""
+        return apply_linear("Linear", input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class Flatten(Module):
+    """Makes one axis of the axes ``start_dim`` to ``end_dim``; by default of all but the batch's."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim = start_dim
+        self.end_dim = end_dim
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the input with those axes joined."""
+        return operand(input, "Flatten").flatten(self.start_dim, self.end_dim)
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """Makes several axes of one.
+
+    Args:
+        dim: the axis to split.
+        unflattened_size: the new axes' sizes; one may be -1.
+    """
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...] | list[int]) -> None:
+        super().__init__()
+        if not isinstance(unflattened_size, (tuple, list)):
+            raise TypeError(
+                f"Unflatten: unflattened_size must be a tuple of sizes, got {unflattened_size!r}"
+            )
+        self.dim = dim
+        self.unflattened_size = tuple(
+            count(size, "unflattened_size", "Unflatten", -1) for size in unflattened_size
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the input with that axis split."""
+        x = operand(input, "Unflatten")
+        if not -x.ndim <= self.dim < x.ndim:
+            raise IndexError(f"Unflatten: axis {self.dim} is out of range for shape {x.shape}")
+        dim = self.dim % x.ndim
+        return x.reshape(*x.shape[:dim], *self.unflattened_size, *x.shape[dim + 1 :])
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

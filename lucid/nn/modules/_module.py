@@ -1,0 +1,537 @@
+"""Module: the base class of layers and models."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Tensor, no_grad
+from lucid.autograd._tensor import as_array
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._hooks import Hook, RemovableHandle, register
+
+Self = TypeVar("Self", bound="Module")
+
+# The kinds of member a module keeps a register of.
+PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
+_CLASSES: dict[str, type] = {BUFFER: Tensor}  # the others are added below
+
+
+class IncompatibleKeys(NamedTuple):
+    """What :meth:`Module.load_state_dict` found, apart from what it loaded."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base class of layers and models.
+
+    Assigning a :class:`~lucid.nn.Parameter` or another module to an attribute registers it;
+    buffers (state that is not learned) are registered with :meth:`register_buffer`::
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(4, 2)
+
+            def forward(self, x):
+                return self.fc(x).relu()
+
+    Attributes:
+        training: True in training mode, False in evaluation mode; see :meth:`train`.
+
+    Unlike PyTorch's, values live in the ordinary instance dictionary; a register only notes
+    which names are parameters, buffers and modules, in the order of their assignment.
+    """
+
+    training: bool
+    _members: dict[str, str]  # name -> kind
+    _non_persistent: set[str]  # buffers that the state dictionary leaves out
+    _forward_hooks: dict[int, Hook]
+    _forward_pre_hooks: dict[int, Hook]
+
+    def __init__(self) -> None:
+        self.training = True
+        self._members = {}
+        self._non_persistent = set()
+        self._forward_hooks = {}
+        self._forward_pre_hooks = {}
+
+    # -- calling ----------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; every subclass writes its own."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, ...)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run :meth:`forward`, with the hooks around it."""
+        if not self._forward_pre_hooks and not self._forward_hooks:
+            return self.forward(*args, **kwargs)
+        for hook in tuple(self._forward_pre_hooks.values()):
+            args, kwargs = self._call_pre_hook(hook, args, kwargs)
+        output = self.forward(*args, **kwargs)
+        for hook in tuple(self._forward_hooks.values()):
+            extra = (kwargs,) if hook.with_kwargs else ()
+            replaced = hook.function(self, args, *extra, output)
+            if replaced is not None:
+                output = replaced
+        return output
+
+    def _call_pre_hook(
+        self, hook: Hook, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not hook.with_kwargs:
+            replaced = hook.function(self, args)
+            if replaced is not None:
+                args = replaced if isinstance(replaced, tuple) else (replaced,)
+            return args, kwargs
+        replaced = hook.function(self, args, kwargs)
+        if replaced is None:
+            return args, kwargs
+        if not isinstance(replaced, tuple) or len(replaced) != 2:
+            raise TypeError(
+                "forward pre-hook with kwargs: expected None or a tuple (args, kwargs), "
+                f"got {type(replaced).__name__}"
+            )
+        return replaced
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before :meth:`forward`; what it returns replaces ``args``.
+
+        Args:
+            hook: returns None, one value, or a tuple of arguments.
+            prepend: call it before the hooks there are.
+            with_kwargs: call ``hook(module, args, kwargs)``, which returns None or both.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook off.
+        """
+        return register(self._forward_pre_hooks, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after :meth:`forward`; what it returns replaces the output.
+
+        Args:
+            hook: returns None or another output.
+            prepend: call it before the hooks there are.
+            with_kwargs: call ``hook(module, args, kwargs, output)``.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook off.
+        """
+        return register(self._forward_hooks, hook, prepend, with_kwargs)
+
+    # -- attributes -------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        members = self.__dict__.get("_members")
+        if isinstance(value, (Parameter, Module)):
+            if members is None:
+                raise AttributeError(
+                    f"{type(self).__name__}: call super().__init__() before assigning {name!r}: "
+                    "parameters and modules are registered there"
+                )
+            kind = PARAMETER if isinstance(value, Parameter) else MODULE
+            if members.get(name) != kind:
+                self._forget(name)
+                members[name] = kind
+        elif members is not None and name in members:
+            expected = _CLASSES[members[name]]
+            if value is not None and not isinstance(value, expected):
+                raise TypeError(
+                    f"{type(self).__name__}.{name} is a {members[name]}: expected a "
+                    f"{expected.__name__} or None, got {type(value).__name__}; "
+                    f"delete the attribute first to make it something else"
+                )
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._members.pop(name, None)
+        self._non_persistent.discard(name)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Reached only for what is not there.
+            if "_members" not in self.__dict__ and name in Module.__annotations__:
+                raise AttributeError(
+                    f"{type(self).__name__}: super().__init__() was not called in its __init__"
+                )
+            return object.__getattribute__(self, name)  # raises, with Python's own message
+
+    def _register(self, name: str, value: Any, kind: str) -> None:
+        who = f"{type(self).__name__}: cannot register a {kind}"
+        if "_members" not in self.__dict__:
+            raise AttributeError(f"{who} before super().__init__() was called")
+        if not isinstance(name, str):
+            raise TypeError(f"{who}: its name must be a string, got {type(name).__name__}")
+        if not name or "." in name:
+            raise KeyError(f"{who}: its name must be non-empty and without a dot, got {name!r}")
+        if hasattr(self, name) and name not in self._members:
+            raise KeyError(f"{who} as {name!r}: there is an attribute of that name")
+        if value is not None and not isinstance(value, _CLASSES[kind]):
+            raise TypeError(
+                f"{who} as {name!r}: expected a {_CLASSES[kind].__name__} or None, "
+                f"got {type(value).__name__}"
+            )
+        if self._members.get(name) != kind:
+            self._forget(name)
+            self._members[name] = kind
+        object.__setattr__(self, name, value)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Register a parameter under a name; None keeps the name without a value.
+
+        Raises:
+            KeyError: if the name is empty, has a dot or is taken by something else.
+            TypeError: if ``param`` is neither a Parameter nor None.
+        """
+        self._register(name, param, PARAMETER)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register state that is not learned, such as a running mean.
+
+        Args:
+            name: the attribute's name.
+            tensor: its value; None keeps the name without a value.
+            persistent: whether :meth:`state_dict` includes it.
+
+        Raises:
+            KeyError: if the name is empty, has a dot or is taken by something else.
+            TypeError: if ``tensor`` is neither a Tensor nor None.
+        """
+        self._register(name, tensor, BUFFER)
+        if persistent:
+            self._non_persistent.discard(name)
+        else:
+            self._non_persistent.add(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Register a child under a name.
+
+        Raises:
+            KeyError: if the name is empty, has a dot or is taken by something else.
+            TypeError: if ``module`` is neither a Module nor None.
+        """
+        self._register(name, module, MODULE)
+
+    register_module = add_module
+
+    # -- what is inside ---------------------------------------------------------------------
+
+    def _own(self, kind: str) -> Iterator[tuple[str, Any]]:
+        for name, its_kind in self._members.items():
+            if its_kind == kind:
+                yield name, self.__dict__[name]
+
+    def _named(
+        self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield what is registered here and below, each with its path."""
+        seen: set[int] = set()
+        modules = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in modules:
+            for name, value in module._own(kind):
+                if value is None or id(value) in seen:
+                    continue
+                if remove_duplicate:
+                    seen.add(id(value))
+                yield (f"{path}.{name}" if path else name), value
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Yield ``(path, parameter)``, this module's own first, shared ones once."""
+        return self._named(PARAMETER, prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Yield the parameters of this module and of those below it."""
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield ``(path, buffer)``, this module's own first, shared ones once."""
+        return self._named(BUFFER, prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Yield the buffers of this module and of those below it."""
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield ``(name, module)`` for the modules directly below, shared ones once."""
+        seen: set[int] = set()
+        for name, module in self._own(MODULE):
+            if module is not None and id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def children(self) -> Iterator[Module]:
+        """Yield the modules directly below."""
+        for _, module in self.named_children():
+            yield module
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """Yield ``(path, module)`` for this module (path ``""``) and all below, depth first.
+
+        Args:
+            memo: modules to leave out; those visited are added.
+            prefix: put before every path.
+            remove_duplicate: yield a module that is used twice only once.
+        """
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._own(MODULE):
+            if module is not None:
+                path = f"{prefix}.{name}" if prefix else name
+                yield from module.named_modules(memo, path, remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all below it."""
+        for _, module in self.named_modules():
+            yield module
+
+    def get_submodule(self, target: str) -> Module:
+        """Return the module at a path such as ``"layers.2.conv"``; ``""`` is this module.
+
+        Raises:
+            AttributeError: if there is no such module.
+        """
+        module: Module = self
+        for position, name in enumerate(target.split(".") if target else ()):
+            child = module.__dict__.get(name) if module._members.get(name) == MODULE else None
+            if child is None:
+                where = ".".join(target.split(".")[:position]) or "the top"
+                known = ", ".join(repr(n) for n, _ in module.named_children()) or "none"
+                raise AttributeError(
+                    f"{type(self).__name__}: no module {target!r}: at {where} there is no "
+                    f"{name!r} (there are: {known})"
+                )
+            module = child
+        return module
+
+    def _get_member(self, target: str, kind: str) -> Any:
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        if module._members.get(name) != kind:
+            known = ", ".join(repr(n) for n, _ in module._own(kind)) or "none"
+            raise AttributeError(
+                f"{type(self).__name__}: no {kind} {target!r} ({type(module).__name__} has: {known})"
+            )
+        return module.__dict__[name]
+
+    def get_parameter(self, target: str) -> Parameter:
+        """Return the parameter at a path such as ``"layers.2.conv.weight"``.
+
+        Raises:
+            AttributeError: if there is no such parameter.
+        """
+        parameter: Parameter = self._get_member(target, PARAMETER)
+        return parameter
+
+    def get_buffer(self, target: str) -> Tensor:
+        """Return the buffer at a path such as ``"layers.2.bn.running_mean"``.
+
+        Raises:
+            AttributeError: if there is no such buffer.
+        """
+        buffer: Tensor = self._get_member(target, BUFFER)
+        return buffer
+
+    # -- state ------------------------------------------------------------------------------
+
+    def _named_state(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors of the state dictionary themselves, shared ones under each name."""
+        for path, module in self.named_modules(remove_duplicate=False):
+            for kind in (PARAMETER, BUFFER):
+                for name, tensor in module._own(kind):
+                    if tensor is not None and name not in module._non_persistent:
+                        yield (f"{path}.{name}" if path else name), tensor
+
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+        """Return the parameters and persistent buffers by path, in PyTorch's order.
+
+        Args:
+            prefix: put before every path.
+            keep_vars: return the tensors themselves, not detached.
+
+        Returns:
+            Tensors that share the module's memory: a later step changes them. Copy them
+            (``copy.deepcopy``) to keep today's values.
+        """
+        return {
+            prefix + path: tensor if keep_vars else tensor.detach()
+            for path, tensor in self._named_state()
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy values by path into parameters and buffers.
+
+        Everything is checked before anything changes. Values are converted to the dtype of the
+        tensor they go into.
+
+        Args:
+            state_dict: tensors or arrays by path, as :meth:`state_dict` returns them.
+            strict: raise also if a path is missing or unexpected.
+
+        Returns:
+            A named tuple ``(missing_keys, unexpected_keys)``.
+
+        Raises:
+            RuntimeError: lists what is missing, what is unexpected, and with both shapes what
+                does not fit; the module is then as it was.
+            TypeError: if ``state_dict`` is no mapping.
+        """
+        who = type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{who}.load_state_dict: expected a mapping from names to arrays, "
+                f"got {type(state_dict).__name__}"
+            )
+        own = dict(self._named_state())
+        missing = [path for path in own if path not in state_dict]
+        unexpected = [path for path in state_dict if path not in own]
+        arrays: dict[str, np.ndarray] = {}
+        unfit: list[str] = []
+        for path, tensor in own.items():
+            if path not in state_dict:
+                continue
+            try:
+                array = as_array(state_dict[path], tensor.dtype, who=path)
+            except TypeError as error:
+                unfit.append(str(error))
+                continue
+            if array.shape != tensor.shape:
+                unfit.append(f"{path}: expected shape {tensor.shape}, got {array.shape}")
+            arrays[path] = array
+        problems = []
+        if strict and missing:
+            problems.append("missing: " + ", ".join(missing))
+        if strict and unexpected:
+            problems.append("unexpected: " + ", ".join(map(str, unexpected)))
+        if unfit:
+            problems.append("does not fit: " + "; ".join(unfit))
+        if problems:
+            raise RuntimeError(
+                f"{who}.load_state_dict: nothing was loaded\n  " + "\n  ".join(problems)
+            )
+        with no_grad():
+            for path, array in arrays.items():
+                own[path]._assign(Tensor._wrap(array))
+        return IncompatibleKeys(missing, unexpected)
+
+    # -- changing all of it -----------------------------------------------------------------
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Call ``fn`` on every module below and then on this one; return this one."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Switch this module and all below to training mode (or, with False, to evaluation).
+
+        Dropout and batch norm behave differently in the two.
+        """
+        if not isinstance(mode, bool):
+            raise TypeError(f"{type(self).__name__}.train: expected True or False, got {mode!r}")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Switch to evaluation mode: ``train(False)``."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Have all parameters learned, or none."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with ``set_to_none=False`` fill them with 0."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = Tensor._wrap(np.zeros_like(parameter.grad.data))
+
+    def to(self: Self, dtype: DTypeLike) -> Self:
+        """Convert the floating-point parameters and buffers, and their gradients, in place.
+
+        Raises:
+            TypeError: if ``dtype`` is no floating-point dtype. There are no devices.
+        """
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            wanted = None  # type: ignore[assignment]
+        if wanted is None or dtype is None or wanted.kind != "f":
+            raise TypeError(
+                f"{type(self).__name__}.to: expected a floating-point dtype, got {dtype!r} "
+                "(lucid has no devices to move to)"
+            )
+        for tensor in itertools.chain(self.parameters(), self.buffers()):
+            for one in (tensor, tensor.grad):
+                if one is not None and one.dtype.kind == "f" and one.dtype != wanted:
+                    one.data = one.data.astype(wanted)
+                    one._version.count += 1
+        return self
+
+    def float(self: Self) -> Self:
+        """Convert to float32: ``to(numpy.float32)``."""
+        return self.to(np.float32)
+
+    def double(self: Self) -> Self:
+        """Convert to float64: ``to(numpy.float64)``."""
+        return self.to(np.float64)
+
+    def half(self: Self) -> Self:
+        """Convert to float16: ``to(numpy.float16)``. NumPy computes slowly in it."""
+        return self.to(np.float16)
+
+    # -- printing ---------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` prints between the brackets: the settings."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        children = [f"({name}): {child!r}" for name, child in self._own(MODULE)]
+        return format_tree(type(self).__name__, extra, children)
+
+
+def format_tree(name: str, extra: str, children: list[str]) -> str:
+    """Return ``name(extra)``, with one indented entry a line if there are children."""
+    if not children and "\n" not in extra:
+        return f"{name}({extra})"
+    lines = "\n".join(([extra] if extra else []) + children)
+    return f"{name}(\n  " + lines.replace("\n", "\n  ") + "\n)"
+
+
+_CLASSES[PARAMETER] = Parameter
+_CLASSES[MODULE] = Module

@@ -1,0 +1,81 @@
+"""The linear map of a layer: a matrix product and a bias in one operation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lucid.autograd import Function, Tensor
+from lucid.autograd._graph import Node
+from lucid.ops._common import Array, floating
+
+
+class Linear(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Array:
+        ctx.save_for_backward(
+            x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
+        )
+        ctx.x_shape = x.shape
+        # One large matrix product: NumPy would make one for each row of the leading axes.
+        rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        y: Array = rows @ weight.data.T
+        if bias is not None:
+            y += bias.data
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        rows = grad.reshape(math.prod(grad.shape[:-1]), grad.shape[-1])
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = Linear.apply(grad, weight.transpose(0, 1), None)
+        if ctx.needs_input_grad[1]:
+            flat = x.reshape(rows.shape[0], x.shape[-1])
+            grad_weight = Linear.apply(rows.transpose(0, 1), flat.transpose(0, 1), None)
+        if ctx.needs_input_grad[2]:
+            grad_bias = rows.sum(0)
+        return grad_x, grad_weight, grad_bias
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    r"""Return :math:`x W^T + b`.
+
+    Args:
+        input: ``(*, I)``, with any number of leading axes.
+        weight: ``(O, I)``.
+        bias: ``(O,)`` or None.
+
+    Returns:
+        ``(*, O)``.
+
+    Raises:
+        ValueError: if the shapes do not fit each other.
+        TypeError: if the dtypes differ.
+    """
+    return apply_linear("linear", input, weight, bias)
+
+
+def apply_linear(who: str, input: Any, weight: Any, bias: Any) -> Tensor:
+    """Check the arguments in the name of ``who`` and apply the map."""
+    x, w = floating(input, who), floating(weight, who)
+    b = None if bias is None else floating(bias, who)
+    if w.ndim != 2:
+        raise ValueError(f"{who}: expected a weight of shape (O, I), got shape {w.shape}")
+    if x.ndim == 0 or x.shape[-1] != w.shape[1]:
+        got = x.shape[-1] if x.ndim else "none"
+        raise ValueError(
+            f"{who}: expected {w.shape[1]} input features (last axis), got {got} from an input of "
+            f"shape {x.shape}"
+        )
+    if b is not None and b.shape != (w.shape[0],):
+        raise ValueError(f"{who}: expected a bias of shape ({w.shape[0]},), got shape {b.shape}")
+    dtypes = {t.dtype for t in (x, w, b) if t is not None}
+    if len(dtypes) > 1:
+        raise TypeError(
+            f"{who}: input and weight must have the same dtype, got {x.dtype} and {w.dtype}"
+            + ("" if b is None else f", and a bias of {b.dtype}")
+            + "; convert one with astype()"
+        )
+    return Linear.apply(x, w, b)
