@@ -1,0 +1,74 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from lucid import kernels
+from lucid.autograd import Tensor
+from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+
+
+class Adagrad(Optimizer):
+    r"""Adagrad (Duchi et al., 2011, https://jmlr.org/papers/v12/duchi11a.html).
+
+    With :math:`g` the gradient plus ``weight_decay`` times the parameter :math:`\theta`, at step
+    :math:`t`, counted from 1, and the decay :math:`\eta` of the step length,
+
+    .. math::
+        s \leftarrow s + g^2, \qquad
+        \theta \leftarrow \theta - \frac{\gamma}{1 + (t - 1)\eta}\,
+        \frac{g}{\sqrt{s} + \epsilon}
+
+    Args:
+        params: the tensors to optimise, ``(name, tensor)`` pairs, or groups of them.
+        lr: the step length :math:`\gamma`.
+        lr_decay: the decay :math:`\eta` of the step length.
+        weight_decay: L2 penalty, added to the gradient.
+        initial_accumulator_value: what the sum of squares starts with.
+        eps: keeps the quotient finite.
+        maximize: ascend instead.
+
+    Raises:
+        TypeError: if ``params`` does not hold floating-point tensors.
+        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
+            or one that is no leaf.
+    """
+
+    state_names = ("step", "sum")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        lr_decay: float = 0,
+        weight_decay: float = 0,
+        initial_accumulator_value: float = 0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "eps": eps,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check_settings(self, group: Group) -> None:
+        for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
+            check_number("Adagrad", name, group[name])
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        kernels.active().adagrad_step(
+            [p.data for p in params],
+            [p.grad.data for p in params],  # type: ignore[union-attr]
+            self._arrays(params, "sum", fill=group["initial_accumulator_value"]),
+            self._count(params),
+            lr=group["lr"],
+            lr_decay=group["lr_decay"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=group["maximize"],
+        )

@@ -1,0 +1,138 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from lucid import kernels
+from lucid.autograd import Tensor
+from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+
+
+class Adam(Optimizer):
+    r"""Adam (Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980).
+
+    With :math:`g` the gradient plus ``weight_decay`` times the parameter :math:`\theta`, at step
+    :math:`t`, counted from 1,
+
+    .. math::
+        m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad
+        v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
+        \theta \leftarrow \theta - \gamma\,
+        \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    so ``eps`` stands outside of the root. With ``amsgrad`` the largest :math:`v` so far stands in
+    the root (Reddi et al., 2018, https://arxiv.org/abs/1904.09237; as in PyTorch the largest is
+    taken before the bias is corrected).
+
+    Args:
+        params: the tensors to optimise, ``(name, tensor)`` pairs, or groups of them.
+        lr: the step length :math:`\gamma`.
+        betas: the weights :math:`\beta_1, \beta_2` of the old means.
+        eps: keeps the quotient finite.
+        weight_decay: L2 penalty, added to the gradient.
+        amsgrad: divide by the largest root so far.
+        maximize: ascend instead.
+        decoupled_weight_decay: shrink the parameters themselves, as :class:`AdamW` does.
+
+    Raises:
+        TypeError: if ``params`` does not hold floating-point tensors.
+        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
+            or one that is no leaf.
+    """
+
+    state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _check_settings(self, group: Group) -> None:
+        who = type(self).__name__
+        for name in ("lr", "eps", "weight_decay"):
+            check_number(who, name, group[name])
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{who}: betas must be a pair of numbers, got {betas!r}")
+        for index, beta in enumerate(betas):
+            check_number(who, f"betas[{index}]", beta, below=1)
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        beta1, beta2 = group["betas"]
+        kernels.active().adam_step(
+            [p.data for p in params],
+            [p.grad.data for p in params],  # type: ignore[union-attr]
+            self._arrays(params, "exp_avg"),
+            self._arrays(params, "exp_avg_sq"),
+            self._arrays(params, "max_exp_avg_sq") if group["amsgrad"] else None,
+            self._count(params),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+            maximize=group["maximize"],
+        )
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101).
+
+    Like :class:`Adam`, but the parameter itself shrinks, :math:`\theta \leftarrow (1 - \gamma
+    \lambda)\theta`, instead of its gradient growing. As in PyTorch the decay :math:`\lambda` is
+    multiplied by the current ``lr``; in the paper it is multiplied by the schedule alone.
+
+    Args:
+        params: the tensors to optimise, ``(name, tensor)`` pairs, or groups of them.
+        lr: the step length :math:`\gamma`.
+        betas: the weights of the old means.
+        eps: keeps the quotient finite.
+        weight_decay: the decay :math:`\lambda`.
+        amsgrad: divide by the largest root so far.
+        maximize: ascend instead.
+
+    Raises:
+        TypeError: if ``params`` does not hold floating-point tensors.
+        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
+            or one that is no leaf.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+        )

@@ -1,0 +1,82 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from lucid import kernels
+from lucid.autograd import Tensor
+from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+
+
+class RMSprop(Optimizer):
+    r"""RMSprop (Hinton, 2012; the centred form by Graves, 2013, https://arxiv.org/abs/1308.0850).
+
+    With :math:`g` the gradient plus ``weight_decay`` times the parameter :math:`\theta`,
+
+    .. math::
+        v \leftarrow \alpha v + (1 - \alpha) g^2, \qquad
+        b \leftarrow \mu b + \frac{g}{\sqrt{v} + \epsilon}, \qquad
+        \theta \leftarrow \theta - \gamma\, b
+
+    With ``centered``, :math:`v` less the square of the mean gradient stands in the root. As in
+    PyTorch, ``eps`` stands outside of the root; TensorFlow has it inside.
+
+    Args:
+        params: the tensors to optimise, ``(name, tensor)`` pairs, or groups of them.
+        lr: the step length :math:`\gamma`.
+        alpha: the weight :math:`\alpha` of the old mean.
+        eps: keeps the quotient finite.
+        weight_decay: L2 penalty, added to the gradient.
+        momentum: the weight :math:`\mu` of the old buffer.
+        centered: divide by the standard deviation of the gradient.
+        maximize: ascend instead.
+
+    Raises:
+        TypeError: if ``params`` does not hold floating-point tensors.
+        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
+            or one that is no leaf.
+    """
+
+    state_names = ("step", "square_avg", "grad_avg", "momentum_buffer")
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check_settings(self, group: Group) -> None:
+        for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
+            check_number("RMSprop", name, group[name])
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        self._count(params)
+        kernels.active().rmsprop_step(
+            [p.data for p in params],
+            [p.grad.data for p in params],  # type: ignore[union-attr]
+            self._arrays(params, "square_avg"),
+            self._arrays(params, "grad_avg") if group["centered"] else None,
+            self._arrays(params, "momentum_buffer") if group["momentum"] > 0 else None,
+            lr=group["lr"],
+            alpha=group["alpha"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            maximize=group["maximize"],
+        )

@@ -1,0 +1,96 @@
+"""Gradient descent with momentum."""
+
+from __future__ import annotations
+
+from lucid import kernels
+from lucid.autograd import Tensor
+from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+
+
+class SGD(Optimizer):
+    r"""Gradient descent, with momentum if asked for.
+
+    With :math:`g` the gradient plus ``weight_decay`` times the parameter :math:`\theta`,
+
+    .. math::
+        b \leftarrow \mu b + (1 - \tau) g, \qquad
+        \theta \leftarrow \theta - \gamma\, b
+
+    where :math:`\gamma` is ``lr``, :math:`\mu` is ``momentum`` (the weight of the old buffer) and
+    :math:`\tau` is ``dampening``. The first buffer is :math:`g` itself. With ``nesterov`` the step
+    is :math:`g + \mu b` instead of :math:`b`. As in PyTorch, ``lr`` multiplies the buffer when it
+    is applied, not when it is filled (Sutskever et al. 2013 do the latter).
+
+    Args:
+        params: the tensors to optimise, ``(name, tensor)`` pairs, or groups of them.
+        lr: the step length.
+        momentum: the weight of the old buffer; 0 keeps none.
+        dampening: how much less the new gradient counts.
+        weight_decay: L2 penalty.
+        nesterov: look one step ahead; needs a momentum and no dampening.
+        maximize: ascend instead.
+
+    Raises:
+        TypeError: if ``params`` does not hold floating-point tensors.
+        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
+            or one that is no leaf.
+    """
+
+    state_names = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def _check_settings(self, group: Group) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            check_number("SGD", name, group[name])
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: nesterov needs a momentum above 0 and a dampening of 0, got "
+                f"momentum={group['momentum']}, dampening={group['dampening']}"
+            )
+
+    def _update(self, group: Group, params: list[Tensor]) -> None:
+        if group["momentum"] == 0:
+            self._sweep(group, params, momentum=False)
+            return
+        seen = [p for p in params if "momentum_buffer" in self.state.get(p, {})]
+        fresh = [p for p in params if "momentum_buffer" not in self.state.get(p, {})]
+        if seen:
+            self._sweep(group, seen, momentum=True)
+        if fresh:
+            self._sweep(group, fresh, momentum=True, first=True)
+
+    def _sweep(
+        self, group: Group, params: list[Tensor], *, momentum: bool, first: bool = False
+    ) -> None:
+        kernels.active().sgd_step(
+            [p.data for p in params],
+            [p.grad.data for p in params],  # type: ignore[union-attr]
+            self._arrays(params, "momentum_buffer") if momentum else None,
+            lr=group["lr"],
+            momentum=group["momentum"],
+            dampening=group["dampening"],
+            weight_decay=group["weight_decay"],
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
+            first=first,
+        )
