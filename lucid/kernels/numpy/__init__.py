@@ -13,3 +13,7 @@ from lucid.kernels.numpy._pool import max_pool2d_grad as max_pool2d_grad
 from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
+from lucid.kernels.numpy._optim import adagrad_step as adagrad_step
+from lucid.kernels.numpy._optim import adam_step as adam_step
+from lucid.kernels.numpy._optim import rmsprop_step as rmsprop_step
+from lucid.kernels.numpy._optim import sgd_step as sgd_step

@@ -1,0 +1,410 @@
+"""Convolution and its two gradients.
+
+Images are C-contiguous NHWC arrays, weights have the logical shape ``(O, I/groups, kh, kw)``.
+A padding is ``((top, bottom), (left, right))``; a stride and a dilation are ``(vertical,
+horizontal)``.
+
+Three ways, chosen by shape:
+
+- pointwise (1×1): the image is already the matrix ``(N·H·W, C)``: one product, no copy;
+- depthwise (one input channel a group): multiply-adds along the contiguous channels;
+- dense (all others): patches of a cache-sized block of rows, one product a block.
+
+The input gradient of a convolution of stride 1 is a convolution of the output gradient with the
+flipped weights; one of stride s splits into s·s such convolutions, one for each phase of the
+input position (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?").
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+NO_PADDING: Padding = ((0, 0), (0, 0))
+UNIT: Pair = (1, 1)
+
+# Floats in a block of patches: 1 MiB, about one core's second-level cache.
+_BLOCK = 1 << 18
+
+
+def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
+    """Return how many positions a kernel takes along an axis; below 1 if it does not fit."""
+    return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _output_shape(
+    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
+) -> tuple[int, int, int, int]:
+    n, h, w, _ = x.shape
+    o, _, kh, kw = weight.shape
+    return (
+        n,
+        output_size(h, kh, stride[0], padding[0], dilation[0]),
+        output_size(w, kw, stride[1], padding[1], dilation[1]),
+        o,
+    )
+
+
+def conv2d(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: Pair = UNIT,
+    padding: Padding = NO_PADDING,
+    dilation: Pair = UNIT,
+    groups: int = 1,
+) -> np.ndarray:
+    """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: ``(N, H', W', O)``."""
+    y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    if y.size == 0:
+        return y
+    if _is_pointwise(weight, padding, groups):
+        rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])
+        np.matmul(rows.reshape(-1, x.shape[3]), _matrix(weight).T, out=y.reshape(-1, y.shape[3]))
+    elif weight.shape[1] == 1 and groups > 1:
+        _depthwise(x, weight, stride, padding, dilation, y)
+    else:
+        kernels = np.split(weight, groups)
+        for group, kernel in enumerate(kernels):
+            matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+            out = y[..., _channels(group, kernel.shape[0])]
+            patches = _Patches(x, weight, stride, padding, dilation, y.shape, group)
+            for image, rows in patches.blocks():
+                block = patches.get(image, rows)
+                out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
+    if bias is not None:
+        y += bias
+    return y
+
+
+def conv2d_input_grad(
+    grad: np.ndarray,
+    weight: np.ndarray,
+    input_shape: tuple[int, int, int, int],
+    stride: Pair = UNIT,
+    padding: Padding = NO_PADDING,
+    dilation: Pair = UNIT,
+    groups: int = 1,
+) -> np.ndarray:
+    """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
+    if grad.size == 0:
+        return np.zeros(input_shape, grad.dtype)
+    if _is_pointwise(weight, padding, groups):
+        rows = grad.reshape(-1, grad.shape[3]) @ _matrix(weight)
+        if stride == UNIT:
+            return rows.reshape(input_shape)
+        gx = np.zeros(input_shape, grad.dtype)
+        gx[:, :: stride[0], :: stride[1]] = rows.reshape(*grad.shape[:3], -1)
+        return gx
+    # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
+    o, i, kh, kw = weight.shape
+    turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
+    turned = turned.reshape(groups * i, o // groups, kh, kw)
+    gx = None
+    for phase_h in _phases(input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0]):
+        for phase_w in _phases(
+            input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1]
+        ):
+            if phase_h.positions == slice(None) and phase_w.positions == slice(None):
+                part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
+                return np.zeros(input_shape, grad.dtype) if part is None else part
+            if gx is None:
+                gx = np.zeros(input_shape, grad.dtype)
+            part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
+            if part is not None:
+                gx[:, phase_h.positions, phase_w.positions] = part
+    return np.zeros(input_shape, grad.dtype) if gx is None else gx
+
+
+def conv2d_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair = UNIT,
+    padding: Padding = NO_PADDING,
+    dilation: Pair = UNIT,
+    groups: int = 1,
+) -> np.ndarray:
+    """Return the gradient of the weights, ``weight_shape`` ``(O, I/groups, kh, kw)``."""
+    if grad.size == 0 or x.size == 0:
+        return np.zeros(weight_shape, grad.dtype)
+    o, i, kh, kw = weight_shape
+    if kh == kw == groups == 1 and padding == NO_PADDING:
+        rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])[
+            :, : grad.shape[1], : grad.shape[2]
+        ]
+        return (grad.reshape(-1, o).T @ rows.reshape(-1, i)).reshape(weight_shape)
+    if i == 1 and groups > 1:
+        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
+    gw = np.empty(weight_shape, grad.dtype)
+    wide = grad.shape[3] // groups
+    for group in range(groups):
+        total = np.zeros((kh * kw * i, wide), grad.dtype)
+        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
+        for image, rows in patches.blocks():
+            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
+            total += patches.get(image, rows).T @ part
+        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
+    return gw
+
+
+# -- pointwise --------------------------------------------------------------------------------
+
+
+def _is_pointwise(weight: np.ndarray, padding: Padding, groups: int) -> bool:
+    return weight.shape[2] == weight.shape[3] == groups == 1 and padding == NO_PADDING
+
+
+def _matrix(weight: np.ndarray) -> np.ndarray:
+    return weight.reshape(weight.shape[0], -1)
+
+
+# -- padding and phases -----------------------------------------------------------------------
+
+
+def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
+    """Return ``x`` ``(…, H, W, C)`` with zeros around; negative padding cuts away."""
+    if padding == NO_PADDING:
+        return np.ascontiguousarray(x)
+    (top, bottom), (left, right) = padding
+    h, w, c = x.shape[-3:]
+    padded = np.zeros((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
+    rows, columns = slice(max(0, top), h + top + min(0, bottom)), slice(
+        max(0, left), w + left + min(0, right)
+    )
+    target = padded[..., rows, columns, :]
+    if target.size:
+        first_row, first_column = max(0, -top), max(0, -left)
+        height, width = target.shape[-3:-1]
+        target[...] = x[
+            ..., first_row : first_row + height, first_column : first_column + width, :
+        ]
+    return padded
+
+
+class _Phase:
+    """The input positions ``r`` of one residue of ``(r + padding) mod stride`` along an axis.
+
+    Their gradient is a stride-1 convolution of the output gradient with the taps that meet
+    them, in reverse order, at dilation ``step``.
+    """
+
+    def __init__(
+        self, positions: slice, taps: slice | None, step: int, padding: Pair
+    ) -> None:
+        self.positions = positions
+        self.taps = taps
+        self.step = step
+        self.padding = padding
+
+
+def _phases(
+    size: int, grad_size: int, kernel: int, stride: int, pad: int, dilation: int
+) -> list[_Phase]:
+    """Return the phases of an axis of ``size`` input positions.
+
+    Input position r meets output position o through tap i where ``stride·o = r + pad - i·dilation``.
+    """
+    common = math.gcd(stride, dilation)
+    every = stride // common  # taps of one phase are this far apart
+    step = dilation // common  # and meet outputs this far apart
+    phases = []
+    for first in range(min(stride, size)):
+        count = (size - first + stride - 1) // stride
+        matching = [i for i in range(kernel) if (first + pad - i * dilation) % stride == 0]
+        positions = slice(None) if stride == 1 else slice(first, None, stride)
+        if not matching:
+            phases.append(_Phase(positions, None, step, (0, 0)))
+            continue
+        low, high = matching[0], matching[-1]
+        # The j-th position of the phase meets, through tap `high`, output `start + j`; the other
+        # taps meet later outputs, up to `start + j + reach`.
+        start = (first + pad - high * dilation) // stride
+        reach = (len(matching) - 1) * step
+        after = start + count - 1 + reach - (grad_size - 1)
+        phases.append(_Phase(positions, slice(low, high + 1, every), step, (-start, after)))
+    return phases
+
+
+def _phase_convolution(
+    grad: np.ndarray, turned: np.ndarray, phase_h: _Phase, phase_w: _Phase, groups: int
+) -> np.ndarray | None:
+    if phase_h.taps is None or phase_w.taps is None:
+        return None
+    kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
+    padding = (phase_h.padding, phase_w.padding)
+    if min(map(min, padding)) < 0:
+        grad, padding = _pad(grad, padding), NO_PADDING
+    return conv2d(
+        grad,
+        np.ascontiguousarray(kernel),
+        None,
+        UNIT,
+        padding,
+        (phase_h.step, phase_w.step),
+        groups,
+    )
+
+
+# -- dense ------------------------------------------------------------------------------------
+
+
+def _channels(group: int, width: int) -> slice:
+    return slice(group * width, (group + 1) * width)
+
+
+class _Patches:
+    """The patches of a convolution as rows of a matrix, a block of output rows at a time."""
+
+    def __init__(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        output_shape: tuple[int, ...],
+        group: int,
+    ) -> None:
+        _, channels, self.kh, self.kw = weight.shape
+        self.x = x[..., _channels(group, channels)]
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.channels = channels
+        self.images, self.height, self.width = output_shape[:3]
+        self.row = self.width * self.kh * self.kw * channels
+        self.image = -1
+
+    def blocks(self) -> list[tuple[int, slice]]:
+        """Return the (image, output rows) of each block."""
+        rows = max(1, min(self.height, _BLOCK // self.row))
+        # Equal blocks: a small rest would be a slow product.
+        rows = math.ceil(self.height / math.ceil(self.height / rows))
+        self.buffer = np.empty(rows * self.row, self.x.dtype)
+        return [
+            (image, slice(start, min(start + rows, self.height)))
+            for image in range(self.images)
+            for start in range(0, self.height, rows)
+        ]
+
+    def get(self, image: int, rows: slice) -> np.ndarray:
+        """Return the patches of ``rows`` of an image: ``(rows·W', kh·kw·C)``, valid until the next."""
+        if image != self.image:
+            self.padded, self.image = _pad(self.x[image], self.padding), image
+        (sh, sw), (dh, dw) = self.stride, self.dilation
+        by_row, by_column, by_channel = self.padded.strides
+        count = rows.stop - rows.start
+        windows = as_strided(
+            self.padded[rows.start * sh :],
+            (count, self.width, self.kh, self.kw, self.channels),
+            (by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
+        )
+        block = self.buffer[: count * self.row].reshape(windows.shape)
+        np.copyto(block, windows)
+        return block.reshape(count * self.width, -1)
+
+
+# -- depthwise --------------------------------------------------------------------------------
+
+
+def _depthwise_windows(
+    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the view ``(H', W', C, kh, kw)`` of a padded image ``(H, W, C)``."""
+    by_row, by_column, by_channel = padded.strides
+    return as_strided(
+        padded,
+        (shape[1], shape[2], padded.shape[-1], kh, kw),
+        (
+            by_row * stride[0],
+            by_column * stride[1],
+            by_channel,
+            by_row * dilation[0],
+            by_column * dilation[1],
+        ),
+    )
+
+
+def _depthwise(
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    y: np.ndarray,
+) -> None:
+    """Write the depthwise convolution of ``x`` into ``y``.
+
+    With horizontal stride 1, a tap is the whole row shifted by some pixels, so columns and
+    channels are one long contiguous axis: measured 1.3 to 2.3 times as fast as the windows with
+    the channels innermost, most where channels are few.
+    """
+    o, _, kh, kw = weight.shape
+    channels = x.shape[3]
+    multiplier = o // channels
+    taps = weight.reshape(channels, multiplier, kh, kw)
+    if multiplier == 1 and stride[1] == 1:
+        row = y.shape[2] * channels
+        repeated = np.tile(taps[:, 0].transpose(1, 2, 0), (1, 1, y.shape[2]))
+        for image in range(len(x)):
+            windows = _row_windows(_pad(x[image], padding), kh, kw, stride, dilation, y.shape)
+            np.einsum("hkij,ijk->hk", windows, repeated, out=y[image].reshape(-1, row))
+        return
+    weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
+    for image in range(len(x)):
+        windows = _depthwise_windows(
+            _pad(x[image], padding), kh, kw, stride, dilation, y.shape
+        )
+        if multiplier == 1:
+            np.einsum("hwcij,ijc->hwc", windows, weights[..., 0], out=y[image])
+        else:
+            out = y[image].reshape(*y.shape[1:3], channels, multiplier)
+            np.einsum("hwcij,ijcm->hwcm", windows, weights, out=out)
+
+
+def _row_windows(
+    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the view ``(H', W'·C, kh, kw)`` of a padded image, for horizontal stride 1."""
+    by_row, by_column, by_channel = padded.strides
+    return as_strided(
+        padded,
+        (shape[1], shape[2] * padded.shape[-1], kh, kw),
+        (by_row * stride[0], by_channel, by_row * dilation[0], by_column * dilation[1]),
+    )
+
+
+def _depthwise_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+) -> np.ndarray:
+    o, _, kh, kw = weight_shape
+    channels = x.shape[3]
+    multiplier = o // channels
+    if multiplier == 1 and stride[1] == 1:
+        row = grad.shape[2] * channels
+        by_position = np.zeros((kh, kw, row), grad.dtype)
+        for image in range(len(x)):
+            windows = _row_windows(_pad(x[image], padding), kh, kw, stride, dilation, grad.shape)
+            by_position += np.einsum("hkij,hk->ijk", windows, grad[image].reshape(-1, row))
+        total = by_position.reshape(kh, kw, grad.shape[2], channels).sum(axis=2)
+        return np.ascontiguousarray(total.transpose(2, 0, 1)).reshape(weight_shape)
+    total = np.zeros((kh, kw, channels, multiplier), grad.dtype)
+    for image in range(len(x)):
+        windows = _depthwise_windows(
+            _pad(x[image], padding), kh, kw, stride, dilation, grad.shape
+        )
+        if multiplier == 1:
+            total[..., 0] += np.einsum("hwcij,hwc->ijc", windows, grad[image])
+        else:
+            wide = grad[image].reshape(*grad.shape[1:3], channels, multiplier)
+            total += np.einsum("hwcij,hwcm->ijcm", windows, wide)
+    return np.ascontiguousarray(total.transpose(2, 3, 0, 1)).reshape(weight_shape)

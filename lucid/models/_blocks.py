@@ -1,0 +1,199 @@
+"""The blocks of MobileNetV4 (Qin et al. 2024, "MobileNetV4: Universal Models for the Mobile
+Ecosystem", section 3).
+
+Every convolution is followed by batch norm, has no bias, and pads ``kernel // 2``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+
+from lucid import nn
+from lucid.autograd import Tensor
+from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
+from lucid.nn import functional as F
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu6": nn.ReLU6,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+}
+
+# Where the paper's layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
+_LAYER_SCALE = 1e-5
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Return ``value`` rounded to a multiple of ``divisor``, and not down by more than 10 %."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def convbn(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    act: str | None = None,
+    layer_scale: float | None = None,
+) -> nn.Sequential:
+    """Return convolution, batch norm and, where asked for, an activation and a layer scale."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(
+        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+    )
+    layers["norm"] = nn.BatchNorm2d(out_channels)
+    if act is not None:
+        layers["act"] = _ACTIVATIONS[act]()
+    if layer_scale is not None:
+        layers["layer_scale"] = _LayerScale(out_channels, layer_scale)
+    return nn.Sequential(layers)
+
+
+class _LayerScale(nn.Module):
+    """One learned factor a channel, ``(N, C, H, W) -> (N, C, H, W)``."""
+
+    gamma: nn.Parameter
+
+    def __init__(self, channels: int, start: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(np.full(channels, start, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.reshape(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        return str(self.gamma.shape[0])
+
+
+class _InvertedResidual(nn.Module):
+    """Fused inverted bottleneck: 3×3 expansion with the stride, 1×1 projection, residual."""
+
+    def __init__(self, spec: FusedIBSpec, act: str) -> None:
+        super().__init__()
+        hidden = make_divisible(spec.in_channels * spec.expand)
+        self.use_residual = spec.stride == 1 and spec.in_channels == spec.out_channels
+        self.block = nn.Sequential(
+            convbn(spec.in_channels, hidden, 3, spec.stride, act=act),
+            convbn(hidden, spec.out_channels, 1, act=act if spec.act else None),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block(x)
+        return x + y if self.use_residual else y
+
+
+class _UniversalInvertedBottleneck(nn.Module):
+    """Depthwise, 1×1 expansion, depthwise, 1×1 projection; each depthwise one may be absent.
+
+    With both it is the paper's ExtraDW, with the middle one an inverted bottleneck, with the
+    starting one ConvNext-like, with none a feed-forward network.
+    """
+
+    def __init__(self, spec: UIBSpec, act: str, layer_scale: float | None) -> None:
+        super().__init__()
+        c, hidden = spec.in_channels, make_divisible(spec.in_channels * spec.expand)
+        start, mid = spec.start_dw_kernel, spec.mid_dw_kernel
+        # The stride needs a depthwise convolution to sit on: the preferred one if it is there.
+        stride_on_mid = bool(mid) and (spec.mid_dw_downsample or not start)
+        start_stride, mid_stride = (1, spec.stride) if stride_on_mid else (spec.stride, 1)
+        self.use_residual = spec.stride == 1 and c == spec.out_channels
+        self.start_dw = convbn(c, c, start, start_stride, groups=c) if start else nn.Identity()
+        self.expand = convbn(c, hidden, 1, act=act)
+        self.mid_dw = (
+            convbn(hidden, hidden, mid, mid_stride, groups=hidden, act=act)
+            if mid
+            else nn.Identity()
+        )
+        self.project = convbn(hidden, spec.out_channels, 1, layer_scale=layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.mid_dw(self.expand(self.start_dw(x))))
+        return x + y if self.use_residual else y
+
+
+class _MobileAttention(nn.Module):
+    """Mobile multi-query attention, ``(N, C, H, W) -> (N, C, H, W)`` (section 3.3 of the paper).
+
+    The queries of all heads share one key and one value a position (Shazeer 2019), unless
+    ``use_multi_query`` is false: then each head has its own. Keys and values may be taken from a
+    map made smaller by ``kv_stride``; queries too, by their strides, and the result is then
+    brought back to the input's size by bilinear interpolation.
+    """
+
+    def __init__(self, channels: int, spec: AttentionSpec) -> None:
+        super().__init__()
+        self.num_heads, self.key_dim, self.value_dim = spec.num_heads, spec.key_dim, spec.value_dim
+        self.use_multi_query, self.use_residual = spec.use_multi_query, spec.use_residual
+        self.query_strides = spec.query_h_stride, spec.query_w_stride
+        self.norm = nn.BatchNorm2d(channels)
+        query: OrderedDict[str, nn.Module] = OrderedDict()
+        if self.query_strides != (1, 1):
+            query["down_pool"] = nn.AvgPool2d(self.query_strides, ceil_mode=True)
+            query["norm"] = nn.BatchNorm2d(channels)
+        query["proj"] = nn.Conv2d(channels, spec.num_heads * spec.key_dim, 1, bias=False)
+        self.query = nn.Sequential(query)
+        shared = 1 if spec.use_multi_query else spec.num_heads
+        self.key = self._projection(channels, shared * spec.key_dim, spec.kv_stride)
+        self.value = self._projection(channels, shared * spec.value_dim, spec.kv_stride)
+        self.output = nn.Conv2d(spec.num_heads * spec.value_dim, channels, 1, bias=False)
+        self.layer_scale = _LayerScale(channels, _LAYER_SCALE) if spec.use_layer_scale else None
+
+    @staticmethod
+    def _projection(channels: int, width: int, stride: int) -> nn.Sequential:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if stride > 1:
+            layers["down_conv"] = nn.Conv2d(
+                channels, channels, 3, stride, 1, groups=channels, bias=False
+            )
+            layers["norm"] = nn.BatchNorm2d(channels)
+        layers["proj"] = nn.Conv2d(channels, width, 1, bias=False)
+        return nn.Sequential(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = self.norm(x)
+        y = self.output(self._attend(self.query(normal), self.key(normal), self.value(normal)))
+        if y.shape != x.shape:  # strided queries
+            y = F.interpolate(y, size=x.shape[2:], mode="bilinear")
+        if self.layer_scale is not None:
+            y = self.layer_scale(y)
+        return x + y if self.use_residual else y
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return ``softmax(q·kᵀ / √key_dim)·v`` over all positions, as a map of the input's size.
+
+        Shapes: query ``(N, heads·key_dim, H', W')``, key and value ``(N, width, h, w)``.
+        """
+        n, _, height, width = query.shape
+        heads, positions = self.num_heads, height * width
+        q = _rows(query) * self.key_dim**-0.5
+        k, v = _rows(key), _rows(value)
+        if self.use_multi_query:
+            # The key is the same for all heads: they are just more rows.
+            q = q.reshape(n, positions * heads, self.key_dim)
+        else:
+            q = q.reshape(n, positions, heads, self.key_dim).transpose(1, 2)
+            k = k.reshape(n, -1, heads, self.key_dim).transpose(1, 2)
+            v = v.reshape(n, -1, heads, self.value_dim).transpose(1, 2)
+        y = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        if not self.use_multi_query:
+            y = y.transpose(1, 2)
+        y = y.reshape(n, height, width, heads * self.value_dim).permute(0, 3, 1, 2)
+        return y
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}, "
+            f"multi_query={self.use_multi_query}"
+        )
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return a map ``(N, C, H, W)`` as ``(N, H·W, C)``: a view, as channels come last in memory."""
+    n, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(n, h * w, c)

@@ -1,0 +1,318 @@
+"""MobileNetV4 configurations: what a dictionary may say, and the checks that name what is wrong.
+
+A configuration is plain data (numbers, strings, lists, dictionaries: JSON). It is read once into
+the small classes below, and never changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STAGES = ("conv0", "layer1", "layer2", "layer3", "layer4", "layer5")
+ACTIVATIONS = ("relu6", "relu", "gelu", "silu", "hardswish")
+
+
+@dataclass(frozen=True)
+class ConvBNSpec:
+    """A convolution with batch norm and activation."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class FusedIBSpec:
+    """A fused inverted bottleneck: a 3×3 convolution that expands, a 1×1 that projects."""
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    expand: float
+    act: bool  # an activation after the projection too
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Mobile multi-query attention after a universal inverted bottleneck."""
+
+    num_heads: int
+    key_dim: int
+    value_dim: int
+    query_h_stride: int
+    query_w_stride: int
+    kv_stride: int
+    use_layer_scale: bool
+    use_multi_query: bool
+    use_residual: bool
+
+
+@dataclass(frozen=True)
+class UIBSpec:
+    """A universal inverted bottleneck, with attention behind it where ``attention`` is given."""
+
+    in_channels: int
+    out_channels: int
+    start_dw_kernel: int  # 0: no such convolution
+    mid_dw_kernel: int  # 0: no such convolution
+    mid_dw_downsample: bool
+    stride: int
+    expand: float
+    attention: AttentionSpec | None
+
+
+Spec = ConvBNSpec | FusedIBSpec | UIBSpec
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """A stage: blocks of one kind, their activation, and the start of their layer scale."""
+
+    name: str
+    block_name: str
+    act: str
+    layer_scale: float | None
+    blocks: tuple[Spec, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole model: the stages, and what follows the pooling (usually nothing)."""
+
+    stages: tuple[GroupSpec, ...]
+    head: GroupSpec | None
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of the images."""
+        return self.stages[0].blocks[0].in_channels
+
+    @property
+    def num_features(self) -> int:
+        """The width of the pooled features."""
+        return (self.head or self.stages[-1]).blocks[-1].out_channels
+
+
+# -- single values ----------------------------------------------------------------------------
+
+Check = Callable[[Any], bool]
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _positive(value: Any) -> bool:
+    return _is_int(value) and value >= 1
+
+
+_POSITIVE = ("a positive integer", _positive)
+_KERNEL = ("a positive odd integer", lambda v: _positive(v) and v % 2 == 1)
+_OPTIONAL_KERNEL = (
+    "a positive odd integer, or 0 for none",
+    lambda v: _is_int(v) and (v == 0 or (v > 0 and v % 2 == 1)),
+)
+_EXPAND = ("a number over 0", lambda v: _is_number(v) and v > 0)
+# Tables of rows are often written with 0 and 1.
+_FLAG = ("true or false", lambda v: isinstance(v, bool) or (_is_int(v) and v in (0, 1)))
+
+Fields = dict[str, tuple[str, Check]]
+
+_ATTENTION_FIELDS: Fields = {
+    "num_heads": _POSITIVE,
+    "key_dim": _POSITIVE,
+    "value_dim": _POSITIVE,
+    "query_h_stride": _POSITIVE,
+    "query_w_stride": _POSITIVE,
+    "kv_stride": _POSITIVE,
+    "use_layer_scale": _FLAG,
+    "use_multi_query": _FLAG,
+    "use_residual": _FLAG,
+}
+_ROW_FIELDS: dict[str, Fields] = {
+    "convbn": {"in": _POSITIVE, "out": _POSITIVE, "kernel": _KERNEL, "stride": _POSITIVE},
+    "fused_ib": {
+        "in": _POSITIVE,
+        "out": _POSITIVE,
+        "stride": _POSITIVE,
+        "expand": _EXPAND,
+        "act": _FLAG,
+    },
+    "uib": {
+        "in": _POSITIVE,
+        "out": _POSITIVE,
+        "start_dw_kernel": _OPTIONAL_KERNEL,
+        "mid_dw_kernel": _OPTIONAL_KERNEL,
+        "mid_dw_downsample": _FLAG,
+        "stride": _POSITIVE,
+        "expand": _EXPAND,
+    },
+}
+_GROUP_KEYS = ("block_name", "num_blocks", "block_specs", "act", "layer_scale")
+
+
+def _fail(path: str, expected: str, value: Any) -> ValueError:
+    return ValueError(f"MobileNet_V4 configuration: {path}: expected {expected}, got {value!r}")
+
+
+def _named(row: Any, names: Sequence[str], optional: Sequence[str], path: str) -> dict[str, Any]:
+    """Return a row as a dictionary, whether it is written as one or as a sequence."""
+    everything = [*names, *optional]
+    if isinstance(row, Mapping):
+        for key in row:
+            if key not in everything:
+                raise _fail(path, f"only the keys {', '.join(everything)}", key)
+        for name in names:
+            if name not in row:
+                raise ValueError(f"MobileNet_V4 configuration: {path}: the key {name!r} is missing")
+        return dict(row)
+    if isinstance(row, (list, tuple)):
+        if not len(names) <= len(row) <= len(everything):
+            wanted = str(len(names)) + (f" or {len(everything)}" if optional else "")
+            raise _fail(
+                path, f"{wanted} entries [{', '.join(everything)}]", f"{len(row)} entries {row!r}"
+            )
+        return dict(zip(everything, row))
+    raise _fail(path, "a list or a dictionary", row)
+
+
+def _checked(row: dict[str, Any], fields: Fields, path: str) -> dict[str, Any]:
+    for name, (expected, is_right) in fields.items():
+        if not is_right(row[name]):
+            raise _fail(f"{path}.{name}", expected, row[name])
+    return row
+
+
+# -- rows, groups, models ---------------------------------------------------------------------
+
+
+def _read_attention(value: Any, path: str) -> AttentionSpec | None:
+    if value is None:
+        return None
+    row = _checked(_named(value, list(_ATTENTION_FIELDS), (), path), _ATTENTION_FIELDS, path)
+    flags = ("use_layer_scale", "use_multi_query", "use_residual")
+    return AttentionSpec(**{key: bool(v) if key in flags else v for key, v in row.items()})
+
+
+def _read_row(block_name: str, value: Any, path: str) -> Spec:
+    fields = _ROW_FIELDS[block_name]
+    optional = ("attention",) if block_name == "uib" else ()
+    row = _checked(_named(value, list(fields), optional, path), fields, path)
+    if block_name == "convbn":
+        return ConvBNSpec(row["in"], row["out"], row["kernel"], row["stride"])
+    if block_name == "fused_ib":
+        return FusedIBSpec(row["in"], row["out"], row["stride"], row["expand"], bool(row["act"]))
+    if row["stride"] > 1 and not row["start_dw_kernel"] and not row["mid_dw_kernel"]:
+        raise _fail(f"{path}.stride", "1, since no depthwise convolution can carry it", row["stride"])
+    return UIBSpec(
+        row["in"],
+        row["out"],
+        row["start_dw_kernel"],
+        row["mid_dw_kernel"],
+        bool(row["mid_dw_downsample"]),
+        row["stride"],
+        row["expand"],
+        _read_attention(row.get("attention"), f"{path}.attention"),
+    )
+
+
+def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
+    if not isinstance(group, Mapping):
+        raise _fail(name, "a dictionary with block_name, num_blocks and block_specs", group)
+    for key in group:
+        if key not in _GROUP_KEYS:
+            raise _fail(name, f"only the keys {', '.join(_GROUP_KEYS)}", key)
+    for key in ("block_name", "num_blocks", "block_specs"):
+        if key not in group:
+            raise ValueError(f"MobileNet_V4 configuration: {name}: the key {key!r} is missing")
+    block_name, rows = group["block_name"], group["block_specs"]
+    if block_name not in _ROW_FIELDS:
+        raise _fail(f"{name}.block_name", f"one of {', '.join(map(repr, _ROW_FIELDS))}", block_name)
+    if not isinstance(rows, (list, tuple)) or not rows:
+        raise _fail(f"{name}.block_specs", "a list with one row a block", rows)
+    if not _is_int(group["num_blocks"]) or group["num_blocks"] != len(rows):
+        raise _fail(
+            f"{name}.num_blocks",
+            f"{len(rows)}, the number of rows in block_specs",
+            group["num_blocks"],
+        )
+    act = group.get("act", "relu6")
+    if act not in ACTIVATIONS:
+        raise _fail(f"{name}.act", f"one of {', '.join(map(repr, ACTIVATIONS))}", act)
+    layer_scale = group.get("layer_scale")
+    if layer_scale is not None and not _is_number(layer_scale):
+        raise _fail(f"{name}.layer_scale", "a number to start from, or None for none", layer_scale)
+    if layer_scale is not None and block_name != "uib":
+        raise _fail(f"{name}.layer_scale", "None, since only uib blocks have one", layer_scale)
+    blocks: list[Spec] = []
+    for index, row in enumerate(rows):
+        path = f"{name}.block_specs[{index}]"
+        block = _read_row(block_name, row, path)
+        before, where = (blocks[-1], "the row before") if blocks else (None, "")
+        if before is None and previous is not None:
+            before, where = previous.blocks[-1], previous.name
+        if before is not None and block.in_channels != before.out_channels:
+            raise _fail(
+                f"{path}.in",
+                f"{before.out_channels}, the output channels of {where}",
+                block.in_channels,
+            )
+        blocks.append(block)
+    return GroupSpec(
+        name, block_name, act, None if layer_scale is None else float(layer_scale), tuple(blocks)
+    )
+
+
+def read_config(cfg: Any, in_channels: int | None = None) -> ModelSpec:
+    """Return a configuration dictionary as a checked :class:`ModelSpec`.
+
+    Args:
+        cfg: the dictionary; it is not changed.
+        in_channels: channels of the images, in place of what the first row says.
+
+    Raises:
+        TypeError: if ``cfg`` is no dictionary.
+        ValueError: naming the key, what was expected and what was given, for anything else.
+    """
+    if not isinstance(cfg, Mapping):
+        raise TypeError(
+            f"MobileNet_V4 configuration: expected a dictionary with the keys {', '.join(STAGES)}, "
+            f"got {type(cfg).__name__}"
+        )
+    for key in cfg:
+        if key not in (*STAGES, "head"):
+            raise _fail("top level", f"only the keys {', '.join(STAGES)} and head", key)
+    stages: list[GroupSpec] = []
+    for name in STAGES:
+        if name not in cfg:
+            raise ValueError(f"MobileNet_V4 configuration: the key {name!r} is missing")
+        group = cfg[name]
+        if name == "conv0" and in_channels is not None:
+            group = _with_in_channels(group, in_channels)
+        stages.append(_read_group(name, group, stages[-1] if stages else None))
+    head = None if cfg.get("head") is None else _read_group("head", cfg["head"], stages[-1])
+    if head is not None and head.block_name != "convbn":
+        raise _fail("head.block_name", "'convbn'", head.block_name)
+    return ModelSpec(tuple(stages), head)
+
+
+def _with_in_channels(group: Any, in_channels: int) -> Any:
+    """Return a copy of the first group whose first row takes ``in_channels``."""
+    if not _positive(in_channels):
+        raise ValueError(f"MobileNet_V4: in_channels must be a positive integer, got {in_channels!r}")
+    if not isinstance(group, Mapping) or not group.get("block_specs"):
+        return group  # wrong in a way that the reader names
+    first, *rest = group["block_specs"]
+    if isinstance(first, Mapping):
+        first = {**first, "in": in_channels}
+    elif isinstance(first, (list, tuple)) and first:
+        first = [in_channels, *first[1:]]
+    return {**group, "block_specs": [first, *rest]}

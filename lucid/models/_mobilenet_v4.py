@@ -1,0 +1,188 @@
+"""MobileNet_V4: any configuration of the family, from a dictionary."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from lucid import nn
+from lucid.autograd import Tensor
+from lucid.models._blocks import (
+    _InvertedResidual,
+    _MobileAttention,
+    _UniversalInvertedBottleneck,
+    convbn,
+)
+from lucid.models._config import ConvBNSpec, FusedIBSpec, GroupSpec, UIBSpec, read_config
+
+
+def _build_group(group: GroupSpec) -> nn.Sequential:
+    """Return a stage's blocks, named by kind and position: ``uib_0``, ``attention_0``, …"""
+    blocks: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, spec in enumerate(group.blocks):
+        name = f"{group.block_name}_{index}"
+        if isinstance(spec, ConvBNSpec):
+            blocks[name] = convbn(
+                spec.in_channels, spec.out_channels, spec.kernel, spec.stride, act=group.act
+            )
+        elif isinstance(spec, FusedIBSpec):
+            blocks[name] = _InvertedResidual(spec, group.act)
+        elif isinstance(spec, UIBSpec):
+            blocks[name] = _UniversalInvertedBottleneck(spec, group.act, group.layer_scale)
+            if spec.attention is not None:
+                blocks[f"attention_{index}"] = _MobileAttention(spec.out_channels, spec.attention)
+    return nn.Sequential(blocks)
+
+
+def _stride(group: GroupSpec) -> int:
+    product = 1
+    for spec in group.blocks:
+        product *= spec.stride
+    return product
+
+
+class MobileNet_V4(nn.Module):
+    """A MobileNetV4 (Qin et al. 2024) as a configuration describes it.
+
+    Input ``(N, in_channels, H, W)``; output ``(N, num_classes)``, or ``(N, num_features)`` with
+    ``num_classes=0``, or a list of maps with ``features_only=True``.
+
+    The images go through ``conv0`` and the five stages of ``layers``; the map is averaged over
+    its positions and classified by one linear layer. A configuration has the keys ``conv0`` and
+    ``layer1`` to ``layer5``, each a dictionary with
+
+    - ``block_name``: ``"convbn"``, ``"fused_ib"`` or ``"uib"``;
+    - ``num_blocks``: the number of rows in ``block_specs``;
+    - ``block_specs``: one row a block, a dictionary of the names below or a list in their order:
+
+      - convbn: ``in, out, kernel, stride``
+      - fused_ib: ``in, out, stride, expand, act``
+      - uib: ``in, out, start_dw_kernel, mid_dw_kernel, mid_dw_downsample, stride, expand`` and
+        optionally ``attention``, with ``num_heads, key_dim, value_dim, query_h_stride,
+        query_w_stride, kv_stride, use_layer_scale, use_multi_query, use_residual``;
+
+    - optionally ``act``: the activation, ``"relu6"`` (the default), ``"relu"``, ``"gelu"``,
+      ``"silu"`` or ``"hardswish"``;
+    - optionally, for uib, ``layer_scale``: the start of a learned factor a channel on each block.
+
+    A further key ``head`` holds convbn blocks that run after the pooling, on 1×1.
+
+    Args:
+        cfg: the configuration; it is not changed.
+        num_classes: width of the classifier; 0 leaves it out.
+        in_channels: channels of the images; by default what the first row of ``conv0`` says.
+        features_only: build no pooling and classifier, and return the stages' outputs.
+        out_indices: with ``features_only``, which stages to return: 0 is ``conv0``, 1 to 5 are
+            the stages of ``layers``. By default 0 to 4, the outputs at strides 2, 4, 8, 16 and
+            32 in all five variants. Stages behind the last one are not built.
+
+    Attributes:
+        num_features: width of the pooled features.
+        feature_info: with ``features_only``, ``{"index", "channels", "stride"}`` of each output.
+
+    Raises:
+        TypeError: if ``cfg`` is no dictionary.
+        ValueError: for a configuration that cannot be built, naming the key, such as
+            ``layer3.block_specs[2].stride``, what was expected there and what was given.
+    """
+
+    def __init__(
+        self,
+        cfg: dict[str, dict[str, Any]],
+        num_classes: int = 1000,
+        *,
+        in_channels: int | None = None,
+        features_only: bool = False,
+        out_indices: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+            raise ValueError(
+                f"MobileNet_V4: num_classes must be an integer of at least 0, got {num_classes!r}"
+            )
+        spec = read_config(cfg, in_channels)
+        self.in_channels = spec.in_channels
+        self.num_classes = num_classes
+        self.num_features = spec.num_features
+        self.out_indices: tuple[int, ...] | None = None
+        self.feature_info: list[dict[str, int]] = []
+        stages = spec.stages
+        if features_only:
+            self.out_indices = _read_indices(out_indices)
+            stages = stages[: max(self.out_indices) + 1]
+            self.feature_info = [
+                {"index": i, "channels": stages[i].blocks[-1].out_channels, "stride": stride}
+                for i in self.out_indices
+                for stride in [_total_stride(stages[: i + 1])]
+            ]
+        elif out_indices is not None:
+            raise ValueError("MobileNet_V4: out_indices belongs to features_only=True")
+        self.conv0 = _build_group(stages[0])
+        self.layers = nn.Sequential(*(_build_group(group) for group in stages[1:]))
+        if not features_only:
+            self.pool = nn.AdaptiveAvgPool2d(1)
+            self.head = None if spec.head is None else _build_group(spec.head)
+            self.flatten = nn.Flatten()
+            self.classifier = (
+                nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+            )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Draw the weights as the reference does: He et al. 2015 over the outputs of a group."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                o, _, kh, kw = module.weight.shape
+                nn.init.normal_(module.weight, 0.0, (2 / (o // module.groups * kh * kw)) ** 0.5)
+            elif isinstance(module, nn.Linear):
+                bound = module.out_features**-0.5
+                nn.init.uniform_(module.weight, -bound, bound)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, _MobileAttention):
+                for part in module.modules():
+                    if isinstance(part, nn.Conv2d):
+                        nn.init.xavier_uniform_(part.weight)
+
+    def forward(self, x: Tensor) -> Any:
+        """Classify images, or return their features; see the class."""
+        if self.out_indices is not None:
+            return self._forward_stages(x)
+        return self.classifier(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the pooled features ``(N, num_features)`` of images."""
+        x = self.pool(self.layers(self.conv0(x)))
+        if self.head is not None:
+            x = self.head(x)
+        return self.flatten(x)
+
+    def _forward_stages(self, x: Tensor) -> list[Tensor]:
+        assert self.out_indices is not None
+        outputs = [self.conv0(x)]
+        for stage in self.layers:
+            outputs.append(stage(outputs[-1]))
+        return [outputs[index] for index in self.out_indices]
+
+
+def _read_indices(out_indices: Sequence[int] | None) -> tuple[int, ...]:
+    indices = tuple(range(5)) if out_indices is None else tuple(out_indices)
+    if not indices or not all(
+        isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= 5 for i in indices
+    ):
+        raise ValueError(
+            "MobileNet_V4: out_indices must be integers from 0 (conv0) to 5 (the last stage), "
+            f"got {out_indices!r}"
+        )
+    if list(indices) != sorted(set(indices)):
+        raise ValueError(f"MobileNet_V4: out_indices must ascend, got {out_indices!r}")
+    return indices
+
+
+def _total_stride(groups: Sequence[GroupSpec]) -> int:
+    product = 1
+    for group in groups:
+        product *= _stride(group)
+    return product

@@ -1,0 +1,223 @@
+"""Batch normalisation (Ioffe & Szegedy 2015)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lucid import kernels
+from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._graph import Node
+from lucid.ops._common import Array, operand
+from lucid.ops._layout import from_nhwc, to_nhwc
+
+
+def _rows(x: Array) -> Array:
+    """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last."""
+    if x.ndim == 4:
+        return to_nhwc(x).reshape(-1, x.shape[1])
+    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
+
+
+def _unrows(rows: Array, shape: tuple[int, ...]) -> Array:
+    if len(shape) == 4:
+        n, c, h, w = shape
+        return from_nhwc(rows.reshape(n, h, w, c))
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _channel_axes(ndim: int) -> tuple[int, ...]:
+    return (0, *range(2, ndim))
+
+
+class BatchNormTraining(Function):
+    """Normalise by the batch's own statistics; they come out as second and third results."""
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        rows = _rows(x.data)
+        mean, variance = kernels.active().batch_norm_stats(rows)
+        inverse_std = 1 / np.sqrt(variance + eps)
+        scale = inverse_std if weight is None else inverse_std * weight.data
+        shift = -mean * scale if bias is None else bias.data - mean * scale
+        y = kernels.active().scale_shift(rows, scale.astype(rows.dtype), shift.astype(rows.dtype))
+        ctx.save_for_backward(x, weight)
+        ctx.mean, ctx.inverse_std = mean.astype(rows.dtype), inverse_std.astype(rows.dtype)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance)
+        return _unrows(y, x.shape), mean, variance
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        if is_grad_enabled():
+            return BatchNormTraining._differentiable(ctx, grad, x, weight)
+        gx, dweight, dbias = kernels.active().batch_norm_grad(
+            _rows(grad.data),
+            _rows(x.data),
+            ctx.mean,
+            ctx.inverse_std,
+            None if weight is None else weight.data,
+        )
+        return Tensor._wrap(_unrows(gx, x.shape)), Tensor._wrap(dweight), Tensor._wrap(dbias)
+
+    @staticmethod
+    def _differentiable(
+        ctx: Node, grad: Tensor, x: Tensor, weight: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """The same gradient in tensor operations, for second derivatives."""
+        axes = _channel_axes(x.ndim)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        centred = x - x.mean(axes, keepdim=True)
+        inverse_std = ((centred * centred).mean(axes, keepdim=True) + ctx.eps) ** -0.5
+        normal = centred * inverse_std
+        dweight, dbias = (grad * normal).sum(axes), grad.sum(axes)
+        scaled = grad if weight is None else grad * weight.reshape(shape)
+        gx = inverse_std * (
+            scaled
+            - scaled.mean(axes, keepdim=True)
+            - normal * (scaled * normal).mean(axes, keepdim=True)
+        )
+        return gx, dweight, dbias
+
+
+class ScaleShift(Function):
+    """``x * scale + shift``, one factor and one summand a channel."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, scale: Tensor, shift: Tensor) -> Array:
+        ctx.save_for_backward(
+            x if ctx.needs_input_grad[1] else None, scale if ctx.needs_input_grad[0] else None
+        )
+        return _unrows(
+            kernels.active().scale_shift(_rows(x.data), scale.data, shift.data), x.shape
+        )
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale = ctx.saved_tensors
+        axes = _channel_axes(grad.ndim)
+        shape = (1, -1) + (1,) * (grad.ndim - 2)
+        return (
+            grad * scale.reshape(shape) if ctx.needs_input_grad[0] else None,
+            (grad * x).sum(axes) if ctx.needs_input_grad[1] else None,
+            grad.sum(axes) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    r"""Normalise each channel over the batch and all positions (Ioffe & Szegedy 2015).
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \cdot w + b
+
+    In training the statistics are the batch's, with the biased variance (divided by M, the
+    number of values a channel); the running ones are then updated in place,
+    ``running = (1 - momentum) * running + momentum * batch``, with the unbiased variance
+    (divided by M - 1). Otherwise the running statistics are used.
+
+    Args:
+        input: ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)``, floating point.
+        running_mean, running_var: ``(C,)``; None in training keeps no statistics, None
+            otherwise means the batch's are used all the same.
+        weight, bias: ``(C,)`` or None for 1 and 0.
+        training: use and update with the batch's statistics.
+        momentum: weight of the *new* value in the running statistics, as in PyTorch.
+        eps: added to the variance, under the root.
+
+    Returns:
+        A tensor of the input's shape.
+
+    Raises:
+        ValueError: if shapes do not fit, or in training there is one value a channel only.
+        TypeError: if the input is not floating point.
+    """
+    return apply_batch_norm(
+        "batch_norm", input, running_mean, running_var, weight, bias, training, momentum, eps
+    )
+
+
+def apply_batch_norm(
+    who: str,
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Check the arguments in the name of ``who`` and normalise."""
+    x = operand(input, who)
+    if x.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{who}: expected an input of shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}"
+        )
+    if x.dtype.kind != "f":
+        raise TypeError(f"{who}: expected a floating-point input, got {x.dtype}")
+    channels = x.shape[1]
+    for name, value in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
+        if value is not None and value.shape != (channels,):
+            if value.ndim == 1:
+                raise ValueError(
+                    f"{who}: expected {value.shape[0]} channels (axis 1), as {name} has, got "
+                    f"{channels} from an input of shape {x.shape}"
+                )
+            raise ValueError(f"{who}: expected {name} of shape ({channels},), got {value.shape}")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError(f"{who}: give both running_mean and running_var, or neither")
+    if training or running_mean is None or running_var is None:
+        count = x.data.size // channels if channels else 0
+        if count <= 1 and x.data.size:
+            raise ValueError(
+                f"{who}: in training there must be more than one value a channel, got an input of "
+                f"shape {x.shape}; use a larger batch or eval()"
+            )
+        if not x.data.size:
+            return _empty(x, weight, bias)
+        y, mean, variance = BatchNormTraining.apply(x, weight, bias, float(eps))
+        if training and running_mean is not None and running_var is not None:
+            _update(running_mean, mean.data, momentum)
+            _update(running_var, variance.data * (count / (count - 1)), momentum)
+        result: Tensor = y
+        return result
+    dtype = x.dtype
+    inverse_std = 1 / np.sqrt(running_var.data.astype(np.float64) + eps)
+    if weight is None:
+        scale = Tensor._wrap(inverse_std.astype(dtype))
+    else:
+        scale = weight * Tensor._wrap(inverse_std.astype(dtype))
+    shift = scale * Tensor._wrap(-running_mean.data.astype(dtype))
+    if bias is not None:
+        shift = shift + bias
+    return ScaleShift.apply(x, scale, shift)
+
+
+def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """An empty batch has no statistics; its result is empty, with gradients of zero."""
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    y = x * 1.0 if weight is None else x * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
+def _update(running: Tensor, batch: Array, momentum: float) -> None:
+    running.data *= 1 - momentum
+    running.data += (momentum * batch).astype(running.dtype)
+    running._version.count += 1

@@ -1,0 +1,17 @@
+"""Every kernel test runs once per backend that is installed."""
+
+import pytest
+
+from lucid import kernels
+
+
+@pytest.fixture(params=kernels.available_backends())
+def backend(request):
+    """The module of a backend's kernels."""
+    before = kernels.get_backend()
+    try:
+        kernels.set_backend(request.param)
+    except ImportError as error:
+        pytest.skip(str(error))
+    yield kernels.active()
+    kernels.set_backend(before)
