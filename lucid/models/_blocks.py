@@ -131,6 +131,7 @@ class _MobileAttention(nn.Module):
         self.num_heads, self.key_dim, self.value_dim = spec.num_heads, spec.key_dim, spec.value_dim
         self.use_multi_query, self.use_residual = spec.use_multi_query, spec.use_residual
         self.query_strides = spec.query_h_stride, spec.query_w_stride
+        self.kv_stride = spec.kv_stride
         self.norm = nn.BatchNorm2d(channels)
         query: OrderedDict[str, nn.Module] = OrderedDict()
         if self.query_strides != (1, 1):
