@@ -153,9 +153,7 @@ def fit(
     criterion = criterion or CrossEntropyLoss()
     for number in range(start + 1, epochs + 1):
         began = time.perf_counter()
-        score = train_epoch(
-            model, train, optimizer, criterion=criterion, after_step=after_step
-        )
+        score = train_epoch(model, train, optimizer, criterion=criterion, after_step=after_step)
         yield Epoch(number, score, evaluate(model, validation), time.perf_counter() - began)
 
 

@@ -54,7 +54,7 @@ def test_rows_are_in_order_with_shapes_and_kinds():
 def test_rows_add_up_at_any_depth(depth):
     result = lucid.summary(nn.Sequential(small_net(), nn.Linear(5, 2)), (1, 3, 8, 8), depth=depth)
     assert sum(layer.params for layer in result.layers) == result.total_params
-    assert sum(layer.macs for layer in result.layers) == result.total_macs == 6656 + 90
+    assert sum(layer.macs for layer in result.layers) == result.total_macs == 6736 + 10
     assert len(result.layers) == {1: 2, 2: 8}.get(depth, 9)
 
 

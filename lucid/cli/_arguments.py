@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from lucid import models
 from lucid.cli._errors import UsageError
+from lucid.models._registry import _canonical as canonical_name
 
 
 def add_command(
@@ -79,14 +80,14 @@ def shape(text: str) -> tuple[int, ...]:
 
 
 def model_name(name: str) -> str:
-    """Return ``name`` if a model is registered under it.
+    """Return lucid's spelling of ``name`` if a model is registered under it.
 
     Raises:
         UsageError: otherwise, with the closest names there are.
     """
     names = models.list_models()
-    if name in names or models.is_model(name):
-        return name
+    if canonical_name(name) in names:
+        return canonical_name(name)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "`lucid models` lists them all"
     raise UsageError(f"there is no model {name!r}; {hint}")

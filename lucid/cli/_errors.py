@@ -15,7 +15,7 @@ class UsageError(CommandError):
     status = 2
 
 
-class Interrupted(CommandError):
+class InterruptedRunError(CommandError):
     """Ctrl-C; the message says what was kept. Exit status 130, as shells have it."""
 
     status = 130

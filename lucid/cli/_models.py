@@ -80,8 +80,6 @@ def show_summary(args: argparse.Namespace) -> int:
         raise UsageError(
             f"--input-shape: expected four sizes, N,C,H,W, got {len(args.input_shape)}"
         )
-    model = models.create_model(
-        name, num_classes=args.num_classes, in_channels=args.input_shape[1]
-    )
+    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.input_shape[1])
     print(summary(model, args.input_shape, depth=args.depth))
     return 0

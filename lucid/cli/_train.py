@@ -9,8 +9,6 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import lucid
 from lucid import models, nn, optim, training
 from lucid.cli._arguments import (
@@ -23,7 +21,7 @@ from lucid.cli._arguments import (
     positive_int,
 )
 from lucid.cli._data import Splits, load_splits
-from lucid.cli._errors import CommandError, Interrupted, UsageError
+from lucid.cli._errors import CommandError, InterruptedRunError, UsageError
 from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
 
 
@@ -80,7 +78,10 @@ def add_parsers(
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
     parser.add_argument(
-        "--resume", type=Path, metavar="FILE", help="go on with the interrupted run of these weights"
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on with the interrupted run of these weights",
     )
 
     parser = add_command(
@@ -132,9 +133,7 @@ def train(args: argparse.Namespace) -> int:
                 "on with it, or another --output"
             )
     splits = load_splits(settings)
-    description = Description(
-        settings, splits.classes, splits.in_channels, splits.mean, splits.std
-    )
+    description = Description(settings, splits.classes, splits.in_channels, splits.mean, splits.std)
     return _run(files, description, splits, resume=False)
 
 
@@ -207,7 +206,7 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
             progress.start(epoch.number + 1)
     except KeyboardInterrupt:
         progress.end()
-        raise Interrupted(_what_is_kept(files, description)) from None
+        raise InterruptedRunError(_what_is_kept(files, description)) from None
     except RuntimeError as error:
         progress.end()
         raise CommandError(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lucid import nn
+from lucid.models._blocks import _MobileAttention
 
 Shape = tuple[int, ...]
 Formula = Callable[[Any, tuple[Shape, ...], Shape], int]
@@ -54,3 +55,13 @@ def _conv2d(module: nn.Conv2d, inputs: tuple[Shape, ...], output: Shape) -> int:
 @formula(nn.Linear)
 def _linear(module: nn.Linear, inputs: tuple[Shape, ...], output: Shape) -> int:
     return math.prod(output) * module.in_features
+
+
+@formula(_MobileAttention)
+def _mobile_attention(module: _MobileAttention, inputs: tuple[Shape, ...], output: Shape) -> int:
+    # q·kᵀ and its product with v; the projections are convolutions and count themselves.
+    n, _, height, width = inputs[0]
+    query_h, query_w = module.query_strides
+    queries = math.ceil(height / query_h) * math.ceil(width / query_w)
+    keys = math.ceil(height / module.kv_stride) * math.ceil(width / module.kv_stride)
+    return n * module.num_heads * queries * keys * (module.key_dim + module.value_dim)

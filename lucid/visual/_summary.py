@@ -176,15 +176,18 @@ class _Recorder:
         self._counted: set[int] = set()
         self._handles: list[Any] = []
         for module in self._names:
-            self._handles.append(module.register_forward_pre_hook(self._enter))
-            self._handles.append(module.register_forward_hook(self._leave))
+            self._handles += [
+                module.register_forward_pre_hook(self._enter, with_kwargs=True),
+                module.register_forward_hook(self._leave),
+            ]
 
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def _enter(self, module: Module, args: tuple[Any, ...]) -> None:
-        call = _Call(module, tuple(a.shape for a in args if isinstance(a, Tensor)))
+    def _enter(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+        call = _Call(module, tuple(value.shape for value in inputs))
         self._open[-1].children.append(call)
         self._open.append(call)
 
@@ -205,9 +208,7 @@ class _Recorder:
             if module not in called:
                 params = self._count(module.parameters(recurse=False))
                 if params:
-                    records.append(
-                        LayerSummary(name, type(module).__name__, None, None, params, 0)
-                    )
+                    records.append(LayerSummary(name, type(module).__name__, None, None, params, 0))
         return records
 
     def _flatten(self, call: _Call, level: int, records: list[LayerSummary]) -> None:

@@ -1,0 +1,133 @@
+"""`lucid models` and `lucid summary`, help, version, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import lucid
+from lucid.cli import main
+
+
+def test_models_as_a_table(capsys):
+    assert main(["models", "small"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["model", "parameters", "multiply-adds"]
+    assert row.split()[:2] == ["mobilenet_v4_conv_small", "3,774,024"]
+
+
+def test_models_as_json(capsys):
+    assert main(["models", "conv_small", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "mobilenet_v4_conv_small"
+    assert row["parameters"] == 3_774_024
+
+
+def test_summary(capsys):
+    command = ["summary", "mobilenet_v4_conv_small", "--input-shape", "2,1,64,48"]
+    assert main([*command, "--num-classes", "7", "--depth", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "input (2, 1, 64, 48)" in captured.out
+    assert "(2, 7)" in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["summary", "mobilenet_v4_conv_smal"], "did you mean mobilenet_v4_conv_small"),
+        (["summary", "resnet50"], "there is no model 'resnet50'"),
+        (["train", "--model", "mobilenet_v4_conv_larg"], "did you mean mobilenet_v4_conv_large"),
+        (["summary", "mobilenet_v4_conv_small", "--input-shape", "3,8"], "expected four sizes"),
+        (["eval", "nothing.npz"], "there is no file nothing.npz"),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(argv, message, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"lucid {argv[0]}: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["paint"],
+        ["train", "--epochs", "0"],
+        ["train", "--epochs", "two"],
+        ["train", "--lr", "nan"],
+        ["train", "--lr", "-1"],
+        ["train", "--optimizer", "magic"],
+        ["train", "--label-smoothing", "1"],
+        ["train", "--seed", "-3"],
+        ["summary", "mobilenet_v4_conv_small", "--input-shape", "1,3,a,b"],
+        ["summary", "mobilenet_v4_conv_small", "--depth", "0"],
+    ],
+)
+def test_what_the_parser_refuses_is_status_2(argv, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(argv)
+    assert error.value.code == 2
+    assert "lucid" in capsys.readouterr().err
+
+
+def test_a_failure_is_one_line_and_status_1(capsys, monkeypatch):
+    monkeypatch.delenv("LUCID_DEBUG", raising=False)
+    assert main(["summary", "mobilenet_v4_conv_small", "--input-shape", "1,3,0,0"]) == 1
+    captured = capsys.readouterr()
+    assert "(1, 3, 0, 0)" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    with pytest.raises(lucid.cli._errors.UsageError):
+        main(["summary", "resnet50", "--debug"])
+    monkeypatch.setenv("LUCID_DEBUG", "1")
+    with pytest.raises(lucid.cli._errors.UsageError):
+        main(["summary", "resnet50"])
+
+
+@pytest.mark.parametrize("command", ["models", "summary", "train", "eval"])
+def test_every_command_explains_itself_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([command, "--help"])
+    assert error.value.code == 0
+    text = capsys.readouterr().out
+    assert f"example:\n  lucid {command}" in text
+
+
+def run(*argv: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lucid", *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+
+
+def test_version_as_a_process():
+    result = run("--version")
+    assert (result.returncode, result.stdout) == (0, f"lucid {lucid.__version__}\n")
+
+
+def test_an_error_as_a_process():
+    result = run("summary", "resnet50", env={**os.environ, "LUCID_DEBUG": "0"})
+    assert result.returncode == 2
+    assert result.stderr.startswith("lucid summary: there is no model 'resnet50'")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_leaves_early():
+    """`lucid models | head`: no traceback, no complaint."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lucid", "summary", "mobilenet_v4_conv_small"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+    process.stderr.close()

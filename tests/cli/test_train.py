@@ -1,0 +1,307 @@
+"""`lucid train` and `lucid eval`, on few images and for few epochs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import training
+from lucid.cli import main
+
+pytest.importorskip("sklearn")
+PIL_Image = pytest.importorskip("PIL.Image")
+
+QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUCID_DEBUG", raising=False)
+
+
+def train(*options: str) -> int:
+    return main(["train", "--data", "digits", *QUICK, *options])
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def weights(path: str) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value.data) for name, value in lucid.load(path).items()}
+
+
+def assert_same_weights(a: str, b: str) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+# -- the main job -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.npz", "deep/er/b.safetensors"])
+def test_eval_prints_what_train_printed(name, capsys):
+    if name.endswith(".safetensors"):
+        pytest.importorskip("safetensors")
+    assert train("--output", name) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert lines[-1].startswith("test accuracy ")
+    assert " of 40)" in lines[-1]
+    assert main(["eval", name]) == 0
+    assert last_line(capsys) == lines[-1]
+    folder = Path(name).parent
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
+        [Path(name).name, Path(name).with_suffix(".json").name]
+    )
+
+
+def test_the_description_says_what_the_weights_are():
+    train("--output", "a.npz", "--size", "40", "--seed", "3", "--optimizer", "sgd", "--lr", "0.01")
+    description = json.loads(Path("a.json").read_text())
+    assert description["settings"]["model"] == "mobilenet_v4_conv_small"
+    assert description["settings"]["size"] == 40
+    assert description["settings"]["seed"] == 3
+    assert description["num_classes"] == 10
+    assert description["in_channels"] == 1
+    assert description["classes"] == [str(digit) for digit in range(10)]
+    assert len(description["mean"]) == len(description["std"]) == 1
+    assert [record["epoch"] for record in description["history"]] == [1, 2]
+    assert description["test"]["count"] == 40
+
+
+def test_the_same_seed_gives_the_same_run():
+    train("--output", "a.npz", "--seed", "1")
+    train("--output", "b.npz", "--seed", "1")
+    train("--output", "c.npz", "--seed", "2")
+    assert_same_weights("a.npz", "b.npz")
+    assert not np.array_equal(*(next(iter(weights(p).values())) for p in ("a.npz", "c.npz")))
+
+
+def test_the_kept_weights_are_those_of_the_best_validation_accuracy():
+    train("--output", "a.npz", "--epochs", "3")
+    description = json.loads(Path("a.json").read_text())
+    accuracies = [record["validation_accuracy"] for record in description["history"]]
+    assert accuracies[description["best_epoch"] - 1] == max(accuracies)
+
+
+def test_default_outputs_do_not_replace_each_other():
+    assert train() == 0
+    first = Path("runs/mobilenet_v4_conv_small-digits.npz").read_bytes()
+    assert train("--seed", "1") == 0
+    assert Path("runs/mobilenet_v4_conv_small-digits.npz").read_bytes() == first
+    assert Path("runs/mobilenet_v4_conv_small-digits-2.npz").is_file()
+
+
+def test_a_bar_where_stderr_is_a_terminal(capsys, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert train("--output", "a.npz") == 0
+    captured = capsys.readouterr()
+    assert "epoch 1/2:" in captured.err
+    assert "epoch 1/2 " in captured.out
+
+
+def test_no_bar_elsewhere(capsys):
+    assert train("--output", "a.npz") == 0
+    assert capsys.readouterr().err == ""
+
+
+# -- interrupted and resumed ------------------------------------------------------------------
+
+
+def interrupt_epoch(monkeypatch, number: int) -> None:
+    epochs = iter(range(1, 100))
+    original = training.train_epoch
+
+    def interrupted(*args, **kwargs):
+        if next(epochs) == number:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_epoch", interrupted)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_resumed_run_ends_as_if_never_interrupted(optimizer, capsys, monkeypatch):
+    options = ["--epochs", "3", "--optimizer", optimizer, "--lr", "0.01"]
+    assert train("--output", "whole.npz", *options) == 0
+    whole = last_line(capsys)
+    with monkeypatch.context() as patch:
+        interrupt_epoch(patch, 3)
+        assert train("--output", "parts.npz", *options) == 130
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "parts.npz" in error
+    assert "lucid train --resume parts.npz" in error
+    assert main(["eval", "parts.npz"]) == 0  # the best so far are usable
+    capsys.readouterr()
+    assert main(["train", "--resume", "parts.npz"]) == 0
+    assert last_line(capsys) == whole
+    assert_same_weights("whole.npz", "parts.npz")
+    records = [json.loads(Path(f"{name}.json").read_text()) for name in ("whole", "parts")]
+    for record in records:
+        for epoch in record["history"]:
+            del epoch["seconds"]
+    assert records[0] == records[1]
+
+
+def test_an_interrupt_before_anything_was_saved(capsys, monkeypatch):
+    interrupt_epoch(monkeypatch, 1)
+    assert train("--output", "a.npz") == 130
+    assert "nothing was saved" in capsys.readouterr().err
+    assert not list(Path().iterdir())
+
+
+def test_resume_takes_no_other_settings(capsys):
+    assert main(["train", "--resume", "a.npz", "--lr", "0.1"]) == 2
+    assert "leave out --lr" in capsys.readouterr().err
+
+
+def test_resume_of_a_finished_run(capsys):
+    train("--output", "a.npz")
+    assert main(["train", "--resume", "a.npz"]) == 2
+    assert "the run is finished" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_in_a_process():
+    command = [sys.executable, "-m", "lucid", "train", *QUICK, "--epochs", "500"]
+    with subprocess.Popen(
+        [*command, "--output", "a.npz"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("epoch   1/500"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert "a.npz" in error
+    assert weights("a.npz")
+
+
+# -- what goes wrong --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("folder", "is a folder"),
+        ("a.pt", "expected a name ending in .npz or .safetensors"),
+        ("file/a.npz", "cannot write there"),
+    ],
+)
+def test_a_wrong_output_is_found_before_training(output, message, capsys):
+    Path("folder").mkdir()
+    Path("file").write_text("in the way")
+    assert train("--output", output) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+def test_existing_weights_are_not_replaced_unasked(capsys):
+    Path("a.npz").write_bytes(b"precious")
+    assert train("--output", "a.npz") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert Path("a.npz").read_bytes() == b"precious"
+    assert train("--output", "a.npz", "--overwrite") == 0
+    assert main(["eval", "a.npz"]) == 0
+
+
+def test_a_loss_that_is_not_a_number(capsys):
+    assert train("--output", "a.npz", "--lr", "1e30", "--epochs", "5") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the loss became" in error
+    assert "--lr was 1e+30" in error
+
+
+def test_unknown_data(capsys):
+    assert main(["train", "--data", "digit"]) == 2
+    assert "digit" in capsys.readouterr().err
+
+
+def test_eval_without_a_description(capsys):
+    train("--output", "a.npz")
+    Path("a.json").rename("b.json")
+    assert main(["eval", "a.npz"]) == 2
+    assert "a.json is missing" in capsys.readouterr().err
+    Path("a.json").write_text("{}")
+    assert main(["eval", "a.npz"]) == 1
+    assert "a.json is not a description" in capsys.readouterr().err
+
+
+def test_eval_of_a_damaged_file(capsys):
+    train("--output", "a.npz")
+    content = Path("a.npz").read_bytes()
+    Path("a.npz").write_bytes(content[: len(content) // 2])
+    capsys.readouterr()
+    assert main(["eval", "a.npz"]) == 1
+    error = capsys.readouterr().err
+    assert "a.npz" in error
+    assert error.count("\n") == 1
+
+
+# -- a folder of images -----------------------------------------------------------------------
+
+
+def write_images(folder: str, count: int, colours=((200, 30, 30), (30, 30, 200))) -> None:
+    generator = np.random.default_rng(0)
+    for name, colour in zip(("red", "sky blue"), colours):
+        Path(folder, name).mkdir(parents=True)
+        for index in range(count):
+            noise = generator.integers(0, 50, (12, 16, 3))
+            image = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            PIL_Image.fromarray(image).save(Path(folder, name, f"{index}.png"))
+
+
+def test_a_folder_of_classes(capsys):
+    write_images("photos", 20)
+    assert main(["train", "--data", "photos", "--epochs", "1", "--batch-size", "8"]) == 0
+    result = last_line(capsys)
+    assert " of 8)" in result  # a fifth of the images, evenly over the classes
+    path = "runs/mobilenet_v4_conv_small-photos"
+    assert main(["eval", f"{path}.npz"]) == 0
+    assert last_line(capsys) == result
+    description = json.loads(Path(f"{path}.json").read_text())
+    assert description["classes"] == ["red", "sky blue"]
+    assert description["in_channels"] == 3
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+def test_a_folder_with_its_own_parts(held_out, capsys):
+    write_images("photos/train", 10)
+    write_images(f"photos/{held_out}", 3)
+    assert main(["train", "--data", "photos", "--epochs", "1", "--batch-size", "8"]) == 0
+    assert " of 6)" in last_line(capsys)
+
+
+def test_other_images_of_the_same_classes(capsys):
+    write_images("photos", 20)
+    options = ["--epochs", "1", "--batch-size", "8", "--output", "a.npz"]
+    assert main(["train", "--data", "photos", *options]) == 0
+    write_images("others/train", 5)
+    write_images("others/test", 4)
+    assert main(["eval", "a.npz", "--data", "others"]) == 0
+    assert " of 8)" in last_line(capsys)
+    assert main(["eval", "a.npz", "--data", "digits"]) == 2
+    assert "the weights know the classes red, sky blue" in capsys.readouterr().err
+
+
+def test_a_folder_without_classes(capsys):
+    Path("photos").mkdir()
+    assert main(["train", "--data", "photos"]) == 2
+    assert "photos" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""README.md says what is true, and the project's files agree with each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lucid
+from lucid import models
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "README.md").is_file(), reason="not run from a source checkout"
+)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", read("README.md"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[0])
+def test_readme_code_runs(block, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert list(tmp_path.iterdir()), "it is said to save a model"
+
+
+def test_readme_has_code():
+    assert len(blocks("python")) == 1
+    assert len(blocks("bash")) == 2
+
+
+@pytest.mark.parametrize("name", models.list_models("mobilenet_v4"))
+def test_readme_table_is_what_the_code_counts(name):
+    counts = lucid.summary(models.create_model(name), (1, 3, 224, 224))
+    row = f"| `{name}` | {counts.total_params:,} | {counts.total_macs:,} |"
+    assert row in read("README.md")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", read(page)):
+        if not target.startswith("https://"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_extras_that_are_mentioned_exist(page):
+    settings = read("pyproject.toml")
+    extras = settings.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for group in re.findall(r"\.\[([\w,]+)\]", read(page)):
+        for extra in group.split(","):
+            assert re.search(rf"^{extra} = ", extras, re.MULTILINE), extra
+
+
+def test_version_is_said_once():
+    (version,) = re.findall(r'^version = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
+    assert version == lucid.__version__
+
+
+def test_ci_script_is_a_script():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    if bash := shutil.which("bash"):
+        subprocess.run([bash, "-n", str(script)], check=True)
