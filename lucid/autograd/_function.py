@@ -61,11 +61,12 @@ class Function:
         else:
             needs, recording = (False,) * len(args), False
         ctx = Node(cls, needs)
-        if recording:
-            with no_grad():
+        with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
+            if recording:
+                with no_grad():
+                    result = cls.forward(ctx, *args)
+            else:
                 result = cls.forward(ctx, *args)
-        else:
-            result = cls.forward(ctx, *args)
         if isinstance(result, tuple):
             outputs = tuple([_output(cls, ctx, value, args) for value in result])
         else:
@@ -77,8 +78,12 @@ class Function:
 
 def _output(cls: type[Function], ctx: Node, value: Any, args: tuple[Any, ...]) -> Tensor:
     """Return ``value`` as a new tensor that knows if it is a view of an argument."""
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, np.ndarray):
         tensor = Tensor._wrap(value)
+    elif isinstance(value, np.generic):
+        # NumPy makes scalars of arrays with zero axes; if it was saved, it still is this output.
+        tensor = Tensor._wrap(value)
+        ctx._saved = tuple([tensor.data if saved is value else saved for saved in ctx._saved])
     elif isinstance(value, Tensor):
         tensor = Tensor._wrap(value.data)
     else:

@@ -16,7 +16,9 @@ def _sequence(value: Any, who: str) -> tuple[Tensor, ...]:
     values = (value,) if isinstance(value, Tensor) else tuple(value)
     for item in values:
         if not isinstance(item, Tensor):
-            raise TypeError(f"{who}: expected a tensor or a sequence of them, got {type(item).__name__}")
+            raise TypeError(
+                f"{who}: expected a tensor or a sequence of them, got {type(item).__name__}"
+            )
     return values
 
 
@@ -55,7 +57,9 @@ def grad(
     else:
         gradients = (grad_outputs,)
     if len(gradients) != len(roots):
-        raise ValueError(f"grad: expected {len(roots)} grad_outputs, one an output, got {len(gradients)}")
+        raise ValueError(
+            f"grad: expected {len(roots)} grad_outputs, one an output, got {len(gradients)}"
+        )
     for index, tensor in enumerate(wanted):
         if not tensor.requires_grad:
             raise RuntimeError(f"grad: input {index} does not require grad")
@@ -90,8 +94,10 @@ def backward(
         create_graph: record the pass, for second derivatives.
     """
     roots = _sequence(tensors, "backward: tensors")
-    gradients = (None,) * len(roots) if grad_tensors is None else tuple(
-        grad_tensors if isinstance(grad_tensors, (list, tuple)) else (grad_tensors,)
+    gradients = (
+        (None,) * len(roots)
+        if grad_tensors is None
+        else tuple(grad_tensors if isinstance(grad_tensors, (list, tuple)) else (grad_tensors,))
     )
     if len(gradients) != len(roots):
         raise ValueError(f"backward: expected {len(roots)} grad_tensors, got {len(gradients)}")
@@ -163,7 +169,9 @@ def gradcheck(
             if bad.any():
                 if not raise_exception:
                     return False
-                worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), got.shape)
+                worst = np.unravel_index(
+                    np.argmax(np.where(np.isnan(error), np.inf, error)), got.shape
+                )
                 raise AssertionError(
                     f"gradcheck: output {position}, input {index}: {int(bad.sum())} of {bad.size} "
                     f"elements differ; at input element {np.unravel_index(worst[0], argument.shape)}, "
@@ -186,18 +194,18 @@ def _numerical_jacobians(
                 for step in (eps, -eps):
                     argument.data = original.copy(order="K")
                     argument.data[element] += step
-                    sides.append([o.data.astype(np.float64).ravel() for o in _outputs(fn, arguments)])
+                    sides.append(
+                        [o.data.astype(np.float64).ravel() for o in _outputs(fn, arguments)]
+                    )
                 for position in range(outputs):
                     columns[position].append((sides[0][position] - sides[1][position]) / (2 * eps))
         finally:
             argument.data = original
-    return [
-        np.stack(column) if column else np.zeros((0, 0)) for column in columns
-    ]
+    return [np.stack(column) if column else np.zeros((0, 0)) for column in columns]
 
 
 def _analytical_jacobian(output: Tensor, arguments: list[Tensor]) -> list[np.ndarray]:
-    jacobians = [np.zeros((argument.size, output.size)) for argument in arguments]
+    jacobians = [np.zeros((argument.data.size, output.data.size)) for argument in arguments]
     if not output.requires_grad:
         return jacobians
     for column, element in enumerate(np.ndindex(*output.shape)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,19 +47,19 @@ class Node:
     """
 
     __slots__ = (
-        "name",
-        "function",
-        "sequence",  # nodes made later have larger numbers; consumers are always made later
-        "edges",  # per argument: (source, output index) or None; a source is a node or a leaf
-        "input_meta",  # per argument: (shape, dtype) or None
-        "output_meta",  # per output: (shape, dtype)
-        "needs_input_grad",
-        "view",
-        "_saved",
-        "_non_differentiable",
-        "_hooks",
-        "_freed",
         "__dict__",
+        "_freed",
+        "_hooks",
+        "_non_differentiable",
+        "_saved",
+        "edges",  # per argument: (source, output index) or None; a source is a node or a leaf
+        "function",
+        "input_meta",  # per argument: (shape, dtype) or None
+        "name",
+        "needs_input_grad",
+        "output_meta",  # per output: (shape, dtype)
+        "sequence",  # nodes made later have larger numbers; consumers are always made later
+        "view",
     )
 
     edges: tuple[tuple[Node | Tensor, int] | None, ...]
@@ -222,7 +222,9 @@ class Node:
         results = self.function.backward(self, *gradients)
         if not isinstance(results, tuple):
             results = (results,)
-        if len(results) > len(self.edges) and any(r is not None for r in results[len(self.edges) :]):
+        if len(results) > len(self.edges) and any(
+            r is not None for r in results[len(self.edges) :]
+        ):
             raise RuntimeError(
                 f"{self.name}.backward: expected at most {len(self.edges)} gradients, one for each "
                 f"argument of forward, got {len(results)}"
@@ -293,7 +295,8 @@ def _source(tensor: Tensor) -> tuple[Node | Tensor, int]:
 
 def _reachable(roots: Sequence[Tensor]) -> list[Node]:
     """Return the nodes behind ``roots``, newest first: an order in which all consumers of a
-    node come before it. A loop, not a recursion: chains can be very long."""
+    node come before it. A loop, not a recursion: chains can be very long.
+    """
     stack = [root._node for root in roots if root._node is not None]
     seen = {id(node): node for node in stack}
     while stack:
@@ -308,7 +311,7 @@ def _initial_gradient(root: Tensor, gradient: Any) -> Tensor:
     if not root.requires_grad:
         raise RuntimeError("backward: this tensor does not require grad and has no graph behind it")
     if gradient is None:
-        if root.size != 1:
+        if root.data.size != 1:
             raise RuntimeError(
                 f"backward: a gradient can be left out only for a single element; this tensor has "
                 f"shape {root.shape}, so pass gradient= of that shape (or reduce with sum())"
@@ -429,6 +432,7 @@ def run_backward(
 
     # Oldest first: a node is needed if one of its inputs leads to what was asked for.
     needed: set[int] = set()
+    needs_of: dict[int, tuple[bool, ...]] = {}
     for node in reversed(nodes):
         needs = []
         for edge in node.edges:
@@ -441,11 +445,11 @@ def run_backward(
                 needs.append(inputs is None or id(source) in targets)
             else:
                 needs.append(id(source) in needed or id(source) in targets)
-        node.needs_input_grad = tuple(needs)
+        needs_of[id(node)] = tuple(needs)
         if any(needs):
             needed.add(id(node))
 
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for position, node in enumerate(nodes):
             incoming: list[Tensor | None] = []
             for index in range(len(node.output_meta)):
@@ -458,6 +462,8 @@ def run_backward(
                         captured[key] = gradient
                 incoming.append(gradient)
             if id(node) in needed and any(gradient is not None for gradient in incoming):
+                # Set only now: a backward may itself walk over a part of this graph.
+                node.needs_input_grad = needs_of[id(node)]
                 outgoing = node.call_backward(incoming)
                 incoming.clear()
                 gradient = None

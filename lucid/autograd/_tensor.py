@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -11,7 +12,6 @@ from numpy.typing import DTypeLike
 from lucid.autograd._grad_mode import is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
-    from lucid import ops as _ops
     from lucid.autograd._graph import Node
 
 DEFAULT_DTYPE = np.dtype(np.float32)
@@ -93,16 +93,16 @@ class Tensor:
     """
 
     __slots__ = (
-        "data",
-        "grad",
-        "_requires_grad",
-        "_node",  # the operation that made it; None for a leaf
+        "__weakref__",
+        "_hooks",
         "_index",  # which of that operation's outputs it is
+        "_node",  # the operation that made it; None for a leaf
+        "_requires_grad",
+        "_seen",  # the version at which `_node` described the value
         "_version",
         "_view",  # (base, function from base to this view), or None
-        "_seen",  # the version at which `_node` described the value
-        "_hooks",
-        "__weakref__",
+        "data",
+        "grad",
     )
 
     # NumPy then leaves `array + tensor` to Tensor.__radd__.
@@ -155,11 +155,6 @@ class Tensor:
     def ndim(self) -> int:
         """The number of axes."""
         return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        """The number of elements, as in NumPy (PyTorch's ``size()`` is ``shape`` here)."""
-        return self.data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -404,6 +399,7 @@ class Tensor:
                 f"in-place operation: the result has dtype {result.dtype}, which cannot be "
                 f"stored in a tensor of dtype {self.dtype}"
             )
+        self._check_writeable()
         base = self._view[0] if self._view else None
         recording = is_grad_enabled()
         if recording:
@@ -430,6 +426,13 @@ class Tensor:
 
                 rebase(base, self, take_view)
         return self
+
+    def _check_writeable(self) -> None:
+        if not self.data.flags.writeable:
+            raise RuntimeError(
+                f"this tensor of shape {self.shape} is read-only (expanded, or made from a "
+                "read-only array) and cannot be changed in place; clone() it first"
+            )
 
     def _check_view(self) -> None:
         """Raise if this view's base was changed in place since: its history is then another's."""

@@ -21,13 +21,17 @@ def operand(value: Any, who: str) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    return Tensor._wrap(as_array(value, None if not isinstance(value, np.ndarray) else value.dtype, who=who))
+    return Tensor._wrap(
+        as_array(value, None if not isinstance(value, np.ndarray) else value.dtype, who=who)
+    )
 
 
 def floating(value: Any, who: str) -> Tensor:
     """Like :func:`operand`, with integers and booleans converted to float32."""
     tensor = operand(value, who)
-    return tensor if tensor.data.dtype.kind == "f" else Tensor._wrap(tensor.data.astype(DEFAULT_DTYPE))
+    return (
+        tensor if tensor.data.dtype.kind == "f" else Tensor._wrap(tensor.data.astype(DEFAULT_DTYPE))
+    )
 
 
 def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
@@ -48,11 +52,15 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
                 f"{who}: shapes {a.shape} and {b.shape} do not broadcast: from the last axis "
                 "backwards, sizes must be equal or 1"
             ) from None
-    if a.data.dtype != b.data.dtype and {a.data.dtype.kind, b.data.dtype.kind} & {"f"}:
-        # NumPy would make float64 of int64 and float32.
-        if a.data.dtype.kind != "f":
+    return _common_dtype(a, b)
+
+
+def _common_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Convert an integer beside a float to its dtype: NumPy makes float64 of int64 and float32."""
+    if a.data.dtype != b.data.dtype:
+        if a.data.dtype.kind != "f" and b.data.dtype.kind == "f":
             a = Tensor._wrap(a.data.astype(b.data.dtype))
-        elif b.data.dtype.kind != "f":
+        elif b.data.dtype.kind != "f" and a.data.dtype.kind == "f":
             b = Tensor._wrap(b.data.astype(a.data.dtype))
     return a, b
 
@@ -66,7 +74,10 @@ def _weak(value: Any, other: Any, who: str) -> Tensor:
             dtype = DEFAULT_DTYPE
         elif isinstance(value, int) and not isinstance(value, bool) and kind == "b":
             dtype = np.dtype(np.int64)
-        return Tensor._wrap(np.asarray(value, dtype))
+        try:
+            return Tensor._wrap(np.asarray(value, dtype))
+        except OverflowError:
+            raise ValueError(f"{who}: {value} is out of the range of {dtype}") from None
     return operand(value, who)
 
 
@@ -124,3 +135,33 @@ def normalize_axes(
     if len(set(axes)) != len(axes):
         raise ValueError(f"{who}: an axis is named twice in {axis}")
     return axes
+
+
+def shape_argument(sizes: tuple[Any, ...], who: str, minimum: int | None = 0) -> tuple[int, ...]:
+    """Return sizes that were given as integers or as one sequence of them.
+
+    Args:
+        sizes: the arguments as they came.
+        who: the caller, for messages.
+        minimum: the smallest integer allowed; None for any.
+
+    Raises:
+        TypeError: if one is no integer.
+        ValueError: if one is too small.
+    """
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list, np.ndarray)):
+        sizes = tuple(sizes[0])
+    result = []
+    for size in sizes:
+        if isinstance(size, bool) or not hasattr(size, "__index__"):
+            raise TypeError(f"{who}: expected integers or one tuple of them, got {size!r}")
+        result.append(size.__index__())
+    if minimum is not None and any(size < minimum for size in result):
+        raise ValueError(f"{who}: expected sizes of at least {minimum}, got {tuple(result)}")
+    return tuple(result)
+
+
+def operands_of(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
+    """Return the operands of a product of matrices: like :func:`operands`, without broadcasting."""
+    a, b = _weak(a, b, who), _weak(b, a, who)
+    return _common_dtype(a, b)

@@ -1,18 +1,21 @@
-"""Element by element: arithmetic, powers, exponentials, comparisons, choices.
+"""Element by element: arithmetic, powers, exponentials, rounding, comparisons, choices.
 
 Each operation is a class with its value and its gradient side by side, and a function that
-checks the arguments and applies it.
+checks the arguments and applies it. Infinities and NaN arise silently, as in PyTorch.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, operand, operands, sum_to
+from lucid.ops._erf import erf_array
 
 # -- arithmetic -------------------------------------------------------------------------------
 
@@ -37,11 +40,40 @@ def add(a: Any, b: Any) -> Tensor:
 
     Args:
         a, b: tensors, arrays or numbers. An integer operand takes the other's floating dtype.
+            Unlike in PyTorch, a tensor with zero axes counts like any other for the dtype.
 
     Raises:
         ValueError: if the shapes do not broadcast.
     """
     return Add.apply(*operands(a, b, "add"))
+
+
+class Sub(Function):
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
+        ctx.shapes = a.shape, b.shape
+        return a.data - b.data
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.shapes
+        return (
+            sum_to(grad, a) if ctx.needs_input_grad[0] else None,
+            neg(sum_to(grad, b)) if ctx.needs_input_grad[1] else None,
+        )
+
+
+def sub(a: Any, b: Any) -> Tensor:
+    """Return ``a - b`` element by element, broadcasting as NumPy does.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+        TypeError: if both are booleans: use ``logical_xor`` or ``logical_not``.
+    """
+    a, b = operands(a, b, "sub")
+    if a.data.dtype.kind == "b" and b.data.dtype.kind == "b":
+        raise TypeError("sub: booleans cannot be subtracted; use logical_xor() or astype()")
+    return Sub.apply(a, b)
 
 
 class Mul(Function):
@@ -71,6 +103,250 @@ def mul(a: Any, b: Any) -> Tensor:
     return Mul.apply(*operands(a, b, "mul"))
 
 
+class Div(Function):
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
+        ctx.shapes = a.shape, b.shape
+        ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b)
+        return a.data / b.data
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        grad_a = grad / b
+        return (
+            sum_to(grad_a, ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
+            sum_to(-grad_a * (a / b), ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
+        )
+
+
+def div(a: Any, b: Any) -> Tensor:
+    """Return ``a / b`` element by element; two integers are divided as float32.
+
+    Division by zero gives an infinity or NaN, silently.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+    """
+    a, b = operands(a, b, "div")
+    if a.data.dtype.kind != "f" and b.data.dtype.kind != "f":
+        a, b = floating(a, "div"), floating(b, "div")
+    return Div.apply(a, b)
+
+
+def floor_divide(a: Any, b: Any) -> Tensor:
+    """Return the largest whole number below ``a / b``, element by element; it has no gradient.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+        ZeroDivisionError: if an integer is divided by zero.
+    """
+    a, b = operands(a, b, "floor_divide")
+    _check_integer_division(a, b, "floor_divide")
+    with np.errstate(all="ignore"):
+        return Tensor._wrap(np.floor_divide(a.data, b.data))
+
+
+class Remainder(Function):
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
+        ctx.shapes = a.shape, b.shape
+        ctx.save_for_backward(*((a, b) if ctx.needs_input_grad[1] else (None, None)))
+        return np.remainder(a.data, b.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        return (
+            sum_to(grad, ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
+            sum_to(-grad * floor_divide(a, b), ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
+        )
+
+
+def remainder(a: Any, b: Any) -> Tensor:
+    """Return ``a - b * floor(a / b)``, element by element: it has the sign of ``b``.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+        ZeroDivisionError: if an integer is divided by zero.
+    """
+    a, b = operands(a, b, "remainder")
+    _check_integer_division(a, b, "remainder")
+    return Remainder.apply(a, b)
+
+
+def _check_integer_division(a: Tensor, b: Tensor, who: str) -> None:
+    if a.data.dtype.kind == "b" and b.data.dtype.kind == "b":
+        raise TypeError(f"{who}: expected numbers, got two boolean tensors")
+    if a.data.dtype.kind != "f" and b.data.dtype.kind != "f" and not b.data.all():
+        raise ZeroDivisionError(f"{who}: an integer is divided by zero")
+
+
+class Neg(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        return np.negative(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return neg(grad)
+
+
+def neg(x: Any) -> Tensor:
+    """Return ``-x``.
+
+    Raises:
+        TypeError: for booleans: use ``logical_not``.
+    """
+    x = operand(x, "neg")
+    if x.data.dtype.kind == "b":
+        raise TypeError("neg: a boolean tensor has no negative; use logical_not() or ~")
+    return Neg.apply(x)
+
+
+def positive(x: Any) -> Tensor:
+    """Return ``x`` itself: ``+x``."""
+    return operand(x, "positive")
+
+
+class Abs(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return np.abs(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * sign(x)
+
+
+def abs(x: Any) -> Tensor:
+    """Return the absolute value; the gradient at 0 is 0."""
+    return Abs.apply(operand(x, "abs"))
+
+
+# -- powers -----------------------------------------------------------------------------------
+
+
+class Pow(Function):
+    r"""With the gradients :math:`b a^{b-1}` (0 where b is 0) and :math:`a^b \ln a` (0 where a is 0)."""
+
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
+        y = np.power(a.data, b.data)
+        ctx.save_for_backward(a, b, y if ctx.needs_input_grad[1] else None)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, y = ctx.saved_tensors
+        grad_a = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_a = sum_to(where(b.data == 0, 0.0, grad * (b * pow(a, b - 1))), a.shape)
+        if ctx.needs_input_grad[1]:
+            zero = (a.data == 0) & (b.data >= 0)
+            grad_b = sum_to(where(zero, 0.0, grad * (y * log(where(zero, 1.0, a)))), b.shape)
+        return grad_a, grad_b
+
+
+class PowScalar(Function):
+    """A power with a fixed number: NumPy has short cuts for 2, 0.5 and -1."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, exponent: float) -> Array:
+        ctx.exponent = exponent
+        ctx.save_for_backward(x)
+        return x.data**exponent
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        exponent = ctx.exponent
+        if exponent == 0:
+            return grad * 0.0
+        if exponent == 1:
+            return grad
+        return grad * (pow(x, exponent - 1) * exponent if exponent != 2 else x * 2.0)
+
+
+def pow(x: Any, exponent: Any) -> Tensor:
+    """Return ``x`` to the power ``exponent``, broadcasting as NumPy does.
+
+    Raises:
+        ValueError: if the shapes do not broadcast, or an integer is raised to a negative one.
+    """
+    if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
+        x = operand(x, "pow")
+        if isinstance(exponent, float) or x.data.dtype.kind == "f":
+            return PowScalar.apply(floating(x, "pow"), exponent)
+    a, b = operands(x, exponent, "pow")
+    if a.data.dtype.kind != "f" and b.data.dtype.kind != "f" and (b.data < 0).any():
+        raise ValueError(
+            "pow: integers to negative integer powers are not integers; convert with float()"
+        )
+    return Pow.apply(a, b)
+
+
+class Sqrt(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = np.sqrt(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad / (y * 2.0)
+
+
+def sqrt(x: Any) -> Tensor:
+    """Return the square root; negative numbers give NaN, and the gradient at 0 is infinite."""
+    return Sqrt.apply(floating(x, "sqrt"))
+
+
+class Rsqrt(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = 1 / np.sqrt(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (y * y * y) * -0.5
+
+
+def rsqrt(x: Any) -> Tensor:
+    r"""Return :math:`1 / \sqrt{x}`."""
+    return Rsqrt.apply(floating(x, "rsqrt"))
+
+
+def square(x: Any) -> Tensor:
+    """Return ``x * x``."""
+    return pow(x, 2)
+
+
+class Reciprocal(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = np.reciprocal(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return -grad * (y * y)
+
+
+def reciprocal(x: Any) -> Tensor:
+    """Return ``1 / x``; integers are taken as float32."""
+    return Reciprocal.apply(floating(x, "reciprocal"))
+
+
 # -- exponentials -----------------------------------------------------------------------------
 
 
@@ -90,3 +366,498 @@ class Exp(Function):
 def exp(x: Any) -> Tensor:
     """Return :math:`e^x`, element by element; integers are taken as float32."""
     return Exp.apply(floating(x, "exp"))
+
+
+class Expm1(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = np.expm1(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (y + 1.0)
+
+
+def expm1(x: Any) -> Tensor:
+    """Return :math:`e^x - 1`, exact also near 0."""
+    return Expm1.apply(floating(x, "expm1"))
+
+
+class Log(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return np.log(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / x
+
+
+def log(x: Any) -> Tensor:
+    """Return the natural logarithm; 0 gives -inf and negative numbers NaN."""
+    return Log.apply(floating(x, "log"))
+
+
+class Log1p(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return np.log1p(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / (x + 1.0)
+
+
+def log1p(x: Any) -> Tensor:
+    r"""Return :math:`\ln(1 + x)`, exact also near 0."""
+    return Log1p.apply(floating(x, "log1p"))
+
+
+class Sigmoid(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        # By way of tanh: it cannot overflow, where exp(-x) can.
+        half = x.data.dtype.type(0.5)
+        y = np.tanh(x.data * half)
+        y = y * half + half
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (y * (1.0 - y))
+
+
+def sigmoid(x: Any) -> Tensor:
+    r"""Return :math:`1 / (1 + e^{-x})`."""
+    return Sigmoid.apply(floating(x, "sigmoid"))
+
+
+class Erf(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return erf_array(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
+
+
+def erf(x: Any) -> Tensor:
+    r"""Return the error function :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`."""
+    return Erf.apply(floating(x, "erf"))
+
+
+# -- trigonometry -----------------------------------------------------------------------------
+
+
+class Sin(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return np.sin(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * cos(x)
+
+
+def sin(x: Any) -> Tensor:
+    """Return the sine of an angle in radians."""
+    return Sin.apply(floating(x, "sin"))
+
+
+class Cos(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        return np.cos(x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return -grad * sin(x)
+
+
+def cos(x: Any) -> Tensor:
+    """Return the cosine of an angle in radians."""
+    return Cos.apply(floating(x, "cos"))
+
+
+class Tan(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = np.tan(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (y * y + 1.0)
+
+
+def tan(x: Any) -> Tensor:
+    """Return the tangent of an angle in radians."""
+    return Tan.apply(floating(x, "tan"))
+
+
+class Tanh(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        y = np.tanh(x.data)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad * (1.0 - y * y)
+
+
+def tanh(x: Any) -> Tensor:
+    """Return the hyperbolic tangent."""
+    return Tanh.apply(floating(x, "tanh"))
+
+
+# -- piecewise constant: the gradient is zero ---------------------------------------------------
+
+
+class Step(Function):
+    """A NumPy function that is constant between its jumps."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, ufunc: Any) -> Array:
+        return (
+            x.data.copy() if x.data.dtype.kind in "iub" and ufunc is not np.sign else ufunc(x.data)
+        )
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return grad * 0.0
+
+
+def sign(x: Any) -> Tensor:
+    """Return -1, 0 or 1; the gradient is 0."""
+    return Step.apply(operand(x, "sign"), np.sign)
+
+
+def floor(x: Any) -> Tensor:
+    """Return the largest whole number not above ``x``; the gradient is 0."""
+    return Step.apply(operand(x, "floor"), np.floor)
+
+
+def ceil(x: Any) -> Tensor:
+    """Return the smallest whole number not below ``x``; the gradient is 0."""
+    return Step.apply(operand(x, "ceil"), np.ceil)
+
+
+def round(x: Any) -> Tensor:
+    """Return the nearest whole number, halves to the even one; the gradient is 0."""
+    return Step.apply(operand(x, "round"), np.rint)
+
+
+# -- comparisons and logic: booleans, without gradient ------------------------------------------
+
+
+def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, (int, float)):
+        return Tensor._wrap(ufunc(a.data, b))  # also an integer beyond the dtype's range
+    a, b = operands(a, b, who)
+    return Tensor._wrap(ufunc(a.data, b.data))
+
+
+def eq(a: Any, b: Any) -> Tensor:
+    """Return where ``a`` equals ``b``, as booleans."""
+    return _compare(a, b, np.equal, "eq")
+
+
+def ne(a: Any, b: Any) -> Tensor:
+    """Return where ``a`` differs from ``b``, as booleans."""
+    return _compare(a, b, np.not_equal, "ne")
+
+
+def lt(a: Any, b: Any) -> Tensor:
+    """Return where ``a < b``, as booleans."""
+    return _compare(a, b, np.less, "lt")
+
+
+def le(a: Any, b: Any) -> Tensor:
+    """Return where ``a <= b``, as booleans."""
+    return _compare(a, b, np.less_equal, "le")
+
+
+def gt(a: Any, b: Any) -> Tensor:
+    """Return where ``a > b``, as booleans."""
+    return _compare(a, b, np.greater, "gt")
+
+
+def ge(a: Any, b: Any) -> Tensor:
+    """Return where ``a >= b``, as booleans."""
+    return _compare(a, b, np.greater_equal, "ge")
+
+
+def logical_not(x: Any) -> Tensor:
+    """Return where ``x`` is zero or False."""
+    return Tensor._wrap(np.logical_not(operand(x, "logical_not").data))
+
+
+def logical_and(a: Any, b: Any) -> Tensor:
+    """Return where both are nonzero or True."""
+    return _compare(a, b, np.logical_and, "logical_and")
+
+
+def logical_or(a: Any, b: Any) -> Tensor:
+    """Return where at least one is nonzero or True."""
+    return _compare(a, b, np.logical_or, "logical_or")
+
+
+def logical_xor(a: Any, b: Any) -> Tensor:
+    """Return where exactly one is nonzero or True."""
+    return _compare(a, b, np.logical_xor, "logical_xor")
+
+
+def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
+    a, b = operands(a, b, who)
+    for tensor in (a, b):
+        if tensor.data.dtype.kind == "f":
+            raise TypeError(f"{who}: expected integers or booleans, got {tensor.dtype}")
+    return Tensor._wrap(ufunc(a.data, b.data))
+
+
+def bitwise_not(x: Any) -> Tensor:
+    """Return ``~x``: each bit turned; for booleans the same as ``logical_not``."""
+    x = operand(x, "bitwise_not")
+    if x.data.dtype.kind == "f":
+        raise TypeError(f"bitwise_not: expected integers or booleans, got {x.dtype}")
+    return Tensor._wrap(np.invert(x.data))
+
+
+def bitwise_and(a: Any, b: Any) -> Tensor:
+    """Return ``a & b``, for integers and booleans."""
+    return _bitwise(a, b, np.bitwise_and, "bitwise_and")
+
+
+def bitwise_or(a: Any, b: Any) -> Tensor:
+    """Return ``a | b``, for integers and booleans."""
+    return _bitwise(a, b, np.bitwise_or, "bitwise_or")
+
+
+def bitwise_xor(a: Any, b: Any) -> Tensor:
+    """Return ``a ^ b``, for integers and booleans."""
+    return _bitwise(a, b, np.bitwise_xor, "bitwise_xor")
+
+
+def isnan(x: Any) -> Tensor:
+    """Return where ``x`` is NaN."""
+    return Tensor._wrap(np.isnan(operand(x, "isnan").data))
+
+
+def isinf(x: Any) -> Tensor:
+    """Return where ``x`` is an infinity."""
+    return Tensor._wrap(np.isinf(operand(x, "isinf").data))
+
+
+def isfinite(x: Any) -> Tensor:
+    """Return where ``x`` is neither NaN nor an infinity."""
+    return Tensor._wrap(np.isfinite(operand(x, "isfinite").data))
+
+
+def isclose(
+    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
+    """Return where ``|a - b| <= atol + rtol * |b|``."""
+    a, b = operands(a, b, "isclose")
+    return Tensor._wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
+
+
+def allclose(
+    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
+    """Return whether ``|a - b| <= atol + rtol * |b|`` everywhere, as a Python bool."""
+    return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Return whether two tensors have the same shape and values, as a Python bool."""
+    return bool(np.array_equal(operand(a, "equal").data, operand(b, "equal").data))
+
+
+# -- choices ----------------------------------------------------------------------------------
+
+
+class Where(Function):
+    @staticmethod
+    def forward(ctx: Node, condition: Array, a: Tensor, b: Tensor) -> Array:
+        ctx.condition = condition
+        ctx.shapes = a.shape, b.shape
+        return np.where(condition, a.data, b.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # Chosen, not multiplied by a mask: a NaN of the branch not taken stays out.
+        a, b = ctx.shapes
+        return (
+            None,
+            sum_to(where(ctx.condition, grad, 0.0), a) if ctx.needs_input_grad[1] else None,
+            sum_to(where(ctx.condition, 0.0, grad), b) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """Return ``input`` where ``condition`` holds and ``other`` elsewhere; all three broadcast.
+
+    With the condition alone, return the indices of its nonzero elements: one integer tensor an
+    axis, as ``nonzero(as_tuple=True)`` in PyTorch.
+
+    Raises:
+        TypeError: if the condition is not boolean.
+        ValueError: if the shapes do not broadcast, or only one of two choices is given.
+    """
+    mask = operand(condition, "where").data
+    if input is None and other is None:
+        return tuple([Tensor._wrap(index) for index in np.nonzero(mask)])
+    if input is None or other is None:
+        raise ValueError("where: expected both choices or neither, got one")
+    if mask.dtype.kind != "b":
+        raise TypeError(
+            f"where: the condition must be boolean, got {mask.dtype}; compare it with 0"
+        )
+    a, b = operands(input, other, "where")
+    try:
+        np.broadcast_shapes(mask.shape, a.shape, b.shape)
+    except ValueError:
+        raise ValueError(
+            f"where: the condition's shape {mask.shape} does not broadcast with the choices' "
+            f"shapes {a.shape} and {b.shape}"
+        ) from None
+    return Where.apply(mask, a, b)
+
+
+def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
+    """Return ``x`` with ``value`` where the boolean ``mask``, which broadcasts, holds."""
+    x = operand(x, "masked_fill")
+    result: Tensor = where(mask, value, x)
+    return result
+
+
+class Maximum(Function):
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor, ufunc: Any) -> Array:
+        ctx.save_for_backward(a, b)
+        ctx.wins = np.greater if ufunc is np.maximum else np.less
+        return ufunc(a.data, b.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        share = np.where(a.data == b.data, 0.5, ctx.wins(a.data, b.data)).astype(grad.dtype)
+        return (
+            sum_to(grad * share, a.shape) if ctx.needs_input_grad[0] else None,
+            sum_to(grad * (1 - share), b.shape) if ctx.needs_input_grad[1] else None,
+        )
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """Return the larger of two elements, NaN if one is; equal ones share the gradient in halves."""
+    return Maximum.apply(*operands(a, b, "maximum"), np.maximum)
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """Return the smaller of two elements, NaN if one is; equal ones share the gradient in halves."""
+    return Maximum.apply(*operands(a, b, "minimum"), np.minimum)
+
+
+class Clamp(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, low: Tensor | None, high: Tensor | None) -> Array:
+        ctx.save_for_backward(x, low, high)
+        y = x.data
+        if low is not None:
+            y = np.maximum(y, low.data)
+        if high is not None:
+            y = np.minimum(y, high.data)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, high = ctx.saved_tensors
+        above = np.False_ if high is None else x.data > high.data
+        below = np.False_ if low is None else x.data < low.data
+        if low is not None and high is not None:  # where the bounds cross, high counts
+            crossed = low.data > high.data
+            above, below = above | crossed, below & ~crossed
+        grads = (
+            where(above | below, 0.0, grad) if ctx.needs_input_grad[0] else None,
+            where(below, grad, 0.0) if ctx.needs_input_grad[1] else None,
+            where(above, grad, 0.0) if ctx.needs_input_grad[2] else None,
+        )
+        return tuple(
+            [None if g is None else sum_to(g, t.shape) for g, t in zip(grads, (x, low, high))]
+        )
+
+
+def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
+    """Return ``x`` limited to ``[min, max]``; where the bounds cross, ``max`` counts.
+
+    The gradient passes where ``min <= x <= max``, the bounds themselves included.
+
+    Args:
+        x: the values.
+        min, max: numbers or tensors that broadcast; None for no bound.
+
+    Raises:
+        ValueError: if both bounds are None, or the shapes do not broadcast.
+    """
+    if min is None and max is None:
+        raise ValueError("clamp: expected min, max or both, got neither")
+    x = operand(x, "clamp")
+    low = high = None
+    if min is not None:
+        x, low = operands(x, min, "clamp")
+    if max is not None:
+        x, high = operands(x, max, "clamp")
+    return Clamp.apply(x, low, high)
+
+
+# -- dtype ------------------------------------------------------------------------------------
+
+
+class Cast(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, dtype: np.dtype[Any]) -> Array:
+        ctx.dtype = x.dtype
+        return x.data.astype(dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return astype(grad, ctx.dtype)
+
+
+def astype(x: Any, dtype: DTypeLike) -> Tensor:
+    """Return ``x`` converted to ``dtype``; ``x`` itself if it has that dtype.
+
+    The gradient is converted back. Integers and booleans have no gradient.
+
+    Raises:
+        TypeError: if ``dtype`` names no real, integer or boolean dtype.
+    """
+    x = operand(x, "astype")
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"astype: expected a dtype such as lucid.float32, got {dtype!r}") from None
+    if dtype is None or wanted.kind not in "fiub":
+        raise TypeError(f"astype: expected a float, integer or boolean dtype, got {dtype!r}")
+    return x if x.data.dtype == wanted else Cast.apply(x, wanted)

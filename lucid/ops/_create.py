@@ -1,0 +1,233 @@
+"""Tensors from nothing, from numbers, and from the random generator.
+
+Sizes are given as integers or as one tuple: ``zeros(2, 3)`` or ``zeros((2, 3))``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid._random import generator
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import DEFAULT_DTYPE
+from lucid.ops._common import Array, operand, shape_argument
+
+
+def _finish(array: Array, requires_grad: bool) -> Tensor:
+    tensor = Tensor._wrap(array)
+    if requires_grad:
+        tensor.requires_grad = True
+    return tensor
+
+
+def _dtype(dtype: DTypeLike | None, who: str, default: DTypeLike = DEFAULT_DTYPE) -> np.dtype[Any]:
+    try:
+        wanted = np.dtype(default if dtype is None else dtype)
+    except TypeError:
+        raise TypeError(f"{who}: expected a dtype such as lucid.float32, got {dtype!r}") from None
+    if wanted.kind not in "fiub":
+        raise TypeError(f"{who}: dtype must be a float, integer or boolean type, got {wanted}")
+    return wanted
+
+
+def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return a new tensor with a copy of ``data``.
+
+    Args:
+        data: Python numbers, (nested) lists, a NumPy array, another tensor, or any object with
+            ``__array__`` or ``__dlpack__``.
+        dtype: the NumPy dtype. Without it floating-point data become float32 (float64 arrays
+            too, unlike PyTorch); integers and booleans keep their kind.
+        requires_grad: record operations on it.
+
+    Raises:
+        TypeError: if the data are not real numbers in a rectangular shape.
+    """
+    return Tensor(data, dtype, requires_grad)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """Return a tensor that shares the memory and the dtype of ``array``.
+
+    Raises:
+        TypeError: if it is no array of real numbers, integers or booleans.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        got = (
+            f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        )
+        raise TypeError(f"from_numpy: expected an array of real numbers, got {got}")
+    return Tensor._wrap(array)
+
+
+def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros of shape ``size``, float32 unless ``dtype`` says else."""
+    return _finish(np.zeros(shape_argument(size, "zeros"), _dtype(dtype, "zeros")), requires_grad)
+
+
+def ones(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return ones of shape ``size``, float32 unless ``dtype`` says else."""
+    return _finish(np.ones(shape_argument(size, "ones"), _dtype(dtype, "ones")), requires_grad)
+
+
+def empty(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return a tensor of shape ``size`` whose values are whatever was in memory."""
+    return _finish(np.empty(shape_argument(size, "empty"), _dtype(dtype, "empty")), requires_grad)
+
+
+def full(
+    size: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return ``fill_value`` in every element.
+
+    Without ``dtype`` it is the fill value's: float32, int64 or bool.
+    """
+    value = operand(fill_value, "full").data
+    if value.size != 1:
+        raise ValueError(f"full: expected one number to fill with, got shape {value.shape}")
+    shape = shape_argument((size,), "full")
+    array = np.full(shape, value.item(), _dtype(dtype, "full", value.dtype))
+    return _finish(array, requires_grad)
+
+
+def eye(
+    n: int, m: int | None = None, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return the (n, m) matrix with ones on its diagonal; m is n unless given."""
+    shape = shape_argument((n, n if m is None else m), "eye")
+    return _finish(np.eye(*shape, dtype=_dtype(dtype, "eye")), requires_grad)
+
+
+def arange(
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Return ``start, start + step, …`` up to, without, ``end``; ``arange(end)`` starts at 0.
+
+    Integers give int64, a float among the arguments gives float32.
+
+    Raises:
+        ValueError: if ``step`` is 0 or leads away from ``end``.
+    """
+    if end is None:
+        start, end = 0, start
+    limits = [v.item() if isinstance(v, Tensor) else v for v in (start, end, step)]
+    if not all(isinstance(v, (int, float, np.number)) for v in limits):
+        raise TypeError(f"arange: expected numbers, got {start!r}, {end!r}, {step!r}")
+    start, end, step = limits
+    if step == 0 or (end - start) * step < 0:
+        raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
+    whole = all(isinstance(v, (int, np.integer)) for v in limits)
+    wanted = _dtype(dtype, "arange", np.int64 if whole else DEFAULT_DTYPE)
+    # In float64 first: float32 steps would add up to a different count of elements.
+    array = np.arange(start, end, step, np.int64 if whole else np.float64)
+    return _finish(array.astype(wanted, copy=False), requires_grad)
+
+
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Return ``steps`` equally spaced numbers from ``start`` to ``end``, both included."""
+    (count,) = shape_argument((steps,), "linspace")
+    array = np.linspace(float(start), float(end), count, dtype=_dtype(dtype, "linspace"))
+    return _finish(array, requires_grad)
+
+
+def _random_float(draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:
+    if dtype.kind != "f":
+        raise TypeError(f"{who}: expected a floating-point dtype, got {dtype}")
+    if dtype in (np.float32, np.float64):
+        return np.asarray(draw(shape, dtype=dtype))
+    return np.asarray(draw(shape, dtype=np.float32)).astype(dtype)
+
+
+def rand(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed`."""
+    shape = shape_argument(size, "rand")
+    array = _random_float(generator().random, shape, _dtype(dtype, "rand"), "rand")
+    return _finish(array, requires_grad)
+
+
+def randn(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return random numbers of the standard normal distribution."""
+    shape = shape_argument(size, "randn")
+    array = _random_float(generator().standard_normal, shape, _dtype(dtype, "randn"), "randn")
+    return _finish(array, requires_grad)
+
+
+def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | None = None) -> Tensor:
+    """Return random integers from ``low`` up to, without, ``high``, as int64.
+
+    As in PyTorch, ``low`` may be left out: ``randint(10, (2, 3))`` is ``randint(0, 10, (2, 3))``.
+
+    Raises:
+        ValueError: if there is no integer between ``low`` and ``high``.
+    """
+    if size is None and isinstance(high, (tuple, list)):
+        low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    if size is None:
+        raise TypeError("randint: expected a size, such as randint(0, 10, (2, 3))")
+    if low >= high:
+        raise ValueError(f"randint: expected low < high, got {low} and {high}")
+    array = generator().integers(low, high, shape_argument((size,), "randint"))
+    return Tensor._wrap(array.astype(_dtype(dtype, "randint", np.int64), copy=False))
+
+
+def randperm(n: int) -> Tensor:
+    """Return the integers from 0 to n - 1 in random order, as int64."""
+    (count,) = shape_argument((n,), "randperm")
+    return Tensor._wrap(generator().permutation(count))
+
+
+def zeros_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros of the shape, dtype and memory layout of ``x``."""
+    array = operand(x, "zeros_like").data
+    return _finish(np.zeros_like(array, _dtype(dtype, "zeros_like", array.dtype)), requires_grad)
+
+
+def ones_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return ones of the shape, dtype and memory layout of ``x``."""
+    array = operand(x, "ones_like").data
+    return _finish(np.ones_like(array, _dtype(dtype, "ones_like", array.dtype)), requires_grad)
+
+
+def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``."""
+    array = operand(x, "empty_like").data
+    return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
+
+
+def full_like(
+    x: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return ``fill_value`` in the shape, dtype and memory layout of ``x``."""
+    array = operand(x, "full_like").data
+    value = operand(fill_value, "full_like").item()
+    wanted = _dtype(dtype, "full_like", array.dtype)
+    return _finish(np.full_like(array, value, wanted), requires_grad)
+
+
+def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``."""
+    array = operand(x, "rand_like").data
+    wanted = _dtype(dtype, "rand_like", array.dtype)
+    return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
+
+
+def randn_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal random numbers of the shape and dtype of ``x``."""
+    array = operand(x, "randn_like").data
+    wanted = _dtype(dtype, "randn_like", array.dtype)
+    return randn(array.shape, dtype=wanted, requires_grad=requires_grad)

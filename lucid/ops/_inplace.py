@@ -1,0 +1,101 @@
+"""Operations in place: the ordinary result, written into the tensor's own memory.
+
+PyTorch's rules hold: a leaf that requires grad cannot be changed while operations are recorded,
+the result must fit the tensor's shape and dtype, and backward refuses values that it needs but
+that were changed since.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Function, Tensor
+from lucid.autograd._graph import Node
+from lucid.ops import _elementwise as elementwise
+from lucid.ops._common import Array, operand, sum_to
+
+
+def add_(x: Tensor, other: Any) -> Tensor:
+    """Add ``other`` in place."""
+    return x._assign(elementwise.add(x, other))
+
+
+def sub_(x: Tensor, other: Any) -> Tensor:
+    """Subtract ``other`` in place."""
+    return x._assign(elementwise.sub(x, other))
+
+
+def mul_(x: Tensor, other: Any) -> Tensor:
+    """Multiply by ``other`` in place."""
+    return x._assign(elementwise.mul(x, other))
+
+
+def div_(x: Tensor, other: Any) -> Tensor:
+    """Divide by ``other`` in place."""
+    return x._assign(elementwise.div(x, other))
+
+
+def floor_divide_(x: Tensor, other: Any) -> Tensor:
+    """Divide by ``other`` in place, down to a whole number; the gradient ends here."""
+    return x._assign(elementwise.floor_divide(x, other))
+
+
+def remainder_(x: Tensor, other: Any) -> Tensor:
+    """Take the remainder by ``other`` in place."""
+    return x._assign(elementwise.remainder(x, other))
+
+
+def pow_(x: Tensor, exponent: Any) -> Tensor:
+    """Raise to the power ``exponent`` in place."""
+    return x._assign(elementwise.pow(x, exponent))
+
+
+def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Limit to ``[min, max]`` in place."""
+    return x._assign(elementwise.clamp(x, min, max))
+
+
+class Overwrite(Function):
+    """``value`` in the shape and dtype of ``x``, whose own value no longer counts."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, value: Tensor) -> Array:
+        ctx.shape = value.shape
+        return np.broadcast_to(value.data, x.shape).astype(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, sum_to(grad, ctx.shape) if ctx.needs_input_grad[1] else None
+
+
+def copy_(x: Tensor, source: Any) -> Tensor:
+    """Take over the values of ``source``, which broadcasts and is converted to the dtype.
+
+    Raises:
+        ValueError: if its shape does not broadcast to that of the tensor.
+    """
+    value = operand(source, "copy_")
+    try:
+        fits = np.broadcast_shapes(value.shape, x.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"copy_: a source of shape {value.shape} does not fit into shape {x.shape}"
+        )
+    return x._assign(Overwrite.apply(x, value))
+
+
+def fill_(x: Tensor, value: Any) -> Tensor:
+    """Set every element to ``value``, a number or a tensor of one element."""
+    number = operand(value, "fill_")
+    if number.data.size != 1:
+        raise ValueError(f"fill_: expected one number, got shape {number.shape}")
+    return copy_(x, number.reshape(()))
+
+
+def zero_(x: Tensor) -> Tensor:
+    """Set every element to 0."""
+    return fill_(x, 0)

@@ -1,0 +1,592 @@
+"""Reductions, softmax, and sorting.
+
+``dim`` is an axis, a tuple of axes, or None for all of them; with ``keepdim=True`` the reduced
+axes stay with size 1.
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._graph import Node
+from lucid.ops._common import Array, floating, normalize_axes, normalize_axis, operand
+from lucid.ops._elementwise import abs as absolute
+from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where
+from lucid.ops._elementwise import pow as power
+from lucid.ops._index import take_along_dim
+from lucid.ops._shape import cat, flip
+
+Dim = int | tuple[int, ...] | list[int] | None
+
+
+def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
+    """Return the axes to reduce; as in PyTorch, an empty tuple means all of them too."""
+    if x.ndim == 0 and dim in (0, -1):
+        return ()
+    return normalize_axes(None if isinstance(dim, (tuple, list)) and not dim else dim, x.ndim, who)
+
+
+def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([1 if axis in axes else size for axis, size in enumerate(shape)])
+
+
+def _spread(reduced: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
+    """Return a reduced tensor, with or without the reduced axes, such that it broadcasts to shape."""
+    kept = _kept(shape, axes)
+    return reduced if reduced.data.shape == kept else reduced.reshape(kept)
+
+
+def _check_nonempty(x: Tensor, axes: tuple[int, ...], who: str) -> None:
+    if builtins.any(x.shape[axis] == 0 for axis in axes):
+        raise ValueError(f"{who}: no elements to choose from along axes {axes} of shape {x.shape}")
+
+
+# -- sums ---------------------------------------------------------------------------------------
+
+
+class Sum(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.shape, ctx.axes = x.shape, axes
+        dtype = None if x.data.dtype.kind == "f" else np.int64
+        return x.data.sum(axis=axes, keepdims=keepdim, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return _spread(grad, ctx.shape, ctx.axes).expand(ctx.shape)
+
+
+def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+    """Return the sum over ``dim``; integers and booleans are summed as int64."""
+    x = operand(x, "sum")
+    if dtype is not None:
+        x = astype(x, dtype)
+    return Sum.apply(x, _axes(dim, x, "sum"), keepdim)
+
+
+class Mean(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.shape, ctx.axes = x.shape, axes
+        total = x.data.sum(axis=axes, keepdims=keepdim)
+        return np.asarray(total / x.data.dtype.type(_count(x.shape, axes)))
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        scaled = grad / float(_count(ctx.shape, ctx.axes))
+        return _spread(scaled, ctx.shape, ctx.axes).expand(ctx.shape)
+
+
+def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    count = 1
+    for axis in axes:
+        count *= shape[axis]
+    return count
+
+
+def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+    """Return the mean over ``dim``; integers are taken as float32. Of nothing it is NaN."""
+    x = floating(x, "mean") if dtype is None else astype(x, dtype)
+    return Mean.apply(x, _axes(dim, x, "mean"), keepdim)
+
+
+class Var(Function):
+    r"""Has the gradient :math:`2 (x - \bar x) / (n - \mathrm{correction})`."""
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool, correction: float
+    ) -> Any:
+        ctx.axes = axes
+        ctx.divisor = float(builtins.max(_count(x.shape, axes) - correction, 0))
+        ctx.save_for_backward(x)
+        return _variance(x.data, axes, keepdim, ctx.divisor)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        centred = x - mean(x, ctx.axes, True) if ctx.axes else x * 0.0
+        return _spread(grad, x.shape, ctx.axes) * centred * (2.0 / _nan_if_zero(ctx.divisor))
+
+
+class Std(Function):
+    """The root of the variance; where that is 0 the gradient is 0, as in PyTorch."""
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool, correction: float
+    ) -> Any:
+        ctx.axes = axes
+        ctx.divisor = float(builtins.max(_count(x.shape, axes) - correction, 0))
+        y = np.sqrt(_variance(x.data, axes, keepdim, ctx.divisor))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        centred = x - mean(x, ctx.axes, True) if ctx.axes else x * 0.0
+        zero = y.data == 0
+        scaled = where(zero, 0.0, grad / where(zero, 1.0, y)) / _nan_if_zero(ctx.divisor)
+        return _spread(scaled, x.shape, ctx.axes) * centred
+
+
+def _nan_if_zero(divisor: float) -> float:
+    return divisor or float("nan")
+
+
+def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Any:
+    centred = x - (x.mean(axis=axes, keepdims=True) if axes else x)
+    total = np.square(centred, out=np.asarray(centred)).sum(axis=axes, keepdims=keepdim)
+    return np.asarray(total / x.dtype.type(divisor))
+
+
+def _correction(correction: float, unbiased: bool | None) -> float:
+    return correction if unbiased is None else float(unbiased)
+
+
+def var(
+    x: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float = 1,
+) -> Tensor:
+    r"""Return the variance :math:`\frac{1}{n - c} \sum (x - \bar x)^2` over ``dim``.
+
+    Args:
+        x: the values; integers are taken as float32.
+        dim: the axes.
+        unbiased: True is ``correction=1``, False is ``correction=0``.
+        keepdim: keep the axes with size 1.
+        correction: c, by default 1 as in PyTorch (0 in NumPy). Where n <= c the result is NaN
+            or infinite.
+    """
+    x = floating(x, "var")
+    return Var.apply(x, _axes(dim, x, "var"), keepdim, _correction(correction, unbiased))
+
+
+def std(
+    x: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float = 1,
+) -> Tensor:
+    """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0."""
+    x = floating(x, "std")
+    return Std.apply(x, _axes(dim, x, "std"), keepdim, _correction(correction, unbiased))
+
+
+class Norm(Function):
+    r"""Has the gradient :math:`\mathrm{sign}(x) |x|^{p-1} / y^{p-1}`, and 0 where y is 0."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.p, ctx.axes = p, axes
+        if p == 2:
+            y = np.sqrt(np.square(x.data).sum(axis=axes, keepdims=keepdim))
+        else:
+            y = (np.abs(x.data) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
+        y = np.asarray(y, x.dtype)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        p = ctx.p
+        zero = y.data == 0
+        scale = where(zero, 0.0, grad / power(where(zero, 1.0, y), p - 1))
+        if p == 2:
+            return _spread(scale, x.shape, ctx.axes) * x
+        origin = x.data == 0
+        slope = where(origin, 0.0, sign(x) * power(absolute(where(origin, 1.0, x)), p - 1))
+        return _spread(scale, x.shape, ctx.axes) * slope
+
+
+def norm(x: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+    r"""Return the vector norm :math:`(\sum |x|^p)^{1/p}` over ``dim``.
+
+    Args:
+        x: the values; integers are taken as float32.
+        p: the exponent; ``"fro"`` and None mean 2, infinity means the largest absolute value,
+            0 counts the nonzero elements.
+        dim: the axes.
+        keepdim: keep the axes with size 1.
+
+    Raises:
+        ValueError: for another name as ``p``.
+    """
+    x = floating(x, "norm")
+    axes = _axes(dim, x, "norm")
+    if p is None or p == "fro":
+        p = 2
+    if isinstance(p, str):
+        raise ValueError(f"norm: expected a number or 'fro' as p, got {p!r}")
+    if p == float("inf"):
+        return amax(absolute(x), axes, keepdim)
+    if p == float("-inf"):
+        return amin(absolute(x), axes, keepdim)
+    if p == 0:
+        return astype(sum(x.data != 0, axes, keepdim), x.dtype)
+    if p == 1:
+        return sum(absolute(x), axes, keepdim)
+    return Norm.apply(x, p, axes, keepdim)
+
+
+# -- products -----------------------------------------------------------------------------------
+
+
+class Prod(Function):
+    """A product without zeros among its factors: the others' product is y / x."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.axes = axes
+        dtype = None if x.data.dtype.kind == "f" else np.int64
+        y = np.asarray(x.data.prod(axis=axes, keepdims=keepdim, dtype=dtype))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        return _spread(grad * y, x.shape, ctx.axes) / x
+
+
+def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+    """Return the product over ``dim``; integers are multiplied as int64.
+
+    The gradient is right at zeros too, also where several factors are zero.
+    """
+    x = operand(x, "prod")
+    if dtype is not None:
+        x = astype(x, dtype)
+    axes = _axes(dim, x, "prod")
+    if axes and x.requires_grad and is_grad_enabled() and (x.data == 0).any():
+        return _prod_in_pairs(x, axes, keepdim)
+    return Prod.apply(x, axes, keepdim)
+
+
+def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """Multiply halves, then halves of those: multiplication alone is right at zeros."""
+    others = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = _kept(x.shape, axes) if keepdim else tuple([x.shape[axis] for axis in others])
+    outer = tuple([x.shape[axis] for axis in others])
+    y = x.permute(*others, *axes).reshape(*outer, _count(x.shape, axes))
+    while (length := y.shape[-1]) > 1:
+        half = length // 2
+        pairs = y[..., :half] * y[..., half : 2 * half]
+        y = cat([pairs, y[..., 2 * half :]], -1) if length % 2 else pairs
+    return y.reshape(shape)
+
+
+class Cumsum(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
+        ctx.axis = axis
+        dtype = None if x.data.dtype.kind == "f" else np.int64
+        return np.cumsum(x.data, axis, dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return flip(Cumsum.apply(flip(grad, ctx.axis), ctx.axis), ctx.axis)
+
+
+def cumsum(x: Any, dim: int) -> Tensor:
+    """Return the sums of the elements up to each one along an axis."""
+    x = operand(x, "cumsum")
+    if x.ndim == 0:
+        return Sum.apply(x, (), False)
+    return Cumsum.apply(x, normalize_axis(dim, x.ndim, "cumsum"))
+
+
+# -- largest and smallest -------------------------------------------------------------------------
+
+
+class Extremum(Function):
+    """The largest or smallest element; equal ones share the gradient evenly."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool, ufunc: Any) -> Any:
+        ctx.axes = axes
+        y = np.asarray(ufunc.reduce(x.data, axis=axes, keepdims=keepdim))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        extreme = _spread(y, x.shape, ctx.axes).data
+        hits = (x.data == extreme) | (np.isnan(x.data) & np.isnan(extreme))
+        share = hits / hits.sum(axis=ctx.axes, keepdims=True)
+        return _spread(grad, x.shape, ctx.axes) * share.astype(grad.dtype)
+
+
+def _extremum(x: Any, dim: Dim, keepdim: bool, ufunc: Any, who: str) -> Tensor:
+    x = operand(x, who)
+    axes = _axes(dim, x, who)
+    _check_nonempty(x, axes, who)
+    return Extremum.apply(x, axes, keepdim, ufunc)
+
+
+def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return the largest element over ``dim``; equal ones share the gradient evenly.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return _extremum(x, dim, keepdim, np.maximum, "amax")
+
+
+def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return the smallest element over ``dim``; equal ones share the gradient evenly.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return _extremum(x, dim, keepdim, np.minimum, "amin")
+
+
+class ValuesIndices(NamedTuple):
+    """Elements and their positions along an axis: what ``max(dim)``, ``sort`` and ``topk`` return."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def _select(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
+    """Return the elements at ``indices``, one along ``axis``, which that array keeps."""
+    values = take_along_dim(x, indices, axis)
+    found = Tensor._wrap(indices)
+    return (
+        ValuesIndices(values, found)
+        if keepdim
+        else ValuesIndices(values.squeeze(axis), found.squeeze(axis))
+    )
+
+
+def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:
+    x = operand(x, who)
+    arg, pairwise, ufunc = (
+        (np.argmax, maximum, np.maximum) if who == "max" else (np.argmin, minimum, np.minimum)
+    )
+    if isinstance(dim, (Tensor, np.ndarray)):
+        return pairwise(x, dim)
+    if dim is None:
+        return _extremum(x, None, keepdim, ufunc, who)
+    if x.ndim == 0:
+        _axes(dim, x, who)
+        return ValuesIndices(x, Tensor._wrap(np.zeros((), np.int64)))
+    axis = normalize_axis(dim, x.ndim, who)
+    _check_nonempty(x, (axis,), who)
+    return _select(x, axis, np.asarray(arg(x.data, axis=axis, keepdims=True)), keepdim)
+
+
+def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the largest element: of all, along one axis, or of two tensors.
+
+    - ``max(x)``: over all; equal ones share the gradient evenly.
+    - ``max(x, dim)``: a named tuple ``(values, indices)``; the gradient goes to the element of
+      the index, the first of equal ones.
+    - ``max(x, other)``: :func:`maximum`.
+
+    Raises:
+        ValueError: if there is no element to choose from.
+    """
+    return _max_or_min(x, dim, keepdim, "max")
+
+
+def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`."""
+    return _max_or_min(x, dim, keepdim, "min")
+
+
+def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Tensor:
+    x = operand(x, who)
+    axes = _axes(dim, x, who)
+    _check_nonempty(x, axes, who)
+    if dim is None or x.ndim == 0:
+        index = np.asarray(function(x.data))
+        return Tensor._wrap(index.reshape((1,) * x.ndim) if keepdim else index)
+    return Tensor._wrap(function(x.data, axis=axes[0], keepdims=keepdim))
+
+
+def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the position of the largest element along an axis, or in the flat tensor.
+
+    The first of equal ones counts, and NaN counts as largest.
+    """
+    return _arg(x, dim, keepdim, np.argmax, "argmax")
+
+
+def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the position of the smallest element along an axis, or in the flat tensor."""
+    return _arg(x, dim, keepdim, np.argmin, "argmin")
+
+
+# -- truth ----------------------------------------------------------------------------------------
+
+
+def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return whether all elements over ``dim`` are nonzero or True."""
+    x = operand(x, "all")
+    return Tensor._wrap(x.data.all(axis=_axes(dim, x, "all"), keepdims=keepdim))
+
+
+def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return whether one of the elements over ``dim`` is nonzero or True."""
+    x = operand(x, "any")
+    return Tensor._wrap(x.data.any(axis=_axes(dim, x, "any"), keepdims=keepdim))
+
+
+def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
+    """Return how many elements over ``dim`` are nonzero or True."""
+    return sum(operand(x, "count_nonzero").data != 0, dim)
+
+
+# -- softmax --------------------------------------------------------------------------------------
+
+
+class LogSumExp(Function):
+    r"""Has the gradient :math:`e^{x - y}`."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
+        ctx.axes = axes
+        largest = x.data.max(axis=axes, keepdims=True, initial=-np.inf)
+        shift = np.where(np.isfinite(largest), largest, 0)  # inf - inf would be NaN
+        y = np.log(np.exp(x.data - shift).sum(axis=axes, keepdims=True)) + shift
+        y = np.asarray(y, x.dtype)
+        if not keepdim:
+            y = y.reshape(tuple([n for a, n in enumerate(x.shape) if a not in axes]))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        spread = _spread(y, x.shape, ctx.axes)
+        return _spread(grad, x.shape, ctx.axes) * exp(x - spread)
+
+
+def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow."""
+    x = floating(x, "logsumexp")
+    return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
+
+
+class Softmax(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
+        ctx.axis = axis
+        y = x.data - x.data.max(axis=axis, keepdims=True, initial=-np.inf)
+        np.exp(y, out=y)
+        y /= y.sum(axis=axis, keepdims=True)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        weighted = grad * y
+        return weighted - y * weighted.sum(ctx.axis, keepdim=True)
+
+
+def _softmax_axis(x: Tensor, dim: int, who: str) -> tuple[Tensor, int]:
+    """Return ``x`` with at least one axis, and the axis."""
+    if x.ndim == 0:
+        _axes(dim, x, who)
+        return x.reshape(1), 0
+    return x, normalize_axis(dim, x.ndim, who)
+
+
+def softmax(x: Any, dim: int) -> Tensor:
+    r"""Return :math:`e^{x_i} / \sum_j e^{x_j}` along an axis; the results add up to 1."""
+    x = floating(x, "softmax")
+    wide, axis = _softmax_axis(x, dim, "softmax")
+    y = Softmax.apply(wide, axis)
+    return y if x.ndim else y.reshape(())
+
+
+class LogSoftmax(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
+        ctx.axis = axis
+        y = x.data - x.data.max(axis=axis, keepdims=True, initial=-np.inf)
+        y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad - exp(y) * grad.sum(ctx.axis, keepdim=True)
+
+
+def log_softmax(x: Any, dim: int) -> Tensor:
+    r"""Return :math:`x_i - \ln \sum_j e^{x_j}` along an axis: the logarithm of the softmax."""
+    x = floating(x, "log_softmax")
+    wide, axis = _softmax_axis(x, dim, "log_softmax")
+    y = LogSoftmax.apply(wide, axis)
+    return y if x.ndim else y.reshape(())
+
+
+# -- sorting --------------------------------------------------------------------------------------
+
+
+def _order(x: Tensor, axis: int, descending: bool) -> Array:
+    """Return the stable order of the elements; NaN counts as largest."""
+    if not descending:
+        return np.argsort(x.data, axis, kind="stable")
+    # Turned round before and after, so that equal elements keep their order.
+    backwards = np.flip(np.argsort(np.flip(x.data, axis), axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - backwards
+
+
+def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
+    """Return the positions that sort ``x`` along an axis; equal elements keep their order."""
+    x = operand(x, "argsort")
+    if x.ndim == 0:
+        return Tensor._wrap(np.zeros((), np.int64))
+    return Tensor._wrap(_order(x, normalize_axis(dim, x.ndim, "argsort"), descending))
+
+
+def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
+    """Return a named tuple of the sorted values and their positions; the sort is stable."""
+    x = operand(x, "sort")
+    if x.ndim == 0:
+        return ValuesIndices(x, Tensor._wrap(np.zeros((), np.int64)))
+    axis = normalize_axis(dim, x.ndim, "sort")
+    return _select(x, axis, _order(x, axis, descending), True)
+
+
+def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+    """Return the k largest (or smallest) elements along an axis, and their positions, in order.
+
+    Args:
+        x: the values.
+        k: how many.
+        dim: the axis.
+        largest: False for the smallest.
+        sorted: accepted as in PyTorch; the result always is.
+
+    Raises:
+        ValueError: if there are fewer than k elements.
+    """
+    x = operand(x, "topk")
+    wide, axis = _softmax_axis(x, dim, "topk")
+    if not 0 <= k <= wide.shape[axis]:
+        raise ValueError(
+            f"topk: k must be from 0 to {wide.shape[axis]} for shape {x.shape}, got {k}"
+        )
+    indices = np.take(_order(wide, axis, largest), range(k), axis)
+    return _select(wide, axis, indices, True)

@@ -1,0 +1,563 @@
+"""Shapes: views of the same memory where NumPy gives one, joining, splitting, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Function, Tensor
+from lucid.autograd._graph import Node
+from lucid.ops._common import (
+    Array,
+    normalize_axes,
+    normalize_axis,
+    operand,
+    shape_argument,
+    sum_to,
+)
+
+# -- views ------------------------------------------------------------------------------------
+
+
+class Reshape(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        ctx.view = lambda tensor: Reshape.apply(tensor, shape)
+        return x.data.reshape(shape)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Reshape.apply(grad, ctx.shape)
+
+
+def reshape(x: Any, *shape: Any) -> Tensor:
+    """Return the elements of ``x``, in row-major order, in another shape.
+
+    The result shares memory with ``x`` where the layout allows, and is a copy otherwise: images
+    lie channels last in memory, so that flattening their logical shape may copy. For the same
+    reason ``view`` is the same function here, whereas PyTorch's raises instead of copying.
+
+    Args:
+        x: the tensor.
+        shape: the sizes, as integers or one tuple; one may be -1, which is then worked out.
+
+    Raises:
+        ValueError: if the number of elements differs.
+    """
+    x = operand(x, "reshape")
+    sizes = shape_argument(shape, "reshape", minimum=-1)
+    known = 1
+    for size in sizes:
+        known *= 1 if size == -1 else size
+    unknown = sizes.count(-1)
+    fits = known == x.data.size
+    if unknown == 1:
+        fits = known != 0 and x.data.size % known == 0
+    if unknown > 1 or not fits:
+        raise ValueError(
+            f"reshape: {x.data.size} elements of shape {x.shape} do not fit into shape {sizes}"
+        )
+    if unknown:
+        sizes = tuple([x.data.size // known if size == -1 else size for size in sizes])
+    return Reshape.apply(x, sizes)
+
+
+view = reshape
+
+
+def view_as(x: Any, other: Tensor) -> Tensor:
+    """Return ``x`` in the shape of ``other``: ``reshape_as``."""
+    return reshape(x, other.shape)
+
+
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Return ``x`` with the axes from ``start_dim`` to ``end_dim`` made one."""
+    x = operand(x, "flatten")
+    if x.ndim == 0:
+        return reshape(x, 1)
+    start = normalize_axis(start_dim, x.ndim, "flatten: start_dim")
+    end = normalize_axis(end_dim, x.ndim, "flatten: end_dim")
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} lies behind end_dim {end_dim}")
+    count = int(np.prod(x.shape[start : end + 1]))
+    return Reshape.apply(x, (*x.shape[:start], count, *x.shape[end + 1 :]))
+
+
+def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Return ``x`` with axis ``dim`` split into axes of the given sizes; one may be -1."""
+    x = operand(x, "unflatten")
+    axis = normalize_axis(dim, x.ndim, "unflatten")
+    sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
+    known = int(np.prod([size for size in sizes if size != -1]))
+    length = x.shape[axis]
+    if sizes.count(-1) == 1 and known and length % known == 0:
+        sizes = tuple([length // known if size == -1 else size for size in sizes])
+    elif -1 in sizes or known != length:
+        raise ValueError(
+            f"unflatten: axis {dim} has {length} elements, which do not fit into {sizes}"
+        )
+    return Reshape.apply(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+
+
+class Permute(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...]) -> Array:
+        ctx.axes = axes
+        ctx.view = lambda tensor: Permute.apply(tensor, axes)
+        return x.data.transpose(axes)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Permute.apply(grad, tuple(np.argsort(ctx.axes).tolist()))
+
+
+def permute(x: Any, *dims: Any) -> Tensor:
+    """Return a view with the axes in the order ``dims``.
+
+    Raises:
+        ValueError: if ``dims`` does not name every axis once.
+    """
+    x = operand(x, "permute")
+    order = shape_argument(dims, "permute", minimum=None)
+    axes = normalize_axes(order, x.ndim, "permute")
+    if len(axes) != x.ndim:
+        raise ValueError(f"permute: expected {x.ndim} axes for shape {x.shape}, got {order}")
+    return Permute.apply(x, axes)
+
+
+def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
+    """Return a view with two axes exchanged."""
+    x = operand(x, "transpose")
+    axes = list(range(x.ndim))
+    first = normalize_axis(dim0, x.ndim, "transpose")
+    second = normalize_axis(dim1, x.ndim, "transpose")
+    axes[first], axes[second] = axes[second], axes[first]
+    return Permute.apply(x, tuple(axes))
+
+
+swapaxes = transpose
+
+
+def t(x: Any) -> Tensor:
+    """Return a matrix transposed; fewer axes stay as they are.
+
+    Raises:
+        ValueError: for more than two axes: use ``mT`` or ``permute``.
+    """
+    x = operand(x, "t")
+    if x.ndim > 2:
+        raise ValueError(f"t: expected at most 2 axes, got shape {x.shape}; use mT or permute()")
+    return x if x.ndim < 2 else transpose(x, 0, 1)
+
+
+def matrix_transpose(x: Any) -> Tensor:
+    """Return a view with the last two axes exchanged: the property ``mT``."""
+    x = operand(x, "mT")
+    if x.ndim < 2:
+        raise ValueError(f"mT: expected at least 2 axes, got shape {x.shape}")
+    return transpose(x, -2, -1)
+
+
+def reverse_axes(x: Any) -> Tensor:
+    """Return a view with the axes in reverse order: the property ``T``."""
+    x = operand(x, "T")
+    return Permute.apply(x, tuple(range(x.ndim))[::-1])
+
+
+def movedim(x: Any, source: Any, destination: Any) -> Tensor:
+    """Return a view with axes moved from ``source`` to ``destination``, the others in order."""
+    x = operand(x, "movedim")
+    sources = normalize_axes(source, x.ndim, "movedim")
+    targets = normalize_axes(destination, x.ndim, "movedim")
+    if source is None or destination is None or len(sources) != len(targets):
+        raise ValueError(
+            f"movedim: expected as many sources as destinations, got {source!r} and {destination!r}"
+        )
+    axes = [axis for axis in range(x.ndim) if axis not in sources]
+    for target, axis in sorted(zip(targets, sources)):
+        axes.insert(target, axis)
+    return Permute.apply(x, tuple(axes))
+
+
+def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``."""
+    x = operand(x, "squeeze")
+    axes = normalize_axes(dim, x.ndim, "squeeze") if x.ndim else ()
+    shape = tuple([s for axis, s in enumerate(x.shape) if not (s == 1 and axis in axes)])
+    return Reshape.apply(x, shape)
+
+
+def unsqueeze(x: Any, dim: int) -> Tensor:
+    """Return ``x`` with an axis of size 1 put in at ``dim``."""
+    x = operand(x, "unsqueeze")
+    axis = normalize_axis(dim, x.ndim + 1, "unsqueeze")
+    return Reshape.apply(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+class Expand(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        ctx.view = lambda tensor: Expand.apply(tensor, shape)
+        return np.broadcast_to(x.data, shape)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return sum_to(grad, ctx.shape)
+
+
+def expand(x: Any, *sizes: Any) -> Tensor:
+    """Return a read-only view in which axes of size 1 are repeated to ``sizes``, without a copy.
+
+    Args:
+        x: the tensor.
+        sizes: one size an axis, -1 keeps an axis as it is; further axes may stand in front.
+            The result cannot be changed in place: ``clone()`` it first.
+
+    Raises:
+        ValueError: if an axis has neither size 1 nor the size asked for.
+    """
+    x = operand(x, "expand")
+    wanted = shape_argument(sizes, "expand", minimum=-1)
+    extra = len(wanted) - x.ndim
+    shape = tuple(
+        [
+            x.shape[axis - extra] if size == -1 and axis >= extra else size
+            for axis, size in enumerate(wanted)
+        ]
+    )
+    fits = extra >= 0 and all(
+        size >= 0 and (axis < extra or x.shape[axis - extra] in (1, size))
+        for axis, size in enumerate(shape)
+    )
+    if not fits:
+        raise ValueError(
+            f"expand: shape {x.shape} does not expand to {wanted}: counted from the last axis, "
+            "sizes must be equal or 1"
+        )
+    return x if shape == x.data.shape else Expand.apply(x, shape)
+
+
+def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
+    """Return ``expand(x, shape)``."""
+    return expand(x, tuple(shape))
+
+
+def expand_as(x: Any, other: Tensor) -> Tensor:
+    """Return ``x`` expanded to the shape of ``other``."""
+    return expand(x, other.shape)
+
+
+# -- copies -----------------------------------------------------------------------------------
+
+
+class Copy(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, order: str) -> Array:
+        return x.data.copy(order=order)  # type: ignore[call-overload,no-any-return]
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return grad
+
+
+def clone(x: Any) -> Tensor:
+    """Return a copy with the same memory layout; gradients flow back to ``x``."""
+    return Copy.apply(operand(x, "clone"), "K")
+
+
+def contiguous(x: Any) -> Tensor:
+    """Return ``x`` itself if its memory is in row-major order, and such a copy otherwise.
+
+    Images lie channels last in lucid, so they are usually copied. No operation needs this.
+    """
+    x = operand(x, "contiguous")
+    return x if x.data.flags.c_contiguous else Copy.apply(x, "C")
+
+
+class Flip(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...]) -> Array:
+        ctx.axes = axes
+        return np.flip(x.data, axes).copy()
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Flip.apply(grad, ctx.axes)
+
+
+def flip(x: Any, *dims: Any) -> Tensor:
+    """Return a copy with the order of elements along the axes ``dims`` reversed."""
+    x = operand(x, "flip")
+    return Flip.apply(x, normalize_axes(shape_argument(dims, "flip", minimum=None), x.ndim, "flip"))
+
+
+class Roll(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, shifts: Any, axes: Any) -> Array:
+        ctx.shifts, ctx.axes = shifts, axes
+        return np.roll(x.data, shifts, axes)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Roll.apply(grad, tuple([-shift for shift in ctx.shifts]), ctx.axes)
+
+
+def roll(
+    x: Any, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None
+) -> Tensor:
+    """Return a copy with elements moved on by ``shifts`` along ``dims``, the last ones in front.
+
+    Without ``dims`` the tensor is rolled as if it were flat.
+    """
+    x = operand(x, "roll")
+    steps = shape_argument((shifts,), "roll: shifts", minimum=None)
+    if dims is None:
+        if len(steps) != 1:
+            raise ValueError(f"roll: expected one shift without dims, got {steps}")
+        return reshape(Roll.apply(reshape(x, -1), steps, (0,)), x.shape)
+    axes = tuple(
+        [
+            normalize_axis(a, x.ndim, "roll")
+            for a in (dims if isinstance(dims, (tuple, list)) else (dims,))
+        ]
+    )
+    if len(axes) != len(steps):
+        raise ValueError(f"roll: expected one shift an axis, got shifts {shifts} and dims {dims}")
+    return Roll.apply(x, steps, axes)
+
+
+def tile(x: Any, *dims: Any) -> Tensor:
+    """Return ``x`` repeated ``dims`` times along its axes, aligned at the last one."""
+    x = operand(x, "tile")
+    counts = shape_argument(dims, "tile")
+    counts = (1,) * (x.ndim - len(counts)) + counts
+    shape = (1,) * (len(counts) - x.ndim) + x.shape
+    # (3, 2) tiled (2, 4) is (1, 3, 1, 2) expanded to (2, 3, 4, 2) and flattened in pairs.
+    apart = tuple([n for size in shape for n in (1, size)])
+    wide = tuple([n for count, size in zip(counts, shape) for n in (count, size)])
+    whole = tuple([count * size for count, size in zip(counts, shape)])
+    return Reshape.apply(expand(Reshape.apply(x, apart), wide), whole)
+
+
+def repeat(x: Any, *sizes: Any) -> Tensor:
+    """Return ``x`` repeated ``sizes`` times along its axes; further axes may stand in front.
+
+    Raises:
+        ValueError: if there are fewer sizes than axes.
+    """
+    x = operand(x, "repeat")
+    counts = shape_argument(sizes, "repeat")
+    if len(counts) < x.ndim:
+        raise ValueError(
+            f"repeat: expected at least {x.ndim} sizes for shape {x.shape}, got {counts}"
+        )
+    return tile(x, counts)
+
+
+# -- joining and splitting ----------------------------------------------------------------------
+
+
+class Cat(Function):
+    @staticmethod
+    def forward(ctx: Node, axis: int, *tensors: Tensor) -> Array:
+        ctx.axis = axis
+        ctx.sizes = [x.shape[axis] for x in tensors]
+        return np.concatenate([x.data for x in tensors], axis)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        parts = split(grad, ctx.sizes, ctx.axis)
+        return (
+            None,
+            *[part if need else None for part, need in zip(parts, ctx.needs_input_grad[1:])],
+        )
+
+
+def _tensors(tensors: Any, who: str) -> list[Tensor]:
+    if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence):
+        raise TypeError(f"{who}: expected a list or tuple of tensors, got {type(tensors).__name__}")
+    if not tensors:
+        raise ValueError(f"{who}: expected at least one tensor, got none")
+    return [operand(x, who) for x in tensors]
+
+
+def cat(tensors: Any, dim: int = 0) -> Tensor:
+    """Return the tensors joined along an axis they have; the other sizes must agree.
+
+    Raises:
+        ValueError: if there are none, or their shapes differ elsewhere.
+    """
+    parts = _tensors(tensors, "cat")
+    axis = normalize_axis(dim, parts[0].ndim, "cat")
+    first = parts[0].shape
+    for index, part in enumerate(parts):
+        shape = part.shape
+        if (
+            len(shape) != len(first)
+            or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]
+        ):
+            raise ValueError(
+                f"cat: shapes must agree except along axis {dim}; tensor 0 has shape {first}, "
+                f"tensor {index} has {shape}"
+            )
+    return Cat.apply(axis, *parts)
+
+
+def stack(tensors: Any, dim: int = 0) -> Tensor:
+    """Return the tensors, all of one shape, joined along a new axis.
+
+    Raises:
+        ValueError: if there are none, or their shapes differ.
+    """
+    parts = _tensors(tensors, "stack")
+    for index, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise ValueError(
+                f"stack: shapes must agree; tensor 0 has {parts[0].shape}, tensor {index} has {part.shape}"
+            )
+    return cat([unsqueeze(part, dim) for part in parts], dim)
+
+
+def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Return views of ``x``, cut along an axis.
+
+    Args:
+        x: the tensor.
+        split_size_or_sections: the size of each part (the last may be smaller), or a list of
+            their sizes.
+        dim: the axis.
+
+    Raises:
+        ValueError: if the sizes do not add up to that of the axis.
+    """
+    x = operand(x, "split")
+    axis = normalize_axis(dim, x.ndim, "split")
+    length = x.shape[axis]
+    if isinstance(split_size_or_sections, (int, np.integer)):
+        size = int(split_size_or_sections)
+        if size < 0 or (size == 0 and length):
+            raise ValueError(f"split: expected a positive size, got {size}")
+        ends = [min(start + size, length) for start in range(0, length, size)] if length else [0]
+    else:
+        sizes = shape_argument((tuple(split_size_or_sections),), "split")
+        ends = np.cumsum(sizes, dtype=np.int64).tolist()
+        if sum(sizes) != length:
+            raise ValueError(
+                f"split: sizes {list(sizes)} add up to {sum(sizes)}, but axis {dim} of shape "
+                f"{x.shape} has {length} elements"
+            )
+    before = (slice(None),) * axis
+    return tuple([x[(*before, slice(a, b))] for a, b in zip([0, *ends], ends)])
+
+
+def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return ``x`` cut into at most ``chunks`` views of equal size, the last maybe smaller."""
+    x = operand(x, "chunk")
+    if isinstance(chunks, bool) or not isinstance(chunks, (int, np.integer)) or chunks < 1:
+        raise ValueError(f"chunk: expected a positive number of chunks, got {chunks!r}")
+    length = x.shape[normalize_axis(dim, x.ndim, "chunk")]
+    if length == 0:
+        return split(x, [0] * int(chunks), dim)
+    return split(x, -(-length // int(chunks)), dim)
+
+
+def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return a tuple of views, one for each index along an axis."""
+    x = operand(x, "unbind")
+    axis = normalize_axis(dim, x.ndim, "unbind")
+    before = (slice(None),) * axis
+    return tuple([x[(*before, index)] for index in range(x.shape[axis])])
+
+
+# -- padding ----------------------------------------------------------------------------------
+
+
+class ConstantPad(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, widths: tuple[tuple[int, int], ...], value: Any) -> Array:
+        ctx.widths = widths
+        shape = tuple([n + low + high for n, (low, high) in zip(x.shape, widths)])
+        y = np.full_like(x.data, value, shape=shape)  # in the memory layout of x
+        # A negative width cuts off.
+        inner = [slice(max(low, 0), n - max(high, 0)) for n, (low, high) in zip(shape, widths)]
+        kept = [slice(max(-low, 0), n - max(-high, 0)) for n, (low, high) in zip(x.shape, widths)]
+        y[tuple(inner)] = x.data[tuple(kept)]
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return ConstantPad.apply(grad, tuple([(-low, -high) for low, high in ctx.widths]), 0)
+
+
+def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Return ``x`` with elements added at the ends of its last axes.
+
+    Args:
+        x: the tensor.
+        pad: how many before and after, in pairs from the last axis backwards, as in PyTorch:
+            ``(left, right, top, bottom)`` for images. Negative counts cut off (constant mode).
+        mode: ``"constant"``, ``"reflect"`` (without the edge), ``"replicate"`` (the edge), or
+            ``"circular"``.
+        value: what to add in constant mode, 0 unless given.
+
+    Raises:
+        ValueError: for an unknown mode, an odd number of counts or more pairs than axes, or if
+            too much is asked for.
+    """
+    x = operand(x, "pad")
+    counts = shape_argument((tuple(pad),), "pad", minimum=None)
+    if len(counts) % 2 or len(counts) > 2 * x.ndim:
+        raise ValueError(
+            f"pad: expected up to {x.ndim} pairs of counts for shape {x.shape}, got {counts}"
+        )
+    pairs = [(counts[i], counts[i + 1]) for i in range(0, len(counts), 2)]
+    widths = ((0, 0),) * (x.ndim - len(pairs)) + tuple(reversed(pairs))
+    if mode == "constant":
+        for size, (low, high) in zip(x.shape, widths):
+            if size + low + high < 0 or size + min(low, 0) + min(high, 0) < 0:
+                raise ValueError(
+                    f"pad: counts {counts} cut off more than there is of shape {x.shape}"
+                )
+        return ConstantPad.apply(x, widths, 0 if value is None else value)
+    if mode not in ("reflect", "replicate", "circular"):
+        raise ValueError(
+            f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}"
+        )
+    if value is not None:
+        raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}")
+    for axis, (low, high) in enumerate(widths):
+        size = x.shape[axis]
+        limit = {"reflect": size - 1, "circular": size, "replicate": max(low, high, 0) * (size > 0)}
+        if min(low, high) < 0 or max(low, high) > limit[mode]:
+            raise ValueError(
+                f"pad: mode {mode!r} cannot add {low} and {high} elements to axis {axis} of size {size}"
+            )
+        if low or high:
+            index = np.arange(-low, size + high)
+            if mode == "replicate":
+                index = index.clip(0, size - 1)
+            elif mode == "circular":
+                index = index % size
+            else:
+                index = np.abs(index)
+                index = np.where(index >= size, 2 * (size - 1) - index, index)
+            x = x[(*(slice(None),) * axis, index)]
+    return x
+
+
+# -- size -------------------------------------------------------------------------------------
+
+
+def numel(x: Any) -> int:
+    """Return the number of elements."""
+    return operand(x, "numel").data.size
+
+
+def size(x: Any, dim: int | None = None) -> Any:
+    """Return the shape, or the size of one axis."""
+    x = operand(x, "size")
+    return x.shape if dim is None else x.shape[normalize_axis(dim, x.ndim, "size")]
