@@ -1,0 +1,467 @@
+"""Saving and loading: round trips, damage, and failures half-way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from lucid import _files
+from lucid._files import atomic_path, load, save
+from lucid.autograd import Tensor
+from lucid.optim import SGD, Adam, lr_scheduler
+
+FORMATS = [".npz", ".safetensors"]
+DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]
+
+
+@pytest.fixture(params=FORMATS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"state{request.param}"
+
+
+def assert_same(loaded: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    assert sorted(loaded) == sorted(arrays)
+    for name, array in arrays.items():
+        assert type(loaded[name]) is Tensor
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name].data, array, strict=True)
+        assert loaded[name].data.flags.writeable
+
+
+arrays_by_name = st.dictionaries(
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12).filter(
+        lambda name: name not in ("__metadata__", "__structure__")
+    ),
+    st.sampled_from(DTYPES).flatmap(
+        lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, min_side=0))
+    ),
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(arrays=arrays_by_name)
+def test_round_trip(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    save(arrays, path)
+    assert_same(load(path), arrays)
+
+
+def test_layouts_and_names_that_are_easily_lost(path: Path) -> None:
+    grid = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    arrays = {
+        "transposed": grid.transpose(2, 0, 1),
+        "strided": grid[:, ::2, ::-1],
+        "broadcast": np.broadcast_to(np.float32(2), (2, 3)),
+        "fortran": np.asfortranarray(grid),
+        "scalar": np.array(3.5),
+        "empty": np.zeros((2, 0, 3), np.int64),
+        "big_endian": np.arange(3, dtype=">i4"),
+        "file": np.ones(2),
+        "allow_pickle": np.ones(1),
+        "a/b": np.ones(1),
+        "ends.npy": np.zeros(1),
+    }
+    save(arrays, path)
+    arrays["big_endian"] = arrays["big_endian"].astype("=i4")
+    assert_same(load(path), arrays)
+
+
+def test_tensors_are_saved_with_or_without_grad(path: Path) -> None:
+    weight = Tensor([1.0, 2.0], requires_grad=True)
+    save({"weight": weight, "count": Tensor(3)}, path)
+    loaded = load(path)
+    assert loaded["weight"].tolist() == [1, 2]
+    assert not loaded["weight"].requires_grad
+    assert loaded["count"].item() == 3
+
+
+def test_a_flat_mapping_is_a_plain_file_for_other_tools(tmp_path: Path) -> None:
+    array = np.arange(6.0).reshape(2, 3)
+    save({"x": array}, tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz", allow_pickle=False) as archive:
+        assert archive.files == ["x"]
+        np.testing.assert_array_equal(archive["x"], array)
+    numpy_io = pytest.importorskip("safetensors.numpy")
+    save({"x": array}, tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(numpy_io.load_file(tmp_path / "x.safetensors")["x"], array)
+
+
+def test_reads_files_of_other_tools(tmp_path: Path) -> None:
+    fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    np.savez_compressed(tmp_path / "c.npz", x=fortran, y=np.bool_(True))
+    assert_same(load(tmp_path / "c.npz"), {"x": fortran, "y": np.array(True)})
+    numpy_io = pytest.importorskip("safetensors.numpy")
+    numpy_io.save_file({"x": np.arange(3)}, tmp_path / "c.safetensors", {"format": "np"})
+    assert_same(load(tmp_path / "c.safetensors"), {"x": np.arange(3)})
+
+
+def test_a_checkpoint_comes_back_as_it_was(path: Path) -> None:
+    checkpoint = {
+        "model": {"layer.weight": np.ones((2, 2), np.float32), "layer": {"weight": np.zeros(1)}},
+        "epoch": 3,
+        "name": "tschüß",
+        "best": math.inf,
+        "worst": -math.inf,
+        "history": [{"loss": 0.1 + 0.2, "note": None}, (1, True, "x", [])],
+        "state": {0: {"step": 5, "buffer": np.arange(3)}, 10: {}},
+        "empty": {},
+        "array": {"array": "no array"},
+        "": {"": {}},
+    }
+    save(checkpoint, path)
+    loaded = load(path)
+    assert loaded["model"]["layer.weight"].shape == (2, 2)
+    assert loaded["model"]["layer"]["weight"].tolist() == [0]
+    assert loaded["state"][0].pop("buffer").tolist() == [0, 1, 2]
+    del loaded["model"], checkpoint["model"], checkpoint["state"][0]["buffer"]  # type: ignore[attr-defined, index]
+    assert loaded == checkpoint
+    assert list(loaded["state"]) == [0, 10]
+    assert type(loaded["history"][1]) is tuple
+
+
+def test_training_goes_on_exactly_from_a_saved_optimizer_and_schedule(path: Path) -> None:
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((12, 5))
+
+    def make() -> tuple[Tensor, Adam, lr_scheduler.SequentialLR]:
+        weight = Tensor(np.ones(5), requires_grad=True)
+        optimizer = Adam([{"params": [weight], "lr": 0.1}], amsgrad=True)
+        warmup = lr_scheduler.LinearLR(optimizer, total_iters=3)
+        cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=9, eta_min=0.01)
+        return weight, optimizer, lr_scheduler.SequentialLR(optimizer, [warmup, cosine], [3])
+
+    def train(part: slice, weight: Tensor, optimizer: Adam, schedule: Any) -> None:
+        for gradient in gradients[part]:
+            weight.grad = Tensor(gradient)
+            optimizer.step()
+            schedule.step()
+
+    whole = make()
+    train(slice(0, 12), *whole)
+    half = make()
+    train(slice(0, 5), *half)
+    save(
+        {
+            "weight": half[0],
+            "optimizer": half[1].state_dict(),
+            "schedule": half[2].state_dict(),
+        },
+        path,
+    )
+    rest = make()
+    checkpoint = load(path)
+    rest[0].data[...] = checkpoint["weight"].data
+    rest[1].load_state_dict(checkpoint["optimizer"])
+    rest[2].load_state_dict(checkpoint["schedule"])
+    train(slice(5, 12), *rest)
+    np.testing.assert_array_equal(rest[0].data, whole[0].data)
+    assert rest[2].get_last_lr() == whole[2].get_last_lr()
+
+
+# -- refusals ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        ([np.ones(1)], TypeError, "expected a mapping of names to arrays, got list"),
+        (np.ones(1), TypeError, "expected a mapping .* got ndarray"),
+        ({3: np.ones(1)}, TypeError, "names must be strings, got 3"),
+        ({"a": {1.5: np.ones(1)}}, TypeError, "keys in 'a' must be strings or integers, got 1.5"),
+        ({"a": np.array([None])}, TypeError, "'a' has dtype object"),
+        ({"a": np.array(["x"])}, TypeError, "'a' has dtype <U1"),
+        ({"a": np.ones(1, complex)}, TypeError, "'a' has dtype complex128"),
+        ({"a": {"b": [object()]}}, TypeError, "'a.b.0' is of type object"),
+        ({"a": {1, 2}}, TypeError, "'a' is of type set"),
+        ({"__metadata__": np.ones(1)}, ValueError, "'__metadata__' is reserved"),
+        ({"a\0b": np.ones(1)}, ValueError, "cannot be a name in a file"),
+        ({"\ud800": np.ones(1)}, ValueError, "cannot be a name in a file"),
+        ({"__structure__": np.ones(1)}, ValueError, "'__structure__' is reserved"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_any_work(
+    path: Path, state: Any, error: type[Exception], message: str
+) -> None:
+    path.write_bytes(b"old")
+    with pytest.raises(error, match=message):
+        save(state, path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_bad_paths_are_refused(tmp_path: Path, path: Path) -> None:
+    state = {"a": np.ones(1)}
+    with pytest.raises(ValueError, match=r"ending in \.safetensors or \.npz, got .*state\.pt"):
+        save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"ending in \.safetensors or \.npz, got .*state\.pt"):
+        load(tmp_path / "state.pt")
+    with pytest.raises(FileNotFoundError, match=r"the folder .*missing does not exist"):
+        save(state, tmp_path / "missing" / path.name)
+    with pytest.raises(FileNotFoundError, match=f"there is no file .*{path.name}"):
+        load(path)
+    path.mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        save(state, path)
+    with pytest.raises(ValueError, match="is a folder"):
+        load(path)
+    assert list(path.iterdir()) == []
+
+
+def test_without_safetensors_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.numpy", None)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(ImportError, match=r'pip install "lucid\[hub\]"'):
+        save({"a": np.ones(1)}, path)
+    path.write_bytes(b"")
+    with pytest.raises(ImportError, match=r'pip install "lucid\[hub\]"'):
+        load(path)
+
+
+# -- damage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive\n" * 40, b"\0" * 200, b"PK\x03\x04" * 9])
+def test_wrong_content(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"load: .*{path.name} is not a .* or damaged: ."):
+        load(path)
+
+
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.6, 0.95, 0.999])
+def test_truncated(path: Path, part: float) -> None:
+    save({"a": np.arange(500.0), "b": np.ones(3)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ValueError, match=path.name):
+        load(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_damaged_byte_gives_an_error_or_arrays(path: Path, data: st.DataObject) -> None:
+    save({"a": np.arange(4.0), "meta": {"step": 3}}, path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError):  # and no other error, nor a crash
+        assert isinstance(load(path), dict)
+
+
+def npy(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"x"), "dtype object"),
+        (npy("{'descr': '<U2', 'fortran_order': False, 'shape': (0,)}"), "dtype <U2"),
+        (npy("{'descr': '<c8', 'fortran_order': False, 'shape': (0,)}"), "dtype complex64"),
+        (
+            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}", b"1234"),
+            r"should have shape \(1000000000000,\) but holds 4 bytes",
+        ),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}", b"1234"), "."),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", b"12345"), "5 bytes"),
+        (npy("__import__('os').abort()"), "."),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}", b"", b"\x09\x00"), "."),
+        (b"hello", "."),
+    ],
+)
+def test_hostile_npz(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", content)
+    with pytest.raises(ValueError, match=f"x.npz is not a .*{message}"):
+        load(path)
+
+
+def test_npz_with_pickles_other_files_or_twice_the_same_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "pickle.npz", a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(ValueError, match=r"pickle\.npz .* dtype object"):
+        load(tmp_path / "pickle.npz")
+    with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"holds 'readme\.txt', which is no array"):
+        load(tmp_path / "other.npz")
+    with zipfile.ZipFile(tmp_path / "twice.npz", "w") as archive:
+        header = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0,)}")
+        archive.writestr("a.npy", header)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.npy", header)
+    with pytest.raises(ValueError, match="'a' appears twice"):
+        load(tmp_path / "twice.npz")
+    np.savez(tmp_path / "structure.npz", __structure__=np.frombuffer(b'{"x": 1}', np.uint8))
+    with pytest.raises(ValueError, match="unknown part 'x'"):
+        load(tmp_path / "structure.npz")
+
+
+def safetensors_file(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(dtype: str, shape: list[int], start: int, end: int) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors_file({}, length=2**63),
+        safetensors_file({}, length=10**8 + 1),
+        safetensors_file({}, length=5),
+        safetensors_file(b"not json"),
+        safetensors_file(b"[1, 2]"),
+        safetensors_file(b'{"a": ' * 5000),
+        safetensors_file({"a": entry("F32", [1], 0, 8)}, bytes(8)),  # size and shape differ
+        safetensors_file({"a": entry("F32", [2], 0, 8)}, bytes(4)),  # beyond the end
+        safetensors_file({"a": entry("F32", [1], 4, 0)}, bytes(8)),  # backwards
+        safetensors_file({"a": entry("F32", [-1], 0, 4)}, bytes(4)),
+        safetensors_file({"a": entry("F32", [2**40, 2**40], 0, 4)}, bytes(4)),
+        safetensors_file({"a": entry("F32", [1], 4, 8)}, bytes(8)),  # a gap
+        safetensors_file({"a": entry("F32", [1], 0, 4)}, bytes(8)),  # too much data
+        safetensors_file(
+            {"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 4, 12)}, bytes(12)
+        ),  # overlapping
+        safetensors_file({"a": entry("F31", [1], 0, 4)}, bytes(4)),
+        safetensors_file({"a": 3}),
+    ],
+)
+def test_hostile_safetensors(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"load: .*x\.safetensors is not a .*: ."):
+        load(path)
+
+
+def test_bfloat16_is_widened_to_float32(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    # 1.0, -2.5, 3.140625 (nearest to pi), infinity: the upper halves of their float32 bits.
+    data = struct.pack("<4H", 0x3F80, 0xC020, 0x4049, 0x7F80)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors_file({"a": entry("BF16", [2, 2], 0, 8)}, data))
+    loaded = load(path)["a"]
+    assert loaded.dtype == np.float32
+    assert loaded.tolist() == [[1.0, -2.5], [3.140625, math.inf]]
+
+
+def test_a_dtype_that_numpy_lacks_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors_file({"a": entry("F8_E4M3", [4], 0, 4)}, bytes(4)))
+    with pytest.raises(ValueError, match="'a' has the dtype F8_E4M3"):
+        load(path)
+
+
+# -- failures half-way ------------------------------------------------------------------------
+
+
+class DiskFullError(OSError):
+    pass
+
+
+def fail(*args: Any, **kwargs: Any) -> Any:
+    raise DiskFullError("no space left on device")
+
+
+@pytest.mark.parametrize("where", ["os.replace", "os.fsync", "shutil.copymode", "writer"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    save({"a": np.ones(3)}, path)
+    old = path.read_bytes()
+    if where == "writer" and path.suffix == ".npz":
+        monkeypatch.setattr(np.lib.format, "write_array", fail)
+    elif where == "writer":
+        monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    else:
+        monkeypatch.setattr(where, fail)
+    with pytest.raises(DiskFullError):
+        save({"a": np.zeros(3)}, path)
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_failure_after_half_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(temporary: Path, *args: Any) -> None:
+        Path(temporary).write_bytes(b"half")
+        fail()
+
+    if path.suffix == ".npz":
+        monkeypatch.setattr(_files, "_write_npz", half)
+    else:
+        monkeypatch.setattr(
+            "safetensors.numpy.save_file", lambda arrays, temporary, metadata: half(temporary)
+        )
+    with pytest.raises(DiskFullError):
+        save({"a": np.zeros(3)}, path)
+    assert os.listdir(path.parent) == []
+
+
+def test_an_interrupt_removes_the_temporary_file(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with atomic_path(tmp_path / "x.txt") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path) == []
+
+
+def test_atomic_path_replaces_at_the_end_and_keeps_suffix_mode_and_links(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == real.parent
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+        assert real.read_text() == "old"
+    assert real.read_text() == "new"
+    assert link.is_symlink()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["link.txt", "real.txt"]
+
+
+def test_a_new_file_has_the_ordinary_permissions(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    save({"a": np.ones(1)}, tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_state_of_an_optimizer_before_its_first_step_can_be_saved(path: Path) -> None:
+    optimizer = SGD([Tensor(np.ones(2), requires_grad=True)], lr=0.1)
+    save(optimizer.state_dict(), path)
+    assert load(path) == optimizer.state_dict()
