@@ -1,14 +1,10 @@
 """MobileNetV4: the model, its five published variants, and the registry of models."""
 
+from lucid.models import configs as configs
 from lucid.models._mobilenet_v4 import MobileNet_V4 as MobileNet_V4
 from lucid.models._registry import create_model as create_model
 from lucid.models._registry import list_models as list_models
 from lucid.models._registry import register as register
-from lucid.models._variants import conv_large as conv_large
-from lucid.models._variants import conv_medium as conv_medium
-from lucid.models._variants import conv_small as conv_small
-from lucid.models._variants import hybrid_large as hybrid_large
-from lucid.models._variants import hybrid_medium as hybrid_medium
 from lucid.models._variants import mobilenet_v4_conv_large as mobilenet_v4_conv_large
 from lucid.models._variants import mobilenet_v4_conv_medium as mobilenet_v4_conv_medium
 from lucid.models._variants import mobilenet_v4_conv_small as mobilenet_v4_conv_small

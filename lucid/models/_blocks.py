@@ -10,10 +10,9 @@ from collections import OrderedDict
 
 import numpy as np
 
-from lucid import nn
+from lucid import nn, ops
 from lucid.autograd import Tensor
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
-from lucid.nn import functional as F
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -160,7 +159,7 @@ class _MobileAttention(nn.Module):
         normal = self.norm(x)
         y = self.output(self._attend(self.query(normal), self.key(normal), self.value(normal)))
         if y.shape != x.shape:  # strided queries
-            y = F.interpolate(y, size=x.shape[2:], mode="bilinear")
+            y = ops.interpolate(y, size=x.shape[2:], mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
         return x + y if self.use_residual else y

@@ -1,6 +1,8 @@
 """Differentiable operations. Importing this gives Tensor its methods."""
 
 from lucid.ops import _methods as _methods
+from lucid.ops._batch_norm import batch_norm as batch_norm
+from lucid.ops._conv import conv2d as conv2d
 from lucid.ops._create import arange as arange
 from lucid.ops._create import empty as empty
 from lucid.ops._create import empty_like as empty_like
@@ -86,6 +88,9 @@ from lucid.ops._matmul import einsum as einsum
 from lucid.ops._matmul import matmul as matmul
 from lucid.ops._matmul import mm as mm
 from lucid.ops._matmul import outer as outer
+from lucid.ops._pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from lucid.ops._pool import avg_pool2d as avg_pool2d
+from lucid.ops._pool import max_pool2d as max_pool2d
 from lucid.ops._reduce import all as all
 from lucid.ops._reduce import amax as amax
 from lucid.ops._reduce import amin as amin
@@ -108,6 +113,7 @@ from lucid.ops._reduce import std as std
 from lucid.ops._reduce import sum as sum
 from lucid.ops._reduce import topk as topk
 from lucid.ops._reduce import var as var
+from lucid.ops._resize import interpolate as interpolate
 from lucid.ops._shape import broadcast_to as broadcast_to
 from lucid.ops._shape import cat as cat
 from lucid.ops._shape import chunk as chunk
