@@ -171,6 +171,7 @@ _LAZY = {
     "nn": "lucid.nn",
     "optim": "lucid.optim",
     "save": "lucid._files:save",
+    "training": "lucid.training",
     "visual": "lucid.visual",
     "summary": "lucid.visual:summary",
 }

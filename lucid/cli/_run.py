@@ -7,22 +7,18 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import lucid
 from lucid import _random
+from lucid._files import SUFFIXES, atomic_path
 from lucid.cli._errors import CommandError, UsageError
 from lucid.nn import Module
 from lucid.optim import Optimizer
-
-SUFFIXES = (".npz", ".safetensors")
+from lucid.optim.lr_scheduler import LRScheduler
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,8 @@ class RunFiles:
             "num_classes": len(description.classes),
             **asdict(description),
         }
-        write_text(self.description, json.dumps(document, indent=2) + "\n")
+        with atomic_path(self.description) as path:
+            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def read_description(self) -> Description:
         """Read what the weights are.
@@ -107,41 +104,36 @@ class RunFiles:
             ) from error
 
     def save_state(
-        self, model: Module, optimizer: Optimizer, scheduler: Any, description: Description
+        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
     ) -> None:
         """Write everything that the next epoch depends on."""
-        saved = optimizer.state_dict()
-        progress = {
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "random": _random.generator().bit_generator.state,
             "history": description.history,
             "best_epoch": description.best_epoch,
         }
-        arrays: dict[str, Any] = {f"model.{k}": v for k, v in model.state_dict().items()}
-        for index, values in saved["state"].items():
-            arrays.update({f"optimizer.{index}.{k}": np.asarray(v) for k, v in values.items()})
-        arrays["progress"] = np.frombuffer(json.dumps(progress).encode(), np.uint8)
-        lucid.save(arrays, self.state)
+        lucid.save(state, self.state)
 
     def load_state(
-        self, model: Module, optimizer: Optimizer, scheduler: Any, description: Description
+        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
     ) -> None:
-        """Put everything back as :meth:`save_state` found it."""
-        arrays = lucid.load(self.state)
+        """Put everything back as :meth:`save_state` found it.
+
+        Raises:
+            CommandError: if the file is not such a state.
+        """
+        state = lucid.load(self.state)
         try:
-            progress = json.loads(np.asarray(arrays.pop("progress").data).tobytes())
-            model.load_state_dict(_below("model.", arrays))
-            saved = optimizer.state_dict()
-            saved["state"] = {}
-            for name, value in _below("optimizer.", arrays).items():
-                index, key = name.split(".", 1)
-                saved["state"].setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict(saved)
-            scheduler.load_state_dict(progress["scheduler"])
-            _random.generator().bit_generator.state = progress["random"]
-            description.history = progress["history"]
-            description.best_epoch = progress["best_epoch"]
-        except (KeyError, ValueError) as error:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+            _random.generator().bit_generator.state = state["random"]
+            description.history = state["history"]
+            description.best_epoch = state["best_epoch"]
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise CommandError(f"{self.state} does not fit this run: {error}") from error
 
 
@@ -179,20 +171,3 @@ def free_path(weights: Path) -> Path:
         number += 1
         candidate = weights.with_stem(f"{weights.stem}-{number}")
     return candidate
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: readers see the old content or the new."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _below(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
