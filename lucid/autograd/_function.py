@@ -41,12 +41,12 @@ class Function:
     """
 
     @staticmethod
-    def forward(ctx: Node, *args: Any) -> Any:
+    def forward(ctx: Node, *args: Any, **kwargs: Any) -> Any:
         """Return the value of the operation."""
         raise NotImplementedError("a Function needs a static method forward(ctx, *args)")
 
     @staticmethod
-    def backward(ctx: Node, *grads: Tensor) -> Any:
+    def backward(ctx: Node, *grads: Any, **kwargs: Any) -> Any:
         """Return the gradient with respect to each argument of forward."""
         raise NotImplementedError(
             f"{ctx.name} has no gradient: a Function needs a static method backward(ctx, *grads)"

@@ -123,15 +123,20 @@ def gradcheck(
     r"""Compare the gradients of ``fn`` with central differences, element by element.
 
     Every element of the Jacobian is compared:
-    :math:`\partial f_i / \partial x_j \approx (f_i(x + \epsilon e_j) - f_i(x - \epsilon e_j)) / 2\epsilon`.
+
+    .. math::
+
+        \frac{\partial f_i}{\partial x_j} \approx
+        \frac{f_i(x + \epsilon e_j) - f_i(x - \epsilon e_j)}{2 \epsilon}
 
     Args:
         fn: a function from the inputs to a tensor, or to a tuple of tensors.
         inputs: a tensor or a tuple of arguments; those that require grad are checked and must
             be float64. They come back unchanged.
         eps: the step of the differences.
-        atol, rtol: the analytical value ``a`` may differ from the numerical ``n`` by at most
+        atol: the analytical value ``a`` may differ from the numerical ``n`` by at most
             ``atol + rtol * |n|``.
+        rtol: see ``atol``.
         raise_exception: raise on a mismatch; otherwise return False.
 
     Raises:
@@ -174,8 +179,8 @@ def gradcheck(
                 )
                 raise AssertionError(
                     f"gradcheck: output {position}, input {index}: {int(bad.sum())} of {bad.size} "
-                    f"elements differ; at input element {np.unravel_index(worst[0], argument.shape)}, "
-                    f"output element {np.unravel_index(worst[1], output.shape)} the tape gives "
+                    "elements differ; at input element "
+                    f"{np.unravel_index(worst[0], argument.shape)}, output element {np.unravel_index(worst[1], output.shape)} the tape gives "
                     f"{got[worst]:.8g}, differences give {expected[worst]:.8g}"
                 )
     return True

@@ -82,6 +82,12 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
+    if TYPE_CHECKING:  # what functions set on their node may be anything
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
     @property
     def next_functions(self) -> tuple[tuple[Node | Tensor, int] | None, ...]:
         """The sources of the inputs, one an argument: a node or a leaf, and its output index."""
@@ -124,7 +130,7 @@ class Node:
             ):
                 output._node, output._index = self, index
         self._non_differentiable = ()
-        saved = []
+        saved: list[tuple[Any, int]] = []
         for value in self._saved:
             if isinstance(value, Tensor):
                 if any(value is arg for arg in args):
@@ -165,7 +171,7 @@ class Node:
             RuntimeError: if the graph was freed, or a saved value was changed in place since.
         """
         self._check_alive()
-        values = []
+        values: list[Tensor | None] = []
         for value, version in self._saved:
             if value is None:
                 values.append(None)
@@ -178,8 +184,9 @@ class Node:
                 what = "output" if isinstance(value, _Output) else "input"
                 array = value.array if isinstance(value, _Output) else value.data
                 raise RuntimeError(
-                    f"the gradient of {self.name} needs its {what} of shape {array.shape}, but that "
-                    f"was changed in place since ({now - version} times); change a clone() instead"
+                    f"the gradient of {self.name} needs its {what} of shape {array.shape}, but "
+                    f"that was changed in place since ({now - version} times); change a clone() "
+                    "instead"
                 )
             if isinstance(value, _Output):
                 tensor = Tensor._wrap(value.array)
@@ -205,7 +212,7 @@ class Node:
         self.__dict__.clear()
 
     def add_hook(self, index: int, hook: Hook) -> list[Hook]:
-        """Have ``hook`` called with the gradient of output ``index``; return that output's hooks."""
+        """Have ``hook`` called with the gradient of output ``index``; return its hooks."""
         if self._hooks is None:
             self._hooks = {}
         hooks = self._hooks.setdefault(index, [])

@@ -12,7 +12,10 @@ from numpy.typing import DTypeLike
 from lucid.autograd._grad_mode import is_grad_enabled, no_grad
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lucid.autograd._graph import Node
+    from lucid.ops import _elementwise, _index, _inplace, _matmul, _reduce, _shape
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 
@@ -27,7 +30,7 @@ class Version:
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") -> np.ndarray:
-    """Return ``data`` as an array of a numeric dtype: floats become float32 unless ``dtype`` says else.
+    """Return ``data`` as a numeric array: floats become float32 unless ``dtype`` says else.
 
     Integers and booleans keep their kind, because labels, indices and masks are made of them.
 
@@ -355,7 +358,7 @@ class Tensor:
         self._node.add_hook(self._index, store)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call ``hook(grad)`` when this tensor's gradient is known; a tensor it returns replaces it.
+        """Call ``hook(grad)`` when the gradient is known; a tensor it returns replaces it.
 
         Returns:
             A function that removes the hook (PyTorch returns a handle with ``remove()``; the
@@ -445,5 +448,195 @@ class Tensor:
                 )
 
     if TYPE_CHECKING:
-        # METHODS: lucid.ops attaches these at run time.
-        pass
+        # The functions that lucid/ops/_methods.py attaches at run time, in its order.
+        __add__ = _elementwise.add
+        __radd__ = _elementwise.add
+        __iadd__ = _inplace.add_
+        __sub__ = _elementwise.sub
+        __rsub__ = _elementwise.sub
+        __isub__ = _inplace.sub_
+        __mul__ = _elementwise.mul
+        __rmul__ = _elementwise.mul
+        __imul__ = _inplace.mul_
+        __truediv__ = _elementwise.div
+        __rtruediv__ = _elementwise.div
+        __itruediv__ = _inplace.div_
+        __floordiv__ = _elementwise.floor_divide
+        __rfloordiv__ = _elementwise.floor_divide
+        __ifloordiv__ = _inplace.floor_divide_
+        __mod__ = _elementwise.remainder
+        __rmod__ = _elementwise.remainder
+        __imod__ = _inplace.remainder_
+        __pow__ = _elementwise.pow
+        __rpow__ = _elementwise.pow
+        __ipow__ = _inplace.pow_
+        __matmul__ = _matmul.matmul
+        __rmatmul__ = _matmul.matmul
+        __neg__ = _elementwise.neg
+        __pos__ = _elementwise.positive
+        __abs__ = _elementwise.abs
+        __invert__ = _elementwise.bitwise_not
+        __and__ = _elementwise.bitwise_and
+        __rand__ = _elementwise.bitwise_and
+        __or__ = _elementwise.bitwise_or
+        __ror__ = _elementwise.bitwise_or
+        __xor__ = _elementwise.bitwise_xor
+        __rxor__ = _elementwise.bitwise_xor
+        __eq__ = _elementwise.eq  # type: ignore[assignment]
+        __ne__ = _elementwise.ne  # type: ignore[assignment]
+        __lt__ = _elementwise.lt
+        __le__ = _elementwise.le
+        __gt__ = _elementwise.gt
+        __ge__ = _elementwise.ge
+        __getitem__ = _index.getitem
+        __setitem__ = _index.setitem
+
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __contains__(self, value: Any) -> bool: ...
+
+        # element by element
+        add = _elementwise.add
+        sub = _elementwise.sub
+        mul = _elementwise.mul
+        div = _elementwise.div
+        floor_divide = _elementwise.floor_divide
+        remainder = _elementwise.remainder
+        neg = _elementwise.neg
+        abs = _elementwise.abs
+        pow = _elementwise.pow
+        sqrt = _elementwise.sqrt
+        rsqrt = _elementwise.rsqrt
+        square = _elementwise.square
+        reciprocal = _elementwise.reciprocal
+        exp = _elementwise.exp
+        expm1 = _elementwise.expm1
+        log = _elementwise.log
+        log1p = _elementwise.log1p
+        sigmoid = _elementwise.sigmoid
+        erf = _elementwise.erf
+        sin = _elementwise.sin
+        cos = _elementwise.cos
+        tan = _elementwise.tan
+        tanh = _elementwise.tanh
+        sign = _elementwise.sign
+        floor = _elementwise.floor
+        ceil = _elementwise.ceil
+        round = _elementwise.round
+        eq = _elementwise.eq
+        ne = _elementwise.ne
+        lt = _elementwise.lt
+        le = _elementwise.le
+        gt = _elementwise.gt
+        ge = _elementwise.ge
+        logical_not = _elementwise.logical_not
+        logical_and = _elementwise.logical_and
+        logical_or = _elementwise.logical_or
+        logical_xor = _elementwise.logical_xor
+        isnan = _elementwise.isnan
+        isinf = _elementwise.isinf
+        isfinite = _elementwise.isfinite
+        isclose = _elementwise.isclose
+        allclose = _elementwise.allclose
+        equal = _elementwise.equal
+        masked_fill = _elementwise.masked_fill
+        maximum = _elementwise.maximum
+        minimum = _elementwise.minimum
+        clamp = _elementwise.clamp
+
+        # in place
+        add_ = _inplace.add_
+        sub_ = _inplace.sub_
+        mul_ = _inplace.mul_
+        div_ = _inplace.div_
+        pow_ = _inplace.pow_
+        clamp_ = _inplace.clamp_
+        copy_ = _inplace.copy_
+        fill_ = _inplace.fill_
+        zero_ = _inplace.zero_
+
+        # shape
+        reshape = _shape.reshape
+        view = _shape.reshape
+        view_as = _shape.view_as
+        reshape_as = _shape.view_as
+        flatten = _shape.flatten
+        unflatten = _shape.unflatten
+        permute = _shape.permute
+        transpose = _shape.transpose
+        swapaxes = _shape.transpose
+        t = _shape.t
+        movedim = _shape.movedim
+        squeeze = _shape.squeeze
+        unsqueeze = _shape.unsqueeze
+        expand = _shape.expand
+        expand_as = _shape.expand_as
+        broadcast_to = _shape.broadcast_to
+        clone = _shape.clone
+        contiguous = _shape.contiguous
+        flip = _shape.flip
+        roll = _shape.roll
+        tile = _shape.tile
+        repeat = _shape.repeat
+        split = _shape.split
+        chunk = _shape.chunk
+        unbind = _shape.unbind
+        numel = _shape.numel
+        size = _shape.size
+
+        # by index
+        index_select = _index.index_select
+        gather = _index.gather
+        take_along_dim = _index.take_along_dim
+        scatter = _index.scatter
+        scatter_add = _index.scatter_add
+        tril = _index.tril
+        triu = _index.triu
+
+        # reductions
+        sum = _reduce.sum
+        mean = _reduce.mean
+        var = _reduce.var
+        std = _reduce.std
+        norm = _reduce.norm
+        prod = _reduce.prod
+        cumsum = _reduce.cumsum
+        amax = _reduce.amax
+        amin = _reduce.amin
+        max = _reduce.max
+        min = _reduce.min
+        argmax = _reduce.argmax
+        argmin = _reduce.argmin
+        all = _reduce.all
+        any = _reduce.any
+        count_nonzero = _reduce.count_nonzero
+        logsumexp = _reduce.logsumexp
+        softmax = _reduce.softmax
+        log_softmax = _reduce.log_softmax
+        sort = _reduce.sort
+        argsort = _reduce.argsort
+        topk = _reduce.topk
+
+        # matrices
+        matmul = _matmul.matmul
+        mm = _matmul.mm
+        bmm = _matmul.bmm
+        dot = _matmul.dot
+        outer = _matmul.outer
+
+        # dtype
+        astype = _elementwise.astype
+
+        def to(self, dtype: DTypeLike | Tensor) -> Tensor: ...
+
+        type = _elementwise.astype
+
+        def type_as(self, other: Tensor) -> Tensor: ...
+        def half(self) -> Tensor: ...
+        def float(self) -> Tensor: ...
+        def double(self) -> Tensor: ...
+        def int(self) -> Tensor: ...
+        def long(self) -> Tensor: ...
+        def bool(self) -> Tensor: ...
+
+        T: Tensor
+        mT: Tensor  # noqa: N815  # PyTorch's name

@@ -141,5 +141,4 @@ from lucid.ops._shape import transpose as transpose
 from lucid.ops._shape import unbind as unbind
 from lucid.ops._shape import unflatten as unflatten
 from lucid.ops._shape import unsqueeze as unsqueeze
-from lucid.ops._shape import view as view
 from lucid.ops._shape import view_as as view_as

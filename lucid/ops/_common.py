@@ -21,9 +21,8 @@ def operand(value: Any, who: str) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    return Tensor._wrap(
-        as_array(value, None if not isinstance(value, np.ndarray) else value.dtype, who=who)
-    )
+    dtype = value.dtype if isinstance(value, np.ndarray) else None  # float64 arrays stay so
+    return Tensor._wrap(as_array(value, dtype, who=who))
 
 
 def floating(value: Any, who: str) -> Tensor:
@@ -44,7 +43,7 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
         ValueError: if the shapes do not broadcast.
     """
     a, b = _weak(a, b, who), _weak(b, a, who)
-    if a.data.shape != b.data.shape:
+    if a.data.shape != b.data.shape and a.data.ndim and b.data.ndim:
         try:
             np.broadcast_shapes(a.data.shape, b.data.shape)
         except ValueError:
@@ -135,6 +134,11 @@ def normalize_axes(
     if len(set(axes)) != len(axes):
         raise ValueError(f"{who}: an axis is named twice in {axis}")
     return axes
+
+
+def at_axis(axis: int, part: Any) -> tuple[Any, ...]:
+    """Return the index that is ``part`` on ``axis`` and takes the axes before it whole."""
+    return (*(slice(None),) * axis, part)
 
 
 def shape_argument(sizes: tuple[Any, ...], who: str, minimum: int | None = 0) -> tuple[int, ...]:

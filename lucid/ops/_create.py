@@ -126,7 +126,7 @@ def arange(
     whole = all(isinstance(v, (int, np.integer)) for v in limits)
     wanted = _dtype(dtype, "arange", np.int64 if whole else DEFAULT_DTYPE)
     # In float64 first: float32 steps would add up to a different count of elements.
-    array = np.arange(start, end, step, np.int64 if whole else np.float64)
+    array: Array = np.arange(start, end, step, dtype=np.dtype(np.int64 if whole else np.float64))
     return _finish(array.astype(wanted, copy=False), requires_grad)
 
 

@@ -36,11 +36,12 @@ class Add(Function):
 
 
 def add(a: Any, b: Any) -> Tensor:
-    """Return ``a + b``, broadcasting as NumPy does; the gradient of each is summed back to its shape.
+    """Return ``a + b``, broadcasting as NumPy does; each gradient is summed back to its shape.
 
     Args:
-        a, b: tensors, arrays or numbers. An integer operand takes the other's floating dtype.
-            Unlike in PyTorch, a tensor with zero axes counts like any other for the dtype.
+        a: a tensor, an array or a number. An integer takes the other's floating dtype. Unlike
+            in PyTorch, a tensor with zero axes counts like any other for the dtype.
+        b: the same.
 
     Raises:
         ValueError: if the shapes do not broadcast.
@@ -230,7 +231,7 @@ def abs(x: Any) -> Tensor:
 
 
 class Pow(Function):
-    r"""With the gradients :math:`b a^{b-1}` (0 where b is 0) and :math:`a^b \ln a` (0 where a is 0)."""
+    r"""Has the gradients :math:`b a^{b-1}` (0 at b = 0) and :math:`a^b \ln a` (0 at a = 0)."""
 
     @staticmethod
     def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
@@ -539,9 +540,9 @@ class Step(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, ufunc: Any) -> Array:
-        return (
-            x.data.copy() if x.data.dtype.kind in "iub" and ufunc is not np.sign else ufunc(x.data)
-        )
+        if x.data.dtype.kind != "f" and ufunc is not np.sign:
+            return x.data.copy()  # NumPy would make floats of whole numbers
+        return np.asarray(ufunc(x.data))
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -770,12 +771,12 @@ class Maximum(Function):
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """Return the larger of two elements, NaN if one is; equal ones share the gradient in halves."""
+    """Return the larger of two elements, NaN if one is; equal ones halve the gradient."""
     return Maximum.apply(*operands(a, b, "maximum"), np.maximum)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """Return the smaller of two elements, NaN if one is; equal ones share the gradient in halves."""
+    """Return the smaller of two elements. See :func:`maximum`."""
     return Maximum.apply(*operands(a, b, "minimum"), np.minimum)
 
 
@@ -815,7 +816,8 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
 
     Args:
         x: the values.
-        min, max: numbers or tensors that broadcast; None for no bound.
+        min: the lower bound, a number or a tensor that broadcasts; None for none.
+        max: the upper bound likewise.
 
     Raises:
         ValueError: if both bounds are None, or the shapes do not broadcast.

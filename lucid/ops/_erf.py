@@ -54,7 +54,7 @@ def _erf_float32(x: np.ndarray) -> np.ndarray:
     result = _polynomial(_FLOAT32_P, squared)
     result /= _polynomial(_FLOAT32_Q, squared)
     result *= bounded
-    return result
+    return np.clip(result, np.float32(-1), np.float32(1), out=result)
 
 
 def _erf_float64(x: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, normalize_axis, operand, sum_to
+from lucid.ops._common import Array, at_axis, normalize_axis, operand, sum_to
 from lucid.ops._elementwise import where
 
 # -- x[index] ---------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def index_select(x: Any, dim: int, index: Any) -> Tensor:
     if array.ndim != 1:
         raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
     _check_range(array, x.shape[axis], "index_select")
-    return getitem(x, (*(slice(None),) * axis, array))
+    return getitem(x, at_axis(axis, array))
 
 
 def gather(x: Any, dim: int, index: Any) -> Tensor:
@@ -349,7 +349,7 @@ def _triangle(x: Any, diagonal: int, lower: bool, who: str) -> Tensor:
     x = operand(x, who)
     if x.ndim < 2:
         raise ValueError(f"{who}: expected at least 2 axes, got shape {x.shape}")
-    below = np.tri(*x.shape[-2:], k=diagonal if lower else diagonal - 1, dtype=bool)
+    below = np.tri(x.shape[-2], x.shape[-1], diagonal if lower else diagonal - 1, np.bool_)
     zero = Tensor._wrap(np.zeros((), x.dtype))
     result: Tensor = where(below if lower else ~below, x, zero)
     return result

@@ -50,20 +50,23 @@ def matmul(a: Any, b: Any) -> Tensor:
     a, b = operands_of(a, b, "matmul")
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(
-            f"matmul: expected at least 1 axis, got shapes {a.shape} and {b.shape}; use * for numbers"
+            f"matmul: expected at least 1 axis, got shapes {a.shape} and {b.shape}; "
+            "use * for numbers"
         )
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
         raise ValueError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: the last axis of the first has "
-            f"{a.shape[-1]} elements, the {'last but one' if b.ndim > 1 else 'only'} of the second {inner}"
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: axis -1 of the first has "
+            f"{a.shape[-1]} elements, axis {-2 if b.ndim > 1 else 0} of the second has {inner}"
         )
-    try:
-        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"matmul: the axes in front of the matrices do not broadcast: {a.shape} and {b.shape}"
-        ) from None
+    if a.ndim > 2 and b.ndim > 2:
+        try:
+            np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise ValueError(
+                "matmul: the axes in front of the matrices do not broadcast: "
+                f"{a.shape} and {b.shape}"
+            ) from None
     if a.ndim >= 2 and b.ndim >= 2:
         if a.ndim > 2 and b.ndim == 2:
             # One large product instead of many small ones, here and in both gradients.
@@ -101,8 +104,8 @@ def bmm(a: Any, b: Any) -> Tensor:
     a, b = operands_of(a, b, "bmm")
     if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
         raise ValueError(
-            f"bmm: expected two equal batches (batch, m, k) and (batch, k, n), got shapes {a.shape} "
-            f"and {b.shape}; use matmul() to broadcast"
+            f"bmm: expected two equal batches (batch, m, k) and (batch, k, n), got shapes "
+            f"{a.shape} and {b.shape}; use matmul() to broadcast"
         )
     return matmul(a, b)
 
@@ -198,11 +201,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
                     f"but {n} in operand {index} of shape {x.shape}"
                 )
     for index, letters in enumerate(inputs):
-        x = (
-            tensors[index].expand(*[sizes[letter] for letter in letters])
-            if letters
-            else tensors[index]
-        )
+        x = tensors[index].expand([sizes[letter] for letter in letters])
         inputs[index], tensors[index] = _diagonals(letters, x)
     result: Tensor = Einsum.apply(tuple(inputs), output, *tensors)
     return result
@@ -224,7 +223,8 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
         letters = term.replace("...", "", 1)
         if not all(letter.isascii() and letter.isalpha() for letter in letters):
             raise ValueError(
-                f"einsum: expected letters, one '...' and '->' in {equation!r}, got {term!r}"
+                f"einsum: expected letters and at most one '...' an operand in {equation!r}, "
+                f"got {term!r}"
             )
     used = set(text)
     spare = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBAzyxwvutsrqponmlkjihgfedcba" if c not in used]
@@ -233,8 +233,8 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
         hidden = x.ndim - len(term.replace("...", ""))
         if hidden < 0 or (hidden and "..." not in term):
             raise ValueError(
-                f"einsum: {term!r} in {equation!r} names {x.ndim - hidden} axes, but operand {index} "
-                f"has shape {x.shape}"
+                f"einsum: {term!r} in {equation!r} names {x.ndim - hidden} axes, but operand "
+                f"{index} has shape {x.shape}"
             )
         if "..." in term:
             longest = max(longest, hidden)
@@ -254,8 +254,8 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
     for letter in output:
         if output.count(letter) > 1 or not any(letter in term for term in inputs):
             raise ValueError(
-                f"einsum: axis {letter!r} of the result of {equation!r} must stand there once and in "
-                "an operand"
+                f"einsum: axis {letter!r} of the result of {equation!r} must stand there once, "
+                "and in an operand"
             )
     return inputs, output
 

@@ -36,7 +36,7 @@ def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _spread(reduced: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
-    """Return a reduced tensor, with or without the reduced axes, such that it broadcasts to shape."""
+    """Return a reduced tensor with its reduced axes of size 1 again, to broadcast to ``shape``."""
     kept = _kept(shape, axes)
     return reduced if reduced.data.shape == kept else reduced.reshape(kept)
 
@@ -357,7 +357,7 @@ def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 
 class ValuesIndices(NamedTuple):
-    """Elements and their positions along an axis: what ``max(dim)``, ``sort`` and ``topk`` return."""
+    """Elements and their positions along an axis, from ``max(dim)``, ``sort`` and ``topk``."""
 
     values: Tensor
     indices: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import (
     Array,
+    at_axis,
     normalize_axes,
     normalize_axis,
     operand,
@@ -63,9 +64,6 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     if unknown:
         sizes = tuple([x.data.size // known if size == -1 else size for size in sizes])
     return Reshape.apply(x, sizes)
-
-
-view = reshape
 
 
 def view_as(x: Any, other: Tensor) -> Tensor:
@@ -256,8 +254,8 @@ def expand_as(x: Any, other: Tensor) -> Tensor:
 
 class Copy(Function):
     @staticmethod
-    def forward(ctx: Node, x: Tensor, order: str) -> Array:
-        return x.data.copy(order=order)  # type: ignore[call-overload,no-any-return]
+    def forward(ctx: Node, x: Tensor, order: Literal["K", "C"]) -> Array:
+        return x.data.copy(order=order)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -319,12 +317,8 @@ def roll(
         if len(steps) != 1:
             raise ValueError(f"roll: expected one shift without dims, got {steps}")
         return reshape(Roll.apply(reshape(x, -1), steps, (0,)), x.shape)
-    axes = tuple(
-        [
-            normalize_axis(a, x.ndim, "roll")
-            for a in (dims if isinstance(dims, (tuple, list)) else (dims,))
-        ]
-    )
+    wanted = dims if isinstance(dims, (tuple, list)) else (dims,)
+    axes = tuple([normalize_axis(axis, x.ndim, "roll") for axis in wanted])
     if len(axes) != len(steps):
         raise ValueError(f"roll: expected one shift an axis, got shifts {shifts} and dims {dims}")
     return Roll.apply(x, steps, axes)
@@ -417,7 +411,8 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     for index, part in enumerate(parts):
         if part.shape != parts[0].shape:
             raise ValueError(
-                f"stack: shapes must agree; tensor 0 has {parts[0].shape}, tensor {index} has {part.shape}"
+                f"stack: shapes must agree; tensor 0 has {parts[0].shape}, "
+                f"tensor {index} has {part.shape}"
             )
     return cat([unsqueeze(part, dim) for part in parts], dim)
 
@@ -450,8 +445,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
                 f"split: sizes {list(sizes)} add up to {sum(sizes)}, but axis {dim} of shape "
                 f"{x.shape} has {length} elements"
             )
-    before = (slice(None),) * axis
-    return tuple([x[(*before, slice(a, b))] for a, b in zip([0, *ends], ends)])
+    return tuple([x[at_axis(axis, slice(a, b))] for a, b in zip([0, *ends], ends)])
 
 
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -469,8 +463,7 @@ def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Return a tuple of views, one for each index along an axis."""
     x = operand(x, "unbind")
     axis = normalize_axis(dim, x.ndim, "unbind")
-    before = (slice(None),) * axis
-    return tuple([x[(*before, index)] for index in range(x.shape[axis])])
+    return tuple([x[at_axis(axis, index)] for index in range(x.shape[axis])])
 
 
 # -- padding ----------------------------------------------------------------------------------
@@ -534,7 +527,8 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
         limit = {"reflect": size - 1, "circular": size, "replicate": max(low, high, 0) * (size > 0)}
         if min(low, high) < 0 or max(low, high) > limit[mode]:
             raise ValueError(
-                f"pad: mode {mode!r} cannot add {low} and {high} elements to axis {axis} of size {size}"
+                f"pad: mode {mode!r} cannot add {low} and {high} elements to axis {axis} of "
+                f"size {size}"
             )
         if low or high:
             index = np.arange(-low, size + high)
@@ -545,7 +539,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
             else:
                 index = np.abs(index)
                 index = np.where(index >= size, 2 * (size - 1) - index, index)
-            x = x[(*(slice(None),) * axis, index)]
+            x = x[at_axis(axis, index)]
     return x
 
 
