@@ -1,0 +1,169 @@
+"""What a dataset is, and the ones made of arrays or of other datasets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from lucid import _random
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import as_array
+
+Array = np.ndarray
+
+
+class Dataset(Protocol):
+    """Anything with a length and samples at the indices below it; subclassing is not needed.
+
+    A dataset that can gather many samples at once has a method ``batch(indices)`` too, which
+    takes an integer array and returns what a loader is to give: it is much faster for arrays.
+    """
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample."""
+        ...
+
+
+class TensorDataset:
+    """Samples along the first axis of one or more tensors, such as images and labels.
+
+    Args:
+        tensors: tensors or arrays of the same length. Arrays are not copied, except floating-point
+            ones of another dtype than float32, which is what they become (unlike tensors, which
+            keep theirs).
+
+    Raises:
+        ValueError: if there is none, or if lengths differ.
+        TypeError: if one does not hold numbers.
+    """
+
+    arrays: tuple[Array, ...]
+
+    def __init__(self, *tensors: Any) -> None:
+        if not tensors:
+            raise ValueError("TensorDataset: expected at least one tensor or array")
+        self.arrays = tuple(
+            tensor.data if isinstance(tensor, Tensor) else as_array(tensor, who="TensorDataset")
+            for tensor in tensors
+        )
+        lengths = [array.shape[:1] for array in self.arrays]
+        if () in lengths or len(set(lengths)) > 1:
+            shapes = ", ".join(str(array.shape) for array in self.arrays)
+            raise ValueError(f"TensorDataset: expected first axes of one length, got {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Return one sample: a tensor of each array, sharing its memory."""
+        index = check_index(index, len(self), "TensorDataset")
+        return tuple(Tensor._wrap(np.asarray(array[index])) for array in self.arrays)
+
+    def batch(self, indices: Array) -> tuple[Tensor, ...]:
+        """Return many samples: tensors with a first axis as long as ``indices``."""
+        return tuple(Tensor._wrap(take(array, indices)) for array in self.arrays)
+
+
+class Subset:
+    """Some samples of a dataset, in a given order.
+
+    Args:
+        dataset: the whole.
+        indices: which samples.
+
+    Raises:
+        IndexError: if there is no such sample.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int] | Array) -> None:
+        array = np.asarray(indices)
+        if array.size == 0:
+            array = array.astype(np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise TypeError(
+                f"Subset: expected a list of integers, got shape {array.shape} and dtype "
+                f"{array.dtype}"
+            )
+        size = len(dataset)
+        if array.size and not (-size <= array.min() and array.max() < size):
+            raise IndexError(f"Subset: an index is out of range for {size} samples")
+        self.dataset = dataset
+        self.indices = array
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample."""
+        return self.dataset[int(self.indices[check_index(index, len(self), "Subset")])]
+
+    def batch(self, indices: Array) -> Any:
+        """Return many samples, as a loader gives them."""
+        from lucid.data._loader import fetch
+
+        return fetch(self.dataset, self.indices[indices])
+
+
+def random_split(
+    dataset: Dataset,
+    lengths: Sequence[int | float],
+    generator: np.random.Generator | None = None,
+) -> list[Subset]:
+    """Split a dataset at random into parts that do not overlap.
+
+    Args:
+        dataset: what to split.
+        lengths: the lengths of the parts, which add up to the length of the dataset; or fractions
+            that add up to 1, rounded down, with what is left going to the first parts in turn.
+        generator: where randomness comes from; lucid's generator if left out.
+
+    Raises:
+        ValueError: if the lengths do not add up, or one is negative.
+    """
+    size = len(dataset)
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"random_split: lengths must not be negative, got {list(lengths)}")
+    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-9 and size != 1:
+        counts = [math.floor(size * fraction) for fraction in lengths]
+        for rest in range(size - sum(counts)):
+            counts[rest % len(counts)] += 1
+    elif sum(lengths) == size and all(length == int(length) for length in lengths):
+        counts = [int(length) for length in lengths]
+    else:
+        raise ValueError(
+            f"random_split: expected lengths that add up to {size}, or fractions that add up to "
+            f"1, got {list(lengths)}"
+        )
+    order = (generator or _random.generator()).permutation(size)
+    ends = np.cumsum(counts)
+    return [Subset(dataset, order[end - n : end]) for end, n in zip(ends, counts)]
+
+
+def check_index(index: int, size: int, who: str) -> int:
+    """Return an index counted from the front.
+
+    Raises:
+        TypeError: if it is no integer.
+        IndexError: if there is no such sample.
+    """
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+        raise TypeError(f"{who}: an index must be an integer, got {type(index).__name__}")
+    if not -size <= index < size:
+        raise IndexError(f"{who}: index {index} is out of range for {size} samples")
+    return int(index) % size
+
+
+def take(array: Array, indices: Array) -> Array:
+    """Return ``array[indices]``; images that are channels-last in memory stay so."""
+    if array.ndim == 4:
+        nhwc = array.transpose(0, 2, 3, 1)
+        if nhwc.flags.c_contiguous:
+            return nhwc[indices].transpose(0, 3, 1, 2)
+    return array[indices]
