@@ -180,7 +180,8 @@ def gradcheck(
                 raise AssertionError(
                     f"gradcheck: output {position}, input {index}: {int(bad.sum())} of {bad.size} "
                     "elements differ; at input element "
-                    f"{np.unravel_index(worst[0], argument.shape)}, output element {np.unravel_index(worst[1], output.shape)} the tape gives "
+                    f"{np.unravel_index(worst[0], argument.shape)}, output element "
+                    f"{np.unravel_index(worst[1], output.shape)} the tape gives "
                     f"{got[worst]:.8g}, differences give {expected[worst]:.8g}"
                 )
     return True
