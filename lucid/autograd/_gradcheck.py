@@ -162,7 +162,7 @@ def gradcheck(
     if not outputs:
         raise ValueError("gradcheck: the function returned no floating-point tensor")
     numerical = {
-        index: _numerical_jacobians(fn, arguments, argument, len(outputs), eps)
+        index: _numerical_jacobians(fn, arguments, argument, outputs, eps)
         for index, argument in checked
     }
     for position, output in enumerate(outputs):
@@ -188,26 +188,29 @@ def gradcheck(
 
 
 def _numerical_jacobians(
-    fn: Callable[..., Any], arguments: tuple[Any, ...], argument: Tensor, outputs: int, eps: float
+    fn: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    argument: Tensor,
+    outputs: tuple[Tensor, ...],
+    eps: float,
 ) -> list[np.ndarray]:
     """Return, per output, the matrix (elements of ``argument``, elements of the output)."""
-    columns: list[list[np.ndarray]] = [[] for _ in range(outputs)]
     original = argument.data
+    jacobians = [np.zeros((original.size, output.data.size)) for output in outputs]
     with no_grad():
         try:
-            for element in np.ndindex(*original.shape):
+            for row, element in enumerate(np.ndindex(*original.shape)):
                 sides = []
                 for step in (eps, -eps):
                     argument.data = original.copy(order="K")
                     argument.data[element] += step
-                    sides.append(
-                        [o.data.astype(np.float64).ravel() for o in _outputs(fn, arguments)]
-                    )
-                for position in range(outputs):
-                    columns[position].append((sides[0][position] - sides[1][position]) / (2 * eps))
+                    # Copies: an output may share the memory of the argument.
+                    sides.append([o.data.flatten() for o in _outputs(fn, arguments)])
+                for jacobian, above, below in zip(jacobians, *sides):
+                    jacobian[row] = (above - below) / (2 * eps)
         finally:
             argument.data = original
-    return [np.stack(column) if column else np.zeros((0, 0)) for column in columns]
+    return jacobians
 
 
 def _analytical_jacobian(output: Tensor, arguments: list[Tensor]) -> list[np.ndarray]:

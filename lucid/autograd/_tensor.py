@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lucid.autograd._graph import Node
-    from lucid.ops import _elementwise, _index, _inplace, _matmul, _reduce, _shape
+    from lucid.ops import _activation, _elementwise, _index, _inplace, _matmul, _reduce, _shape
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 
@@ -610,8 +610,8 @@ class Tensor:
         any = _reduce.any
         count_nonzero = _reduce.count_nonzero
         logsumexp = _reduce.logsumexp
-        softmax = _reduce.softmax
-        log_softmax = _reduce.log_softmax
+        softmax = _activation.softmax
+        log_softmax = _activation.log_softmax
         sort = _reduce.sort
         argsort = _reduce.argsort
         topk = _reduce.topk
