@@ -241,9 +241,7 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     return _fill(tensor, gain * values.reshape(tensor.shape), "orthogonal_")
 
 
-def sparse_(
-    tensor: T, sparsity: float, std: float = 0.01, generator: Generator | None = None
-) -> T:
+def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> T:
     """Fill a matrix with normal values, a fraction ``sparsity`` of each column 0 (Martens 2010).
 
     Raises:

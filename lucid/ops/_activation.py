@@ -1,14 +1,23 @@
-"""Activations."""
+"""Activations, and softmax.
+
+Those with a kernel of their own are operations here; the others are written in operations.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from lucid import kernels
-from lucid.autograd import Function, Tensor
+from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating
+from lucid.ops._common import Array, floating, normalize_axis
+from lucid.ops._elementwise import clamp, erf, exp, expm1, sigmoid, tanh, where
+
+# -- ReLU and its kin ---------------------------------------------------------------------------
 
 
 class Clip(Function):
@@ -32,14 +41,14 @@ class ClipGrad(Function):
 
     @staticmethod
     def forward(ctx: Node, grad: Tensor, y: Tensor, low: float, high: float) -> Array:
-        ctx.save_for_backward(None, y)
+        ctx.save_for_backward(y)
         ctx.bounds = low, high
         result: Array = kernels.active().clip_grad(grad.data, y.data, low, high)
         return result
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        _, y = ctx.saved_tensors
+        (y,) = ctx.saved_tensors
         return ClipGrad.apply(grad, y, *ctx.bounds)
 
 
@@ -56,3 +65,308 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 def relu6(input: Any, inplace: bool = False) -> Tensor:
     """Return ``min(max(x, 0), 6)`` (Krizhevsky 2010). For the arguments see :func:`relu`."""
     return Clip.apply(floating(input, "relu6"), 0.0, 6.0)
+
+
+def hardtanh(
+    input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """Return ``min(max(x, min_val), max_val)``. For the other arguments see :func:`relu`.
+
+    The gradient is 0 at the bounds, where ``clamp``'s is 1.
+
+    Raises:
+        ValueError: if ``min_val`` is larger than ``max_val``.
+    """
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
+    return Clip.apply(floating(input, "hardtanh"), float(min_val), float(max_val))
+
+
+class LeakyReLU(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, slope: float) -> Array:
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return x.data * _slopes(x.data, slope)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * Tensor._wrap(_slopes(x.data, ctx.slope))
+
+
+def _slopes(x: Array, slope: float) -> Array:
+    return np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
+
+
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`."""
+    return LeakyReLU.apply(floating(input, "leaky_relu"), float(negative_slope))
+
+
+def prelu(input: Any, weight: Any) -> Tensor:
+    """Return ``x`` where positive, else ``weight * x`` (He et al. 2015).
+
+    Args:
+        input: ``(N, C, *)`` or, with a single weight, any shape.
+        weight: ``(1,)`` or ``(C,)``.
+
+    Raises:
+        ValueError: if the number of weights is neither 1 nor C.
+    """
+    x, w = floating(input, "prelu"), floating(weight, "prelu")
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if w.ndim > 1 or w.data.size not in (1, channels):
+        raise ValueError(
+            f"prelu: expected one weight, or one for each of the {channels} channels (axis 1), got "
+            f"weights of shape {w.shape} for an input of shape {x.shape}"
+        )
+    w = w.reshape(*((1, -1) + (1,) * (x.ndim - 2) if x.ndim > 1 else (1,) * x.ndim))
+    return relu(x) + w * clamp(x, max=0.0)
+
+
+# -- exponential ones ---------------------------------------------------------------------------
+
+
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015). See :func:`relu`."""
+    x = floating(input, "elu")
+    return relu(x) + expm1(clamp(x, max=0.0)) * alpha
+
+
+# Klambauer et al. 2017: with these, mean 0 and variance 1 are a fixed point.
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def selu(input: Any, inplace: bool = False) -> Tensor:
+    """Return ``1.0507 * elu(x, 1.6733)`` (Klambauer et al. 2017). See :func:`relu`."""
+    return elu(floating(input, "selu"), _SELU_ALPHA) * _SELU_SCALE
+
+
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return ``x`` where positive, else ``alpha * (e^(x/alpha) - 1)`` (Barron 2017). See :func:`relu`.
+
+    Raises:
+        ValueError: if ``alpha`` is 0.
+    """
+    if alpha == 0:
+        raise ValueError("celu: alpha must not be zero")
+    x = floating(input, "celu")
+    return relu(x) + expm1(clamp(x, max=0.0) / alpha) * alpha
+
+
+class SiLU(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        y: Array = kernels.active().silu(x.data)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if is_grad_enabled():
+            s = sigmoid(x)
+            return grad * (s * (x * (1.0 - s) + 1.0))
+        return Tensor._wrap(kernels.active().silu_grad(grad.data, x.data))
+
+
+def silu(input: Any, inplace: bool = False) -> Tensor:
+    """Return ``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016). See :func:`relu`."""
+    return SiLU.apply(floating(input, "silu"))
+
+
+class Hardswish(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        y: Array = kernels.active().hardswish(x.data)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if is_grad_enabled():
+            slope = where((x.data > -3), x / 3.0 + 0.5, 0.0)
+            return grad * where(x.data < 3, slope, 1.0)
+        return Tensor._wrap(kernels.active().hardswish_grad(grad.data, x.data))
+
+
+def hardswish(input: Any, inplace: bool = False) -> Tensor:
+    """Return ``x * relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
+    return Hardswish.apply(floating(input, "hardswish"))
+
+
+def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
+    """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
+    return relu6(floating(input, "hardsigmoid") + 3.0) / 6.0
+
+
+class GELU(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, approximate: bool) -> Array:
+        ctx.save_for_backward(x)
+        ctx.approximate = approximate
+        y: Array = kernels.active().gelu(x.data, approximate)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if not is_grad_enabled():
+            return Tensor._wrap(kernels.active().gelu_grad(grad.data, x.data, ctx.approximate))
+        if ctx.approximate:
+            scale, cube = math.sqrt(2 / math.pi), 0.044715
+            t = tanh((x + x * x * x * cube) * scale)
+            inner = (x * x * (3 * cube) + 1.0) * scale
+            return grad * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner)
+        density = exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+        return grad * ((erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * density)
+
+
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    r"""Return :math:`x\,\Phi(x)`, with the normal distribution function (Hendrycks & Gimpel 2016).
+
+    Args:
+        input: any shape; integers are taken as float32.
+        approximate: ``"none"``, or ``"tanh"`` for
+            :math:`\tfrac{x}{2}\left(1 + \tanh\sqrt{2/\pi}\,(x + 0.044715\,x^3)\right)`.
+
+    Raises:
+        ValueError: if ``approximate`` is something else.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return GELU.apply(floating(input, "gelu"), approximate == "tanh")
+
+
+class Softplus(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, beta: float, threshold: float) -> Array:
+        ctx.save_for_backward(x)
+        ctx.how = beta, threshold
+        scaled = x.data * beta
+        y = np.logaddexp(scaled, scaled.dtype.type(0))
+        y /= beta
+        return np.where(scaled > threshold, x.data, y)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        beta, threshold = ctx.how
+        slope = sigmoid(x * beta)
+        if threshold < math.inf:
+            slope = where(x.data * beta > threshold, 1.0, slope)
+        return grad * slope
+
+
+def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``."""
+    return Softplus.apply(floating(input, "softplus"), float(beta), float(threshold))
+
+
+def mish(input: Any, inplace: bool = False) -> Tensor:
+    """Return ``x * tanh(softplus(x))`` (Misra 2019). See :func:`relu`."""
+    x = floating(input, "mish")
+    return x * tanh(softplus(x))
+
+
+def logsigmoid(input: Any) -> Tensor:
+    """Return ``log(sigmoid(x))`` without overflow."""
+    return -softplus(-floating(input, "logsigmoid"), threshold=math.inf)
+
+
+def softsign(input: Any) -> Tensor:
+    """Return ``x / (1 + |x|)``."""
+    x = floating(input, "softsign")
+    return x / (x.abs() + 1.0)
+
+
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """Return ``a * sigmoid(b)``, where a and b are the halves of the input (Dauphin et al. 2017).
+
+    Raises:
+        ValueError: if the axis ``dim`` does not have an even size.
+        IndexError: if there is no such axis.
+    """
+    x = floating(input, "glu")
+    dim = normalize_axis(dim, x.ndim, "glu")
+    if x.shape[dim] % 2:
+        raise ValueError(f"glu: expected an even size along axis {dim}, got shape {x.shape}")
+    a, b = x.chunk(2, dim) if x.shape[dim] else (x, x)
+    return a * sigmoid(b)
+
+
+# -- softmax ------------------------------------------------------------------------------------
+
+
+class Softmax(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, dim: int) -> Array:
+        y: Array = kernels.active().softmax(x.data, dim)
+        ctx.save_for_backward(y)
+        ctx.dim = dim
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        if is_grad_enabled():
+            return y * (grad - (grad * y).sum(ctx.dim, keepdim=True))
+        return Tensor._wrap(kernels.active().softmax_grad(grad.data, y.data, ctx.dim))
+
+
+class LogSoftmax(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, dim: int) -> Array:
+        y: Array = kernels.active().log_softmax(x.data, dim)
+        ctx.save_for_backward(y)
+        ctx.dim = dim
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        if is_grad_enabled():
+            return grad - exp(y) * grad.sum(ctx.dim, keepdim=True)
+        return Tensor._wrap(kernels.active().log_softmax_grad(grad.data, y.data, ctx.dim))
+
+
+def _softmax(
+    operation: type[Function], input: Any, dim: int | None, dtype: Any, who: str
+) -> Tensor:
+    x = floating(input, who)
+    if dtype is not None:
+        x = x.astype(dtype)
+    if dim is None:
+        raise TypeError(f"{who}: pass the axis to normalise along as dim=")
+    if x.ndim == 0:
+        normalize_axis(dim, 1, who)
+        return operation.apply(x.reshape(1), 0).reshape(())
+    y: Tensor = operation.apply(x, normalize_axis(dim, x.ndim, who))
+    return y
+
+
+def softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    r"""Return :math:`e^{x_i} / \sum_j e^{x_j}` along the axis ``dim``; the results add up to 1.
+
+    Args:
+        input: any shape.
+        dim: the axis. It must be given; PyTorch guesses and warns.
+        dtype: convert the input first.
+
+    Raises:
+        TypeError: if ``dim`` is missing.
+        IndexError: if there is no such axis.
+    """
+    return _softmax(Softmax, input, dim, dtype, "softmax")
+
+
+def log_softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    r"""Return :math:`x_i - \ln\sum_j e^{x_j}` along the axis ``dim``; see :func:`softmax`."""
+    return _softmax(LogSoftmax, input, dim, dtype, "log_softmax")
+
+
+def softmin(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """Return ``softmax(-input)``; see :func:`softmax`."""
+    return _softmax(Softmax, -floating(input, "softmin"), dim, dtype, "softmin")

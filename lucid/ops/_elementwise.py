@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, operand, operands, sum_to
-from lucid.ops._erf import erf_array
 
 # -- arithmetic -------------------------------------------------------------------------------
 
@@ -446,7 +446,8 @@ class Erf(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor) -> Array:
         ctx.save_for_backward(x)
-        return erf_array(x.data)
+        y: Array = kernels.active().erf(x.data)
+        return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
+from lucid.ops import _activation as activation
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
@@ -227,8 +228,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "any": reduce.any,
     "count_nonzero": reduce.count_nonzero,
     "logsumexp": reduce.logsumexp,
-    "softmax": reduce.softmax,
-    "log_softmax": reduce.log_softmax,
+    "softmax": activation.softmax,
+    "log_softmax": activation.log_softmax,
     "sort": reduce.sort,
     "argsort": reduce.argsort,
     "topk": reduce.topk,

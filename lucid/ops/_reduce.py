@@ -453,7 +453,7 @@ def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
     return sum(operand(x, "count_nonzero").data != 0, dim)
 
 
-# -- softmax --------------------------------------------------------------------------------------
+# -- logsumexp ------------------------------------------------------------------------------------
 
 
 class LogSumExp(Function):
@@ -484,60 +484,12 @@ def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
 
 
-class Softmax(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
-        ctx.axis = axis
-        y = x.data - x.data.max(axis=axis, keepdims=True, initial=-np.inf)
-        np.exp(y, out=y)
-        y /= y.sum(axis=axis, keepdims=True)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        weighted = grad * y
-        return weighted - y * weighted.sum(ctx.axis, keepdim=True)
-
-
-def _softmax_axis(x: Tensor, dim: int, who: str) -> tuple[Tensor, int]:
+def _with_axis(x: Tensor, dim: int, who: str) -> tuple[Tensor, int]:
     """Return ``x`` with at least one axis, and the axis."""
     if x.ndim == 0:
         _axes(dim, x, who)
         return x.reshape(1), 0
     return x, normalize_axis(dim, x.ndim, who)
-
-
-def softmax(x: Any, dim: int) -> Tensor:
-    r"""Return :math:`e^{x_i} / \sum_j e^{x_j}` along an axis; the results add up to 1."""
-    x = floating(x, "softmax")
-    wide, axis = _softmax_axis(x, dim, "softmax")
-    y = Softmax.apply(wide, axis)
-    return y if x.ndim else y.reshape(())
-
-
-class LogSoftmax(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
-        ctx.axis = axis
-        y = x.data - x.data.max(axis=axis, keepdims=True, initial=-np.inf)
-        y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad - exp(y) * grad.sum(ctx.axis, keepdim=True)
-
-
-def log_softmax(x: Any, dim: int) -> Tensor:
-    r"""Return :math:`x_i - \ln \sum_j e^{x_j}` along an axis: the logarithm of the softmax."""
-    x = floating(x, "log_softmax")
-    wide, axis = _softmax_axis(x, dim, "log_softmax")
-    y = LogSoftmax.apply(wide, axis)
-    return y if x.ndim else y.reshape(())
 
 
 # -- sorting --------------------------------------------------------------------------------------
@@ -583,7 +535,7 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
         ValueError: if there are fewer than k elements.
     """
     x = operand(x, "topk")
-    wide, axis = _softmax_axis(x, dim, "topk")
+    wide, axis = _with_axis(x, dim, "topk")
     if not 0 <= k <= wide.shape[axis]:
         raise ValueError(
             f"topk: k must be from 0 to {wide.shape[axis]} for shape {x.shape}, got {k}"

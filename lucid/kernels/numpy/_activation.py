@@ -1,15 +1,49 @@
-"""Activations, element by element, and their gradients; softmax along an axis.
+"""Activations, element by element, with their gradients; softmax along an axis.
 
-The element-wise kernels take arrays of any layout and return the same layout. A gradient takes
-the output's gradient and what its forward kernel's comment says is kept: often the output,
-which the next layer keeps anyway.
+All take arrays of any memory layout and return the layout of the first.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
+from lucid.kernels.numpy._erf import erf
+
 Array = np.ndarray
+
+# So many elements at a time, with the temporaries made of them, stay in the nearest cache. A
+# formula of ten steps over a large array is otherwise ten trips to main memory.
+_BLOCK = 1 << 14
+
+
+def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
+    """Return ``fn(*arrays)``, an element-wise function of arrays of one shape, block by block."""
+    first = arrays[0]
+    if first.ndim == 0:  # NumPy's functions make numbers of them, which cannot be changed
+        return fn(*[array.reshape(1) for array in arrays]).reshape(())
+    if first.size <= _BLOCK:
+        return fn(*arrays)
+    if first.strides.count(0):  # a broadcast view has no order of its own
+        first = np.ascontiguousarray(first)
+    out = np.empty_like(first)
+    flat = [first.ravel(order="K")]
+    for other in arrays[1:]:
+        if other.strides != first.strides:
+            ordered = np.empty_like(first, dtype=other.dtype)
+            ordered[...] = other
+            other = ordered
+        flat.append(other.ravel(order="K"))
+    flat_out = out.ravel(order="K")  # a view: empty_like leaves no gaps
+    for start in range(0, first.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        flat_out[block] = fn(*[array[block] for array in flat])
+    return out
+
+
+# -- ReLU, ReLU6, Hardtanh ----------------------------------------------------------------------
 
 
 def clip(x: Array, low: float, high: float) -> Array:
@@ -25,4 +59,140 @@ def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
     if high != np.inf:
         inside &= y < high
     result: Array = grad * inside  # four times as fast as np.where
+    return result
+
+
+# -- smooth ones --------------------------------------------------------------------------------
+
+
+def _logistic(x: Array) -> Array:
+    """Return 1 / (1 + e^-x) by way of tanh, which cannot overflow."""
+    y = x * x.dtype.type(0.5)
+    np.tanh(y, out=y)
+    y *= x.dtype.type(0.5)
+    y += x.dtype.type(0.5)
+    return y
+
+
+def silu(x: Array) -> Array:
+    """Return ``x / (1 + e^-x)``."""
+
+    def block(x: Array) -> Array:
+        y = _logistic(x)
+        y *= x
+        return y
+
+    return in_blocks(block, x)
+
+
+def silu_grad(grad: Array, x: Array) -> Array:
+    """Return the gradient of :func:`silu` at ``x`` times ``grad``."""
+
+    def block(grad: Array, x: Array) -> Array:
+        s = _logistic(x)
+        slope = 1 - s
+        slope *= x
+        slope += 1
+        slope *= s
+        slope *= grad
+        return slope
+
+    return in_blocks(block, grad, x)
+
+
+def hardswish(x: Array) -> Array:
+    """Return ``x * min(max(x + 3, 0), 6) / 6``."""
+
+    def block(x: Array) -> Array:
+        y = x + 3
+        np.clip(y, 0, 6, out=y)
+        y *= x
+        y /= 6
+        return y
+
+    return in_blocks(block, x)
+
+
+def hardswish_grad(grad: Array, x: Array) -> Array:
+    """Return the gradient of :func:`hardswish` at ``x`` times ``grad``."""
+
+    def block(grad: Array, x: Array) -> Array:
+        # x / 3 + 1/2 between the bends, 0 before and 1 after.
+        slope = x / 3
+        slope += 0.5
+        slope *= x > -3
+        result: Array = np.where(x < 3, slope, x.dtype.type(1))
+        result *= grad
+        return result
+
+    return in_blocks(block, grad, x)
+
+
+_SQRT_HALF = math.sqrt(0.5)
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu(x: Array, tanh: bool) -> Array:
+    """Return ``x`` times the normal distribution function at ``x``, or its tanh approximation."""
+
+    def block(x: Array) -> Array:
+        y = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x))) if tanh else erf(x * _SQRT_HALF)
+        y += 1
+        y *= x
+        y *= 0.5
+        return y
+
+    return in_blocks(block, x)
+
+
+def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:
+    """Return the gradient of :func:`gelu` at ``x`` times ``grad``."""
+
+    def block(grad: Array, x: Array) -> Array:
+        square = x * x
+        if tanh:
+            t = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (square * x)))
+            inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * square)
+            return grad * (0.5 * (1 + t) + (0.5 * x) * ((1 - t * t) * inner))
+        return grad * (0.5 * (1 + erf(x * _SQRT_HALF)) + x * (_DENSITY * np.exp(-0.5 * square)))
+
+    return in_blocks(block, grad, x)
+
+
+# -- softmax ------------------------------------------------------------------------------------
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """Return ``e^x / sum(e^x)`` along ``axis``. A slice of minus infinities gives NaN."""
+    if x.size == 0:
+        return np.empty_like(x)
+    with np.errstate(invalid="ignore"):
+        y: Array = np.exp(x - x.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
+
+
+def softmax_grad(grad: Array, y: Array, axis: int) -> Array:
+    """Return the gradient with respect to the input of :func:`softmax`, given its output ``y``."""
+    result: Array = grad * y
+    result -= y * result.sum(axis=axis, keepdims=True)
+    return result
+
+
+def log_softmax(x: Array, axis: int) -> Array:
+    """Return ``x - log(sum(e^x))`` along ``axis``."""
+    if x.size == 0:
+        return np.empty_like(x)
+    with np.errstate(invalid="ignore"):
+        y: Array = x - x.max(axis=axis, keepdims=True)
+    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+    return y
+
+
+def log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
+    """Return the gradient with respect to the input of :func:`log_softmax`, given its output ``y``."""
+    result: Array = np.exp(y)
+    result *= -grad.sum(axis=axis, keepdims=True)
+    result += grad
     return result

@@ -242,7 +242,9 @@ class Module:
     ) -> Iterator[tuple[str, Any]]:
         """Yield what is registered here and below, each with its path."""
         seen: set[int] = set()
-        modules = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        modules = (
+            self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        )
         for path, module in modules:
             for name, value in module._own(kind):
                 if value is None or id(value) in seen:
@@ -385,7 +387,9 @@ class Module:
             for path, tensor in self._named_state()
         }
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> IncompatibleKeys:
         """Copy values by path into parameters and buffers.
 
         Everything is checked before anything changes. Values are converted to the dtype of the

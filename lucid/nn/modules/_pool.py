@@ -116,10 +116,12 @@ class AdaptiveAvgPool2d(Module):
         output_size: height and width, or one number for both; None keeps the input's.
     """
 
-    def __init__(self, output_size: int | None | tuple[int | None, int | None]) -> None:
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
         super().__init__()
         sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-        pair(tuple(1 if size is None else size for size in sizes), "output_size", "AdaptiveAvgPool2d")
+        pair(
+            tuple(1 if size is None else size for size in sizes), "output_size", "AdaptiveAvgPool2d"
+        )
         self.output_size = output_size
 
     def forward(self, input: Any) -> Tensor:

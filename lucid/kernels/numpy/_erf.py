@@ -32,7 +32,7 @@ _FLOAT32_Q = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-0
               -7.37332916720468e-03, -1.42647390514189e-02)  # fmt: skip
 
 
-def erf_array(x: np.ndarray) -> np.ndarray:
+def erf(x: np.ndarray) -> np.ndarray:
     """Return the error function of a floating-point array, accurate to its dtype."""
     if x.dtype == np.float64:
         return _erf_float64(x)
@@ -54,7 +54,7 @@ def _erf_float32(x: np.ndarray) -> np.ndarray:
     result = _polynomial(_FLOAT32_P, squared)
     result /= _polynomial(_FLOAT32_Q, squared)
     result *= bounded
-    return np.clip(result, np.float32(-1), np.float32(1), out=result)
+    return result
 
 
 def _erf_float64(x: np.ndarray) -> np.ndarray:

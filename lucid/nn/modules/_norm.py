@@ -1,0 +1,193 @@
+"""Layers that normalise each sample by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Tensor
+from lucid.nn import functional as F  # noqa: N812
+from lucid.nn import init
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._checks import count
+from lucid.nn.modules._linear import empty_parameter
+from lucid.nn.modules._module import Module
+from lucid.ops._common import operand
+
+
+class _Affine(Module):
+    """A factor (begins at 1) and a summand (begins at 0)."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _make(
+        self, shape: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike | None
+    ) -> None:
+        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
+        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set weight 1 and bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+
+class LayerNorm(_Affine):
+    """Normalises over the last axes (Ba et al. 2016); see :func:`lucid.nn.functional.layer_norm`.
+
+    Args:
+        normalized_shape: the sizes of the last axes.
+        eps: added to the variance, under the root.
+        elementwise_affine: whether to learn a factor and a summand for each element.
+        bias: with ``elementwise_affine``, whether to learn the summand.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input and output ``(*, normalized_shape)``; ``weight`` and ``bias``
+    ``normalized_shape``.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | list[int] | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (
+            normalized_shape if isinstance(normalized_shape, (list, tuple)) else (normalized_shape,)
+        )
+        self.normalized_shape = tuple(count(s, "normalized_shape", "LayerNorm") for s in sizes)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        self._make(self.normalized_shape, elementwise_affine, bias, dtype)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )
+
+
+class GroupNorm(_Affine):
+    """Normalises over groups of channels and all positions (Wu & He 2018).
+
+    Args:
+        num_groups: into how many groups the channels are split.
+        num_channels: C, the number of channels.
+        eps: added to the variance, under the root.
+        affine: whether to learn a factor and a summand for each channel.
+        bias: with ``affine``, whether to learn the summand.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input and output ``(N, C, *)``; ``weight`` and ``bias`` ``(C,)``.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_groups = count(num_groups, "num_groups", "GroupNorm")
+        self.num_channels = count(num_channels, "num_channels", "GroupNorm")
+        if self.num_channels % self.num_groups:
+            raise ValueError(
+                f"GroupNorm: num_groups must divide num_channels={num_channels}, got {num_groups}"
+            )
+        self.eps = eps
+        self.affine = affine
+        self._make((self.num_channels,), affine, bias, dtype)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return a tensor of the input's shape."""
+        x = _with_channels(input, self.num_channels, "GroupNorm")
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class InstanceNorm2d(_Affine):
+    """Normalises each channel of each image over its positions (Ulyanov et al. 2016).
+
+    Args:
+        num_features: C, the number of channels.
+        eps: added to the variance, under the root.
+        momentum: without effect: there are no running statistics.
+        affine: whether to learn a factor and a summand for each channel.
+        track_running_stats: only False.
+        bias: with ``affine``, whether to learn the summand.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input and output ``(N, C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        if track_running_stats:
+            raise ValueError("InstanceNorm2d: track_running_stats=True is not supported")
+        self.num_features = count(num_features, "num_features", "InstanceNorm2d")
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = False
+        self._make((self.num_features,), affine, bias, dtype)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return a tensor of the input's shape."""
+        x = _with_channels(input, self.num_features, "InstanceNorm2d")
+        if x.ndim != 4 or x.shape[2] * x.shape[3] == 1:
+            raise ValueError(
+                "InstanceNorm2d: expected an input of shape (N, C, H, W) with more than one "
+                f"position, got {x.shape}"
+            )
+        return F.instance_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+def _with_channels(input: Any, channels: int, who: str) -> Tensor:
+    x = operand(input, who)
+    if x.ndim < 2 or x.shape[1] != channels:
+        got = f"{x.shape[1]} from an" if x.ndim > 1 else "an"
+        raise ValueError(
+            f"{who}: expected {channels} channels (axis 1), got {got} input of shape {x.shape}"
+        )
+    return x

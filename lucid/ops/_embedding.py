@@ -1,0 +1,79 @@
+"""Rows of a table, and one-hot vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Tensor
+from lucid.ops._common import operand
+from lucid.ops._elementwise import where
+
+
+def _indices(input: Any, who: str) -> Tensor:
+    index = operand(input, who)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"{who}: expected integers, got {index.dtype}")
+    return index
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """Return rows of ``weight``.
+
+    Args:
+        input: integers of any shape ``(*)``.
+        weight: the table, ``(V, D)``.
+        padding_idx: a row that gets no gradient.
+
+    Returns:
+        ``(*, D)``. PyTorch's ``max_norm``, ``scale_grad_by_freq`` and ``sparse`` do not exist.
+
+    Raises:
+        IndexError: if an integer, or ``padding_idx``, is out of range.
+        TypeError: if the input is not made of integers.
+        ValueError: if the weight does not have two axes.
+    """
+    who = "embedding"
+    index, table = _indices(input, who), operand(weight, who)
+    if table.ndim != 2:
+        raise ValueError(f"{who}: expected a weight of shape (V, D), got {table.shape}")
+    size = table.shape[0]
+    if index.data.size and not (index.data.min() >= 0 and index.data.max() < size):
+        wrong = index.data[(index.data < 0) | (index.data >= size)]
+        raise IndexError(f"{who}: expected indices from 0 to {size - 1}, got {wrong.flat[0]}")
+    rows: Tensor = table[index.data]
+    if padding_idx is None:
+        return rows
+    if not -size <= padding_idx < size:
+        raise IndexError(f"{who}: padding_idx {padding_idx} is out of range for {size} rows")
+    padding = index.data[..., None] == padding_idx % size
+    result: Tensor = where(padding, rows.detach(), rows)
+    return result
+
+
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+    """Return vectors with a 1 at each integer's place and 0 elsewhere.
+
+    Args:
+        tensor: integers of any shape ``(*)``, from 0.
+        num_classes: the vectors' length; by default the largest integer + 1.
+
+    Returns:
+        int64 ``(*, num_classes)``.
+
+    Raises:
+        IndexError: if an integer is negative or not below ``num_classes``.
+        TypeError: if the input is not made of integers.
+        ValueError: if ``num_classes`` is missing for an empty input.
+    """
+    index = _indices(tensor, "one_hot").data
+    if num_classes == -1:
+        if index.size == 0:
+            raise ValueError("one_hot: an empty input needs num_classes")
+        num_classes = int(index.max()) + 1
+    if index.size and (index.min() < 0 or index.max() >= num_classes):
+        raise IndexError(
+            f"one_hot: expected integers from 0 to {num_classes - 1}, got {index.min()} to {index.max()}"
+        )
+    return Tensor._wrap((index[..., None] == np.arange(num_classes)).astype(np.int64))

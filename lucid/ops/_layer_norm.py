@@ -1,0 +1,143 @@
+"""Normalisation of each sample by itself: layer, group and instance norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._graph import Node
+from lucid.ops._common import Array, floating
+
+
+class Standardize(Function):
+    r""":math:`(x - \bar x) / \sqrt{\mathrm{Var}[x] + \epsilon}` over some axes. Keeps its output."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], eps: float) -> Array:
+        y: Array = x.data - x.data.mean(axis=axes, keepdims=True)
+        # A square sum for each sample would be faster through einsum, but less exact.
+        inverse_std = np.square(y).mean(axis=axes, keepdims=True)
+        inverse_std += eps
+        np.sqrt(inverse_std, out=inverse_std)
+        np.divide(1, inverse_std, out=inverse_std)
+        y *= inverse_std
+        ctx.save_for_backward(x, y)
+        ctx.inverse_std, ctx.axes, ctx.eps = inverse_std, axes, eps
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        if is_grad_enabled():
+            centred = x - x.mean(ctx.axes, keepdim=True)
+            inverse_std = ((centred * centred).mean(ctx.axes, keepdim=True) + ctx.eps).rsqrt()
+            y = centred * inverse_std
+            slope = (grad * y).mean(ctx.axes, keepdim=True)
+            return (grad - grad.mean(ctx.axes, keepdim=True) - y * slope) * inverse_std
+        g: Array = grad.data - grad.data.mean(axis=ctx.axes, keepdims=True)
+        g -= y.data * (grad.data * y.data).mean(axis=ctx.axes, keepdims=True)
+        g *= ctx.inverse_std
+        return Tensor._wrap(g)
+
+
+def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    return Standardize.apply(x, axes, float(eps)) if x.data.size else x * 1.0
+
+
+def _affine(
+    x: Tensor, weight: Any, bias: Any, shape: tuple[int, ...], given: tuple[int, ...], who: str
+) -> Tensor:
+    """Return ``x * weight + bias``; both are expected in shape ``given`` and used in ``shape``."""
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is None:
+            continue
+        parameter = floating(value, who)
+        if parameter.shape != given:
+            raise ValueError(f"{who}: expected a {name} of shape {given}, got {parameter.shape}")
+        parameter = parameter.reshape(*shape)
+        x = x * parameter if name == "weight" else x + parameter
+    return x
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | tuple[int, ...] | list[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    r"""Normalise over the last axes: :math:`(x - \mathrm{E}[x]) / \sqrt{\mathrm{Var}[x] + \epsilon} \cdot w + b` (Ba et al. 2016).
+
+    Args:
+        input: ``(*, normalized_shape)``, floating point.
+        normalized_shape: the sizes of the last axes.
+        weight, bias: of that shape, or None for 1 and 0.
+        eps: added to the (biased) variance, under the root.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    who = "layer_norm"
+    x = floating(input, who)
+    sizes = (
+        tuple(normalized_shape)
+        if isinstance(normalized_shape, (tuple, list))
+        else (normalized_shape,)
+    )
+    if not sizes or x.shape[-len(sizes) :] != sizes:
+        raise ValueError(
+            f"{who}: expected an input whose last axes have the sizes {sizes}, got shape {x.shape}"
+        )
+    axes = tuple(range(x.ndim - len(sizes), x.ndim))
+    return _affine(_standardize(x, axes, eps), weight, bias, sizes, sizes, who)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalise each sample over groups of channels and all positions (Wu & He 2018).
+
+    Args:
+        input: ``(N, C, *)``, floating point.
+        num_groups: into how many groups the channels are split.
+        weight, bias: ``(C,)``, or None for 1 and 0.
+        eps: added to the (biased) variance, under the root.
+
+    Raises:
+        ValueError: if ``num_groups`` does not divide C, or the shapes do not fit.
+    """
+    return _group_norm("group_norm", input, num_groups, weight, bias, eps)
+
+
+def _group_norm(
+    who: str, input: Any, num_groups: int | None, weight: Any, bias: Any, eps: float
+) -> Tensor:
+    x = floating(input, who)
+    if x.ndim < 2:
+        raise ValueError(f"{who}: expected an input of shape (N, C, *), got {x.shape}")
+    n, channels = x.shape[:2]
+    groups = channels if num_groups is None else num_groups
+    if groups < 1 or channels % groups:
+        raise ValueError(
+            f"{who}: num_groups must divide the {channels} channels (axis 1), got {groups}"
+        )
+    # Splitting the channel axis is a view in any memory layout.
+    grouped = x.reshape(n, groups, channels // groups, *x.shape[2:])
+    y = _standardize(grouped, tuple(range(2, grouped.ndim)), eps).reshape(*x.shape)
+    return _affine(y, weight, bias, (channels,) + (1,) * (x.ndim - 2), (channels,), who)
+
+
+def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel of each sample over its positions (Ulyanov et al. 2016).
+
+    Args:
+        input: ``(N, C, *)`` with at least one axis of positions, floating point.
+        weight, bias: ``(C,)``, or None for 1 and 0.
+        eps: added to the (biased) variance, under the root.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    return _group_norm("instance_norm", input, None, weight, bias, eps)

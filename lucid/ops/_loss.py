@@ -1,0 +1,405 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lucid import kernels
+from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._graph import Node
+from lucid.ops._activation import log_softmax, softmax, softplus
+from lucid.ops._common import Array, floating, operand
+from lucid.ops._elementwise import exp, log, where
+from lucid.ops._index import PutAdd
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def _check_reduction(reduction: Any, who: str, options: tuple[str, ...] = _REDUCTIONS) -> None:
+    if reduction not in options:
+        raise ValueError(f"{who}: reduction must be one of {options}, got {reduction!r}")
+
+
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    # As in PyTorch, the mean of nothing is NaN.
+    return losses.mean() if losses.data.size else losses.sum() * math.nan
+
+
+def _pair(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
+    """Return input and target, which must have one shape.
+
+    Broadcasting ``(N, 1)`` with ``(N,)`` would give a loss of N×N terms without a word.
+    """
+    x, t = floating(input, who), floating(target, who)
+    if x.shape != t.shape:
+        raise ValueError(
+            f"{who}: input and target must have the same shape, got {x.shape} and {t.shape}"
+        )
+    return x, t.astype(x.dtype)
+
+
+# -- differences --------------------------------------------------------------------------------
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Return the squared differences.
+
+    Args:
+        input: any shape.
+        target: of the same shape (PyTorch broadcasts, with a warning).
+        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+
+    Raises:
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    _check_reduction(reduction, "mse_loss")
+    x, t = _pair(input, target, "mse_loss")
+    return _reduce((x - t).square(), reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Return the absolute differences. Arguments as in :func:`mse_loss`."""
+    _check_reduction(reduction, "l1_loss")
+    x, t = _pair(input, target, "l1_loss")
+    return _reduce((x - t).abs(), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2`` (Girshick 2015).
+
+    Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
+
+    Raises:
+        ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
+    """
+    _check_reduction(reduction, "smooth_l1_loss")
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    x, t = _pair(input, target, "smooth_l1_loss")
+    difference = x - t
+    size = difference.abs()
+    if beta == 0:
+        return _reduce(size, reduction)
+    small = difference.square() * (0.5 / beta)
+    return _reduce(where(size.data < beta, small, size - 0.5 * beta), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)`` (Huber 1964).
+
+    Arguments as in :func:`mse_loss`.
+
+    Raises:
+        ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
+    """
+    _check_reduction(reduction, "huber_loss")
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be positive, got {delta}")
+    x, t = _pair(input, target, "huber_loss")
+    difference = x - t
+    size = difference.abs()
+    small = difference.square() * 0.5
+    return _reduce(where(size.data <= delta, small, (size - 0.5 * delta) * delta), reduction)
+
+
+# -- two classes --------------------------------------------------------------------------------
+
+
+class BinaryCrossEntropy(Function):
+    """``-(t log x + (1 - t) log(1 - x))``, each logarithm at least -100."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, t: Tensor) -> Array:
+        ctx.save_for_backward(x, t)
+        yes, no = _bounded_logs(x.data)
+        return -(t.data * yes + (1 - t.data) * no)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, t = ctx.saved_tensors
+        grad_x = grad_t = None
+        if ctx.needs_input_grad[0]:
+            # Where the product vanishes this keeps the quotient finite, as PyTorch does.
+            grad_x = grad * (x - t) / ((1.0 - x) * x).clamp(min=1e-12)
+        if ctx.needs_input_grad[1]:
+            yes, no = _bounded_logs(x.data)
+            slope = Tensor._wrap(no - yes) if not is_grad_enabled() else log(1.0 - x) - log(x)
+            grad_t = grad * slope
+        return grad_x, grad_t
+
+
+def _bounded_logs(x: Array) -> tuple[Array, Array]:
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
+
+
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    r"""Return :math:`-(t \log x + (1 - t) \log(1 - x))`, the logarithms bounded by -100 below.
+
+    Args:
+        input: probabilities from 0 to 1, any shape. Better: :func:`binary_cross_entropy_with_logits`.
+        target: of the same shape, from 0 to 1.
+        weight: factors that broadcast, or None.
+        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+
+    Raises:
+        ValueError: if the shapes differ, the reduction is unknown, or the input is not from 0 to 1.
+    """
+    who = "binary_cross_entropy"
+    _check_reduction(reduction, who)
+    x, t = _pair(input, target, who)
+    if not ((x.data >= 0) & (x.data <= 1)).all():
+        raise ValueError(
+            f"{who}: expected probabilities from 0 to 1; for logits there is {who}_with_logits"
+        )
+    losses = BinaryCrossEntropy.apply(x, t)
+    if weight is not None:
+        losses = losses * floating(weight, who).astype(x.dtype)
+    return _reduce(losses, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Tensor:
+    r"""Return :math:`-(p\,t \log\sigma(x) + (1 - t) \log(1 - \sigma(x)))`, computed stably.
+
+    Args:
+        input: logits, any shape.
+        target: of the same shape, from 0 to 1.
+        weight: factors that broadcast, or None.
+        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+        pos_weight: p, the weight of positive examples; it broadcasts. None means 1.
+
+    Raises:
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    who = "binary_cross_entropy_with_logits"
+    _check_reduction(reduction, who)
+    x, t = _pair(input, target, who)
+    unlikely = softplus(-x, threshold=math.inf)  # -log sigmoid(x)
+    if pos_weight is not None:
+        unlikely = unlikely * ((floating(pos_weight, who).astype(x.dtype) - 1.0) * t + 1.0)
+    losses = (1.0 - t) * x + unlikely
+    if weight is not None:
+        losses = losses * floating(weight, who).astype(x.dtype)
+    return _reduce(losses, reduction)
+
+
+# -- many classes -------------------------------------------------------------------------------
+
+
+class CrossEntropy(Function):
+    """The loss of each row of logits ``(M, C)``, for classes given as numbers."""
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Tensor, target: Array, weight: Array | None, smoothing: float
+    ) -> Array:
+        losses, log_p = kernels.active().cross_entropy(x.data, target, weight, smoothing)
+        ctx.save_for_backward(x if ctx.needs_input_grad[0] else None)
+        ctx.log_p, ctx.how = log_p, (target, weight, smoothing)
+        result: Array = losses
+        return result
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        if not is_grad_enabled():
+            return Tensor._wrap(kernels.active().cross_entropy_grad(grad.data, ctx.log_p, *ctx.how))
+        # The loss is -sum(t log p) with constant t, so its gradient is p sum(t) - t.
+        t = _soft_targets(x.data, *ctx.how)
+        total = Tensor._wrap(t.sum(axis=1, keepdims=True))
+        return grad.unsqueeze(1) * (softmax(x, 1) * total - Tensor._wrap(t))
+
+
+def _soft_targets(x: Array, target: Array, weight: Array | None, smoothing: float) -> Array:
+    """Return ``(M, C)``: what each logarithm of a probability counts in the loss."""
+    classes = x.shape[1]
+    t = np.full(x.shape, smoothing / classes, x.dtype)
+    kept = target >= 0
+    t[np.flatnonzero(kept), target[kept]] += 1 - smoothing
+    t[~kept] = 0
+    return t if weight is None else t * weight
+
+
+def _class_weight(weight: Any, x: Tensor, classes: int, who: str) -> Array | None:
+    if weight is None:
+        return None
+    values = floating(weight, who).data.astype(x.dtype, copy=False)
+    if values.shape != (classes,):
+        raise ValueError(
+            f"{who}: expected a weight for each of the {classes} classes, shape ({classes},), got "
+            f"shape {values.shape}"
+        )
+    return values
+
+
+def _class_rows(
+    input: Any, target: Any, ignore_index: int, who: str
+) -> tuple[Tensor, Array, tuple[int, ...]]:
+    """Return inputs as rows ``(M, C)``, targets ``(M,)`` with -1 to leave out, and their shape."""
+    x, t = floating(input, who), operand(target, who)
+    if x.ndim == 0:
+        raise ValueError(f"{who}: expected an input of shape (N, C, *) or (C,), got {x.shape}")
+    axis = 0 if x.ndim == 1 else 1
+    expected = x.shape[:axis] + x.shape[axis + 1 :]
+    classes = x.shape[axis]
+    if t.dtype.kind not in "iu":
+        raise TypeError(
+            f"{who}: expected integer classes as target of shape {expected}, got {t.dtype} of shape "
+            f"{t.shape}"
+        )
+    if t.shape != expected:
+        raise ValueError(
+            f"{who}: for an input of shape {x.shape} expected a target of shape {expected}, got "
+            f"{t.shape}"
+        )
+    labels = t.data.reshape(-1).astype(np.int64)
+    ignored = labels == ignore_index
+    wrong = labels[~ignored & ((labels < 0) | (labels >= classes))]
+    if wrong.size:
+        raise IndexError(
+            f"{who}: expected classes from 0 to {classes - 1} (or ignore_index={ignore_index}), got "
+            f"{wrong[0]}"
+        )
+    labels[ignored] = -1
+    if x.ndim > 2:
+        x = x.movedim(1, -1)  # a view of channels-last memory
+    return x.reshape(math.prod(expected), classes), labels, expected
+
+
+def _reduce_rows(
+    losses: Tensor,
+    labels: Array,
+    shape: tuple[int, ...],
+    weight: Array | None,
+    reduction: str,
+) -> Tensor:
+    if reduction == "none":
+        return losses.reshape(*shape)
+    if reduction == "sum":
+        return losses.sum()
+    kept = labels[labels >= 0]
+    total = float(kept.size if weight is None else weight[kept].sum())
+    return losses.sum() * (1 / total if total else math.nan)
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    r"""Return :math:`-\sum_c t_c \log\mathrm{softmax}(x)_c` for each sample.
+
+    Args:
+        input: logits ``(N, C)``, ``(N, C, *)`` or ``(C,)``.
+        target: classes, integers ``(N,)``, ``(N, *)`` or ``()``; or probabilities of the input's
+            shape and a floating dtype.
+        weight: ``(C,)``, the weight of each class, or None.
+        ignore_index: this class as target means: leave the sample out.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"``. For classes the mean is weighted and over
+            the samples not left out; for probabilities it is the sum divided by N (and positions).
+        label_smoothing: that share of each target is spread evenly over all classes (Szegedy et
+            al. 2016).
+
+    Raises:
+        ValueError: if shapes do not fit or an argument is out of range.
+        TypeError: if the target's dtype does not go with its shape.
+        IndexError: if a class is out of range.
+    """
+    who = "cross_entropy"
+    _check_reduction(reduction, who)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{who}: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    t = operand(target, who)
+    if t.dtype.kind == "f" and t.shape == np.shape(input):
+        return _soft_cross_entropy(input, t, weight, reduction, label_smoothing)
+    x, labels, shape = _class_rows(input, t, ignore_index, who)
+    weights = _class_weight(weight, x, x.shape[1], who)
+    losses = CrossEntropy.apply(x, labels, weights, float(label_smoothing))
+    return _reduce_rows(losses, labels, shape, weights, reduction)
+
+
+def _soft_cross_entropy(
+    input: Any, target: Tensor, weight: Any, reduction: str, smoothing: float
+) -> Tensor:
+    who = "cross_entropy"
+    x = floating(input, who)
+    t = target.astype(x.dtype)
+    axis = 0 if x.ndim == 1 else 1
+    classes = x.shape[axis]
+    if smoothing:
+        t = t * (1 - smoothing) + smoothing / classes
+    weights = _class_weight(weight, x, classes, who)
+    if weights is not None:
+        t = t * weights.reshape(-1, *(1,) * (x.ndim - axis - 1))
+    losses = -(log_softmax(x, axis) * t).sum(axis)
+    return _reduce(losses, reduction)
+
+
+def nll_loss(
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """Return minus the log-probability of the true class: :func:`cross_entropy` after log_softmax.
+
+    Args:
+        input: log-probabilities ``(N, C)``, ``(N, C, *)`` or ``(C,)``.
+        target: classes, integers ``(N,)``, ``(N, *)`` or ``()``.
+        weight: ``(C,)``, the weight of each class, or None.
+        ignore_index: this class as target means: leave the sample out.
+        reduction: ``"none"``, ``"sum"`` or ``"mean"`` (weighted, over the samples not left out).
+
+    Raises:
+        ValueError: if shapes do not fit or the reduction is unknown.
+        TypeError: if the target is not made of integers.
+        IndexError: if a class is out of range.
+    """
+    who = "nll_loss"
+    _check_reduction(reduction, who)
+    x, labels, shape = _class_rows(input, target, ignore_index, who)
+    weights = _class_weight(weight, x, x.shape[1], who)
+    kept = np.flatnonzero(labels >= 0)
+    losses = -x[kept, labels[kept]]
+    if weights is not None:
+        losses = losses * weights[labels[kept]]
+    if reduction == "none":
+        losses = PutAdd.apply(losses, (kept,), (len(labels),))
+    return _reduce_rows(losses, labels, shape, weights, reduction)
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    r"""Return :math:`t\,(\log t - x)`, the terms of the Kullback-Leibler divergence.
+
+    Args:
+        input: log-probabilities x, any shape.
+        target: probabilities t of the same shape, or their logarithms.
+        reduction: ``"none"``, ``"sum"``, ``"mean"`` over all elements, or ``"batchmean"``: the sum
+            divided by the size of the first axis, which is the divergence itself.
+        log_target: whether the target holds logarithms.
+
+    Raises:
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    who = "kl_div"
+    _check_reduction(reduction, who, (*_REDUCTIONS, "batchmean"))
+    x, t = _pair(input, target, who)
+    if log_target:
+        losses = exp(t) * (t - x)
+    else:
+        positive = t.data > 0  # 0 log 0 is 0
+        losses = t * (log(where(positive, t, 1.0)) - x)
+    if reduction != "batchmean":
+        return _reduce(losses, reduction)
+    return losses.sum() / float(x.shape[0] if x.ndim else 1)
