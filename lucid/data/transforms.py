@@ -116,10 +116,8 @@ class ToTensor:
         if image.ndim not in (2, 3):
             raise ValueError(f"ToTensor: expected (H, W) or (H, W, C), got shape {image.shape}")
         hwc = image if image.ndim == 3 else image[:, :, None]
-        array = hwc.astype(np.float32, order="C")
-        if hwc.dtype == np.uint8:
-            array /= 255
-        return Tensor._wrap(array.transpose(2, 0, 1))
+        scale = np.float32(255 if hwc.dtype == np.uint8 else 1)
+        return Tensor._wrap((hwc.astype(np.float32, order="C") / scale).transpose(2, 0, 1))
 
     def __repr__(self) -> str:
         return "ToTensor()"
