@@ -71,6 +71,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def held_out(text: str) -> float:
+    """Parse a number between 0 and 1, neither of them included."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
+    return value
+
+
 def shape(text: str) -> tuple[int, ...]:
     """Parse ``1,3,224,224`` (or ``1x3x224x224``) into a shape."""
     parts = text.replace("x", ",").strip("() ").split(",")

@@ -54,22 +54,20 @@ def add_parsers(
 
 def list_models(args: argparse.Namespace) -> int:
     """Run ``lucid models``."""
-    rows = []
-    for name in models.list_models(args.filter):
-        counts = summary(models.create_model(name), (1, 3, 224, 224))
-        rows.append(
-            {
-                "name": name,
-                "parameters": counts.total_params,
-                "multiply_adds": counts.total_macs,
-            }
-        )
+    counts = {
+        name: summary(models.create_model(name), (1, 3, 224, 224))
+        for name in models.list_models(args.filter)
+    }
     if args.json:
+        rows = [
+            {"name": name, "parameters": c.total_params, "multiply_adds": c.total_macs}
+            for name, c in counts.items()
+        ]
         print(json.dumps(rows, indent=2))
-        return 0
-    header = ("model", "parameters", "multiply-adds")
-    body = [(r["name"], f"{r['parameters']:,}", f"{r['multiply_adds']:,}") for r in rows]
-    print(table([header, *body], left=1))
+    else:
+        header = ("model", "parameters", "multiply-adds")
+        body = [(name, f"{c.total_params:,}", f"{c.total_macs:,}") for name, c in counts.items()]
+        print(table([header, *body], left=1))
     return 0
 
 

@@ -14,6 +14,7 @@ from lucid import models, nn, optim, training
 from lucid.cli._arguments import (
     add_command,
     fraction,
+    held_out,
     model_name,
     non_negative_float,
     non_negative_int,
@@ -23,6 +24,7 @@ from lucid.cli._arguments import (
 from lucid.cli._data import Splits, load_splits
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError
 from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
+from lucid.data import DataLoader
 
 
 def add_parsers(
@@ -57,7 +59,7 @@ def add_parsers(
     option("--label-smoothing", type=fraction)
     option("--warmup", type=fraction, help="share of the steps that warm up")
     option("--size", type=positive_int, help="images are resized to this height and width")
-    option("--validation", type=fraction, help="share of the training images held out to choose "
+    option("--validation", type=held_out, help="share of the training images held out to choose "
            "the best weights, if the data have no such part")  # fmt: skip
     option("--limit", type=positive_int, help="use at most so many images of each part, for a "
            "quick try")  # fmt: skip
@@ -159,7 +161,7 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
     lucid.manual_seed(settings.seed)
     model = _model(description)
     batches = splits.training_batches(settings)
-    validation = splits.batches("validation", settings.batch_size)
+    validation = DataLoader(splits.validation, settings.batch_size)
     steps = settings.epochs * len(batches)
     optimizer = _optimizer(model, settings)
     scheduler = optim.lr_scheduler.LambdaLR(
@@ -205,17 +207,16 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
             print(_line(epoch, settings.epochs, better), flush=True)
             progress.start(epoch.number + 1)
     except KeyboardInterrupt:
-        progress.end()
         raise InterruptedRunError(_what_is_kept(files, description)) from None
     except RuntimeError as error:
-        progress.end()
         raise CommandError(
             f"epoch {len(description.history) + 1}: {error} (--lr was {settings.lr:g}). "
             f"{_what_is_kept(files, description)}"
         ) from error
-    progress.end()
+    finally:
+        progress.end()
     model.load_state_dict(lucid.load(files.weights))
-    score = training.evaluate(model, splits.batches("test", settings.batch_size))
+    score = training.evaluate(model, DataLoader(splits.test, settings.batch_size))
     description.test = {
         "loss": score.loss,
         "accuracy": score.accuracy,
@@ -235,8 +236,15 @@ def evaluate(args: argparse.Namespace) -> int:
     description = files.read_description()
     settings = description.settings
     if args.data is not None:
+        if args.data == "digits" != settings.data:
+            raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
         settings = replace(settings, data=args.data)
-    splits = load_splits(settings, mean=description.mean, std=description.std)
+    splits = load_splits(
+        settings,
+        in_channels=description.in_channels,
+        mean=description.mean,
+        std=description.std,
+    )
     _check_classes(description, splits)
     model = _model(description)
     try:
@@ -244,7 +252,7 @@ def evaluate(args: argparse.Namespace) -> int:
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         raise CommandError(f"{files.weights}: {error}") from error
     batch_size = args.batch_size or settings.batch_size
-    print(_result(training.evaluate(model, splits.batches("test", batch_size))))
+    print(_result(training.evaluate(model, DataLoader(splits.test, batch_size))))
     return 0
 
 

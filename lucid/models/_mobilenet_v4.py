@@ -136,8 +136,8 @@ class MobileNet_V4(nn.Module):
                 o, _, kh, kw = module.weight.shape
                 nn.init.normal_(module.weight, 0.0, (2 / (o // module.groups * kh * kw)) ** 0.5)
             elif isinstance(module, nn.Linear):
-                bound = module.out_features**-0.5
-                nn.init.uniform_(module.weight, -bound, bound)
+                # Small, as in MobileNetV2 and V3: the first loss is then that of a guess.
+                nn.init.normal_(module.weight, 0.0, 0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for module in self.modules():
