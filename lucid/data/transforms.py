@@ -191,12 +191,14 @@ class Resize(Transform):
         image_module, method = pillow(), resampling(self.interpolation)
         n, h, w, c = images.shape
         height, width = self._target(h, w)
-        result = np.empty((n, height, width, c), np.float32)
+        # Pillow's single channels: bytes, which it rounds itself, or float32.
+        planes = images if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
+        result = np.empty((n, height, width, c), planes.dtype)
         for index in range(n):
             for channel in range(c):
-                plane = image_module.fromarray(images[index, :, :, channel].astype(np.float32))
+                plane = image_module.fromarray(planes[index, :, :, channel])
                 result[index, :, :, channel] = plane.resize((width, height), method)
-        if images.dtype.kind in "iu":
+        if images.dtype.kind in "iu" and images.dtype != np.uint8:
             limits = np.iinfo(images.dtype)
             return np.clip(np.rint(result), limits.min, limits.max).astype(images.dtype)
         return result.astype(images.dtype, copy=False)
@@ -324,7 +326,7 @@ class RandomAffine(Transform):
     drawn for each image of a batch, and there is no shear.
 
     Args:
-        degrees: the range of the angle, ``(low, high)``; one number means ``(-d, d)``.
+        degrees: the range of the angle, ``(low, high)``, clockwise; one number means ``(-d, d)``.
         translate: the largest shifts along width and height, as parts of them.
         scale: the range of the factor.
         fill: the value outside of the image.
