@@ -174,17 +174,20 @@ def gradcheck(
             if bad.any():
                 if not raise_exception:
                     return False
-                worst = np.unravel_index(
-                    np.argmax(np.where(np.isnan(error), np.inf, error)), got.shape
+                row, column = divmod(
+                    int(np.argmax(np.where(np.isnan(error), np.inf, error))), output.data.size
                 )
                 raise AssertionError(
                     f"gradcheck: output {position}, input {index}: {int(bad.sum())} of {bad.size} "
-                    "elements differ; at input element "
-                    f"{np.unravel_index(worst[0], argument.shape)}, output element "
-                    f"{np.unravel_index(worst[1], output.shape)} the tape gives "
-                    f"{got[worst]:.8g}, differences give {expected[worst]:.8g}"
+                    f"elements differ; at input element {_position(row, argument)}, output element "
+                    f"{_position(column, output)} the tape gives {got[row, column]:.8g}, "
+                    f"differences give {expected[row, column]:.8g}"
                 )
     return True
+
+
+def _position(element: int, tensor: Tensor) -> tuple[int, ...]:
+    return tuple([int(i) for i in np.unravel_index(element, tensor.shape)])
 
 
 def _numerical_jacobians(
