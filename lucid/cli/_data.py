@@ -11,8 +11,8 @@ import numpy as np
 
 from lucid.cli._errors import UsageError
 from lucid.cli._run import Settings
-from lucid.data import DataLoader, Dataset, Subset, datasets, transforms
-from lucid.data.datasets import _stratified as stratified
+from lucid.data import Dataset, Subset, datasets, transforms
+from lucid.data.datasets import stratified
 
 # Of ImageNet's pixels, as everybody uses them for photographs.
 PHOTO_MEAN = (0.485, 0.456, 0.406)
@@ -22,11 +22,24 @@ TEST_PART = 0.2  # of a folder that does not say itself what is for the test
 
 
 @dataclass(frozen=True)
-class Splits:
-    """The three parts of a data set, ready for a model."""
+class Images:
+    """A data set, ready for a model.
 
-    train: Dataset
-    validation: Dataset
+    Attributes:
+        learn: the images to learn from.
+        labels: their labels.
+        validation: the images to choose by, if the data set says which.
+        test: the images to be judged by.
+        classes: the names of the labels.
+        in_channels: channels of an image.
+        mean: what was subtracted from pixels between 0 and 1, per channel.
+        std: what they were divided by then.
+        augmentation: changes a batch at random.
+    """
+
+    learn: Dataset
+    labels: np.ndarray
+    validation: Dataset | None
     test: Dataset
     classes: list[str]
     in_channels: int
@@ -34,35 +47,25 @@ class Splits:
     std: list[float]
     augmentation: Callable[[Any], Any]
 
-    def counts(self) -> str:
-        """Say how large the parts are."""
-        return (
-            f"{len(self.train)} training, {len(self.validation)} validation and "
-            f"{len(self.test)} test images"
-        )
-
-    def training_batches(self, settings: Settings) -> DataLoader:
-        """Return shuffled batches of one size: batch norm dislikes small last ones."""
-        return DataLoader(
-            self.train,
-            min(settings.batch_size, len(self.train)),
-            shuffle=True,
-            drop_last=True,
-            transform=self.augmentation if settings.augment else None,
-        )
+    def split(self, settings: Settings) -> tuple[Dataset, Dataset]:
+        """Return what to learn from and what to choose by, held out from it if need be."""
+        train, validation = self.learn, self.validation
+        if validation is None:
+            train, validation = _hold_out(train, self.labels, settings.validation)
+        return _limit(train, settings.limit), _limit(validation, settings.limit)
 
 
-def load_splits(
+def load_images(
     settings: Settings,
     *,
     in_channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> Splits:
-    """Load what ``settings.data`` names, the same parts each time.
+) -> Images:
+    """Load what ``settings.data`` names; the parts are the same each time.
 
     Args:
-        settings: ``data``, ``size``, ``validation`` and ``limit`` count here.
+        settings: ``data``, ``size`` and ``limit`` count here.
         in_channels: what a trained model expects; by default what suits the data.
         mean: likewise, subtracted from pixels between 0 and 1.
         std: likewise, what they are divided by.
@@ -72,23 +75,27 @@ def load_splits(
     """
     if settings.data == "digits":
         return _digits(settings, in_channels or 1)
-    if not Path(settings.data).is_dir():
+    root = Path(settings.data)
+    if not root.is_dir():
         raise UsageError(f"--data: {settings.data!r} is neither `digits` nor a folder of images")
-    channels = in_channels or 3
-    mean = list(mean if mean is not None else PHOTO_MEAN)
-    std = list(std if std is not None else PHOTO_STD)
     try:
-        return _folder(settings, channels, mean, std)
+        return _folder(
+            root,
+            settings,
+            in_channels or 3,
+            list(mean if mean is not None else PHOTO_MEAN),
+            list(std if std is not None else PHOTO_STD),
+        )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(f"--data: {error}") from error
 
 
-def _digits(settings: Settings, channels: int) -> Splits:
+def _digits(settings: Settings, channels: int) -> Images:
     train, test = datasets.digits(settings.size, channels)
-    rest, validation = _hold_out(train, train.labels, settings.validation)
-    return Splits(
-        train=_limit(rest, settings.limit),
-        validation=_limit(validation, settings.limit),
+    return Images(
+        learn=train,
+        labels=train.labels,
+        validation=None,
         test=_limit(test, settings.limit),
         classes=train.classes,
         in_channels=channels,
@@ -98,48 +105,48 @@ def _digits(settings: Settings, channels: int) -> Splits:
     )
 
 
-def _folder(settings: Settings, channels: int, mean: list[float], std: list[float]) -> Splits:
-    root = Path(settings.data)
-    size = settings.size
-    steps: list[Callable[[Any], Any]] = [
-        *([_grey] if channels == 1 else []),
-        transforms.Resize(size, "bicubic"),
-        transforms.CenterCrop(size),
-        transforms.ToTensor(),
-        transforms.Normalize(mean, std),
-    ]
+def _folder(
+    root: Path, settings: Settings, channels: int, mean: list[float], std: list[float]
+) -> Images:
+    """Load ``root/CLASS/…``, or ``root/train/CLASS/…`` with test/, val/ or both beside train/.
 
-    def images(folder: Path) -> datasets.ImageFolder:
-        return datasets.ImageFolder(folder, transforms.Compose(steps))
-
-    def labels(dataset: datasets.ImageFolder) -> np.ndarray:
-        return np.array([label for _, label in dataset.samples])
-
-    has = {name: (root / name).is_dir() for name in ("train", "val", "test")}
-    train: Dataset
-    validation: Dataset
+    Without test/ the images in val/ are the test, so that there always is one.
+    """
+    transform = transforms.Compose(
+        [
+            *([_grey] if channels == 1 else []),
+            transforms.Resize(settings.size, "bicubic"),
+            transforms.CenterCrop(settings.size),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
+    parts = {
+        name: datasets.ImageFolder(root / name, transform)
+        for name in ("train", "val", "test")
+        if (root / name).is_dir()
+    }
+    learn: Dataset
     test: Dataset
-    if has["train"]:
-        if not (has["test"] or has["val"]):
-            raise ValueError(f"{root} has a folder train/ but neither test/ nor val/ beside it")
-        whole = images(root / "train")
-        test = images(root / ("test" if has["test"] else "val"))
-        parts = {"test" if has["test"] else "val": test}
-        if has["test"] and has["val"]:
-            train, validation = whole, images(root / "val")
-            parts["val"] = validation
-        else:
-            train, validation = _hold_out(whole, labels(whole), settings.validation)
-        for name, part in parts.items():
-            if part.classes != whole.classes:
-                raise ValueError(f"{root / name} has other classes than {root / 'train'}")
+    if "train" not in parts:
+        whole = datasets.ImageFolder(root, transform)
+        labels = _labels(whole)
+        learn, test = _hold_out(whole, labels, TEST_PART)
+        labels, validation = labels[learn.indices], None
     else:
-        whole = images(root)
-        rest, test = _hold_out(whole, labels(whole), TEST_PART)
-        train, validation = _hold_out(rest, labels(whole)[rest.indices], settings.validation)
-    return Splits(
-        train=_limit(train, settings.limit),
-        validation=_limit(validation, settings.limit),
+        if len(parts) == 1:
+            raise ValueError(f"{root} has a folder train/ but neither test/ nor val/ beside it")
+        for name, part in parts.items():
+            if part.classes != parts["train"].classes:
+                raise ValueError(f"{root / name} has other classes than {root / 'train'}")
+        learn = whole = parts["train"]
+        labels = _labels(whole)
+        test = parts["test"] if "test" in parts else parts["val"]
+        validation = parts.get("val") if "test" in parts else None
+    return Images(
+        learn=learn,
+        labels=labels,
+        validation=validation,
         test=_limit(test, settings.limit),
         classes=whole.classes,
         in_channels=channels,
@@ -148,10 +155,14 @@ def _folder(settings: Settings, channels: int, mean: list[float], std: list[floa
         augmentation=transforms.Compose(
             [
                 transforms.RandomHorizontalFlip(),
-                transforms.RandomCrop(size, padding=max(size // 8, 1)),
+                transforms.RandomCrop(settings.size, padding=max(settings.size // 8, 1)),
             ]
         ),
     )
+
+
+def _labels(folder: datasets.ImageFolder) -> np.ndarray:
+    return np.array([label for _, label in folder.samples])
 
 
 def _grey(image: Any) -> Any:

@@ -118,7 +118,7 @@ def digits(
     nhwc = np.repeat(images.transpose(0, 2, 3, 1), channels, axis=3)
     images = nhwc.transpose(0, 3, 1, 2)
 
-    held_out = _stratified(labels, test_size)
+    held_out = stratified(labels, test_size)
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
     classes = [str(digit) for digit in range(10)]
     mean, std = (DIGITS_MEAN,) * channels, (DIGITS_STD,) * channels
@@ -130,7 +130,7 @@ def digits(
     )
 
 
-def _stratified(labels: Array, part: float) -> Array:
+def stratified(labels: Array, part: float) -> Array:
     """Return indices of ``part`` of the labels of each class, always the same ones, sorted."""
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = []
