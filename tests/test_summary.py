@@ -10,6 +10,8 @@ import pytest
 import lucid
 from lucid import nn
 from lucid.autograd import Tensor
+from lucid.models._blocks import _MobileAttention
+from lucid.models._config import AttentionSpec
 
 
 def small_net() -> nn.Sequential:
@@ -206,3 +208,18 @@ def test_wrong_arguments():
         lucid.summary(small_net(), (-1, 3, 8, 8))
     with pytest.raises(ValueError, match="depth must be at least 1"):
         lucid.summary(small_net(), (1, 3, 8, 8), depth=0)
+
+
+@pytest.mark.parametrize(("kv_stride", "keys"), [(1, 7 * 5), (2, 4 * 3), (3, 3 * 2)])
+@pytest.mark.parametrize(("query_strides", "queries"), [((1, 1), 7 * 5), ((2, 3), 4 * 2)])
+def test_mobile_attention_by_hand(kv_stride, keys, query_strides, queries):
+    """Each query meets each key over key_dim values, and the values over value_dim."""
+    heads, key_dim, value_dim = 4, 8, 6
+    spec = AttentionSpec(heads, key_dim, value_dim, *query_strides, kv_stride, True, True, True)
+    result = lucid.summary(_MobileAttention(16, spec), (2, 16, 7, 5))
+    (own,) = (layer for layer in result.layers if layer.kind == "_MobileAttention")
+    assert own.macs == 2 * heads * queries * keys * (key_dim + value_dim)
+    rows = {layer.name: layer.macs for layer in result.layers}
+    assert rows["query.proj"] == 2 * queries * 16 * heads * key_dim
+    assert rows["key.proj"] == 2 * keys * 16 * key_dim
+    assert rows["value.proj"] == 2 * keys * 16 * value_dim

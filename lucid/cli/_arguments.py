@@ -71,7 +71,7 @@ def fraction(text: str) -> float:
     return value
 
 
-def held_out(text: str) -> float:
+def open_fraction(text: str) -> float:
     """Parse a number between 0 and 1, neither of them included."""
     value = _number(text)
     if not 0 < value < 1:

@@ -14,14 +14,14 @@ from lucid import models, nn, optim, training
 from lucid.cli._arguments import (
     add_command,
     fraction,
-    held_out,
     model_name,
     non_negative_float,
     non_negative_int,
+    open_fraction,
     positive_float,
     positive_int,
 )
-from lucid.cli._data import Splits, load_splits
+from lucid.cli._data import Images, load_images
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError
 from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
 from lucid.data import DataLoader
@@ -36,7 +36,7 @@ def add_parsers(
         commands,
         "train",
         common,
-        train,
+        train_model,
         "Train a model to classify images. The best weights, chosen on a validation part of the "
         "training images, are kept; the accuracy printed at the end is that of the test images, "
         "which play no part before.",
@@ -46,23 +46,39 @@ def add_parsers(
     )
     # Without defaults here, --resume can tell which options were given.
     option = _options(parser)
-    option("--data", help="`digits`, or a folder with a folder of images for each class, or one "
-           "with such folders in train/, test/ and val/")  # fmt: skip
+    option(
+        "--data",
+        help="`digits`, or a folder with a folder of images for each class, or one with such "
+        "folders in train/ and test/ or val/",
+    )
     option("--model", help="a name that `lucid models` lists")
     option("--epochs", type=positive_int, help="passes over the training images")
     option("--batch-size", type=positive_int, help="images in a step")
-    option("--lr", type=positive_float, help="highest learning rate; it warms up, then follows a "
-           "cosine to 0")  # fmt: skip
+    option(
+        "--lr",
+        type=positive_float,
+        help="highest learning rate; it warms up, then follows a cosine to 0",
+    )
     option("--optimizer", choices=("adamw", "sgd"))
-    option("--weight-decay", type=non_negative_float, help="of weights; biases and batch norm "
-           "have none")  # fmt: skip
+    option(
+        "--weight-decay",
+        type=non_negative_float,
+        help="of weights; biases and batch norm have none",
+    )
     option("--label-smoothing", type=fraction)
     option("--warmup", type=fraction, help="share of the steps that warm up")
-    option("--size", type=positive_int, help="images are resized to this height and width")
-    option("--validation", type=held_out, help="share of the training images held out to choose "
-           "the best weights, if the data have no such part")  # fmt: skip
-    option("--limit", type=positive_int, help="use at most so many images of each part, for a "
-           "quick try")  # fmt: skip
+    option("--size", type=positive_int, help="height and width of the images for the model")
+    option(
+        "--validation",
+        type=open_fraction,
+        help="share of the training images held out to choose the best weights by, if the data "
+        "have no such part",
+    )
+    option(
+        "--limit",
+        type=positive_int,
+        help="use at most so many images of each part, for a quick try",
+    )
     option("--seed", type=non_negative_int, help="the same seed gives the same run")
     parser.add_argument(
         "--no-augment",
@@ -90,7 +106,7 @@ def add_parsers(
         commands,
         "eval",
         common,
-        evaluate,
+        evaluate_model,
         "Measure trained weights on their test images. What they are is read from the .json "
         "beside them; the accuracy is the one that `lucid train` printed.",
         "  lucid eval runs/mobilenet_v4_conv_small-digits.npz",
@@ -113,7 +129,7 @@ def _options(parser: argparse.ArgumentParser) -> Callable[..., None]:
     return option
 
 
-def train(args: argparse.Namespace) -> int:
+def train_model(args: argparse.Namespace) -> int:
     """Run ``lucid train``."""
     given = {
         field.name: getattr(args, field.name)
@@ -134,9 +150,9 @@ def train(args: argparse.Namespace) -> int:
                 f"{args.output} is there already; give --overwrite to replace it, --resume to go "
                 "on with it, or another --output"
             )
-    splits = load_splits(settings)
-    description = Description(settings, splits.classes, splits.in_channels, splits.mean, splits.std)
-    return _run(files, description, splits, resume=False)
+    images = load_images(settings)
+    description = Description(settings, images.classes, images.in_channels, images.mean, images.std)
+    return _run(files, description, images, resume=False)
 
 
 def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
@@ -151,17 +167,24 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
             f"{args.resume}: there is no {files.state.name} beside it, so the run is finished; "
             "`lucid eval` measures it"
         )
-    splits = load_splits(description.settings)
-    _check_classes(description, splits)
-    return _run(files, description, splits, resume=True)
+    images = load_images(description.settings)
+    _check_classes(description, images)
+    return _run(files, description, images, resume=True)
 
 
-def _run(files: RunFiles, description: Description, splits: Splits, resume: bool) -> int:
+def _run(files: RunFiles, description: Description, images: Images, resume: bool) -> int:
     settings = description.settings
     lucid.manual_seed(settings.seed)
     model = _model(description)
-    batches = splits.training_batches(settings)
-    validation = DataLoader(splits.validation, settings.batch_size)
+    train, validation = images.split(settings)
+    batches = DataLoader(
+        train,
+        min(settings.batch_size, len(train)),
+        shuffle=True,
+        drop_last=True,  # batch norm dislikes a small last batch
+        transform=images.augmentation if settings.augment else None,
+    )
+    held_out = DataLoader(validation, settings.batch_size)
     steps = settings.epochs * len(batches)
     optimizer = _optimizer(model, settings)
     scheduler = optim.lr_scheduler.LambdaLR(
@@ -172,8 +195,9 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
         files.load_state(model, optimizer, scheduler, description)
     start = len(description.history)
     print(
-        f"{settings.model} on {settings.data}: {splits.counts()}, {len(splits.classes)} classes, "
-        f"{splits.in_channels}×{settings.size}×{settings.size}",
+        f"{settings.model} on {settings.data}: {len(train)} training, {len(validation)} "
+        f"validation and {len(images.test)} test images of {len(images.classes)} classes, "
+        f"{images.in_channels}×{settings.size}×{settings.size}",
         flush=True,
     )
     progress = _Progress(settings.epochs, len(batches))
@@ -188,7 +212,7 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
         for epoch in training.fit(
             model,
             batches,
-            validation,
+            held_out,
             optimizer,
             epochs=settings.epochs,
             start=start,
@@ -216,7 +240,7 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
     finally:
         progress.end()
     model.load_state_dict(lucid.load(files.weights))
-    score = training.evaluate(model, DataLoader(splits.test, settings.batch_size))
+    score = training.evaluate(model, DataLoader(images.test, settings.batch_size))
     description.test = {
         "loss": score.loss,
         "accuracy": score.accuracy,
@@ -230,7 +254,7 @@ def _run(files: RunFiles, description: Description, splits: Splits, resume: bool
     return 0
 
 
-def evaluate(args: argparse.Namespace) -> int:
+def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
     files = RunFiles(args.weights)
     description = files.read_description()
@@ -239,20 +263,20 @@ def evaluate(args: argparse.Namespace) -> int:
         if args.data == "digits" != settings.data:
             raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
         settings = replace(settings, data=args.data)
-    splits = load_splits(
+    images = load_images(
         settings,
         in_channels=description.in_channels,
         mean=description.mean,
         std=description.std,
     )
-    _check_classes(description, splits)
+    _check_classes(description, images)
     model = _model(description)
     try:
         model.load_state_dict(lucid.load(files.weights))
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         raise CommandError(f"{files.weights}: {error}") from error
     batch_size = args.batch_size or settings.batch_size
-    print(_result(training.evaluate(model, DataLoader(splits.test, batch_size))))
+    print(_result(training.evaluate(model, DataLoader(images.test, batch_size))))
     return 0
 
 
@@ -276,11 +300,11 @@ def _optimizer(model: nn.Module, settings: Settings) -> optim.Optimizer:
     return optim.AdamW(groups, lr=settings.lr)
 
 
-def _check_classes(description: Description, splits: Splits) -> None:
-    if splits.classes != description.classes:
+def _check_classes(description: Description, images: Images) -> None:
+    if images.classes != description.classes:
         raise UsageError(
             f"the weights know the classes {_names(description.classes)}, the images have "
-            f"{_names(splits.classes)}"
+            f"{_names(images.classes)}"
         )
 
 

@@ -65,3 +65,17 @@ def _mobile_attention(module: _MobileAttention, inputs: tuple[Shape, ...], outpu
     queries = math.ceil(height / query_h) * math.ceil(width / query_w)
     keys = math.ceil(height / module.kv_stride) * math.ceil(width / module.kv_stride)
     return n * module.num_heads * queries * keys * (module.key_dim + module.value_dim)
+
+
+@formula(nn.MultiheadAttention)
+def _multihead_attention(
+    module: nn.MultiheadAttention, inputs: tuple[Shape, ...], output: Shape
+) -> int:
+    # The output projection is a linear layer and counts itself.
+    width = module.embed_dim
+    projections = sum(math.prod(shape) * width for shape in inputs[:3])
+    query, key, _ = inputs[:3]
+    batch = 1 if len(query) == 2 else query[0 if module.batch_first else 1]
+    queries, keys = (math.prod(shape[:-1]) // max(batch, 1) for shape in (query, key))
+    keys += (module.bias_k is not None) + module.add_zero_attn
+    return projections + 2 * batch * queries * keys * width

@@ -199,7 +199,7 @@ def test_ctrl_c_in_a_process():
     ("output", "message"),
     [
         ("folder", "is a folder"),
-        ("a.pt", "expected a name ending in .npz or .safetensors"),
+        ("a.pt", "expected a name ending in .safetensors or .npz"),
         ("file/a.npz", "cannot write there"),
     ],
 )
@@ -297,8 +297,27 @@ def test_other_images_of_the_same_classes(capsys):
     write_images("others/test", 4)
     assert main(["eval", "a.npz", "--data", "others"]) == 0
     assert " of 8)" in last_line(capsys)
+    write_images("fewer/train", 2)
+    write_images("fewer/test", 2)
+    Path("fewer/train/red").rename("fewer/train/green")
+    Path("fewer/test/red").rename("fewer/test/green")
+    assert main(["eval", "a.npz", "--data", "fewer"]) == 2
+    error = capsys.readouterr().err
+    assert "the weights know the classes red, sky blue, the images have green, sky blue" in error
     assert main(["eval", "a.npz", "--data", "digits"]) == 2
-    assert "the weights know the classes red, sky blue" in capsys.readouterr().err
+    assert "a.npz was not trained on digits but on photos" in capsys.readouterr().err
+
+
+def test_digits_from_files(capsys):
+    """Weights for one grey channel measure pictures in colour, as the digits' own normalisation."""
+    assert train("--output", "a.npz") == 0
+    for digit in range(10):
+        for part in ("train", "test"):
+            Path("files", part, str(digit)).mkdir(parents=True)
+            PIL_Image.new("RGB", (8, 8)).save(Path("files", part, str(digit), "0.png"))
+    capsys.readouterr()
+    assert main(["eval", "a.npz", "--data", "files"]) == 0
+    assert "(1 of 10)" in last_line(capsys)  # black pictures are all the same digit
 
 
 def test_a_folder_without_classes(capsys):
