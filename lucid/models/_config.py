@@ -211,7 +211,9 @@ def _read_row(block_name: str, value: Any, path: str) -> Spec:
     if block_name == "fused_ib":
         return FusedIBSpec(row["in"], row["out"], row["stride"], row["expand"], bool(row["act"]))
     if row["stride"] > 1 and not row["start_dw_kernel"] and not row["mid_dw_kernel"]:
-        raise _fail(f"{path}.stride", "1, since no depthwise convolution can carry it", row["stride"])
+        raise _fail(
+            f"{path}.stride", "1, since no depthwise convolution can carry it", row["stride"]
+        )
     return UIBSpec(
         row["in"],
         row["out"],
@@ -307,7 +309,9 @@ def read_config(cfg: Any, in_channels: int | None = None) -> ModelSpec:
 def _with_in_channels(group: Any, in_channels: int) -> Any:
     """Return a copy of the first group whose first row takes ``in_channels``."""
     if not _positive(in_channels):
-        raise ValueError(f"MobileNet_V4: in_channels must be a positive integer, got {in_channels!r}")
+        raise ValueError(
+            f"MobileNet_V4: in_channels must be a positive integer, got {in_channels!r}"
+        )
     if not isinstance(group, Mapping) or not group.get("block_specs"):
         return group  # wrong in a way that the reader names
     first, *rest = group["block_specs"]

@@ -84,26 +84,62 @@ class BatchNormTraining(Function):
         return gx, dweight, dbias
 
 
-class ScaleShift(Function):
-    """``x * scale + shift``, one factor and one summand a channel."""
+def _inverse_std(variance: Array, eps: float, dtype: np.dtype) -> Array:
+    return (1 / np.sqrt(variance + np.float64(eps))).astype(dtype)
+
+
+def scale_and_shift(
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Array,
+    variance: Array,
+    eps: float,
+    dtype: np.dtype,
+) -> tuple[Array, Array]:
+    """Return the factor and the summand ``(C,)`` that batch norm by given statistics amounts to."""
+    scale = _inverse_std(variance, eps, dtype)
+    if weight is not None:
+        scale *= weight.data
+    shift = mean * -scale
+    if bias is not None:
+        shift += bias.data
+    return scale, shift.astype(dtype, copy=False)
+
+
+class BatchNormInference(Function):
+    """Normalise by given statistics: one factor and one summand a channel."""
 
     @staticmethod
-    def forward(ctx: Node, x: Tensor, scale: Tensor, shift: Tensor) -> Array:
-        ctx.save_for_backward(
-            x if ctx.needs_input_grad[1] else None, scale if ctx.needs_input_grad[0] else None
-        )
-        return _unrows(
-            kernels.active().scale_shift(_rows(x.data), scale.data, shift.data), x.shape
-        )
+    def forward(
+        ctx: Node,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Array,
+        variance: Array,
+        eps: float,
+    ) -> Array:
+        scale, shift = scale_and_shift(weight, bias, mean, variance, eps, x.dtype)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        if any(ctx.needs_input_grad):  # a later training step changes the statistics
+            ctx.mean, ctx.inverse_std = mean.copy(), _inverse_std(variance, eps, x.dtype)
+        return _unrows(kernels.active().scale_shift(_rows(x.data), scale, shift), x.shape)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         axes = _channel_axes(grad.ndim)
         shape = (1, -1) + (1,) * (grad.ndim - 2)
+        factor = Tensor._wrap(ctx.inverse_std)
+        normal = None
+        if ctx.needs_input_grad[1]:
+            mean = Tensor._wrap(ctx.mean.astype(grad.dtype))
+            normal = (x - mean.reshape(shape)) * factor.reshape(shape)
         return (
-            grad * scale.reshape(shape) if ctx.needs_input_grad[0] else None,
-            (grad * x).sum(axes) if ctx.needs_input_grad[1] else None,
+            grad * (factor if weight is None else factor * weight).reshape(shape)
+            if ctx.needs_input_grad[0]
+            else None,
+            None if normal is None else (grad * normal).sum(axes),
             grad.sum(axes) if ctx.needs_input_grad[2] else None,
         )
 
@@ -198,16 +234,8 @@ def apply_batch_norm(
             _update(running_var, variance.data * (count / (count - 1)), momentum)
         result: Tensor = y
         return result
-    dtype = x.dtype
-    inverse_std = 1 / np.sqrt(running_var.data.astype(np.float64) + eps)
-    if weight is None:
-        scale = Tensor._wrap(inverse_std.astype(dtype))
-    else:
-        scale = weight * Tensor._wrap(inverse_std.astype(dtype))
-    shift = scale * Tensor._wrap(-running_mean.data.astype(dtype))
-    if bias is not None:
-        shift = shift + bias
-    return ScaleShift.apply(x, scale, shift)
+    y = BatchNormInference.apply(x, weight, bias, running_mean.data, running_var.data, float(eps))
+    return y
 
 
 def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
@@ -64,9 +62,7 @@ class ConvInputGrad(Function):
         ctx.weight_shape, ctx.how = weight.shape, how
         n, c, h, w = shape
         return from_nhwc(
-            kernels.active().conv2d_input_grad(
-                to_nhwc(grad.data), weight.data, (n, h, w, c), *how
-            )
+            kernels.active().conv2d_input_grad(to_nhwc(grad.data), weight.data, (n, h, w, c), *how)
         )
 
     @staticmethod
@@ -84,9 +80,7 @@ class ConvWeightGrad(Function):
     """The correlation of input and output gradient: linear in both."""
 
     @staticmethod
-    def forward(
-        ctx: Node, x: Tensor, grad: Tensor, shape: tuple[int, ...], how: Geometry
-    ) -> Array:
+    def forward(ctx: Node, x: Tensor, grad: Tensor, shape: tuple[int, ...], how: Geometry) -> Array:
         ctx.save_for_backward(
             x if ctx.needs_input_grad[1] else None, grad if ctx.needs_input_grad[0] else None
         )
@@ -181,6 +175,38 @@ def apply_conv2d(
     groups: int,
 ) -> Tensor:
     """Check the arguments in the name of ``who`` and convolve."""
+    return Conv2d.apply(*_checked(who, input, weight, bias, stride, padding, dilation, groups))
+
+
+def apply_conv_norm_act(
+    who: str,
+    input: Any,
+    weight: Tensor,
+    scale: Array,
+    shift: Array,
+    low: float | None,
+    high: float | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Tensor:
+    """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
+    x, w, _, how = _checked(who, input, weight, None, stride, padding, dilation, groups)
+    y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, low, high, *how)
+    return Tensor._wrap(from_nhwc(y))
+
+
+def _checked(
+    who: str,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
     x, w = operand(input, who), operand(weight, who)
     check_image(x, who)
     if w.ndim != 4:
@@ -212,8 +238,9 @@ def apply_conv2d(
     step, spread = pair(stride, "stride", who, 1), pair(dilation, "dilation", who, 1)
     pads = conv_padding(padding, kernel, step, spread, who)
     size = tuple(
-        (x.shape[2 + axis] + sum(pads[axis]) - spread[axis] * (kernel[axis] - 1) - 1) // step[axis] + 1
+        (x.shape[2 + axis] + sum(pads[axis]) - spread[axis] * (kernel[axis] - 1) - 1) // step[axis]
+        + 1
         for axis in (0, 1)
     )
     check_positive((size[0], size[1]), x, f"a kernel of {kernel[0]}×{kernel[1]}", who)
-    return Conv2d.apply(x, w, b, (step, pads, spread, int(groups)))
+    return x, w, b, (step, pads, spread, int(groups))

@@ -94,9 +94,7 @@ class SumPool2dGrad(Function):
     ) -> Array:
         ctx.how, ctx.size = how, size
         n, c, h, w = shape
-        return from_nhwc(
-            kernels.active().sum_pool2d_grad(to_nhwc(grad.data), (n, h, w, c), *how)
-        )
+        return from_nhwc(kernels.active().sum_pool2d_grad(to_nhwc(grad.data), (n, h, w, c), *how))
 
     @staticmethod
     def backward(ctx: Node, grad_x: Tensor) -> Tensor:
@@ -201,7 +199,9 @@ def avg_pool2d(
             raise ValueError(f"{who}: divisor_override must not be zero")
         return sums / float(divisor_override)
     counts = [
-        _window_counts(x.shape[2 + axis], kernel[axis], step[axis], sides[axis], size[axis], count_include_pad)
+        _window_counts(
+            x.shape[2 + axis], kernel[axis], step[axis], sides[axis], size[axis], count_include_pad
+        )
         for axis in (0, 1)
     ]
     return sums / Tensor._wrap(np.outer(*counts).astype(x.dtype))
@@ -219,7 +219,9 @@ def _window_counts(
     return end - start
 
 
-def adaptive_avg_pool2d(input: Any, output_size: int | None | tuple[int | None, int | None]) -> Tensor:
+def adaptive_avg_pool2d(
+    input: Any, output_size: int | tuple[int | None, int | None] | None
+) -> Tensor:
     """Return means over windows chosen so that the output has ``output_size``.
 
     Window ``i`` of ``n`` along an axis of ``L`` elements covers ``floor(i·L/n)`` up to
@@ -241,7 +243,9 @@ def adaptive_avg_pool2d(input: Any, output_size: int | None | tuple[int | None, 
     check_image(x, who)
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     if len(wanted) != 2:
-        raise TypeError(f"{who}: output_size must be an integer or two of them, got {output_size!r}")
+        raise TypeError(
+            f"{who}: output_size must be an integer or two of them, got {output_size!r}"
+        )
     size = pair(
         tuple(x.shape[2 + axis] if value is None else value for axis, value in enumerate(wanted)),
         "output_size",

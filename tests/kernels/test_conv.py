@@ -136,3 +136,15 @@ def test_any_geometry(data):
     ]
     case = (draw(st.integers(0, 2)), *size, groups * per_group, out, kh, kw)
     check(kernels.active(), (*case, stride, padding, dilation, groups), np.float64, 1e-11, 1e-11)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (0.0, 6.0)])
+def test_conv_norm_act(backend, case, bounds):
+    x, weight, scale, how = build(case, np.float64)
+    shift = np.random.default_rng(3).standard_normal(scale.shape)
+    y = backend.conv_norm_act(x, weight, scale, shift, *bounds, *how)
+    expected = conv2d_by_definition(x, weight, None, *how) * scale + shift
+    if bounds != (None, None):
+        expected = np.clip(expected, *bounds)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)

@@ -166,7 +166,10 @@ BAD = {
         {"layer1__block_name": "mbconv"},
         r"layer1\.block_name: expected one of 'convbn', 'fused_ib', 'uib', got 'mbconv'",
     ),
-    "unknown group key": ({"layer1__stride": 2}, r"layer1: expected only the keys .*, got 'stride'"),
+    "unknown group key": (
+        {"layer1__stride": 2},
+        r"layer1: expected only the keys .*, got 'stride'",
+    ),
     "wrong number of blocks": (
         {"layer1__num_blocks": 3},
         r"layer1\.num_blocks: expected 2, the number of rows in block_specs, got 3",

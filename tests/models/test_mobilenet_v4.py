@@ -205,7 +205,9 @@ def test_make_divisible(value, expected):
     ],
 )
 def test_where_the_stride_sits(start, mid, on_mid, strides):
-    block = _UniversalInvertedBottleneck(UIBSpec(8, 16, start, mid, on_mid, 2, 2, None), "relu6", None)
+    block = _UniversalInvertedBottleneck(
+        UIBSpec(8, 16, start, mid, on_mid, 2, 2, None), "relu6", None
+    )
     for part, stride in zip((block.start_dw, block.mid_dw), strides):
         if stride is None:
             assert isinstance(part, nn.Identity)
@@ -270,7 +272,9 @@ def test_activation_after_the_projection():
 @pytest.mark.parametrize("act", ["relu6", "relu", "gelu", "silu", "hardswish"])
 def test_activations(act):
     model = models.MobileNet_V4(tiny(conv0__act=act), 3)
-    expected = {"relu6": "ReLU6", "relu": "ReLU", "gelu": "GELU", "silu": "SiLU"}.get(act, "Hardswish")
+    expected = {"relu6": "ReLU6", "relu": "ReLU", "gelu": "GELU", "silu": "SiLU"}.get(
+        act, "Hardswish"
+    )
     assert type(model.conv0.convbn_0.act).__name__ == expected
     assert type(model.layers[0].fused_ib_0.block[0].act).__name__ == "ReLU6"
 
@@ -348,16 +352,17 @@ def attention_by_definition(block, x, spec):
 def test_attention_by_definition(multi_query, kv_stride, flags, size):
     spec = AttentionSpec(3, 4, 6, 1, 1, kv_stride, flags[0], multi_query, flags[1])
     lucid.manual_seed(1)
-    block = _MobileAttention(8, spec).eval()
+    block = _MobileAttention(8, spec).double().eval()
     rng = np.random.default_rng(0)
     with lucid.no_grad():
         for name, value in block.state_dict().items():
             if "num_batches" not in name:
-                value.copy_(lucid.tensor(rng.uniform(0.3, 1.5, value.shape)))
-    x = images(2, 8, *size)
+                value.copy_(lucid.tensor(rng.uniform(0.3, 1.5, value.shape), np.float64))
+    x = images(2, 8, *size).double()
     with lucid.no_grad():
         y = block(x).numpy()
-    np.testing.assert_allclose(y, attention_by_definition(block, x.numpy(), spec), rtol=1e-4, atol=1e-5)
+    expected = attention_by_definition(block, x.numpy(), spec)
+    np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 5), (2, 3), (1, 1)])

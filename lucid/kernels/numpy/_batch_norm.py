@@ -24,6 +24,30 @@ def _scratch(x: np.ndarray) -> np.ndarray:
     return np.empty((min(len(x), max(1, _BLOCK // max(1, x.shape[1]))), x.shape[1]), x.dtype)
 
 
+# Rows that are summed in the array's own precision; longer sums continue in float64. One float32
+# sum over a block loses three bits more, which deep networks then multiply.
+_GROUP = 64
+
+
+def _column_sums(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """Return the column sums of ``a``, or of ``a * b``, ``(M, C)``, in float64."""
+    whole = len(a) // _GROUP * _GROUP
+    total = np.zeros(a.shape[1])
+    for rows, shape in (
+        (slice(0, whole), (-1, _GROUP, a.shape[1])),
+        (slice(whole, None), (1, -1, a.shape[1])),
+    ):
+        part = a[rows].reshape(shape)
+        if part.size == 0:
+            continue
+        if b is None:
+            sums = part.sum(axis=1)
+        else:
+            sums = np.einsum("gmc,gmc->gc", part, b[rows].reshape(shape))
+        total += sums.sum(axis=0, dtype=np.float64)
+    return total
+
+
 def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the biased variance of each column of ``x`` ``(M, C)``, in float64.
 
@@ -37,8 +61,8 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pivot = x[: len(scratch)].mean(axis=0, dtype=np.float64).astype(x.dtype)
     for block in _blocks(x):
         centred = np.subtract(x[block], pivot, out=scratch[: len(x[block])])
-        total += centred.sum(axis=0)
-        squares += np.einsum("mc,mc->c", centred, centred)
+        total += _column_sums(centred)
+        squares += _column_sums(centred, centred)
     shift = total / rows
     return pivot + shift, np.maximum(squares / rows - shift * shift, 0)
 
@@ -69,8 +93,8 @@ def batch_norm_grad(
     scratch = _scratch(x)
     for block in _blocks(x):
         centred = np.subtract(x[block], mean, out=scratch[: len(x[block])])
-        dbias += grad[block].sum(axis=0)
-        dweight += np.einsum("mc,mc->c", grad[block], centred)
+        dbias += _column_sums(grad[block])
+        dweight += _column_sums(grad[block], centred)
     dweight *= inverse_std
     # dx = a * grad + b * (x - mean) + c, column by column
     a = inverse_std if weight is None else inverse_std * weight

@@ -18,6 +18,7 @@ input position (Shi et al. 2016, "Is the deconvolution layer the same as a convo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -60,25 +61,66 @@ def conv2d(
     groups: int = 1,
 ) -> np.ndarray:
     """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: ``(N, H', W', O)``."""
+
+    def add_bias(block: np.ndarray) -> None:
+        block += bias
+
+    return _convolve(
+        x, weight, stride, padding, dilation, groups, None if bias is None else add_bias
+    )
+
+
+def conv_norm_act(
+    x: np.ndarray,
+    weight: np.ndarray,
+    scale: np.ndarray,
+    shift: np.ndarray,
+    low: float | None = None,
+    high: float | None = None,
+    stride: Pair = UNIT,
+    padding: Padding = NO_PADDING,
+    dilation: Pair = UNIT,
+    groups: int = 1,
+) -> np.ndarray:
+    """Return ``clip(conv2d(x, weight) * scale + shift, low, high)``, for inference.
+
+    ``scale`` and ``shift`` ``(O,)`` are a batch norm's; each block of the output is finished
+    while it is in the cache. ``low`` and ``high`` of None do not bound.
+    """
+
+    def finish(block: np.ndarray) -> None:
+        block *= scale
+        block += shift
+        if low is not None:
+            np.maximum(block, low, out=block)
+        if high is not None:
+            np.minimum(block, high, out=block)
+
+    return _convolve(x, weight, stride, padding, dilation, groups, finish)
+
+
+def _convolve(
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    finish: Callable[[np.ndarray], None] | None,
+) -> np.ndarray:
+    """Convolve, and call ``finish`` on each block ``(…, O)`` of the output when it is complete."""
     y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
     if _is_pointwise(weight, padding, groups):
-        rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])
-        np.matmul(rows.reshape(-1, x.shape[3]), _matrix(weight).T, out=y.reshape(-1, y.shape[3]))
+        _pointwise(x, weight, stride, y, finish)
     elif weight.shape[1] == 1 and groups > 1:
-        _depthwise(x, weight, stride, padding, dilation, y)
+        _depthwise(x, weight, stride, padding, dilation, y, finish)
     else:
-        kernels = np.split(weight, groups)
-        for group, kernel in enumerate(kernels):
-            matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
-            out = y[..., _channels(group, kernel.shape[0])]
-            patches = _Patches(x, weight, stride, padding, dilation, y.shape, group)
-            for image, rows in patches.blocks():
-                block = patches.get(image, rows)
-                out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
-    if bias is not None:
-        y += bias
+        _dense(x, weight, stride, padding, dilation, groups, y)
+        if finish is not None:
+            for image in y:
+                finish(image)
     return y
 
 
@@ -106,7 +148,9 @@ def conv2d_input_grad(
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
     gx = None
-    for phase_h in _phases(input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0]):
+    for phase_h in _phases(
+        input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0]
+    ):
         for phase_w in _phases(
             input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1]
         ):
@@ -164,6 +208,25 @@ def _matrix(weight: np.ndarray) -> np.ndarray:
     return weight.reshape(weight.shape[0], -1)
 
 
+def _pointwise(
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    y: np.ndarray,
+    finish: Callable[[np.ndarray], None] | None,
+) -> None:
+    rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
+    out, matrix = y.reshape(-1, y.shape[3]), _matrix(weight).T
+    if finish is None:
+        np.matmul(rows, matrix, out=out)
+        return
+    step = max(512, _BLOCK // out.shape[1])  # fewer rows would be a slow product
+    for start in range(0, len(out), step):
+        block = out[start : start + step]
+        np.matmul(rows[start : start + step], matrix, out=block)
+        finish(block)
+
+
 # -- padding and phases -----------------------------------------------------------------------
 
 
@@ -174,16 +237,15 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
     (top, bottom), (left, right) = padding
     h, w, c = x.shape[-3:]
     padded = np.zeros((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
-    rows, columns = slice(max(0, top), h + top + min(0, bottom)), slice(
-        max(0, left), w + left + min(0, right)
+    rows, columns = (
+        slice(max(0, top), h + top + min(0, bottom)),
+        slice(max(0, left), w + left + min(0, right)),
     )
     target = padded[..., rows, columns, :]
     if target.size:
         first_row, first_column = max(0, -top), max(0, -left)
         height, width = target.shape[-3:-1]
-        target[...] = x[
-            ..., first_row : first_row + height, first_column : first_column + width, :
-        ]
+        target[...] = x[..., first_row : first_row + height, first_column : first_column + width, :]
     return padded
 
 
@@ -194,9 +256,7 @@ class _Phase:
     them, in reverse order, at dilation ``step``.
     """
 
-    def __init__(
-        self, positions: slice, taps: slice | None, step: int, padding: Pair
-    ) -> None:
+    def __init__(self, positions: slice, taps: slice | None, step: int, padding: Pair) -> None:
         self.positions = positions
         self.taps = taps
         self.step = step
@@ -256,6 +316,27 @@ def _phase_convolution(
 
 def _channels(group: int, width: int) -> slice:
     return slice(group * width, (group + 1) * width)
+
+
+def _dense(
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    y: np.ndarray,
+) -> None:
+    for group, kernel in enumerate(np.split(weight, groups)):
+        matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+        out = y[..., _channels(group, kernel.shape[0])]
+        patches = _Patches(x, weight, stride, padding, dilation, y.shape, group)
+        for image, rows in patches.blocks():
+            block = patches.get(image, rows)
+            if groups == 1:
+                np.matmul(block, matrix, out=out[image, rows].reshape(-1, kernel.shape[0]))
+            else:
+                out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
 
 
 class _Patches:
@@ -336,6 +417,7 @@ def _depthwise(
     padding: Padding,
     dilation: Pair,
     y: np.ndarray,
+    finish: Callable[[np.ndarray], None] | None,
 ) -> None:
     """Write the depthwise convolution of ``x`` into ``y``.
 
@@ -347,23 +429,24 @@ def _depthwise(
     channels = x.shape[3]
     multiplier = o // channels
     taps = weight.reshape(channels, multiplier, kh, kw)
-    if multiplier == 1 and stride[1] == 1:
-        row = y.shape[2] * channels
-        repeated = np.tile(taps[:, 0].transpose(1, 2, 0), (1, 1, y.shape[2]))
-        for image in range(len(x)):
-            windows = _row_windows(_pad(x[image], padding), kh, kw, stride, dilation, y.shape)
-            np.einsum("hkij,ijk->hk", windows, repeated, out=y[image].reshape(-1, row))
-        return
+    by_row = multiplier == 1 and stride[1] == 1
     weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
+    if by_row:
+        weights = np.tile(weights[..., 0], (1, 1, y.shape[2]))
     for image in range(len(x)):
-        windows = _depthwise_windows(
-            _pad(x[image], padding), kh, kw, stride, dilation, y.shape
-        )
-        if multiplier == 1:
-            np.einsum("hwcij,ijc->hwc", windows, weights[..., 0], out=y[image])
+        padded, out = _pad(x[image], padding), y[image]
+        if by_row:
+            windows = _row_windows(padded, kh, kw, stride, dilation, y.shape)
+            np.einsum("hkij,ijk->hk", windows, weights, out=out.reshape(len(out), -1))
         else:
-            out = y[image].reshape(*y.shape[1:3], channels, multiplier)
-            np.einsum("hwcij,ijcm->hwcm", windows, weights, out=out)
+            windows = _depthwise_windows(padded, kh, kw, stride, dilation, y.shape)
+            if multiplier == 1:
+                np.einsum("hwcij,ijc->hwc", windows, weights[..., 0], out=out)
+            else:
+                wide = out.reshape(*out.shape[:2], channels, multiplier)
+                np.einsum("hwcij,ijcm->hwcm", windows, weights, out=wide)
+        if finish is not None:
+            finish(out)
 
 
 def _row_windows(
@@ -399,9 +482,7 @@ def _depthwise_weight_grad(
         return np.ascontiguousarray(total.transpose(2, 0, 1)).reshape(weight_shape)
     total = np.zeros((kh, kw, channels, multiplier), grad.dtype)
     for image in range(len(x)):
-        windows = _depthwise_windows(
-            _pad(x[image], padding), kh, kw, stride, dilation, grad.shape
-        )
+        windows = _depthwise_windows(_pad(x[image], padding), kh, kw, stride, dilation, grad.shape)
         if multiplier == 1:
             total[..., 0] += np.einsum("hwcij,hwc->ijc", windows, grad[image])
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lucid.kernels.numpy._conv import Pair, Padding
+from lucid.kernels.numpy._conv import Padding, Pair
 
 
 def _padded(x: np.ndarray, padding: Padding, value: float) -> np.ndarray:
@@ -103,8 +103,6 @@ def sum_pool2d_grad(
     return _without_padding(gx, input_shape, padding)
 
 
-def _without_padding(
-    padded: np.ndarray, shape: tuple[int, ...], padding: Padding
-) -> np.ndarray:
+def _without_padding(padded: np.ndarray, shape: tuple[int, ...], padding: Padding) -> np.ndarray:
     top, left = padding[0][0], padding[1][0]
     return np.ascontiguousarray(padded[:, top : top + shape[1], left : left + shape[2]])
