@@ -16,6 +16,10 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
+class DivergedError(RuntimeError):
+    """The loss is no number any more."""
+
+
 @dataclass(frozen=True)
 class Score:
     """How a classifier does on some images: mean loss, and how many it names correctly."""
@@ -102,7 +106,7 @@ def train_epoch(
         after_step: called after each step with the score so far: for schedules and progress bars.
 
     Raises:
-        RuntimeError: as soon as a loss is not finite; that batch does not change the model's
+        DivergedError: as soon as a loss is not finite; that batch does not change the model's
             parameters.
     """
     meter = _Meter()
@@ -112,7 +116,7 @@ def train_epoch(
         loss = criterion(logits, labels)
         value = loss.item()
         if not math.isfinite(value):
-            raise RuntimeError(f"the loss became {value}; try a lower learning rate")
+            raise DivergedError(f"the loss became {value}; try a lower learning rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

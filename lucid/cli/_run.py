@@ -54,6 +54,21 @@ class Description:
     best_epoch: int | None = None
     test: dict[str, Any] | None = None
 
+    def add(self, record: dict[str, Any]) -> bool:
+        """Note what an epoch did, and return whether it was the best so far.
+
+        The validation accuracy decides, and between equal ones the loss.
+        """
+
+        def rank(entry: dict[str, Any]) -> tuple[float, float]:
+            return entry["validation_accuracy"], -entry["validation_loss"]
+
+        self.history.append(record)
+        best = self.best_epoch
+        if best is None or rank(record) > rank(self.history[best - 1]):
+            self.best_epoch = record["epoch"]
+        return self.best_epoch == record["epoch"]
+
 
 class RunFiles:
     """The files of one run, named after its weights."""

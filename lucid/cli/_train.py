@@ -140,8 +140,10 @@ def train_model(args: argparse.Namespace) -> int:
         return _resume(args, given)
     settings = Settings(**given)
     settings = replace(settings, model=model_name(settings.model))
+    if settings.data != "digits":
+        settings = replace(settings, data=str(Path(settings.data).resolve()))
     if args.output is None:
-        source = Path(settings.data).resolve().name
+        source = Path(settings.data).name
         files = prepare_output(free_path(Path("runs") / f"{settings.model}-{source}.npz"))
     else:
         files = prepare_output(args.output)
@@ -184,7 +186,6 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         drop_last=True,  # batch norm dislikes a small last batch
         transform=images.augmentation if settings.augment else None,
     )
-    held_out = DataLoader(validation, settings.batch_size)
     steps = settings.epochs * len(batches)
     optimizer = _optimizer(model, settings)
     scheduler = optim.lr_scheduler.LambdaLR(
@@ -193,7 +194,6 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
     )
     if resume:
         files.load_state(model, optimizer, scheduler, description)
-    start = len(description.history)
     print(
         f"{settings.model} on {settings.data}: {len(train)} training, {len(validation)} "
         f"validation and {len(images.test)} test images of {len(images.classes)} classes, "
@@ -206,23 +206,20 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         scheduler.step()
         progress.step(score)
 
-    best = _best_accuracy(description)
+    epochs = training.fit(
+        model,
+        batches,
+        DataLoader(validation, settings.batch_size),
+        optimizer,
+        epochs=settings.epochs,
+        start=len(description.history),
+        criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
+        after_step=after_step,
+    )
     try:
-        progress.start(start + 1)
-        for epoch in training.fit(
-            model,
-            batches,
-            held_out,
-            optimizer,
-            epochs=settings.epochs,
-            start=start,
-            criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
-            after_step=after_step,
-        ):
-            better = best is None or epoch.validation.accuracy >= best
-            description.history.append(_record(epoch))
-            if better:
-                best, description.best_epoch = epoch.validation.accuracy, epoch.number
+        progress.start(len(description.history) + 1)
+        for epoch in epochs:
+            better = description.add(_record(epoch))
             files.write_description(description)
             if better:
                 lucid.save(model.state_dict(), files.weights)
@@ -231,22 +228,23 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
             print(_line(epoch, settings.epochs, better), flush=True)
             progress.start(epoch.number + 1)
     except KeyboardInterrupt:
-        raise InterruptedRunError(_what_is_kept(files, description)) from None
-    except RuntimeError as error:
+        raise InterruptedRunError(f"interrupted. {_what_is_kept(files, description)}") from None
+    except training.DivergedError as error:
         raise CommandError(
-            f"epoch {len(description.history) + 1}: {error} (--lr was {settings.lr:g}). "
+            f"epoch {len(description.history) + 1}: {error} than {settings.lr:g}. "
             f"{_what_is_kept(files, description)}"
         ) from error
     finally:
         progress.end()
+    return _finish(files, description, model, images)
+
+
+def _finish(files: RunFiles, description: Description, model: nn.Module, images: Images) -> int:
+    """Measure the best weights, as they are on disk, on the test images."""
     model.load_state_dict(lucid.load(files.weights))
-    score = training.evaluate(model, DataLoader(images.test, settings.batch_size))
-    description.test = {
-        "loss": score.loss,
-        "accuracy": score.accuracy,
-        "correct": score.correct,
-        "count": score.count,
-    }
+    batches = DataLoader(images.test, description.settings.batch_size)
+    score = training.evaluate(model, batches)
+    description.test = {**asdict(score), "accuracy": score.accuracy}
     files.write_description(description)
     files.state.unlink()
     print(f"best weights: epoch {description.best_epoch}, {files.weights}")
@@ -313,13 +311,6 @@ def _names(classes: list[str]) -> str:
     return ", ".join(classes[:5]) + more
 
 
-def _best_accuracy(description: Description) -> float | None:
-    if description.best_epoch is None:
-        return None
-    accuracy: float = description.history[description.best_epoch - 1]["validation_accuracy"]
-    return accuracy
-
-
 def _record(epoch: training.Epoch) -> dict[str, Any]:
     return {
         "epoch": epoch.number,
@@ -347,9 +338,9 @@ def _result(score: training.Score) -> str:
 
 def _what_is_kept(files: RunFiles, description: Description) -> str:
     if description.best_epoch is None:
-        return "no epoch was finished, so nothing was saved"
+        return "No epoch was finished, so nothing was saved"
     return (
-        f"the best weights so far (epoch {description.best_epoch}) are in {files.weights}; "
+        f"The best weights so far (epoch {description.best_epoch}) are in {files.weights}; "
         f"`lucid train --resume {files.weights}` goes on after epoch {len(description.history)}"
     )
 

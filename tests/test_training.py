@@ -1,0 +1,101 @@
+"""The loop behind `lucid train`, on a problem of two dimensions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import nn, optim, training
+from lucid.data import DataLoader, TensorDataset
+
+
+def halves(count: int = 200) -> TensorDataset:
+    """Points labelled by the side of a line they are on."""
+    points = np.random.default_rng(0).normal(size=(count, 2)).astype(np.float32)
+    return TensorDataset(points, (points.sum(axis=1) > 0).astype(np.int64))
+
+
+@pytest.fixture
+def model():
+    lucid.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.1), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_fit_learns_and_yields_every_epoch(model):
+    loader = DataLoader(halves(), 20, shuffle=True)
+    held_out = DataLoader(halves(50), 20)
+    steps = []
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    epochs = list(
+        training.fit(model, loader, held_out, optimizer, epochs=8, after_step=steps.append)
+    )
+    assert [epoch.number for epoch in epochs] == list(range(1, 9))
+    assert epochs[-1].train.count == 200
+    assert epochs[-1].validation.count == 50
+    assert epochs[-1].validation.accuracy > 0.9
+    assert epochs[-1].train.loss < epochs[0].train.loss
+    assert len(steps) == 80
+    assert [score.count for score in steps[:3]] == [20, 40, 60]
+
+
+def test_fit_goes_on_after_start(model):
+    loader = DataLoader(halves(), 20)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    epochs = training.fit(model, loader, loader, optimizer, epochs=5, start=3)
+    assert [epoch.number for epoch in epochs] == [4, 5]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50])
+def test_evaluate_weighs_batches_by_their_size(model, batch_size):
+    data = halves(50)
+    model.eval()
+    with lucid.no_grad():
+        logits = model(lucid.tensor(data.arrays[0])).numpy().astype(np.float64)
+    labels = data.arrays[1]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    model.train()
+    score = training.evaluate(model, DataLoader(data, batch_size))
+    assert score.loss == pytest.approx(-np.log(shares[np.arange(50), labels]).mean(), rel=1e-5)
+    assert score.correct == int((logits.argmax(axis=1) == labels).sum())
+    assert score.count == 50
+    assert score.accuracy == score.correct / 50
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_evaluate_restores_the_mode_after_an_error(model):
+    with pytest.raises(ValueError, match="3"):
+        training.evaluate(model, DataLoader(TensorDataset(np.ones((4, 3)), np.zeros(4, int)), 2))
+    assert model.training
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(model):
+    before = [parameter.data.copy() for parameter in model.parameters()]
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(training.DivergedError, match="the loss became nan; try a lower"):
+        training.train_epoch(
+            model,
+            DataLoader(halves(), 20),
+            optimizer,
+            criterion=lambda logits, labels: logits.sum() * float("nan"),
+        )
+    for parameter, value in zip(model.parameters(), before):
+        np.testing.assert_array_equal(parameter.data, value)
+
+
+def test_no_images_score_nothing(model):
+    score = training.evaluate(model, [])
+    assert (score.loss, score.accuracy, score.count) == (0.0, 0.0, 0)
+
+
+def test_warmup_then_cosine():
+    factors = [training.warmup_cosine(step, total=100, warmup=10) for step in range(100)]
+    assert factors[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)
+    assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert training.warmup_cosine(100, 100, 10) == pytest.approx(0)
+    assert training.warmup_cosine(0, 10, 0) == 1
