@@ -1,0 +1,3 @@
+"""The fast backend: kernels compiled for this machine by Numba."""
+
+from lucid.kernels.numpy import *  # noqa: F403
