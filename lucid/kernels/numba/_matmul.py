@@ -20,8 +20,6 @@ from lucid.kernels.numba._native import (
     TILE_ROWS,
     VECTOR,
     WIDTH,
-    address_of,
-    f32,
     float_bits,
     floats,
     i64,
@@ -156,14 +154,6 @@ def pack_rows(args, chunk, thread):
         else:
             for j in range(PANEL):
                 out[(1 + i) * PANEL + j] = weights[j] if j < count else np.float32(0)
-
-
-def plan(*rows: tuple[int, ...]) -> Array:
-    """Return rows ``(kernel's address, chunks, arguments …)`` as a plan."""
-    table = np.zeros((len(rows), _threads.ROW), np.int64)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = row
-    return table
 
 
 def packed_like(k: int, n: int) -> Packed:
@@ -307,6 +297,3 @@ def product_row(
         row_blocks,
         column_blocks,
     )
-
-
-_ = (address_of, f32)

@@ -23,7 +23,6 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
-from numba.core.typing import signature
 from numba.extending import intrinsic
 
 i64 = ir.IntType(64)
@@ -280,6 +279,3 @@ def give_way(typingctx: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), codegen
-
-
-__all__ = ["signature"]

@@ -39,12 +39,15 @@ from lucid.kernels.numba._native import (
 )
 
 # Each shared number has a cache line of its own (8 words), or the cores would fight for it.
-_TICKET, _DONE, _KERNEL, _ARGS, _BUSY, _SLEEPING, _ACTIVE, _STOP = (8 * i for i in range(8))
-_STATE_WORDS = 64
+_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (
+    8 * i for i in range(9)
+)
+_STATE_WORDS = 72
 
-# A row of a plan: the kernel's address, the number of chunks, then the kernel's arguments.
-ROW = 32
-ARGUMENTS = 2
+# A row of a plan: the kernel's address, the number of chunks, for how many threads it has room
+# (its scratch memory), then the kernel's arguments.
+ROW = 48
+ARGUMENTS = 3
 
 MAX_CHUNKS = (1 << 16) - 1
 
@@ -61,7 +64,7 @@ def _work(state, thread):
     while waited < _PATIENCE:
         ticket = load_acquire(base + 8 * _TICKET)
         first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
-        if first < end and thread < load_acquire(base + 8 * _ACTIVE):
+        if first < end and thread < load_acquire(base + 8 * _LIMIT):
             function = load_acquire(base + 8 * _KERNEL)
             args = load_acquire(base + 8 * _ARGS)
             if compare_exchange(base + 8 * _TICKET, ticket, ticket - 1):
@@ -85,7 +88,8 @@ def _run(state, plan, rows):
     for row in range(rows):
         function, chunks = plan[row * ROW], plan[row * ROW + 1]
         args = address_of(plan) + 8 * (row * ROW + ARGUMENTS)
-        if chunks == 1 or not pool:
+        limit = min(threads, plan[row * ROW + 2])
+        if chunks == 1 or limit == 1 or not pool:
             for chunk in range(chunks):
                 call_kernel(function, args, chunk, 0)
             continue
@@ -93,6 +97,7 @@ def _run(state, plan, rows):
         store_release(base + 8 * _DONE, 0)
         store_release(base + 8 * _KERNEL, function)
         store_release(base + 8 * _ARGS, args)
+        store_release(base + 8 * _LIMIT, limit)
         store_release(base + 8 * _TICKET, (turn << 32) | chunks)
         own = 0
         while True:
@@ -189,6 +194,14 @@ def _get_pool() -> _Pool:
             if _pool is None:
                 _pool = _Pool(_threads)
     return _pool
+
+
+def plan(*rows: tuple[int, ...]) -> np.ndarray:
+    """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`."""
+    table = np.zeros((len(rows), ROW), np.int64)
+    for index, (address, chunks, *arguments) in enumerate(rows):
+        table[index, : ARGUMENTS + len(arguments)] = address, chunks, _threads, *arguments
+    return table
 
 
 def run(plan: np.ndarray) -> None:
