@@ -1,7 +1,5 @@
 """Lucid: a deep-learning library on NumPy, with a MobileNetV4 model zoo."""
 
-from __future__ import annotations
-
 import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any

@@ -20,7 +20,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: lucid.ones(2) / "x", TypeError, "unsupported operand"),
     (lambda: lucid.mul(lucid.ones(2), "x"), TypeError, "mul: expected real numbers.*got str"),
     (lambda: lucid.ones(2) - None, TypeError, "unsupported operand"),
-    (lambda: lucid.ones(2) + [1, "a"], TypeError, "add: expected real numbers"),
+    (lambda: lucid.add(lucid.ones(2), [1, "a"]), TypeError, "add: expected real numbers"),
     (lambda: lucid.tensor([True]) - lucid.tensor([True]), TypeError, "sub: booleans"),
     (lambda: -lucid.tensor([True]), TypeError, "neg: a boolean tensor"),
     (lambda: lucid.tensor([1]) // 0, ZeroDivisionError, "floor_divide: an integer is divided"),
