@@ -127,7 +127,7 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     kept = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
     nearest = min(max(0.0, low), high)  # where the density is highest
-    values = np.empty(tensor.size)
+    values = np.empty(tensor.data.size)
     count = 0
     while count < values.size:
         size = values.size - count
@@ -231,9 +231,9 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     """
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: expected at least two axes, got shape {tensor.shape}")
-    if tensor.size == 0:
+    if tensor.data.size == 0:
         return tensor
-    rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
+    rows, columns = tensor.shape[0], tensor.data.size // tensor.shape[0]
     rng = generator or _random.generator()
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # otherwise not uniform among orthogonal matrices

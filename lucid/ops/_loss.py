@@ -1,4 +1,8 @@
-"""Losses."""
+"""Losses.
+
+Arguments that come after PyTorch's deprecated ``size_average`` and ``reduce``, which do not exist
+here, are taken by name only: a position would mean another argument there.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ def _pair(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
 # -- differences --------------------------------------------------------------------------------
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Return the squared differences.
 
     Args:
@@ -64,14 +68,16 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return _reduce((x - t).square(), reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Return the absolute differences. Arguments as in :func:`mse_loss`."""
     _check_reduction(reduction, "l1_loss")
     x, t = _pair(input, target, "l1_loss")
     return _reduce((x - t).abs(), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+def smooth_l1_loss(
+    input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
     """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2`` (Girshick 2015).
 
     Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
@@ -141,7 +147,7 @@ def _bounded_logs(x: Array) -> tuple[Array, Array]:
 
 
 def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Tensor:
     r"""Return :math:`-(t \log x + (1 - t) \log(1 - x))`, the logarithms bounded by -100 below.
 
@@ -168,7 +174,12 @@ def binary_cross_entropy(
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Any = None,
 ) -> Tensor:
     r"""Return :math:`-(p\,t \log\sigma(x) + (1 - t) \log(1 - \sigma(x)))`, computed stably.
 
@@ -297,6 +308,7 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
+    *,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -350,7 +362,12 @@ def _soft_cross_entropy(
 
 
 def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
 ) -> Tensor:
     """Return minus the log-probability of the true class: :func:`cross_entropy` after log_softmax.
 
@@ -379,7 +396,7 @@ def nll_loss(
     return _reduce_rows(losses, labels, shape, weights, reduction)
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     r"""Return :math:`t\,(\log t - x)`, the terms of the Kullback-Leibler divergence.
 
     Args:
