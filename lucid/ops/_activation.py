@@ -129,7 +129,10 @@ def prelu(input: Any, weight: Any) -> Tensor:
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015). See :func:`relu`."""
+    """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015).
+
+    For the other arguments see :func:`relu`.
+    """
     x = floating(input, "elu")
     return relu(x) + expm1(clamp(x, max=0.0)) * alpha
 
@@ -144,7 +147,9 @@ def selu(input: Any, inplace: bool = False) -> Tensor:
 
 
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """Return ``x`` where positive, else ``alpha * (e^(x/alpha) - 1)`` (Barron 2017). See :func:`relu`.
+    """Return ``x`` where positive, else ``alpha * (e^(x/alpha) - 1)`` (Barron 2017).
+
+    For the other arguments see :func:`relu`.
 
     Raises:
         ValueError: if ``alpha`` is 0.

@@ -78,9 +78,9 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
 def smooth_l1_loss(
     input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
-    """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2`` (Girshick 2015).
+    """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2``.
 
-    Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
+    From Girshick 2015. Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
 
     Raises:
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
@@ -98,9 +98,9 @@ def smooth_l1_loss(
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)`` (Huber 1964).
+    """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)``.
 
-    Arguments as in :func:`mse_loss`.
+    From Huber 1964. Arguments as in :func:`mse_loss`.
 
     Raises:
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
@@ -152,7 +152,8 @@ def binary_cross_entropy(
     r"""Return :math:`-(t \log x + (1 - t) \log(1 - x))`, the logarithms bounded by -100 below.
 
     Args:
-        input: probabilities from 0 to 1, any shape. Better: :func:`binary_cross_entropy_with_logits`.
+        input: probabilities from 0 to 1, any shape; for logits there is
+            :func:`binary_cross_entropy_with_logits`.
         target: of the same shape, from 0 to 1.
         weight: factors that broadcast, or None.
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
@@ -266,8 +267,8 @@ def _class_rows(
     classes = x.shape[axis]
     if t.dtype.kind not in "iu":
         raise TypeError(
-            f"{who}: expected integer classes as target of shape {expected}, got {t.dtype} of shape "
-            f"{t.shape}"
+            f"{who}: expected integer classes as target of shape {expected}, got {t.dtype} of "
+            f"shape {t.shape}"
         )
     if t.shape != expected:
         raise ValueError(
@@ -279,8 +280,8 @@ def _class_rows(
     wrong = labels[~ignored & ((labels < 0) | (labels >= classes))]
     if wrong.size:
         raise IndexError(
-            f"{who}: expected classes from 0 to {classes - 1} (or ignore_index={ignore_index}), got "
-            f"{wrong[0]}"
+            f"{who}: expected classes from 0 to {classes - 1} (or ignore_index={ignore_index}), "
+            f"got {wrong[0]}"
         )
     labels[ignored] = -1
     if x.ndim > 2:

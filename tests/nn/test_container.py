@@ -74,8 +74,9 @@ def test_module_list() -> None:
     assert nn.ReLU() not in layers
     assert len(list(layers.parameters())) == 6
     assert isinstance(layers[:2], nn.ModuleList)
-    assert list(layers.state_dict())[0] == "0.weight"
-    assert isinstance(layers + [nn.Tanh()], nn.ModuleList)
+    assert next(iter(layers.state_dict())) == "0.weight"
+    more: list[nn.Module] = [nn.Tanh()]
+    assert isinstance(layers + more, nn.ModuleList)
     with pytest.raises(NotImplementedError, match="ModuleList needs a method forward"):
         layers(1)
 
@@ -86,7 +87,7 @@ def test_module_dict() -> None:
     assert list(layers) == ["a", "b", "c"]
     assert list(layers.keys()) == ["a", "b", "c"]
     assert [n for n, _ in layers.items()] == ["a", "b", "c"]
-    assert list(layers.values())[0] is layers["a"]
+    assert next(iter(layers.values())) is layers["a"]
     assert "b" in layers
     assert len(layers) == 3
     assert isinstance(layers.pop("a"), nn.ReLU)

@@ -9,7 +9,7 @@ import pytest
 
 import lucid
 from lucid.autograd import gradcheck, gradgradcheck
-from lucid.nn import functional as F
+from lucid.nn import functional as F  # noqa: N812
 from tests.nn.cases import CASES, IMAGE, Case
 
 CHECKED = [c for c in CASES if c.by_differences and all(0 not in shape for shape in c.shapes)]

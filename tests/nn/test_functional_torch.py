@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid.nn import functional as F
+from lucid.nn import functional as F  # noqa: N812
 from tests.nn.cases import CASES, Case
 
 torch = pytest.importorskip("torch")

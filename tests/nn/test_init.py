@@ -123,7 +123,7 @@ def test_calculate_gain() -> None:
     assert init.calculate_gain("tanh") == 5 / 3
     assert init.calculate_gain("conv2d") == 1
     assert init.calculate_gain("leaky_relu", 1.0) == 1
-    with pytest.raises(ValueError, match="expected one of 'linear'.*got 'gelu'"):
+    with pytest.raises(ValueError, match=r"expected one of 'linear'.*got 'gelu'"):
         init.calculate_gain("gelu")
     with pytest.raises(ValueError, match="expected a number as negative slope, got 'x'"):
         init.calculate_gain("leaky_relu", "x")

@@ -54,7 +54,7 @@ def clip(x: Array, low: float, high: float) -> Array:
 
 
 def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
-    """Return ``grad`` where the output ``y`` of :func:`clip` is strictly between the bounds, else 0."""
+    """Return ``grad`` where the output ``y`` of :func:`clip` is between the bounds, else 0."""
     inside = y > low
     if high != np.inf:
         inside &= y < high
@@ -174,7 +174,7 @@ def softmax(x: Array, axis: int) -> Array:
 
 
 def softmax_grad(grad: Array, y: Array, axis: int) -> Array:
-    """Return the gradient with respect to the input of :func:`softmax`, given its output ``y``."""
+    """Return the gradient of :func:`softmax` in its input, given its output ``y``."""
     result: Array = grad * y
     result -= y * result.sum(axis=axis, keepdims=True)
     return result
@@ -191,7 +191,7 @@ def log_softmax(x: Array, axis: int) -> Array:
 
 
 def log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
-    """Return the gradient with respect to the input of :func:`log_softmax`, given its output ``y``."""
+    """Return the gradient of :func:`log_softmax` in its input, given its output ``y``."""
     result: Array = np.exp(y)
     result *= -grad.sum(axis=axis, keepdims=True)
     result += grad

@@ -153,7 +153,7 @@ class CrossEntropyLoss(_Loss):
         self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of logits ``(N, C, *)`` for classes ``(N, *)`` or probabilities ``(N, C, *)``."""
+        """Return the loss of logits ``(N, C, *)`` for classes ``(N, *)`` or probabilities."""
         return F.cross_entropy(
             input,
             target,
