@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
 }
 
-# Where the paper's layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
+# Where layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
 _LAYER_SCALE = 1e-5
 
 

@@ -60,6 +60,28 @@ def _group(block_name: str, *rows: Row) -> dict[str, Any]:
     return {"block_name": block_name, "num_blocks": len(rows), "block_specs": list(rows)}
 
 
+def timm(cfg: Config, act: str = "relu") -> Config:
+    """Return ``cfg`` as timm builds it, which is what timm's weights are trained for.
+
+    Three things differ from the paper's page: every activation is ``act``; the last convolution
+    runs after the pooling, as ``head``; and in the hybrids each uib block has a layer scale. The
+    configuration that is given stays as it is.
+
+    Args:
+        cfg: a configuration whose ``layer5`` ends with the 1×1 convolution to move.
+        act: ``"relu"`` for all variants but the large hybrid, which has ``"gelu"``.
+    """
+    groups = {name: {**group, "act": act} for name, group in cfg.items()}
+    hybrid = any("attention" in row for group in cfg.values() for row in group["block_specs"])
+    for group in groups.values():
+        if hybrid and group["block_name"] == "uib":
+            group["layer_scale"] = 1e-5
+    *rows, last = groups["layer5"]["block_specs"]
+    groups["layer5"].update(num_blocks=len(rows), block_specs=rows)
+    groups["head"] = {**_group("convbn", last), "act": act}
+    return groups
+
+
 def conv_small() -> Config:
     """Return the configuration of MobileNetV4-Conv-S."""
     return {
