@@ -57,15 +57,11 @@ class Description:
     def add(self, record: dict[str, Any]) -> bool:
         """Note what an epoch did, and return whether it was the best so far.
 
-        The validation accuracy decides, and between equal ones the loss.
+        The validation loss decides: on few images the accuracy is too coarse.
         """
-
-        def rank(entry: dict[str, Any]) -> tuple[float, float]:
-            return entry["validation_accuracy"], -entry["validation_loss"]
-
         self.history.append(record)
         best = self.best_epoch
-        if best is None or rank(record) > rank(self.history[best - 1]):
+        if best is None or record["validation_loss"] < self.history[best - 1]["validation_loss"]:
             self.best_epoch = record["epoch"]
         return self.best_epoch == record["epoch"]
 
