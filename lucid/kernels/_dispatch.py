@@ -46,7 +46,8 @@ def set_backend(name: str) -> None:
         if extra is None or error.name is None or error.name.startswith("lucid"):
             raise
         raise ImportError(
-            f'backend {name!r} needs {error.name}, which is not installed: pip install "lucid[{extra}]"'
+            f"backend {name!r} needs {error.name}, which is not installed: "
+            f'pip install "lucid[{extra}]"'
         ) from error
     _name = name
 

@@ -159,7 +159,7 @@ class _MobileAttention(nn.Module):
         normal = self.norm(x)
         y = self.output(self._attend(self.query(normal), self.key(normal), self.value(normal)))
         if y.shape != x.shape:  # strided queries
-            y = ops.interpolate(y, size=x.shape[2:], mode="bilinear")
+            y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
         return x + y if self.use_residual else y

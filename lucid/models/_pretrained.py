@@ -127,9 +127,7 @@ def _read_settings(path: Path | None, name: str) -> dict[str, Any]:
     known = {key: found[key] for key in DEFAULT if key in found}
     for key, value in known.items():
         if not _is_setting(key, value):
-            raise ValueError(
-                f"weights: {path}: {key!r} has the value {value!r}, which makes no sense"
-            )
+            raise ValueError(f"weights: {path}: {key!r} has the value {value!r}, which cannot be")
         settings[key] = tuple(value) if isinstance(value, list) else value
     return settings
 

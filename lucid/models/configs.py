@@ -26,7 +26,7 @@ def _fused_ib(in_: int, out: int, stride: int, expand: float) -> Row:
 def _uib(
     in_: int, out: int, dw: str, expand: float, stride: int = 1, attention: Row | None = None
 ) -> Row:
-    """``dw`` names the depthwise kernels as the paper does: "3/5" starts with 3, has 5 in the middle."""
+    """Return a row; ``dw`` names the depthwise kernels: "3/5" starts with 3 and has 5 within."""
     start, mid = map(int, dw.split("/"))
     row: Row = {
         "in": in_,

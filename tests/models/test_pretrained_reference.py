@@ -1,4 +1,4 @@
-"""What timm computes from the same weights: stored results, so that neither timm nor PyTorch is needed.
+"""What timm computes from the same weights, as stored results: neither timm nor PyTorch is needed.
 
 ``tests/reference`` holds, for weights that ``arrays.py`` rebuilds, timm's logits, stage outputs,
 and the loss, gradients and running statistics of one training step.

@@ -17,6 +17,7 @@ input position (Shi et al. 2016, "Is the deconvolution layer the same as a convo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -60,7 +61,7 @@ def conv2d(
     dilation: Pair = UNIT,
     groups: int = 1,
 ) -> np.ndarray:
-    """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: ``(N, H', W', O)``."""
+    """Return the cross-correlation ``(N, H', W', O)`` of ``x`` ``(N, H, W, I)`` with ``weight``."""
 
     def add_bias(block: np.ndarray) -> None:
         block += bias
@@ -134,7 +135,7 @@ def conv2d_input_grad(
     groups: int = 1,
 ) -> np.ndarray:
     """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
-    if grad.size == 0:
+    if grad.size == 0 or 0 in input_shape:
         return np.zeros(input_shape, grad.dtype)
     if _is_pointwise(weight, padding, groups):
         rows = grad.reshape(-1, grad.shape[3]) @ _matrix(weight)
@@ -147,22 +148,17 @@ def conv2d_input_grad(
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
-    gx = None
-    for phase_h in _phases(
-        input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0]
-    ):
-        for phase_w in _phases(
-            input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1]
-        ):
-            if phase_h.positions == slice(None) and phase_w.positions == slice(None):
-                part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
-                return np.zeros(input_shape, grad.dtype) if part is None else part
-            if gx is None:
-                gx = np.zeros(input_shape, grad.dtype)
-            part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
-            if part is not None:
-                gx[:, phase_h.positions, phase_w.positions] = part
-    return np.zeros(input_shape, grad.dtype) if gx is None else gx
+    rows_of = _phases(input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0])
+    columns_of = _phases(input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
+    if stride == UNIT:
+        return _phase_convolution(grad, turned, rows_of[0], columns_of[0], groups)
+    gx = np.zeros(input_shape, grad.dtype)
+    for phase_h, phase_w in itertools.product(rows_of, columns_of):
+        if phase_h.taps is not None and phase_w.taps is not None:
+            gx[:, phase_h.positions, phase_w.positions] = _phase_convolution(
+                grad, turned, phase_h, phase_w, groups
+            )
+    return gx
 
 
 def conv2d_weight_grad(
@@ -179,10 +175,8 @@ def conv2d_weight_grad(
         return np.zeros(weight_shape, grad.dtype)
     o, i, kh, kw = weight_shape
     if kh == kw == groups == 1 and padding == NO_PADDING:
-        rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])[
-            :, : grad.shape[1], : grad.shape[2]
-        ]
-        return (grad.reshape(-1, o).T @ rows.reshape(-1, i)).reshape(weight_shape)
+        taken = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, i)
+        return (grad.reshape(-1, o).T @ taken).reshape(weight_shape)
     if i == 1 and groups > 1:
         return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
     gw = np.empty(weight_shape, grad.dtype)
@@ -268,7 +262,8 @@ def _phases(
 ) -> list[_Phase]:
     """Return the phases of an axis of ``size`` input positions.
 
-    Input position r meets output position o through tap i where ``stride·o = r + pad - i·dilation``.
+    Input position r meets output position o through tap i where
+    ``stride·o = r + pad - i·dilation``.
     """
     common = math.gcd(stride, dilation)
     every = stride // common  # taps of one phase are this far apart
@@ -293,9 +288,7 @@ def _phases(
 
 def _phase_convolution(
     grad: np.ndarray, turned: np.ndarray, phase_h: _Phase, phase_w: _Phase, groups: int
-) -> np.ndarray | None:
-    if phase_h.taps is None or phase_w.taps is None:
-        return None
+) -> np.ndarray:
     kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
     padding = (phase_h.padding, phase_w.padding)
     if min(map(min, padding)) < 0:
@@ -373,7 +366,7 @@ class _Patches:
         ]
 
     def get(self, image: int, rows: slice) -> np.ndarray:
-        """Return the patches of ``rows`` of an image: ``(rows·W', kh·kw·C)``, valid until the next."""
+        """Return the patches of some output rows ``(rows·W', kh·kw·C)``, valid until the next call."""
         if image != self.image:
             self.padded, self.image = _pad(self.x[image], self.padding), image
         (sh, sw), (dh, dw) = self.stride, self.dilation
