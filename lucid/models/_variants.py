@@ -2,11 +2,11 @@
 
 ``weights`` is a path to a ``.safetensors`` or ``.npz`` file in lucid's names or in timm's (they are
 told apart by the names), or a Hugging Face repo id such as
-``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``, which is fetched into the hub's usual cache (extra ``hub``). With timm's weights the model is built
-in timm's form (:func:`lucid.models.configs.timm`) and computes what timm's does. A number of
-classes other than the checkpoint's leaves the classifier fresh, with a warning; other
-``in_channels`` adapt the first convolution. ``model.pretrained_cfg`` then tells what the images
-should be.
+``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``, which goes into the hub's usual cache (extra
+``hub``). With timm's weights the model is built in timm's form
+(:func:`lucid.models.configs.timm`) and computes what timm's does. A number of classes other than
+the checkpoint's leaves the classifier fresh, with a warning; other ``in_channels`` adapt the first
+convolution. ``model.pretrained_cfg`` then tells what the images should be.
 """
 
 from __future__ import annotations

@@ -366,7 +366,7 @@ class _Patches:
         ]
 
     def get(self, image: int, rows: slice) -> np.ndarray:
-        """Return the patches of some output rows ``(rows·W', kh·kw·C)``, valid until the next call."""
+        """Return the patches ``(rows·W', kh·kw·C)`` of some rows, valid until the next call."""
         if image != self.image:
             self.padded, self.image = _pad(self.x[image], self.padding), image
         (sh, sw), (dh, dw) = self.stride, self.dilation
