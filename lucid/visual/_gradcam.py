@@ -14,11 +14,12 @@ from lucid.autograd import Tensor, enable_grad, grad
 from lucid.data import transforms
 from lucid.data._pillow import is_image, pillow
 from lucid.models import MobileNet_V4
+from lucid.models._checkpoints import DEFAULT
 
 Array = np.ndarray
 
 # The colours of the heat map, from cold to hot; in between they are interpolated.
-_COLOURS = np.array([(40, 60, 200), (0, 190, 190), (250, 220, 40), (230, 40, 20)], np.float32)
+_COLOURS = ((40, 60, 200), (0, 190, 190), (250, 220, 40), (230, 40, 20))
 
 # In an overlay: how far the picture goes towards grey, and what was not seen towards white.
 _GREYING, _PALENESS = 0.6, 0.6
@@ -67,10 +68,11 @@ class GradCAM:
             raise ValueError(f"overlay: alpha must be between 0 and 1, got {alpha}")
         image_module = pillow()
         picture = self.image.astype(np.float32)
-        grey = picture @ np.float32([0.299, 0.587, 0.114])
+        grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)
         picture += _GREYING * (grey[:, :, None] - picture)
-        stops = np.linspace(0, 1, len(_COLOURS))
-        colour = np.stack([np.interp(self.heatmap, stops, band) for band in _COLOURS.T], axis=-1)
+        stops, levels = np.linspace(0, 255, len(_COLOURS)), np.arange(256)
+        palette = np.stack([np.interp(levels, stops, band) for band in zip(*_COLOURS)], axis=1)
+        colour = palette.astype(np.float32)[np.rint(255 * self.heatmap).astype(np.uint8)]
         picture += alpha * self.heatmap[:, :, None] * (colour - picture)
         picture += _PALENESS * ~self._seen()[:, :, None] * (255 - picture)
         return image_module.fromarray(np.rint(picture).astype(np.uint8))
@@ -153,7 +155,8 @@ def _prepare(
     """Return the picture, the batch of one for the model, and the part that the model sees."""
     if is_image(image):
         transform = transforms.for_model(model)
-        _, resize, crop, *_ = transform.transforms
+        steps: list[Any] = transform.transforms
+        _, resize, crop, *_ = steps
         height, width = resize._target(image.height, image.width)
         top, left = crop._corner(height, width)
         down, across = image.height / height, image.width / width
@@ -170,10 +173,9 @@ def _prepare(
         )
     array = image.data if isinstance(image, Tensor) else image
     array = array[None] if array.ndim == 3 else array
-    if array.ndim != 4 or array.shape[0] != 1 or array.shape[1] not in (1, 3):
+    if array.ndim != 4 or array.shape[0] != 1 or 0 in array.shape:
         raise ValueError(
-            "gradcam: expected one image (C, H, W) or (1, C, H, W) of 1 or 3 channels, got shape "
-            f"{image.shape}"
+            f"gradcam: expected one image (C, H, W) or (1, C, H, W), got shape {image.shape}"
         )
     if array.dtype.kind != "f":
         raise TypeError(f"gradcam: expected floating-point pixels, got {array.dtype}")
@@ -182,11 +184,14 @@ def _prepare(
 
 
 def _as_picture(model: nn.Module, pixels: Array) -> Array:
-    """Return normalised pixels ``(C, H, W)`` as a picture ``(H, W, 3)``."""
-    *_, normalize = transforms.for_model(model).transforms
-    hwc = pixels.transpose(1, 2, 0) * np.array(normalize.std) + np.array(normalize.mean)
-    picture = np.rint(255 * np.clip(hwc, 0, 1)).astype(np.uint8)
-    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+    """Return the model's input ``(C, H, W)`` as a picture ``(H, W, 3)``: grey unless C is 3."""
+    if len(pixels) == 3:
+        settings = {**DEFAULT, **(getattr(model, "pretrained_cfg", None) or {})}
+        hwc = pixels.transpose(1, 2, 0) * np.array(settings["std"]) + np.array(settings["mean"])
+    else:
+        grey = pixels.mean(axis=0) - pixels.mean(axis=0).min()
+        hwc = np.repeat((grey / max(grey.max(), 1e-12))[:, :, None], 3, axis=2)
+    return np.rint(255 * np.clip(hwc, 0, 1)).astype(np.uint8)
 
 
 def _enlarge(
@@ -200,7 +205,7 @@ def _enlarge(
 
 
 def _interpolation(length: int, start: float, end: float, cells: int) -> Array:
-    """Return ``(length, cells)``: the part of each cell between ``start`` and ``end`` in a pixel."""
+    """Return ``(length, cells)``: the weights in each pixel of cells from ``start`` to ``end``."""
     middle = np.arange(length) + 0.5
     position = np.clip((middle - start) / (end - start) * cells - 0.5, 0, cells - 1)
     # A hat on each cell's middle; beyond the outermost middles the outermost cells count alone.
