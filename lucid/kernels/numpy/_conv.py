@@ -24,6 +24,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lucid.kernels.numpy._threads import in_parts, sum_parts
+
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
@@ -113,15 +115,16 @@ def _convolve(
     y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
-    if _is_pointwise(weight, padding, groups):
-        _pointwise(x, weight, stride, y, finish)
-    elif weight.shape[1] == 1 and groups > 1:
-        _depthwise(x, weight, stride, padding, dilation, y, finish)
-    else:
-        _dense(x, weight, stride, padding, dilation, groups, y)
-        if finish is not None:
-            for image in y:
-                finish(image)
+
+    def images(part: slice) -> None:
+        if _is_pointwise(weight, padding, groups):
+            _pointwise(x[part], weight, stride, y[part], finish)
+        elif weight.shape[1] == 1 and groups > 1:
+            _depthwise(x[part], weight, stride, padding, dilation, y[part], finish)
+        else:
+            _dense(x[part], weight, stride, padding, dilation, groups, y[part], finish)
+
+    in_parts(images, len(x), y.size)
     return y
 
 
@@ -138,12 +141,7 @@ def conv2d_input_grad(
     if grad.size == 0 or 0 in input_shape:
         return np.zeros(input_shape, grad.dtype)
     if _is_pointwise(weight, padding, groups):
-        rows = grad.reshape(-1, grad.shape[3]) @ _matrix(weight)
-        if stride == UNIT:
-            return rows.reshape(input_shape)
-        gx = np.zeros(input_shape, grad.dtype)
-        gx[:, :: stride[0], :: stride[1]] = rows.reshape(*grad.shape[:3], -1)
-        return gx
+        return _pointwise_input_grad(grad, weight, input_shape, stride)
     # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
@@ -174,21 +172,17 @@ def conv2d_weight_grad(
     if grad.size == 0 or x.size == 0:
         return np.zeros(weight_shape, grad.dtype)
     o, i, kh, kw = weight_shape
-    if kh == kw == groups == 1 and padding == NO_PADDING:
-        taken = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, i)
-        return (grad.reshape(-1, o).T @ taken).reshape(weight_shape)
-    if i == 1 and groups > 1:
-        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
-    gw = np.empty(weight_shape, grad.dtype)
-    wide = grad.shape[3] // groups
-    for group in range(groups):
-        total = np.zeros((kh * kw * i, wide), grad.dtype)
-        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
-        for image, rows in patches.blocks():
-            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
-            total += patches.get(image, rows).T @ part
-        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
-    return gw
+
+    def images(part: slice) -> np.ndarray:
+        if kh == kw == groups == 1 and padding == NO_PADDING:
+            taken = np.ascontiguousarray(x[part, :: stride[0], :: stride[1]]).reshape(-1, i)
+            return (grad[part].reshape(-1, o).T @ taken).reshape(weight_shape)
+        geometry = (stride, padding, dilation)
+        if i == 1 and groups > 1:
+            return _depthwise_weight_grad(x[part], grad[part], weight_shape, *geometry)
+        return _dense_weight_grad(x[part], grad[part], weight_shape, *geometry, groups)
+
+    return sum_parts(in_parts(images, len(x), grad.size))
 
 
 # -- pointwise --------------------------------------------------------------------------------
@@ -219,6 +213,24 @@ def _pointwise(
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)
         finish(block)
+
+
+def _pointwise_input_grad(
+    grad: np.ndarray, weight: np.ndarray, input_shape: tuple[int, int, int, int], stride: Pair
+) -> np.ndarray:
+    gx = np.empty(input_shape, grad.dtype) if stride == UNIT else np.zeros(input_shape, grad.dtype)
+
+    def images(part: slice) -> None:
+        rows, matrix = grad[part].reshape(-1, grad.shape[3]), _matrix(weight)
+        if stride == UNIT:
+            np.matmul(rows, matrix, out=gx[part].reshape(len(rows), -1))
+        else:
+            gx[part, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(
+                *grad[part].shape[:3], -1
+            )
+
+    in_parts(images, len(grad), gx.size)
+    return gx
 
 
 # -- padding and phases -----------------------------------------------------------------------
@@ -319,6 +331,7 @@ def _dense(
     dilation: Pair,
     groups: int,
     y: np.ndarray,
+    finish: Callable[[np.ndarray], None] | None,
 ) -> None:
     for group, kernel in enumerate(np.split(weight, groups)):
         matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
@@ -330,6 +343,31 @@ def _dense(
                 np.matmul(block, matrix, out=out[image, rows].reshape(-1, kernel.shape[0]))
             else:
                 out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
+    if finish is not None:
+        for done in y:
+            finish(done)
+
+
+def _dense_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    o, i, kh, kw = weight_shape
+    gw = np.empty(weight_shape, grad.dtype)
+    wide = o // groups
+    for group in range(groups):
+        total = np.zeros((kh * kw * i, wide), grad.dtype)
+        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
+        for image, rows in patches.blocks():
+            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
+            total += patches.get(image, rows).T @ part
+        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
+    return gw
 
 
 class _Patches:
