@@ -1,11 +1,10 @@
 """Lucid: a deep-learning library on NumPy, with a MobileNetV4 model zoo."""
 
-from __future__ import annotations
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-import importlib
-from typing import Any
-
-import numpy as np
+import numpy as _np
 
 from lucid import autograd as autograd
 from lucid._random import manual_seed as manual_seed
@@ -16,7 +15,9 @@ from lucid.autograd import no_grad as no_grad
 from lucid.autograd import set_grad_enabled as set_grad_enabled
 from lucid.kernels import available_backends as available_backends
 from lucid.kernels import get_backend as get_backend
+from lucid.kernels import get_num_threads as get_num_threads
 from lucid.kernels import set_backend as set_backend
+from lucid.kernels import set_num_threads as set_num_threads
 from lucid.ops import abs as abs
 from lucid.ops import add as add
 from lucid.ops import all as all
@@ -111,6 +112,7 @@ from lucid.ops import randn as randn
 from lucid.ops import randn_like as randn_like
 from lucid.ops import randperm as randperm
 from lucid.ops import reciprocal as reciprocal
+from lucid.ops import relu as relu
 from lucid.ops import remainder as remainder
 from lucid.ops import repeat as repeat
 from lucid.ops import reshape as reshape
@@ -153,39 +155,52 @@ from lucid.ops import zeros_like as zeros_like
 
 __version__ = "0.1.0"
 
-float16 = np.dtype(np.float16)
-float32 = np.dtype(np.float32)
-float64 = np.dtype(np.float64)
-int8 = np.dtype(np.int8)
-int16 = np.dtype(np.int16)
-int32 = np.dtype(np.int32)
-int64 = np.dtype(np.int64)
-uint8 = np.dtype(np.uint8)
-bool = np.dtype(np.bool_)
+float16 = _np.dtype(_np.float16)
+float32 = _np.dtype(_np.float32)
+float64 = _np.dtype(_np.float64)
+int8 = _np.dtype(_np.int8)
+int16 = _np.dtype(_np.int16)
+int32 = _np.dtype(_np.int32)
+int64 = _np.dtype(_np.int64)
+uint8 = _np.dtype(_np.uint8)
+bool = _np.dtype(_np.bool_)
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.
 _LAZY = {
+    "compile": "lucid._compile:compile",
     "data": "lucid.data",
     "load": "lucid._files:load",
     "models": "lucid.models",
     "nn": "lucid.nn",
     "optim": "lucid.optim",
     "save": "lucid._files:save",
+    "summary": "lucid.visual:summary",
     "training": "lucid.training",
     "visual": "lucid.visual",
-    "summary": "lucid.visual:summary",
 }
 
+if _TYPE_CHECKING:
+    from lucid import data as data
+    from lucid import models as models
+    from lucid import nn as nn
+    from lucid import optim as optim
+    from lucid import training as training
+    from lucid import visual as visual
+    from lucid._compile import compile as compile
+    from lucid._files import load as load
+    from lucid._files import save as save
+    from lucid.visual import summary as summary
+else:
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'lucid' has no attribute {name!r}")
-    module, _, attribute = _LAZY[name].partition(":")
-    value: Any = importlib.import_module(module)
-    if attribute:
-        value = getattr(value, attribute)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> _Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'lucid' has no attribute {name!r}")
+        module, _, attribute = _LAZY[name].partition(":")
+        value: _Any = _importlib.import_module(module)
+        if attribute:
+            value = getattr(value, attribute)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

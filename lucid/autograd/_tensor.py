@@ -514,6 +514,7 @@ class Tensor:
         log1p = _elementwise.log1p
         sigmoid = _elementwise.sigmoid
         erf = _elementwise.erf
+        relu = _activation.relu
         sin = _elementwise.sin
         cos = _elementwise.cos
         tan = _elementwise.tan

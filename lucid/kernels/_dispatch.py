@@ -48,7 +48,8 @@ def set_backend(name: str) -> None:
         if extra is None or error.name is None or error.name.startswith("lucid"):
             raise
         raise ImportError(
-            f'backend {name!r} needs {error.name}, which is not installed: pip install "lucid[{extra}]"'
+            f"backend {name!r} needs {error.name}, which is not installed: "
+            f'pip install "lucid[{extra}]"'
         ) from error
     _name = name
 
@@ -70,3 +71,23 @@ def active() -> ModuleType:
         set_backend(os.environ.get("LUCID_BACKEND") or _default())
     assert _active is not None
     return _active
+
+
+def get_num_threads() -> int:
+    """Return how many threads the kernels in use work with."""
+    return int(active().get_num_threads())
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads the kernels work with, for the whole process.
+
+    Args:
+        threads: at least 1. At the start it is what ``OMP_NUM_THREADS`` says, or the number of
+            processors. With the NumPy backend NumPy's own matrix products use as many.
+
+    Raises:
+        ValueError: if ``threads`` is no positive integer.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"set_num_threads: expected a positive integer, got {threads!r}")
+    active().set_num_threads(threads)

@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
 }
 
-# Where the paper's layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
+# Where layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
 _LAYER_SCALE = 1e-5
 
 
@@ -159,7 +159,7 @@ class _MobileAttention(nn.Module):
         normal = self.norm(x)
         y = self.output(self._attend(self.query(normal), self.key(normal), self.value(normal)))
         if y.shape != x.shape:  # strided queries
-            y = ops.interpolate(y, size=x.shape[2:], mode="bilinear")
+            y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
         return x + y if self.use_residual else y

@@ -18,7 +18,7 @@ from lucid.models._config import ConvBNSpec, FusedIBSpec, GroupSpec, UIBSpec, re
 
 
 def _build_group(group: GroupSpec) -> nn.Sequential:
-    """Return a stage's blocks, named by kind and position: ``uib_0``, ``attention_0``, …"""
+    """Return a stage's blocks, named by kind and position (``uib_0``, ``attention_0``)."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for index, spec in enumerate(group.blocks):
         name = f"{group.block_name}_{index}"
@@ -79,6 +79,8 @@ class MobileNet_V4(nn.Module):
 
     Attributes:
         num_features: width of the pooled features.
+        pretrained_cfg: what the weights expect of an image (``input_size``, ``crop_pct``,
+            ``interpolation``, ``mean``, ``std``), or None without loaded weights.
         feature_info: with ``features_only``, ``{"index", "channels", "stride"}`` of each output.
 
     Raises:
@@ -105,6 +107,7 @@ class MobileNet_V4(nn.Module):
         self.in_channels = spec.in_channels
         self.num_classes = num_classes
         self.num_features = spec.num_features
+        self.pretrained_cfg: dict[str, Any] | None = None
         self.out_indices: tuple[int, ...] | None = None
         self.feature_info: list[dict[str, int]] = []
         stages = spec.stages

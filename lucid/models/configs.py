@@ -26,7 +26,7 @@ def _fused_ib(in_: int, out: int, stride: int, expand: float) -> Row:
 def _uib(
     in_: int, out: int, dw: str, expand: float, stride: int = 1, attention: Row | None = None
 ) -> Row:
-    """``dw`` names the depthwise kernels as the paper does: "3/5" starts with 3, has 5 in the middle."""
+    """Return a row; ``dw`` names the depthwise kernels: "3/5" starts with 3 and has 5 within."""
     start, mid = map(int, dw.split("/"))
     row: Row = {
         "in": in_,
@@ -58,6 +58,28 @@ def _mqa(num_heads: int, dim: int, kv_stride: int) -> Row:
 
 def _group(block_name: str, *rows: Row) -> dict[str, Any]:
     return {"block_name": block_name, "num_blocks": len(rows), "block_specs": list(rows)}
+
+
+def timm(cfg: Config, act: str = "relu") -> Config:
+    """Return ``cfg`` as timm builds it, which is what timm's weights are trained for.
+
+    Three things differ from the paper's page: every activation is ``act``; the last convolution
+    runs after the pooling, as ``head``; and in the hybrids each uib block has a layer scale. The
+    configuration that is given stays as it is.
+
+    Args:
+        cfg: a configuration whose ``layer5`` ends with the 1×1 convolution to move.
+        act: ``"relu"`` for all variants but the large hybrid, which has ``"gelu"``.
+    """
+    groups = {name: {**group, "act": act} for name, group in cfg.items()}
+    hybrid = any("attention" in row for group in cfg.values() for row in group["block_specs"])
+    for group in groups.values():
+        if hybrid and group["block_name"] == "uib":
+            group["layer_scale"] = 1e-5
+    *rows, last = groups["layer5"]["block_specs"]
+    groups["layer5"].update(num_blocks=len(rows), block_specs=rows)
+    groups["head"] = {**_group("convbn", last), "act": act}
+    return groups
 
 
 def conv_small() -> Config:

@@ -72,7 +72,8 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     """Return the cosine of the angle between vectors along an axis; each norm is at least ``eps``.
 
     Args:
-        x1, x2: shapes that broadcast.
+        x1: vectors along the axis.
+        x2: the others; the shapes broadcast.
         dim: the axis of the vectors.
         eps: the smallest norm to divide by.
     """

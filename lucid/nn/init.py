@@ -67,7 +67,7 @@ def _fans(tensor: Tensor, who: str) -> tuple[int, int]:
     """Return how many values each output, and each input, is connected to."""
     if tensor.ndim < 2:
         raise ValueError(
-            f"{who}: expected a weight of at least two axes (out, in, ...), got shape {tensor.shape}"
+            f"{who}: expected a weight of at least two axes (out, in, …), got shape {tensor.shape}"
         )
     positions = math.prod(tensor.shape[2:])
     return tensor.shape[1] * positions, tensor.shape[0] * positions
@@ -127,7 +127,7 @@ def trunc_normal_(
     low, high = (a - mean) / std, (b - mean) / std
     kept = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
     nearest = min(max(0.0, low), high)  # where the density is highest
-    values = np.empty(tensor.size)
+    values = np.empty(tensor.data.size)
     count = 0
     while count < values.size:
         size = values.size - count
@@ -144,14 +144,14 @@ def trunc_normal_(
 
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
-    r"""Fill uniformly within :math:`\pm\text{gain}\sqrt{6 / (\text{fan in} + \text{fan out})}` (Glorot & Bengio 2010)."""
+    """Fill uniformly within ± gain · √(6 / (fan in + fan out)) (Glorot & Bengio 2010)."""
     fan_in, fan_out = _fans(tensor, "xavier_uniform_")
     bound = gain * math.sqrt(6 / max(1, fan_in + fan_out))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
-    r"""Fill with normal values, :math:`\sigma = \text{gain}\sqrt{2 / (\text{fan in} + \text{fan out})}` (Glorot & Bengio 2010)."""
+    """Fill with normal values, σ = gain · √(2 / (fan in + fan out)) (Glorot & Bengio 2010)."""
     fan_in, fan_out = _fans(tensor, "xavier_normal_")
     return normal_(tensor, 0.0, gain * math.sqrt(2 / max(1, fan_in + fan_out)), generator)
 
@@ -163,7 +163,7 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> T:
-    r"""Fill uniformly within :math:`\pm\text{gain}\sqrt{3 / \text{fan}}` (He et al. 2015).
+    """Fill uniformly within ± gain · √(3 / fan) (He et al. 2015).
 
     Args:
         tensor: the weight, ``(out, in, ...)``.
@@ -184,7 +184,7 @@ def kaiming_normal_(
     nonlinearity: str = "leaky_relu",
     generator: Generator | None = None,
 ) -> T:
-    r"""Fill with normal values, :math:`\sigma = \text{gain} / \sqrt{\text{fan}}` (He et al. 2015).
+    """Fill with normal values, σ = gain / √fan (He et al. 2015).
 
     The arguments are those of :func:`kaiming_uniform_`.
     """
@@ -201,7 +201,7 @@ def eye_(tensor: T) -> T:
     """
     if tensor.ndim != 2:
         raise ValueError(f"eye_: expected a matrix, got shape {tensor.shape}")
-    return _fill(tensor, np.eye(*tensor.shape), "eye_")
+    return _fill(tensor, np.eye(tensor.shape[0], tensor.shape[1]), "eye_")
 
 
 def dirac_(tensor: T, groups: int = 1) -> T:
@@ -219,21 +219,24 @@ def dirac_(tensor: T, groups: int = 1) -> T:
     out_channels = tensor.shape[0] // groups
     centre = tuple(size // 2 for size in tensor.shape[2:])
     for channel in range(min(out_channels, tensor.shape[1])):
-        values[(slice(channel, None, out_channels), channel, *centre)] = 1
+        place: Any = (slice(channel, None, out_channels), channel, *centre)
+        values[place] = 1
     return _fill(tensor, values, "dirac_")
 
 
 def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) -> T:
-    """Fill with ``gain`` times a random orthogonal matrix, the trailing axes flattened (Saxe et al. 2013).
+    """Fill with ``gain`` times a random orthogonal matrix (Saxe et al. 2013).
+
+    All axes but the first count as one.
 
     Raises:
         ValueError: if the tensor has fewer than two axes.
     """
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: expected at least two axes, got shape {tensor.shape}")
-    if tensor.size == 0:
+    if tensor.data.size == 0:
         return tensor
-    rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
+    rows, columns = tensor.shape[0], tensor.data.size // tensor.shape[0]
     rng = generator or _random.generator()
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # otherwise not uniform among orthogonal matrices

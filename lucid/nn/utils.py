@@ -43,8 +43,9 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
 
 
 def _square_sum(array: np.ndarray) -> float:
-    total = float(np.dot(array, array))
     # Only where float32 overflows, or may have lost small squares, is the slower sum needed.
+    with np.errstate(over="ignore"):
+        total = float(np.dot(array, array))
     return total if 1e-20 < total < 1e30 else float(np.sum(array.astype(np.float64) ** 2))
 
 

@@ -24,18 +24,18 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    r"""Return :math:`\mathrm{softmax}(Q K^T \cdot \text{scale} + \text{mask})\,V` (Vaswani et al. 2017).
+    r"""Return :math:`\mathrm{softmax}(s\,Q K^T + M)\,V` (Vaswani et al. 2017).
 
     Args:
         query: ``(*, H, L, E)``.
         key: ``(*, H, S, E)``; the leading axes broadcast.
         value: ``(*, H, S, V)``.
-        attn_mask: broadcasts to ``(*, H, L, S)``: booleans, True where a position takes part; or
-            numbers that are added to the scores.
+        attn_mask: M; it broadcasts to ``(*, H, L, S)``: booleans, True where a position takes
+            part; or numbers that are added to the scores.
         dropout_p: probability with which a weight is dropped. It always applies: pass 0 in
             evaluation.
         is_causal: position i sees the positions up to i only; not together with ``attn_mask``.
-        scale: by default :math:`1/\sqrt{E}`.
+        scale: s, by default :math:`1/\sqrt{E}`.
         enable_gqa: let ``key`` and ``value`` have fewer heads (axis -3), each serving several of
             the query's.
 

@@ -165,9 +165,11 @@ def batch_norm(
 
     Args:
         input: ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)``, floating point.
-        running_mean, running_var: ``(C,)``; None in training keeps no statistics, None
-            otherwise means the batch's are used all the same.
-        weight, bias: ``(C,)`` or None for 1 and 0.
+        running_mean: ``(C,)``; None in training keeps no statistics, None otherwise means the
+            batch's are used all the same.
+        running_var: likewise.
+        weight: ``(C,)``, or None for 1.
+        bias: ``(C,)``, or None for 0.
         training: use and update with the batch's statistics.
         momentum: weight of the *new* value in the running statistics, as in PyTorch.
         eps: added to the variance, under the root.

@@ -114,7 +114,7 @@ def conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair, who: 
             return (0, 0), (0, 0)
         if padding != "same":
             raise ValueError(
-                f"{who}: padding must be an integer, two of them, 'same' or 'valid', got {padding!r}"
+                f"{who}: padding must be one or two integers, 'same' or 'valid', got {padding!r}"
             )
         if stride != (1, 1):
             raise ValueError(f"{who}: padding='same' needs stride 1, got stride {stride}")
@@ -140,7 +140,8 @@ def conv2d(
 
     .. math::
 
-        y_{n,o,p,q} = b_o + \sum_{c,i,j} w_{o,c,i,j}\; x_{n,\,c',\; s p + d i - \text{pad},\; s q + d j - \text{pad}}
+        y_{n,o,p,q} = b_o + \sum_{c,i,j} w_{o,c,i,j}\;
+            x_{n,\,c',\; s p + d i - \text{pad},\; s q + d j - \text{pad}}
 
     where :math:`c'` counts the input channels of the group that :math:`o` belongs to.
 

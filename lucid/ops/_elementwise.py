@@ -758,16 +758,20 @@ class Maximum(Function):
     @staticmethod
     def forward(ctx: Node, a: Tensor, b: Tensor, ufunc: Any) -> Array:
         ctx.save_for_backward(a, b)
-        ctx.wins = np.greater if ufunc is np.maximum else np.less
+        ctx.loses = np.less if ufunc is np.maximum else np.greater
         return ufunc(a.data, b.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        share = np.where(a.data == b.data, 0.5, ctx.wins(a.data, b.data)).astype(grad.dtype)
+        grad = where(a.data == b.data, grad * 0.5, grad)
         return (
-            sum_to(grad * share, a.shape) if ctx.needs_input_grad[0] else None,
-            sum_to(grad * (1 - share), b.shape) if ctx.needs_input_grad[1] else None,
+            sum_to(where(ctx.loses(a.data, b.data), 0.0, grad), a.shape)
+            if ctx.needs_input_grad[0]
+            else None,
+            sum_to(where(ctx.loses(b.data, a.data), 0.0, grad), b.shape)
+            if ctx.needs_input_grad[1]
+            else None,
         )
 
 
@@ -800,8 +804,9 @@ class Clamp(Function):
         if low is not None and high is not None:  # where the bounds cross, high counts
             crossed = low.data > high.data
             above, below = above | crossed, below & ~crossed
+        outside = above | below | np.isnan(x.data)
         grads = (
-            where(above | below, 0.0, grad) if ctx.needs_input_grad[0] else None,
+            where(outside, 0.0, grad) if ctx.needs_input_grad[0] else None,
             where(below, grad, 0.0) if ctx.needs_input_grad[1] else None,
             where(above, grad, 0.0) if ctx.needs_input_grad[2] else None,
         )

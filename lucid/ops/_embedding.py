@@ -74,6 +74,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         num_classes = int(index.max()) + 1
     if index.size and (index.min() < 0 or index.max() >= num_classes):
         raise IndexError(
-            f"one_hot: expected integers from 0 to {num_classes - 1}, got {index.min()} to {index.max()}"
+            f"one_hot: expected integers from 0 to {num_classes - 1}, got {index.min()} to "
+            f"{index.max()}"
         )
     return Tensor._wrap((index[..., None] == np.arange(num_classes)).astype(np.int64))

@@ -321,7 +321,7 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
             )
         if values.dtype != x.dtype:
             raise TypeError(
-                f"{who}: src must have dtype {x.dtype} as the tensor, got {values.dtype}"
+                f"{who}: src must have the tensor's dtype {x.dtype}, got {values.dtype}"
             )
         if values.shape != array.shape:
             values = values[tuple([slice(n) for n in array.shape])]

@@ -12,7 +12,7 @@ from lucid.ops._common import Array, floating
 
 
 class Standardize(Function):
-    r""":math:`(x - \bar x) / \sqrt{\mathrm{Var}[x] + \epsilon}` over some axes. Keeps its output."""
+    r""":math:`(x - \bar x) / \sqrt{\mathrm{Var}[x] + \epsilon}` over some axes."""
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], eps: float) -> Array:
@@ -68,12 +68,17 @@ def layer_norm(
     bias: Any = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    r"""Normalise over the last axes: :math:`(x - \mathrm{E}[x]) / \sqrt{\mathrm{Var}[x] + \epsilon} \cdot w + b` (Ba et al. 2016).
+    r"""Normalise over the last axes (Ba et al. 2016).
+
+    .. math::
+
+        y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}} \cdot w + b
 
     Args:
         input: ``(*, normalized_shape)``, floating point.
         normalized_shape: the sizes of the last axes.
-        weight, bias: of that shape, or None for 1 and 0.
+        weight: of that shape, or None for 1.
+        bias: of that shape, or None for 0.
         eps: added to the (biased) variance, under the root.
 
     Raises:
@@ -102,7 +107,8 @@ def group_norm(
     Args:
         input: ``(N, C, *)``, floating point.
         num_groups: into how many groups the channels are split.
-        weight, bias: ``(C,)``, or None for 1 and 0.
+        weight: ``(C,)``, or None for 1.
+        bias: ``(C,)``, or None for 0.
         eps: added to the (biased) variance, under the root.
 
     Raises:
@@ -134,7 +140,8 @@ def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float =
 
     Args:
         input: ``(N, C, *)`` with at least one axis of positions, floating point.
-        weight, bias: ``(C,)``, or None for 1 and 0.
+        weight: ``(C,)``, or None for 1.
+        bias: ``(C,)``, or None for 0.
         eps: added to the (biased) variance, under the root.
 
     Raises:

@@ -1,4 +1,8 @@
-"""Losses."""
+"""Losses.
+
+Arguments that come after PyTorch's deprecated ``size_average`` and ``reduce``, which do not exist
+here, are taken by name only: a position would mean another argument there.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ def _pair(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
 # -- differences --------------------------------------------------------------------------------
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Return the squared differences.
 
     Args:
@@ -64,17 +68,19 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     return _reduce((x - t).square(), reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """Return the absolute differences. Arguments as in :func:`mse_loss`."""
     _check_reduction(reduction, "l1_loss")
     x, t = _pair(input, target, "l1_loss")
     return _reduce((x - t).abs(), reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2`` (Girshick 2015).
+def smooth_l1_loss(
+    input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2``.
 
-    Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
+    From Girshick 2015. Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
 
     Raises:
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
@@ -92,9 +98,9 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)`` (Huber 1964).
+    """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)``.
 
-    Arguments as in :func:`mse_loss`.
+    From Huber 1964. Arguments as in :func:`mse_loss`.
 
     Raises:
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
@@ -141,12 +147,13 @@ def _bounded_logs(x: Array) -> tuple[Array, Array]:
 
 
 def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Tensor:
     r"""Return :math:`-(t \log x + (1 - t) \log(1 - x))`, the logarithms bounded by -100 below.
 
     Args:
-        input: probabilities from 0 to 1, any shape. Better: :func:`binary_cross_entropy_with_logits`.
+        input: probabilities from 0 to 1, any shape; for logits there is
+            :func:`binary_cross_entropy_with_logits`.
         target: of the same shape, from 0 to 1.
         weight: factors that broadcast, or None.
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
@@ -168,7 +175,12 @@ def binary_cross_entropy(
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Any = None,
 ) -> Tensor:
     r"""Return :math:`-(p\,t \log\sigma(x) + (1 - t) \log(1 - \sigma(x)))`, computed stably.
 
@@ -255,8 +267,8 @@ def _class_rows(
     classes = x.shape[axis]
     if t.dtype.kind not in "iu":
         raise TypeError(
-            f"{who}: expected integer classes as target of shape {expected}, got {t.dtype} of shape "
-            f"{t.shape}"
+            f"{who}: expected integer classes as target of shape {expected}, got {t.dtype} of "
+            f"shape {t.shape}"
         )
     if t.shape != expected:
         raise ValueError(
@@ -268,8 +280,8 @@ def _class_rows(
     wrong = labels[~ignored & ((labels < 0) | (labels >= classes))]
     if wrong.size:
         raise IndexError(
-            f"{who}: expected classes from 0 to {classes - 1} (or ignore_index={ignore_index}), got "
-            f"{wrong[0]}"
+            f"{who}: expected classes from 0 to {classes - 1} (or ignore_index={ignore_index}), "
+            f"got {wrong[0]}"
         )
     labels[ignored] = -1
     if x.ndim > 2:
@@ -297,6 +309,7 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
+    *,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -350,7 +363,12 @@ def _soft_cross_entropy(
 
 
 def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
 ) -> Tensor:
     """Return minus the log-probability of the true class: :func:`cross_entropy` after log_softmax.
 
@@ -379,7 +397,7 @@ def nll_loss(
     return _reduce_rows(losses, labels, shape, weights, reduction)
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Tensor:
+def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     r"""Return :math:`t\,(\log t - x)`, the terms of the Kullback-Leibler divergence.
 
     Args:

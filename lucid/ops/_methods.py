@@ -136,6 +136,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "log1p": elementwise.log1p,
     "sigmoid": elementwise.sigmoid,
     "erf": elementwise.erf,
+    "relu": activation.relu,
     "sin": elementwise.sin,
     "cos": elementwise.cos,
     "tan": elementwise.tan,

@@ -141,7 +141,8 @@ def _nan_if_zero(divisor: float) -> float:
 
 
 def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Any:
-    centred = x - (x.mean(axis=axes, keepdims=True) if axes else x)
+    count = x.dtype.type(_count(x.shape, axes))
+    centred = x - x.sum(axis=axes, keepdims=True) / count
     total = np.square(centred, out=np.asarray(centred)).sum(axis=axes, keepdims=keepdim)
     return np.asarray(total / x.dtype.type(divisor))
 
@@ -504,16 +505,19 @@ def _order(x: Tensor, axis: int, descending: bool) -> Array:
     return x.shape[axis] - 1 - backwards
 
 
-def argsort(x: Any, dim: int = -1, descending: bool = False) -> Tensor:
-    """Return the positions that sort ``x`` along an axis; equal elements keep their order."""
+def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """Return the positions that sort ``x`` along an axis. See :func:`sort`."""
     x = operand(x, "argsort")
     if x.ndim == 0:
         return Tensor._wrap(np.zeros((), np.int64))
     return Tensor._wrap(_order(x, normalize_axis(dim, x.ndim, "argsort"), descending))
 
 
-def sort(x: Any, dim: int = -1, descending: bool = False) -> ValuesIndices:
-    """Return a named tuple of the sorted values and their positions; the sort is stable."""
+def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+    """Return a named tuple of the values, sorted along an axis, and their positions.
+
+    Equal elements always keep their order, whatever ``stable`` says; NaN counts as largest.
+    """
     x = operand(x, "sort")
     if x.ndim == 0:
         return ValuesIndices(x, Tensor._wrap(np.zeros((), np.int64)))

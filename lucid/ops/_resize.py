@@ -79,8 +79,9 @@ def interpolate(
         sizes = pair(size, "size", who, 1)
         scales = [length / new for length, new in zip(lengths, sizes)]
     else:
-        factors = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
-        if len(factors) != 2 or not all(f is not None and f > 0 for f in factors):
+        given: Any = scale_factor
+        factors = given if isinstance(given, (tuple, list)) else (given, given)
+        if len(factors) != 2 or not all(f > 0 for f in factors):
             raise ValueError(
                 f"{who}: scale_factor must be one or two numbers over 0, got {scale_factor!r}"
             )

@@ -130,7 +130,7 @@ def test_a_forward_that_returns_something_else() -> None:
         def forward(ctx, x):
             return "text"
 
-    with pytest.raises(TypeError, match="Bad.forward: expected a tensor, an array"):
+    with pytest.raises(TypeError, match=r"Bad.forward: expected a tensor, an array"):
         Bad.apply(leaf([1.0]))
 
 

@@ -145,17 +145,17 @@ def without(row, key):
     return {k: v for k, v in row.items() if k != key}
 
 
-ATTENTION = dict(
-    num_heads=2,
-    key_dim=4,
-    value_dim=6,
-    query_h_stride=1,
-    query_w_stride=1,
-    kv_stride=2,
-    use_layer_scale=True,
-    use_multi_query=True,
-    use_residual=True,
-)
+ATTENTION = {
+    "num_heads": 2,
+    "key_dim": 4,
+    "value_dim": 6,
+    "query_h_stride": 1,
+    "query_w_stride": 1,
+    "kv_stride": 2,
+    "use_layer_scale": True,
+    "use_multi_query": True,
+    "use_residual": True,
+}
 
 BAD = {
     # what is wrong: (changes, what the message says)
@@ -240,7 +240,7 @@ BAD = {
     ),
     "attention on the wrong block": (
         {"layer5__block_specs": [{"in": 24, "out": 32, "kernel": 1, "stride": 1, "attention": []}]},
-        r"layer5\.block_specs\[0\]: expected only the keys in, out, kernel, stride, got 'attention'",
+        r"layer5\.block_specs\[0\]: expected only the keys in, out, kernel, stride, got",
     ),
     "head of uib": (
         {"head": {"block_name": "uib", "num_blocks": 1, "block_specs": [[32, 32, 0, 0, 1, 1, 2]]}},

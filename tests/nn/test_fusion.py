@@ -103,7 +103,7 @@ def test_wrong_input_is_named():
     model, _ = layers(nn.ReLU6())
     with (
         lucid.no_grad(),
-        pytest.raises(ValueError, match="Conv2d: expected 3 input channels .* got 4"),
+        pytest.raises(ValueError, match=r"Conv2d: expected 3 input channels .* got 4"),
     ):
         model(lucid.randn(1, 4, 8, 8))
 

@@ -17,11 +17,14 @@ input position (Shi et al. 2016, "Is the deconvolution layer the same as a convo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+
+from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -60,7 +63,7 @@ def conv2d(
     dilation: Pair = UNIT,
     groups: int = 1,
 ) -> np.ndarray:
-    """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: ``(N, H', W', O)``."""
+    """Return the cross-correlation ``(N, H', W', O)`` of ``x`` ``(N, H, W, I)`` with ``weight``."""
 
     def add_bias(block: np.ndarray) -> None:
         block += bias
@@ -112,15 +115,16 @@ def _convolve(
     y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
-    if _is_pointwise(weight, padding, groups):
-        _pointwise(x, weight, stride, y, finish)
-    elif weight.shape[1] == 1 and groups > 1:
-        _depthwise(x, weight, stride, padding, dilation, y, finish)
-    else:
-        _dense(x, weight, stride, padding, dilation, groups, y)
-        if finish is not None:
-            for image in y:
-                finish(image)
+
+    def images(part: slice) -> None:
+        if _is_pointwise(weight, padding, groups):
+            _pointwise(x[part], weight, stride, y[part], finish)
+        elif weight.shape[1] == 1 and groups > 1:
+            _depthwise(x[part], weight, stride, padding, dilation, y[part], finish)
+        else:
+            _dense(x[part], weight, stride, padding, dilation, groups, y[part], finish)
+
+    in_parts(images, len(x), y.size)
     return y
 
 
@@ -134,35 +138,25 @@ def conv2d_input_grad(
     groups: int = 1,
 ) -> np.ndarray:
     """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
-    if grad.size == 0:
+    if grad.size == 0 or 0 in input_shape:
         return np.zeros(input_shape, grad.dtype)
     if _is_pointwise(weight, padding, groups):
-        rows = grad.reshape(-1, grad.shape[3]) @ _matrix(weight)
-        if stride == UNIT:
-            return rows.reshape(input_shape)
-        gx = np.zeros(input_shape, grad.dtype)
-        gx[:, :: stride[0], :: stride[1]] = rows.reshape(*grad.shape[:3], -1)
-        return gx
+        return _pointwise_input_grad(grad, weight, input_shape, stride)
     # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
-    gx = None
-    for phase_h in _phases(
-        input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0]
-    ):
-        for phase_w in _phases(
-            input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1]
-        ):
-            if phase_h.positions == slice(None) and phase_w.positions == slice(None):
-                part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
-                return np.zeros(input_shape, grad.dtype) if part is None else part
-            if gx is None:
-                gx = np.zeros(input_shape, grad.dtype)
-            part = _phase_convolution(grad, turned, phase_h, phase_w, groups)
-            if part is not None:
-                gx[:, phase_h.positions, phase_w.positions] = part
-    return np.zeros(input_shape, grad.dtype) if gx is None else gx
+    rows_of = _phases(input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0])
+    columns_of = _phases(input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
+    if stride == UNIT:
+        return _phase_convolution(grad, turned, rows_of[0], columns_of[0], groups)
+    gx = np.zeros(input_shape, grad.dtype)
+    for phase_h, phase_w in itertools.product(rows_of, columns_of):
+        if phase_h.taps is not None and phase_w.taps is not None:
+            gx[:, phase_h.positions, phase_w.positions] = _phase_convolution(
+                grad, turned, phase_h, phase_w, groups
+            )
+    return gx
 
 
 def conv2d_weight_grad(
@@ -178,23 +172,17 @@ def conv2d_weight_grad(
     if grad.size == 0 or x.size == 0:
         return np.zeros(weight_shape, grad.dtype)
     o, i, kh, kw = weight_shape
-    if kh == kw == groups == 1 and padding == NO_PADDING:
-        rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])[
-            :, : grad.shape[1], : grad.shape[2]
-        ]
-        return (grad.reshape(-1, o).T @ rows.reshape(-1, i)).reshape(weight_shape)
-    if i == 1 and groups > 1:
-        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
-    gw = np.empty(weight_shape, grad.dtype)
-    wide = grad.shape[3] // groups
-    for group in range(groups):
-        total = np.zeros((kh * kw * i, wide), grad.dtype)
-        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
-        for image, rows in patches.blocks():
-            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
-            total += patches.get(image, rows).T @ part
-        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
-    return gw
+
+    def images(part: slice) -> np.ndarray:
+        if kh == kw == groups == 1 and padding == NO_PADDING:
+            taken = np.ascontiguousarray(x[part, :: stride[0], :: stride[1]]).reshape(-1, i)
+            return (grad[part].reshape(-1, o).T @ taken).reshape(weight_shape)
+        geometry = (stride, padding, dilation)
+        if i == 1 and groups > 1:
+            return _depthwise_weight_grad(x[part], grad[part], weight_shape, *geometry)
+        return _dense_weight_grad(x[part], grad[part], weight_shape, *geometry, groups)
+
+    return sum_parts(in_parts(images, len(x), grad.size))
 
 
 # -- pointwise --------------------------------------------------------------------------------
@@ -225,6 +213,24 @@ def _pointwise(
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)
         finish(block)
+
+
+def _pointwise_input_grad(
+    grad: np.ndarray, weight: np.ndarray, input_shape: tuple[int, int, int, int], stride: Pair
+) -> np.ndarray:
+    gx = np.empty(input_shape, grad.dtype) if stride == UNIT else np.zeros(input_shape, grad.dtype)
+
+    def images(part: slice) -> None:
+        rows, matrix = grad[part].reshape(-1, grad.shape[3]), _matrix(weight)
+        if stride == UNIT:
+            np.matmul(rows, matrix, out=gx[part].reshape(len(rows), -1))
+        else:
+            gx[part, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(
+                *grad[part].shape[:3], -1
+            )
+
+    in_parts(images, len(grad), gx.size)
+    return gx
 
 
 # -- padding and phases -----------------------------------------------------------------------
@@ -268,7 +274,8 @@ def _phases(
 ) -> list[_Phase]:
     """Return the phases of an axis of ``size`` input positions.
 
-    Input position r meets output position o through tap i where ``stride·o = r + pad - i·dilation``.
+    Input position r meets output position o through tap i where
+    ``stride·o = r + pad - i·dilation``.
     """
     common = math.gcd(stride, dilation)
     every = stride // common  # taps of one phase are this far apart
@@ -293,9 +300,7 @@ def _phases(
 
 def _phase_convolution(
     grad: np.ndarray, turned: np.ndarray, phase_h: _Phase, phase_w: _Phase, groups: int
-) -> np.ndarray | None:
-    if phase_h.taps is None or phase_w.taps is None:
-        return None
+) -> np.ndarray:
     kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
     padding = (phase_h.padding, phase_w.padding)
     if min(map(min, padding)) < 0:
@@ -326,6 +331,7 @@ def _dense(
     dilation: Pair,
     groups: int,
     y: np.ndarray,
+    finish: Callable[[np.ndarray], None] | None,
 ) -> None:
     for group, kernel in enumerate(np.split(weight, groups)):
         matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
@@ -337,6 +343,31 @@ def _dense(
                 np.matmul(block, matrix, out=out[image, rows].reshape(-1, kernel.shape[0]))
             else:
                 out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
+    if finish is not None:
+        for done in y:
+            finish(done)
+
+
+def _dense_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    o, i, kh, kw = weight_shape
+    gw = np.empty(weight_shape, grad.dtype)
+    wide = o // groups
+    for group in range(groups):
+        total = np.zeros((kh * kw * i, wide), grad.dtype)
+        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
+        for image, rows in patches.blocks():
+            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
+            total += patches.get(image, rows).T @ part
+        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
+    return gw
 
 
 class _Patches:
@@ -373,7 +404,7 @@ class _Patches:
         ]
 
     def get(self, image: int, rows: slice) -> np.ndarray:
-        """Return the patches of ``rows`` of an image: ``(rows·W', kh·kw·C)``, valid until the next."""
+        """Return the patches ``(rows·W', kh·kw·C)`` of some rows, valid until the next call."""
         if image != self.image:
             self.padded, self.image = _pad(self.x[image], self.padding), image
         (sh, sw), (dh, dw) = self.stride, self.dilation

@@ -74,7 +74,7 @@ def max_pool2d_grad(
 def max_pool2d_take(
     x: np.ndarray, taps: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
 ) -> np.ndarray:
-    """Return the elements of ``x`` that ``taps`` name: the derivative of :func:`max_pool2d_grad`."""
+    """Return the elements of ``x`` that ``taps`` name: :func:`max_pool2d_grad` derived."""
     padded = _padded(x, padding, 0.0)
     windows = _windows(padded, kernel, stride, dilation, taps.shape[1:3])
     y = np.zeros(taps.shape, x.dtype)

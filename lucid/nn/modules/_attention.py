@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -203,13 +204,17 @@ class MultiheadAttention(Module):
 
     def _project(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, all of size E."""
-        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        if self.in_proj_weight is None:
-            matrices = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        elif q is k and k is v:
-            return F.linear(q, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
-        else:
-            matrices = self.in_proj_weight.chunk(3)
+        if self.in_proj_weight is not None and q is k and k is v:
+            q, k, v = F.linear(q, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+            return q, k, v
+        matrices: Sequence[Tensor | None] = (
+            (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+            if self.in_proj_weight is None
+            else self.in_proj_weight.chunk(3)
+        )
+        biases: Sequence[Tensor | None] = (
+            (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        )
         projected = [F.linear(x, w, b) for x, w, b in zip((q, k, v), matrices, biases)]
         return projected[0], projected[1], projected[2]
 

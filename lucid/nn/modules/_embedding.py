@@ -51,7 +51,8 @@ class Embedding(Module):
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(
-                    f"Embedding: padding_idx must be one of the {num_embeddings} rows, got {padding_idx}"
+                    f"Embedding: padding_idx must be one of the {num_embeddings} rows, got "
+                    f"{padding_idx}"
                 )
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
@@ -76,7 +77,7 @@ class Embedding(Module):
         table = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
         if table.ndim != 2:
             raise ValueError(f"Embedding: expected a table of shape (V, D), got {table.shape}")
-        layer = cls(*table.shape, padding_idx=padding_idx)
+        layer = cls(table.shape[0], table.shape[1], padding_idx)
         layer.weight = Parameter(table.detach(), requires_grad=not freeze)
         return layer
 

@@ -19,7 +19,10 @@ from lucid.ops._batch_norm import scale_and_shift
 from lucid.ops._conv import apply_conv_norm_act
 
 # The bounds that an activation clips to.
-_BOUNDS: dict[type, tuple[float | None, float | None]] = {ReLU: (0.0, None), ReLU6: (0.0, 6.0)}
+_BOUNDS: dict[type[Module], tuple[float | None, float | None]] = {
+    ReLU: (0.0, None),
+    ReLU6: (0.0, 6.0),
+}
 
 
 def run_fused(modules: Sequence[Module], input: Any) -> Any:
@@ -30,20 +33,21 @@ def run_fused(modules: Sequence[Module], input: Any) -> Any:
         following = modules[position + 1] if position + 1 < len(modules) else None
         if _is(module, Conv2d) and _is(following, BatchNorm2d) and _has_statistics(following):
             activation = modules[position + 2] if position + 2 < len(modules) else None
-            fused = type(activation) in _BOUNDS and _is(activation, type(activation))
-            bounds = _BOUNDS[type(activation)] if fused else (None, None)
+            kind = next((kind for kind in _BOUNDS if _is(activation, kind)), None)
+            bounds = (None, None) if kind is None else _BOUNDS[kind]
             input = _conv_norm_act(module, following, bounds, input)
-            position += 3 if fused else 2
+            position += 2 if kind is None else 3
         else:
             input = module(input)
             position += 1
     return input
 
 
-def _is(module: Any, kind: type) -> bool:
+def _is(module: Module | None, kind: type[Module]) -> bool:
     """Whether ``module`` does exactly what ``kind`` does, unobserved."""
     return (
-        type(module) is kind
+        module is not None
+        and type(module) is kind
         and not module._forward_hooks
         and not module._forward_pre_hooks
         and "forward" not in module.__dict__

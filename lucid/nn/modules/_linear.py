@@ -92,7 +92,7 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Makes one axis of the axes ``start_dim`` to ``end_dim``; by default of all but the batch's."""
+    """Makes one axis of ``start_dim`` to ``end_dim``, by default of all but the batch's."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""Loss layers: each calls the function of its name in :mod:`lucid.nn.functional`."""
+"""Loss layers: each calls the function of its name in :mod:`lucid.nn.functional`.
+
+As there, most arguments are taken by name only.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _REDUCTIONS: tuple[str, ...] = ("none", "mean", "sum")
 
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = one_of(reduction, self._reductions(), "reduction", type(self).__name__)
 
@@ -36,7 +39,7 @@ class MSELoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of inputs and targets of one shape."""
-        return F.mse_loss(input, target, self.reduction)
+        return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class L1Loss(_Loss):
@@ -48,28 +51,28 @@ class L1Loss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of inputs and targets of one shape."""
-        return F.l1_loss(input, target, self.reduction)
+        return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
     """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`."""
 
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction=reduction)
         if beta < 0:
             raise ValueError(f"SmoothL1Loss: beta must not be negative, got {beta}")
         self.beta = beta
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of inputs and targets of one shape."""
-        return F.smooth_l1_loss(input, target, self.reduction, self.beta)
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class HuberLoss(_Loss):
     """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         if not delta > 0:
             raise ValueError(f"HuberLoss: delta must be positive, got {delta}")
         self.delta = delta
@@ -89,13 +92,13 @@ class BCELoss(_Loss):
 
     weight: Tensor | None
 
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
         self._keep("weight", weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of probabilities and targets of one shape."""
-        return F.binary_cross_entropy(input, target, self.weight, self.reduction)
+        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -110,15 +113,17 @@ class BCEWithLogitsLoss(_Loss):
     weight: Tensor | None
     pos_weight: Tensor | None
 
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
-        super().__init__(reduction)
+    def __init__(
+        self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
+    ) -> None:
+        super().__init__(reduction=reduction)
         self._keep("weight", weight)
         self._keep("pos_weight", pos_weight)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of logits and targets of one shape."""
         return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, self.reduction, self.pos_weight
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
         )
 
 
@@ -137,19 +142,25 @@ class CrossEntropyLoss(_Loss):
     def __init__(
         self,
         weight: Any = None,
+        *,
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self._keep("weight", weight)
         self.ignore_index = ignore_index
         self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
     def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of logits ``(N, C, *)`` for classes ``(N, *)`` or probabilities ``(N, C, *)``."""
+        """Return the loss of logits ``(N, C, *)`` for classes ``(N, *)`` or probabilities."""
         return F.cross_entropy(
-            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
         )
 
 
@@ -165,15 +176,21 @@ class NLLLoss(_Loss):
     weight: Tensor | None
 
     def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction=reduction)
         self._keep("weight", weight)
         self.ignore_index = ignore_index
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of log-probabilities ``(N, C, *)`` for classes ``(N, *)``."""
-        return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
+        return F.nll_loss(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
 
 
 class KLDivLoss(_Loss):
@@ -184,8 +201,8 @@ class KLDivLoss(_Loss):
         log_target: whether targets are logarithms of probabilities.
     """
 
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction=reduction)
         self.log_target = log_target
 
     def _reductions(self) -> tuple[str, ...]:
@@ -193,4 +210,4 @@ class KLDivLoss(_Loss):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of log-probabilities and targets of one shape."""
-        return F.kl_div(input, target, self.reduction, self.log_target)
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

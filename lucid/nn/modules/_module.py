@@ -118,7 +118,7 @@ class Module:
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Call ``hook(module, args, output)`` after :meth:`forward`; what it returns replaces the output.
+        """Call ``hook(module, args, output)`` after :meth:`forward`; its result replaces it.
 
         Args:
             hook: returns None or another output.
@@ -339,7 +339,8 @@ class Module:
         if module._members.get(name) != kind:
             known = ", ".join(repr(n) for n, _ in module._own(kind)) or "none"
             raise AttributeError(
-                f"{type(self).__name__}: no {kind} {target!r} ({type(module).__name__} has: {known})"
+                f"{type(self).__name__}: no {kind} {target!r} "
+                f"({type(module).__name__} has: {known})"
             )
         return module.__dict__[name]
 
@@ -476,7 +477,7 @@ class Module:
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of all parameters, or with ``set_to_none=False`` fill them with 0."""
+        """Forget all parameters' gradients, or with ``set_to_none=False`` fill them with 0."""
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
@@ -492,7 +493,7 @@ class Module:
         try:
             wanted = np.dtype(dtype)
         except TypeError:
-            wanted = None  # type: ignore[assignment]
+            wanted = None
         if wanted is None or dtype is None or wanted.kind != "f":
             raise TypeError(
                 f"{type(self).__name__}.to: expected a floating-point dtype, got {dtype!r} "

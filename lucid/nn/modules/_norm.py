@@ -64,6 +64,8 @@ class LayerNorm(_Affine):
         sizes = (
             normalized_shape if isinstance(normalized_shape, (list, tuple)) else (normalized_shape,)
         )
+        if not sizes:
+            raise ValueError("LayerNorm: normalized_shape must name at least one axis, got none")
         self.normalized_shape = tuple(count(s, "normalized_shape", "LayerNorm") for s in sizes)
         self.eps = eps
         self.elementwise_affine = elementwise_affine

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from lucid.autograd import Tensor
 from lucid.nn.modules._module import Module
 from lucid.ops import _pool as ops
 from lucid.ops._layout import pair
 
-Size = Union[int, tuple[int, int]]
+Size: TypeAlias = "int | tuple[int, int]"
 
 
 class MaxPool2d(Module):

@@ -1,0 +1,131 @@
+"""Activation kernels: large arrays in any memory layout, against the formula in float64."""
+
+import math
+
+import numpy as np
+import pytest
+
+FORMULAS = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+}
+
+LAYOUTS = {
+    "plain": lambda x: x,
+    "channels_last": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "strided": lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    "reversed": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+}
+
+
+def call(backend, name, *arrays):
+    fn = name.removesuffix("_tanh")
+    suffix = "_grad" if len(arrays) == 2 else ""
+    extra = (name.endswith("tanh"),) if fn == "gelu" else ()
+    return getattr(backend, fn + suffix)(*arrays, *extra)
+
+
+def images(shape, dtype=np.float32):
+    return (np.random.default_rng(0).standard_normal(shape) * 3).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 5, 61, 67), (0, 3, 2, 2)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_values(backend, name, layout, shape, dtype):
+    x = LAYOUTS[layout](images(shape, dtype))
+    before = x.copy()
+    y = call(backend, name, x)
+    assert y.dtype == dtype
+    assert not np.shares_memory(y, x)
+    np.testing.assert_array_equal(x, before)
+    if x.size:
+        expected = FORMULAS[name](x.astype(np.float64))
+        tolerance = 1e-5 if dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "layouts", [("plain", "channels_last"), ("strided", "plain"), ("broadcast",) * 2]
+)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_gradients_in_mixed_layouts(backend, name, layouts):
+    grad = LAYOUTS[layouts[0]](images((2, 5, 61, 67), np.float64)[::-1])
+    x = LAYOUTS[layouts[1]](images((2, 5, 61, 67), np.float64))
+    step = 1e-6
+    slope = (FORMULAS[name](x + step) - FORMULAS[name](x - step)) / (2 * step)
+    got = call(backend, name, grad, x)
+    # Not where hardswish bends.
+    smooth = np.abs(np.abs(x) - 3) > 1e-5
+    np.testing.assert_allclose(got[smooth], (grad * slope)[smooth], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_number(backend, name):
+    x = np.array(0.5, np.float32)
+    y = call(backend, name, x)
+    assert y.shape == ()
+    np.testing.assert_allclose(y, FORMULAS[name](0.5), rtol=1e-6)
+    assert call(backend, name, np.ones_like(x), x).shape == ()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, math.inf), (0.0, 6.0), (-1.5, 0.5)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_clip(backend, layout, low, high):
+    x = LAYOUTS[layout](images((2, 3, 4, 5)))
+    y = backend.clip(x, low, high)
+    np.testing.assert_array_equal(y, np.minimum(np.maximum(x, np.float32(low)), np.float32(high)))
+    grad = images((2, 3, 4, 5))[::-1]
+    inside = (x > low) & (x < high)
+    np.testing.assert_array_equal(backend.clip_grad(grad, y, low, high), np.where(inside, grad, 0))
+
+
+def test_clip_keeps_nan(backend):
+    y = backend.clip(np.array([np.nan, -np.inf, np.inf], np.float32), 0.0, 6.0)
+    np.testing.assert_array_equal(y, [np.nan, 0, 6])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_softmax(backend, axis):
+    x = images((2, 3, 4, 5), np.float64) * 100
+    y = backend.softmax(x, axis)
+    np.testing.assert_allclose(y.sum(axis), 1)
+    np.testing.assert_allclose(
+        np.log(np.maximum(y, 1e-300)),
+        np.maximum(backend.log_softmax(x, axis), math.log(1e-300)),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    assert backend.softmax(np.ones((2, 0)), 1).shape == (2, 0)
+    assert backend.log_softmax(np.ones((0, 2)), 1).shape == (0, 2)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cross_entropy(backend, weighted, smoothing):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((6, 4)), np.array([0, 3, -1, 2, 3, -1])
+    weight = rng.uniform(0.5, 2, 4) if weighted else None
+    soft = np.full((6, 4), smoothing / 4)
+    soft[np.arange(6), target] += 1 - smoothing
+    soft[target < 0] = 0
+    soft = soft * (1 if weight is None else weight)
+    p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    losses, log_p = backend.cross_entropy(x, target, weight, smoothing)
+    np.testing.assert_allclose(log_p, np.log(p), rtol=1e-10)
+    np.testing.assert_allclose(losses, -(soft * np.log(p)).sum(1), rtol=1e-10)
+    grad = rng.standard_normal(6)
+    got = backend.cross_entropy_grad(grad, log_p, target, weight, smoothing)
+    expected = grad[:, None] * (p * soft.sum(1, keepdims=True) - soft)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_erf(backend):
+    x = np.concatenate([np.linspace(-6, 6, 5001), [0.0, -0.0, 1e-30, 40.0, -40.0]])
+    expected = np.vectorize(math.erf)(x)
+    np.testing.assert_allclose(backend.erf(x), expected, rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(backend.erf(x.astype(np.float32)), expected, rtol=1e-6, atol=1e-7)

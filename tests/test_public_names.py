@@ -1,0 +1,77 @@
+"""What `import lucid` gives, and what it must not bring along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import lucid
+
+_OPERATIONS = """
+abs add allclose amax amin any all arange argmax argmin argsort astype bitwise_and bitwise_not
+bitwise_or bitwise_xor bmm broadcast_to cat ceil chunk clamp clone contiguous cos count_nonzero
+cumsum div dot einsum empty empty_like eq equal erf exp expand expand_as expm1 eye flatten flip
+floor floor_divide from_numpy full full_like gather ge gt index_select isclose isfinite isinf
+isnan le linspace log log1p log_softmax logical_and logical_not logical_or logical_xor logsumexp
+lt masked_fill matmul max maximum mean min minimum mm movedim mul ne neg norm numel ones
+ones_like outer pad permute pow prod rand rand_like randint randn randn_like randperm reciprocal
+relu remainder repeat reshape roll round rsqrt scatter scatter_add sigmoid sign sin softmax sort
+split sqrt square squeeze stack std sub sum swapaxes t take_along_dim tan tanh tensor tile topk
+transpose tril triu unbind unflatten unsqueeze var where zeros zeros_like
+"""
+
+_OTHERS = """
+Tensor available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
+set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool float16 float32 float64 int16 int32 int64 int8 uint8
+autograd data kernels models nn ops optim training visual
+"""
+
+_EXTRAS = """
+numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx scipy
+"""
+
+OPERATIONS, OTHERS, EXTRAS = _OPERATIONS.split(), _OTHERS.split(), _EXTRAS.split()
+
+
+def _python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout
+
+
+def test_public_names() -> None:
+    public = _python("import lucid; print(*[n for n in dir(lucid) if not n.startswith('_')])")
+    assert sorted(public.split()) == sorted(OPERATIONS + OTHERS)
+
+
+@pytest.mark.parametrize("name", OPERATIONS + OTHERS)
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(lucid, name) is not None
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="module 'lucid' has no attribute 'nonsense'"):
+        _ = lucid.nonsense  # type: ignore[attr-defined]
+
+
+def test_import_brings_no_extra() -> None:
+    loaded = _python(
+        "import sys, lucid, lucid.nn, lucid.optim, lucid.models, lucid.data, lucid.visual\n"
+        f"print(*[name for name in {EXTRAS!r} if name in sys.modules])"
+    )
+    assert loaded.split() == []
+
+
+def test_dtypes_are_numpys() -> None:
+    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8"):
+        assert getattr(lucid, name) == np.dtype(name)
+    assert lucid.bool == np.dtype(bool)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_are_documented(name: str) -> None:
+    assert getattr(lucid, name).__doc__
