@@ -13,7 +13,7 @@ from numba import njit
 
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._matmul import INFINITY, Packed
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, float_bits, floats, kernel
+from lucid.kernels.numba._native import PANEL, TILE_ROWS, address, float_bits, floats, kernel
 from lucid.kernels.numba._tile import (
     A_ROW,
     A_SEGMENT,
@@ -29,9 +29,9 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 (
-    _X, _H, _W, _C, _OUT, _OH, _OW, _N_OUT, _STRIDE, _TOP, _LEFT, _PADDED_W,
+    _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT, _STRIDE, _TOP, _LEFT, _PADDED_W,
     _PACKED, _PANEL_BYTES, _RESIDUAL, _SCRATCH, _SCRATCH_BYTES, _ROWS,
-) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 18)  # fmt: skip
+) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 22)  # fmt: skip
 
 
 @njit
@@ -79,18 +79,25 @@ def dense(args, chunk, thread):
         width = min(PANEL, columns - panel * PANEL)
         for y in range(start, stop):
             x_row = source + (y - start) * stride * args[A_SEGMENT]
+            out_row = (
+                args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW] + panel * PANEL * 4
+            )
             for index in range(tiles):
                 column = ow * index // tiles
                 count = ow * (index + 1) // tiles - column
-                pixel = (image * oh + y) * ow + column
                 residual = args[_RESIDUAL]
                 if residual != 0:
-                    residual += pixel * args[RESIDUAL_ROW] + panel * PANEL * 4
+                    residual += (
+                        image * args[_RES_IMAGE]
+                        + y * args[_RES_ROW]
+                        + column * args[RESIDUAL_ROW]
+                        + panel * PANEL * 4
+                    )
                 tile(
                     count,
                     x_row + column * args[A_ROW],
                     weights,
-                    args[_OUT] + pixel * args[C_ROW] + panel * PANEL * 4,
+                    out_row + column * args[C_ROW],
                     residual,
                     width,
                     args,
@@ -149,13 +156,14 @@ def dense_row(
 ) -> tuple[int, ...]:
     """Return the row of a plan for a dense convolution, of dilation 1, of NHWC ``x`` into ``out``.
 
+    ``out`` and ``residual`` may be views; only the channels must be adjacent.
     ``packed`` holds the weights ``(O, kh·kw·I)``, taps before channels; ``scratch`` has
     :func:`scratch_size` floats, or is None for none. The result is clipped, then the residual added.
     """
     images, h, w, c = x.shape
     oh, ow, o = out.shape[1:]
     rows, padded_w, size = _geometry(x.shape, out.shape, kernel, stride, padding)
-    start = x.ctypes.data
+    start = address(x)
     left = padding[1][0]
     if not size:  # no copy: negative padding is a later start
         start += -left * c * 4
@@ -167,16 +175,19 @@ def dense_row(
         kernel[1] * c,
         4 * padded_w * c,
         4 * PANEL,
-        4 * o,
-        4 * o,
+        out.strides[2],
+        0 if residual is None else residual.strides[2],
         float_bits(-INFINITY if low is None else low),
         float_bits(INFINITY if high is None else high),
+        0,
         0,
         start,
         h,
         w,
         c,
-        out.ctypes.data,
+        address(out),
+        *out.strides[:2],
+        *((0, 0) if residual is None else residual.strides[:2]),
         oh,
         ow,
         o,
@@ -184,10 +195,10 @@ def dense_row(
         padding[0][0],
         left,
         padded_w,
-        packed.data.ctypes.data,
+        address(packed.data),
         4 * PANEL * (1 + packed.k),
-        0 if residual is None else residual.ctypes.data,
-        0 if scratch is None or not size else scratch.ctypes.data,
+        0 if residual is None else address(residual),
+        0 if scratch is None or not size else address(scratch),
         4 * size,
         rows,
     )

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._native import WIDTH, f32, float_bits, floats, i64, kernel, pointer
+from lucid.kernels.numba._native import WIDTH, address, f32, float_bits, floats, i64, kernel, pointer
 from lucid.kernels.numba._tile import multiply_add
 
 Array = np.ndarray
@@ -30,9 +30,10 @@ PIXELS = (7, 4, 2, 1)
     TAP_ROW,  # the same vertically
     PIXEL,  # from one output pixel's input to the next one's: stride · channels
     KERNEL_ROW,  # from one row of weights to the next
+    OUT_PIXEL,  # from one output pixel to the next
     LOW,
     HIGH,
-) = range(7)
+) = range(8)
 
 
 def _sum_function(module: Any, pixels: int, width: int) -> Any:
@@ -56,8 +57,8 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
         return builder.shuffle_vector(one, empty, zeros)
 
-    def load(builder: Any, address: Any) -> Any:
-        return builder.load(pointer(builder, address, vector), align=4, typ=vector)
+    def load(builder: Any, place: Any) -> Any:
+        return builder.load(pointer(builder, place, vector), align=4, typ=vector)
 
     builder = ir.IRBuilder(function.append_basic_block("entry"))
 
@@ -69,7 +70,7 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
 
     channel_bytes = builder.mul(argument(CHANNELS), i64(4))
     tap, tap_row, pixel = argument(TAP), argument(TAP_ROW), argument(PIXEL)
-    kernel_row = argument(KERNEL_ROW)
+    kernel_row, out_pixel = argument(KERNEL_ROW), argument(OUT_PIXEL)
     low, high = bound(LOW), bound(HIGH)
     entry = builder.block
     blocks = {n: function.append_basic_block(n) for n in ("channel", "row", "tap", "row_end", "end")}
@@ -123,8 +124,8 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
     for p, value in enumerate(new):
         value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
         value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
-        address = builder.add(out_channel, builder.mul(channel_bytes, i64(p)))
-        builder.store(value, pointer(builder, address, vector), align=4)
+        place = builder.add(out_channel, builder.mul(out_pixel, i64(p)))
+        builder.store(value, pointer(builder, place, vector), align=4)
     channel_next = builder.add(channel, i64(width))
     channel.add_incoming(channel_next, blocks["end"])
     builder.cbranch(builder.icmp_signed("<", channel_next, last), blocks["channel"], after)
@@ -162,9 +163,10 @@ def _sum_pixels(typingctx, pixels, x, weights, bias, out, tap_rows, taps, channe
     return types.void(*(types.int64,) * 8, types.CPointer(types.int64)), codegen
 
 
-_X, _TAPS, _OUT, _IMAGES, _H, _W, _OH, _OW, _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _ROWS = range(
-    7, 24
-)
+(
+    _X, _TAPS, _OUT, _OUT_IMAGE, _OUT_ROW, _IMAGES, _H, _W, _OH, _OW,
+    _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _ROWS,
+) = range(8, 27)  # fmt: skip
 
 
 @kernel
@@ -183,7 +185,7 @@ def depthwise(args, chunk, thread):
     rows = args[_ROWS]
     for row in range(chunk * rows, min((chunk + 1) * rows, args[_IMAGES] * oh)):
         image, y = row // oh, row % oh
-        out = args[_OUT] + row * ow * pixel_bytes
+        out = args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW]
         # Taps that meet the image: those of i with 0 <= y·s - top + i·d < h.
         above = y * sh - top
         i0 = min(kh, max(0, (-above + dh - 1) // dh))
@@ -212,14 +214,14 @@ def depthwise(args, chunk, thread):
                     source + (before + j0 * dw) * pixel_bytes,
                     row_weights + j0 * pixel_bytes,
                     bias,
-                    out + x * pixel_bytes,
+                    out + x * args[OUT_PIXEL],
                     i1 - i0,
                     j1 - j0,
                     channels,
                     args,
                 )
             else:  # the kernel lies in the padding
-                _only_bias(bias, out + x * pixel_bytes, count, channels, args)
+                _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
             x += count
 
 
@@ -237,18 +239,16 @@ def _low_high(typingctx, args):
     return types.UniTuple(types.float32, 2)(types.CPointer(types.int64)), codegen
 
 
-from numba import njit  # noqa: E402
-
-
 @njit
 def _only_bias(bias, out, pixels, channels, args):
     low, high = _low_high(args)
-    source, target = floats(bias), floats(out)
+    source = floats(bias)
     for p in range(pixels):
+        target = floats(out + p * args[OUT_PIXEL])
         for c in range(channels):
             value = source[c]
             value = low if value < low else value
-            target[p * channels + c] = high if value > high else value
+            target[c] = high if value > high else value
 
 
 @kernel
@@ -274,12 +274,12 @@ def pack_taps_row(
     return (
         pack_taps.address,
         1,
-        weight.ctypes.data,
+        address(weight),
         packed.shape[1],
         packed.shape[0] - 1,
-        0 if scale is None else scale.ctypes.data,
-        0 if bias is None else bias.ctypes.data,
-        packed.ctypes.data,
+        0 if scale is None else address(scale),
+        0 if bias is None else address(bias),
+        address(packed),
     )
 
 
@@ -311,11 +311,13 @@ def depthwise_row(
         dilation[0] * w * pixel,
         stride[1] * pixel,
         kw * pixel,
+        out.strides[2],
         float_bits(-np.inf if low is None else low),
         float_bits(np.inf if high is None else high),
-        x.ctypes.data,
-        packed.ctypes.data,
-        out.ctypes.data,
+        address(x),
+        address(packed),
+        address(out),
+        *out.strides[:2],
         images,
         h,
         w,

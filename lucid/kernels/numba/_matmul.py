@@ -7,6 +7,7 @@ column (a batch norm's) is multiplied into the weights here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from lucid.kernels.numba._native import (
     TILE_ROWS,
     VECTOR,
     WIDTH,
+    address,
+    empty,
     float_bits,
     floats,
     i64,
@@ -31,19 +34,6 @@ from lucid.kernels.numba._tile import TILE_ARGUMENTS, tile
 Array = np.ndarray
 
 INFINITY = float("inf")
-
-
-def empty(shape: tuple[int, ...]) -> Array:
-    """Return an uninitialised float32 array that starts at a cache line.
-
-    Vectors of 64 bytes that straddle two lines cost two reads; NumPy aligns to 16 bytes.
-    """
-    size = 1
-    for length in shape:
-        size *= length
-    raw = np.empty(size + 16, np.float32)
-    skip = -raw.ctypes.data % 64 // 4
-    return raw[skip : skip + size].reshape(shape)
 
 
 class Packed(NamedTuple):
@@ -156,9 +146,11 @@ def pack_rows(args, chunk, thread):
                 out[(1 + i) * PANEL + j] = weights[j] if j < count else np.float32(0)
 
 
-def packed_like(k: int, n: int) -> Packed:
+def packed_like(
+    k: int, n: int, allocate: Callable[[tuple[int, ...]], Array] = empty
+) -> Packed:
     """Return room for a packed matrix ``(k, n)``."""
-    return Packed(empty((-(-n // PANEL), 1 + k, PANEL)), k, n)
+    return Packed(allocate((-(-n // PANEL), 1 + k, PANEL)), k, n)
 
 
 def pack_row(
@@ -171,13 +163,13 @@ def pack_row(
     return (
         pack_transposed.address,
         len(packed.data),
-        weight.ctypes.data,
+        address(weight),
         4 * packed.k,
         packed.n,
         packed.k,
-        0 if scale is None else scale.ctypes.data,
-        0 if bias is None else bias.ctypes.data,
-        packed.data.ctypes.data,
+        0 if scale is None else address(scale),
+        0 if bias is None else address(bias),
+        address(packed.data),
     )
 
 
@@ -186,11 +178,11 @@ def pack_rows_row(weight: Array, packed: Packed) -> tuple[int, ...]:
     return (
         pack_rows.address,
         len(packed.data),
-        weight.ctypes.data,
+        address(weight),
         4 * packed.n,
         packed.n,
         packed.k,
-        packed.data.ctypes.data,
+        address(packed.data),
     )
 
 
@@ -287,13 +279,14 @@ def product_row(
         float_bits(-INFINITY if low is None else low),
         float_bits(INFINITY if high is None else high),
         0,
-        x.ctypes.data,
+        0,
+        address(x),
         rows,
-        packed.data.ctypes.data,
+        address(packed.data),
         4 * PANEL * (1 + packed.k),
         packed.n,
-        out.ctypes.data,
-        0 if residual is None else residual.ctypes.data,
+        address(out),
+        0 if residual is None else address(residual),
         row_blocks,
         column_blocks,
     )

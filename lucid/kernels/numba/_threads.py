@@ -20,13 +20,16 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numba import types
 
+from lucid.kernels import numpy as reference
+
 from lucid.kernels.numba._native import (
-    Words,
-    address_of,
+    address,
     atomic_add,
     atomic_exchange,
     call_kernel,
@@ -36,7 +39,10 @@ from lucid.kernels.numba._native import (
     load_acquire,
     pause,
     store_release,
+    words,
 )
+
+Result = TypeVar("Result")
 
 # Each shared number has a cache line of its own (8 words), or the cores would fight for it.
 _TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (
@@ -56,10 +62,9 @@ MAX_CHUNKS = (1 << 16) - 1
 _PATIENCE = 10_000
 
 
-@compiled(types.void(Words, types.int64))
-def _work(state, thread):
+@compiled(types.void(types.int64, types.int64))
+def _work(base, thread):
     """Take chunks from the back until none have come for a while, then fall asleep."""
-    base = address_of(state)
     waited = 0
     while waited < _PATIENCE:
         ticket = load_acquire(base + 8 * _TICKET)
@@ -79,15 +84,15 @@ def _work(state, thread):
     atomic_add(base + 8 * _SLEEPING, 1)
 
 
-@compiled(types.void(Words, Words, types.int64))
-def _run(state, plan, rows):
+@compiled(types.void(types.int64, types.int64, types.int64))
+def _run(base, table, rows):
     """Run the rows of a plan one after the other, each in chunks on all threads."""
-    base = address_of(state)
+    plan = words(table)
     threads = load_acquire(base + 8 * _ACTIVE)
     pool = threads > 1 and compare_exchange(base + 8 * _BUSY, 0, 1)
     for row in range(rows):
         function, chunks = plan[row * ROW], plan[row * ROW + 1]
-        args = address_of(plan) + 8 * (row * ROW + ARGUMENTS)
+        args = table + 8 * (row * ROW + ARGUMENTS)
         limit = min(threads, plan[row * ROW + 2])
         if chunks == 1 or limit == 1 or not pool:
             for chunk in range(chunks):
@@ -118,10 +123,10 @@ def _run(state, plan, rows):
         store_release(base + 8 * _BUSY, 0)
 
 
-@compiled(types.int64(Words))
-def _take_sleepers(state):
+@compiled(types.int64(types.int64))
+def _take_sleepers(base):
     """Return how many workers sleep, and count them as awake."""
-    return atomic_exchange(address_of(state) + 8 * _SLEEPING, 0)
+    return atomic_exchange(base + 8 * _SLEEPING, 0)
 
 
 def _default_threads() -> int:
@@ -140,9 +145,9 @@ class _Pool:
     def __init__(self, threads: int) -> None:
         # One cache line more than needed, so that the first word can start one.
         raw = np.zeros(_STATE_WORDS + 8, np.int64)
-        skip = -raw.ctypes.data % 64 // 8
+        skip = -address(raw) % 64 // 8
         self.state = raw[skip : skip + _STATE_WORDS]
-        self.pointer = self.state.ctypes.data_as(_run.call.argtypes[0])
+        self.base = address(self.state)
         self.wake = threading.Semaphore(0)
         self.lock = threading.Lock()
         self.workers: list[threading.Thread] = []
@@ -154,8 +159,8 @@ class _Pool:
             if len(self.workers) < self.state[_ACTIVE] - 1:
                 self.start()
             if self.state[_SLEEPING]:
-                self.wake.release(max(1, _take_sleepers.call(self.pointer)))
-        _run.call(self.pointer, plan.ctypes.data_as(_run.call.argtypes[1]), rows)
+                self.wake.release(max(1, _take_sleepers.call(self.base)))
+        _run.call(self.base, address(plan), rows)
 
     def start(self) -> None:
         _work.address  # noqa: B018  compiled here, not by all workers at once
@@ -172,7 +177,7 @@ class _Pool:
 
     def work(self, thread: int) -> None:
         while not self.state[_STOP]:
-            _work.call(self.pointer, thread)
+            _work.call(self.base, thread)
             self.wake.acquire()
 
     def stop(self) -> None:
@@ -210,16 +215,27 @@ def run(plan: np.ndarray) -> None:
 
 
 def set_num_threads(threads: int) -> None:
-    """Let kernels use this many threads."""
+    """Let kernels use this many threads; those of the NumPy backend that serve here as well."""
     global _threads
     _threads = threads
     if _pool is not None:
         _pool.state[_ACTIVE] = threads
+    reference.set_num_threads(threads)
 
 
 def get_num_threads() -> int:
     """Return how many threads kernels use."""
     return _threads
+
+
+def divide(count: int) -> list[slice]:
+    """Return the slices of ``range(count)`` that :func:`in_parts` works on: one."""
+    return [slice(0, count)]
+
+
+def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> list[Result]:
+    """Call ``function`` on the whole range: the kernels inside use all threads themselves."""
+    return [function(slice(0, count))]
 
 
 def _forget() -> None:

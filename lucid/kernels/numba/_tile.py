@@ -38,8 +38,9 @@ i32 = ir.IntType(32)
     LOW,  # bounds of the result, as the bits of a float32
     HIGH,
     A_STEP,  # from one step of a to the next, where a is transposed
-) = range(10)
-TILE_ARGUMENTS = 10
+    B_SEGMENT,  # from the start of one run of b to the next, where a is transposed
+) = range(11)
+TILE_ARGUMENTS = 11
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -190,6 +191,8 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
     builder.position_at_end(segment_end)
     segment_next = builder.add(segment, i64(1))
     a_base_next = _offset(builder, a_base, a_segment, f32)
+    if transposed:
+        b_next = _offset(builder, b_base, argument(B_SEGMENT), f32)
     for phi, value in zip(
         [segment, a_base, b_base, *sums_in], [segment_next, a_base_next, b_next, *new]
     ):
