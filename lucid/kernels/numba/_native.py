@@ -214,6 +214,16 @@ def floats(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def f64s(typingctx: Any, address: Any) -> Any:
+    """The float64 numbers at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return pointer(builder, args[0], ir.DoubleType())
+
+    return types.CPointer(types.float64)(types.int64), codegen
+
+
+@intrinsic
 def words(typingctx: Any, address: Any) -> Any:
     """The 64-bit integers at an address."""
 
