@@ -3,6 +3,11 @@
 Functions that it does not have are the NumPy backend's.
 """
 
+from lucid.kernels.numba._activation import clip as clip
+from lucid.kernels.numba._activation import clip_grad as clip_grad
+from lucid.kernels.numba._batch_norm import batch_norm_grad as batch_norm_grad
+from lucid.kernels.numba._batch_norm import batch_norm_stats as batch_norm_stats
+from lucid.kernels.numba._batch_norm import scale_shift as scale_shift
 from lucid.kernels.numba._conv import conv2d as conv2d
 from lucid.kernels.numba._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numba._conv import conv2d_weight_grad as conv2d_weight_grad
@@ -12,8 +17,6 @@ from lucid.kernels.numba._threads import divide as divide
 from lucid.kernels.numba._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba._threads import in_parts as in_parts
 from lucid.kernels.numba._threads import set_num_threads as set_num_threads
-from lucid.kernels.numba._activation import clip as clip
-from lucid.kernels.numba._activation import clip_grad as clip_grad
 from lucid.kernels.numpy._activation import gelu as gelu
 from lucid.kernels.numpy._activation import gelu_grad as gelu_grad
 from lucid.kernels.numpy._activation import hardswish as hardswish
@@ -24,9 +27,6 @@ from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
 from lucid.kernels.numpy._activation import softmax as softmax
 from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
-from lucid.kernels.numba._batch_norm import batch_norm_grad as batch_norm_grad
-from lucid.kernels.numba._batch_norm import batch_norm_stats as batch_norm_stats
-from lucid.kernels.numba._batch_norm import scale_shift as scale_shift
 from lucid.kernels.numpy._erf import erf as erf
 from lucid.kernels.numpy._loss import cross_entropy as cross_entropy
 from lucid.kernels.numpy._loss import cross_entropy_grad as cross_entropy_grad

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._native import WIDTH, address, empty, f64s, floats, kernel
-from lucid.kernels.numba._vector import add, fused, load, multiply, spread, store, subtract
+from lucid.kernels.numba._vector import add, fused, load, spread, store, subtract
 from lucid.kernels.numpy import _batch_norm as reference
 
 Array = np.ndarray
@@ -47,7 +47,7 @@ def sums(args, chunk, thread):
             first_b = second_b = spread(np.float32(0))
             at = x + (group * columns + j) * 4
             if grad == 0:
-                for i in range(group, last - 1, 2):
+                for _row in range(group, last - 1, 2):
                     a = subtract(load(at, count), centre)
                     b = subtract(load(at + step, count), centre)
                     first, first_b = add(first, a), add(first_b, b)
@@ -58,7 +58,7 @@ def sums(args, chunk, thread):
                     first, second = add(first, a), fused(a, a, second)
             else:
                 other = grad + (group * columns + j) * 4
-                for i in range(group, last - 1, 2):
+                for _row in range(group, last - 1, 2):
                     a = subtract(load(at, count), centre)
                     b = subtract(load(at + step, count), centre)
                     ga, gb = load(other, count), load(other + step, count)
@@ -128,14 +128,14 @@ def affine(args, chunk, thread):
             offset = (group * columns + j) * 4
             source, target = x + offset, out + offset
             if grad == 0:
-                for i in range(group, last):
+                for _row in range(group, last):
                     store(target, fused(load(source, count), a, c), count)
                     source += step
                     target += step
             else:
                 centre, b = load(mean + j * 4, count), load(factor + j * 4, count)
                 other = grad + offset
-                for i in range(group, last):
+                for _row in range(group, last):
                     value = fused(subtract(load(source, count), centre), b, c)
                     store(target, fused(load(other, count), a, value), count)
                     source += step
@@ -200,6 +200,3 @@ def batch_norm_grad(
         )
     )
     return gx, dweight.astype(np.float32), dbias.astype(np.float32)
-
-
-_ = multiply

@@ -17,7 +17,6 @@ from lucid.kernels.numba import _threads
 from lucid.kernels.numba._dense import dense_row, scratch_size
 from lucid.kernels.numba._depthwise import depthwise_row, pack_taps_row
 from lucid.kernels.numba._matmul import (
-    Packed,
     pack_row,
     pack_rows_row,
     packed_like,
@@ -49,7 +48,7 @@ def conv2d(
     dilation: Pair = UNIT,
     groups: int = 1,
 ) -> Array:
-    """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: ``(N, H', W', O)``."""
+    """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: NHWC too."""
     if not _is_fast(x, weight, dilation, groups):
         return reference.conv2d(x, weight, bias, stride, padding, dilation, groups)
     return _convolve(x, weight, None, bias, None, None, stride, padding, dilation, groups)
@@ -92,7 +91,7 @@ def _is_fast(x: Array, weight: Array, dilation: Pair, groups: int) -> bool:
 class PackedConv(NamedTuple):
     """Weights of a convolution, with factors multiplied in and a bias, as the kernels read them."""
 
-    weight: Packed | Array  # a depthwise one's is (1 + kh·kw, C), the bias first
+    weight: Any  # Packed; a depthwise one's is (1 + kh·kw, C), the bias first
     kernel: Pair
     channels: int
     is_depthwise: bool
@@ -127,7 +126,7 @@ def _pack(
 def pack(
     weight: Array, scale: Array | None = None, bias: Array | None = None, groups: int = 1
 ) -> PackedConv:
-    """Pack weights ``(O, I/groups, kh, kw)``, times ``scale``, and a bias, for many convolutions."""
+    """Pack weights ``(O, I/groups, kh, kw)``, times ``scale``, and a bias for repeated use."""
     packed, row, _inputs = _pack(weight, scale, bias, groups, empty)
     _threads.run(_threads.plan(row))
     return packed
@@ -195,9 +194,7 @@ def _convolve(
     if out.size == 0:
         return out
     workspace.start()
-    rows, _inputs = _rows(
-        x, weight, scale, bias, low, high, stride, padding, dilation, groups, out
-    )
+    rows, _inputs = _rows(x, weight, scale, bias, low, high, stride, padding, dilation, groups, out)
     _threads.run(_threads.plan(*rows))
     return out
 
@@ -247,9 +244,7 @@ def conv2d_input_grad(
     if kh == kw == groups == 1 and stride == UNIT and padding == NO_PADDING:
         matrix = np.ascontiguousarray(weight).reshape(o, i)
         packed = packed_like(o, i, workspace.empty)
-        _threads.run(
-            _threads.plan(pack_rows_row(matrix, packed), product_row(grad, packed, gx))
-        )
+        _threads.run(_threads.plan(pack_rows_row(matrix, packed), product_row(grad, packed, gx)))
         return gx
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
@@ -275,8 +270,6 @@ def conv2d_input_grad(
             kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
             pads = phase_h.padding, phase_w.padding
             steps = phase_h.step, phase_w.step
-            if not groups > 1 and steps != UNIT:
-                raise AssertionError("dense kernels have no dilation")
             new, inputs = _rows(
                 grad, kernel, None, None, None, None, UNIT, pads, steps, groups, part
             )
@@ -305,6 +298,4 @@ def conv2d_weight_grad(
             return dense_weight_grad(x, grad, (kh, kw), stride, padding)
         if groups == o and i == 1 and (kh, kw) in DEPTHWISE_KERNELS:
             return depthwise_weight_grad(x, grad, (kh, kw), stride, padding)
-    return reference.conv2d_weight_grad(
-        x, grad, weight_shape, stride, padding, dilation, groups
-    )
+    return reference.conv2d_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)

@@ -29,8 +29,9 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 (
-    _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT, _STRIDE, _TOP, _LEFT, _PADDED_W,
-    _PACKED, _PANEL_BYTES, _RESIDUAL, _SCRATCH, _SCRATCH_BYTES, _ROWS,
+    _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT,
+    _STRIDE, _TOP, _LEFT, _PADDED_W, _PACKED, _PANEL_BYTES, _RESIDUAL, _SCRATCH,
+    _SCRATCH_BYTES, _ROWS,
 ) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 22)  # fmt: skip
 
 
@@ -79,9 +80,7 @@ def dense(args, chunk, thread):
         width = min(PANEL, columns - panel * PANEL)
         for y in range(start, stop):
             x_row = source + (y - start) * stride * args[A_SEGMENT]
-            out_row = (
-                args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW] + panel * PANEL * 4
-            )
+            out_row = args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW] + panel * PANEL * 4
             for index in range(tiles):
                 column = ow * index // tiles
                 count = ow * (index + 1) // tiles - column
@@ -113,7 +112,7 @@ def _geometry(
     shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
 ) -> tuple[int, int, int]:
     """Return the output rows of a chunk, the padded width, and the floats of scratch a thread."""
-    images, h, w, c = shape
+    _, h, w, c = shape
     oh, ow, o = out_shape[1:]
     (kh, kw), (sh, sw) = kernel, stride
     row_work = ow * kh * kw * c * o
@@ -157,8 +156,8 @@ def dense_row(
     """Return the row of a plan for a dense convolution, of dilation 1, of NHWC ``x`` into ``out``.
 
     ``out`` and ``residual`` may be views; only the channels must be adjacent.
-    ``packed`` holds the weights ``(O, kh·kw·I)``, taps before channels; ``scratch`` has
-    :func:`scratch_size` floats, or is None for none. The result is clipped, then the residual added.
+    ``packed`` holds the weights ``(O, kh·kw·I)``, taps before channels; ``scratch`` has as
+    many floats as :func:`scratch_size` says. The result is clipped before the residual is added.
     """
     images, h, w, c = x.shape
     oh, ow, o = out.shape[1:]

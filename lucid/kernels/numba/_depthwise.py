@@ -15,7 +15,16 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._native import WIDTH, address, f32, float_bits, floats, i64, kernel, pointer
+from lucid.kernels.numba._native import (
+    WIDTH,
+    address,
+    f32,
+    float_bits,
+    floats,
+    i64,
+    kernel,
+    pointer,
+)
 from lucid.kernels.numba._tile import multiply_add
 
 Array = np.ndarray
@@ -73,7 +82,9 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
     kernel_row, out_pixel = argument(KERNEL_ROW), argument(OUT_PIXEL)
     low, high = bound(LOW), bound(HIGH)
     entry = builder.block
-    blocks = {n: function.append_basic_block(n) for n in ("channel", "row", "tap", "row_end", "end")}
+    blocks = {
+        n: function.append_basic_block(n) for n in ("channel", "row", "tap", "row_end", "end")
+    }
     after = function.append_basic_block("after")
     builder.cbranch(builder.icmp_signed("<", first, last), blocks["channel"], after)
 
@@ -104,20 +115,24 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
     for p in range(pixels):
         value = load(builder, builder.add(x_tap, builder.mul(pixel, i64(p))))
         new.append(multiply_add(builder, value, weight, sums[p]))
-    following = builder.add(index, i64(1)), builder.add(x_tap, tap), builder.add(w_tap, channel_bytes)
+    following = (
+        builder.add(index, i64(1)),
+        builder.add(x_tap, tap),
+        builder.add(w_tap, channel_bytes),
+    )
     for phi, value in zip([index, x_tap, w_tap, *sums], [*following, *new]):
         phi.add_incoming(value, blocks["tap"])
-    builder.cbranch(
-        builder.icmp_signed("<", following[0], taps), blocks["tap"], blocks["row_end"]
-    )
+    builder.cbranch(builder.icmp_signed("<", following[0], taps), blocks["tap"], blocks["row_end"])
 
     builder.position_at_end(blocks["row_end"])
-    following = builder.add(row, i64(1)), builder.add(x_row, tap_row), builder.add(w_row, kernel_row)
+    following = (
+        builder.add(row, i64(1)),
+        builder.add(x_row, tap_row),
+        builder.add(w_row, kernel_row),
+    )
     for phi, value in zip([row, x_row, w_row, *row_sums], [*following, *new]):
         phi.add_incoming(value, blocks["row_end"])
-    builder.cbranch(
-        builder.icmp_signed("<", following[0], tap_rows), blocks["row"], blocks["end"]
-    )
+    builder.cbranch(builder.icmp_signed("<", following[0], tap_rows), blocks["row"], blocks["end"])
 
     builder.position_at_end(blocks["end"])
     out_channel = builder.add(out, at)

@@ -146,9 +146,7 @@ def pack_rows(args, chunk, thread):
                 out[(1 + i) * PANEL + j] = weights[j] if j < count else np.float32(0)
 
 
-def packed_like(
-    k: int, n: int, allocate: Callable[[tuple[int, ...]], Array] = empty
-) -> Packed:
+def packed_like(k: int, n: int, allocate: Callable[[tuple[int, ...]], Array] = empty) -> Packed:
     """Return room for a packed matrix ``(k, n)``."""
     return Packed(allocate((-(-n // PANEL), 1 + k, PANEL)), k, n)
 

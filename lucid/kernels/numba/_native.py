@@ -251,9 +251,7 @@ def call_kernel(typingctx: Any, address: Any, args: Any, chunk: Any, thread: Any
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
         function, row, chunk, thread = values
-        builder.call(
-            pointer(builder, function, kind), [pointer(builder, row, i64), chunk, thread]
-        )
+        builder.call(pointer(builder, function, kind), [pointer(builder, row, i64), chunk, thread])
         return context.get_dummy_value()
 
     return sig, codegen

@@ -27,7 +27,6 @@ import numpy as np
 from numba import types
 
 from lucid.kernels import numpy as reference
-
 from lucid.kernels.numba._native import (
     address,
     atomic_add,
@@ -45,9 +44,7 @@ from lucid.kernels.numba._native import (
 Result = TypeVar("Result")
 
 # Each shared number has a cache line of its own (8 words), or the cores would fight for it.
-_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (
-    8 * i for i in range(9)
-)
+_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (8 * i for i in range(9))
 _STATE_WORDS = 72
 
 # A row of a plan: the kernel's address, the number of chunks, for how many threads it has room
@@ -150,7 +147,7 @@ class _Pool:
         self.base = address(self.state)
         self.wake = threading.Semaphore(0)
         self.lock = threading.Lock()
-        self.workers: list[threading.Thread] = []
+        self.workers: dict[int, threading.Thread] = {}
         self.state[_ACTIVE] = threads
 
     def run(self, plan: np.ndarray) -> None:
@@ -165,25 +162,31 @@ class _Pool:
     def start(self) -> None:
         _work.address  # noqa: B018  compiled here, not by all workers at once
         with self.lock:
-            while len(self.workers) < self.state[_ACTIVE] - 1:
-                worker = threading.Thread(
-                    target=self.work,
-                    args=(len(self.workers) + 1,),
-                    name="lucid-kernels",
-                    daemon=True,
-                )
-                self.workers.append(worker)
-                worker.start()
+            for thread in range(1, self.state[_ACTIVE]):
+                if thread not in self.workers:
+                    self.workers[thread] = threading.Thread(
+                        target=self.work, args=(thread,), name="lucid-kernels", daemon=True
+                    )
+                    self.workers[thread].start()
 
     def work(self, thread: int) -> None:
         while not self.state[_STOP]:
             _work.call(self.base, thread)
+            with self.lock:
+                if thread >= self.state[_ACTIVE]:
+                    del self.workers[thread]
+                    return
             self.wake.acquire()
+
+    def resize(self, threads: int) -> None:
+        self.state[_ACTIVE] = threads
+        self.wake.release(len(self.workers) + 1)  # those that are too many leave
 
     def stop(self) -> None:
         self.state[_STOP] = 1
-        self.wake.release(len(self.workers) + 1)
-        for worker in self.workers:
+        workers = list(self.workers.values())
+        self.wake.release(len(workers) + 1)
+        for worker in workers:
             worker.join(1)
 
 
@@ -204,8 +207,8 @@ def _get_pool() -> _Pool:
 def plan(*rows: tuple[int, ...]) -> np.ndarray:
     """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`."""
     table = np.zeros((len(rows), ROW), np.int64)
-    for index, (address, chunks, *arguments) in enumerate(rows):
-        table[index, : ARGUMENTS + len(arguments)] = address, chunks, _threads, *arguments
+    for index, (function, chunks, *arguments) in enumerate(rows):
+        table[index, : ARGUMENTS + len(arguments)] = function, chunks, _threads, *arguments
     return table
 
 
@@ -219,7 +222,7 @@ def set_num_threads(threads: int) -> None:
     global _threads
     _threads = threads
     if _pool is not None:
-        _pool.state[_ACTIVE] = threads
+        _pool.resize(threads)
     reference.set_num_threads(threads)
 
 

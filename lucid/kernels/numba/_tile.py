@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64, pointer
+from lucid.kernels.numba._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64
 
 i32 = ir.IntType(32)
 
@@ -88,9 +88,7 @@ class Masked:
         return self.builder.call(function, [place, i32(4), self.mask, zero])
 
     def store(self, value: Any, place: Any) -> None:
-        function = self._declare(
-            "store", ir.VoidType(), [VECTOR, place.type, i32, self.mask.type]
-        )
+        function = self._declare("store", ir.VoidType(), [VECTOR, place.type, i32, self.mask.type])
         self.builder.call(function, [value, place, i32(4), self.mask])
 
 
@@ -177,8 +175,7 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
         offset = i64(4 * r) if transposed else builder.mul(a_row, i64(r))
         value = _splat(builder, builder.load(_offset(builder, a_at, offset, f32), typ=f32))
         new += [
-            multiply_add(builder, value, weights[v], sums[r * vectors + v])
-            for v in range(vectors)
+            multiply_add(builder, value, weights[v], sums[r * vectors + v]) for v in range(vectors)
         ]
     a_next = _offset(builder, a_at, a_step, f32)
     b_next = _offset(builder, b_at, b_step, f32)
@@ -260,9 +257,7 @@ def _dispatch(builder: Any, values: Any, transposed: bool) -> None:
     partial = builder.icmp_signed("<", columns, whole)
     number = builder.add(
         builder.mul(rows, i64(4)),
-        builder.add(
-            builder.mul(builder.zext(narrow, i64), i64(2)), builder.zext(partial, i64)
-        ),
+        builder.add(builder.mul(builder.zext(narrow, i64), i64(2)), builder.zext(partial, i64)),
     )
     switch = builder.switch(number, impossible)
     for count in range(1, TILE_ROWS + 1):

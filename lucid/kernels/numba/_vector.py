@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
-from lucid.kernels.numba._native import VECTOR, WIDTH, f32, pointer
+from lucid.kernels.numba._native import VECTOR, WIDTH, pointer
 from lucid.kernels.numba._tile import Masked, multiply_add
 
 
@@ -117,6 +117,3 @@ def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
         return multiply_add(builder, *args)
 
     return vector(vector, vector, vector), codegen
-
-
-_ = f32

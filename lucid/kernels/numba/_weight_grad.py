@@ -116,9 +116,7 @@ def transposed_product(args, chunk, thread):
         for j in range(first_column, last_column):
             row[j] = np.float32(0)
     sections = (rows + _STEPS - 1) // _STEPS
-    for section in range(
-        sections * part // args[_PARTS], sections * (part + 1) // args[_PARTS]
-    ):
+    for section in range(sections * part // args[_PARTS], sections * (part + 1) // args[_PARTS]):
         whole = (section + 1) * _STEPS <= rows
         # A second set of arguments serves the last section, which is shorter.
         settings = args if whole else words(address_of(args) + 8 * TILE_ARGUMENTS)
@@ -317,9 +315,8 @@ def _depthwise_function(module: Any, kh: int, kw: int, width: int) -> Any:
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    (
-        x, grad, sums, rows, columns, x_row, x_pixel, down, right, grad_row, grad_pixel, first, last,
-    ) = function.args  # fmt: skip
+    x, grad, sums, rows, columns, x_row, x_pixel = function.args[:7]
+    down, right, grad_row, grad_pixel, first, last = function.args[7:]
     vector = ir.VectorType(f32, width) if width > 1 else f32
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     blocks = {n: function.append_basic_block(n) for n in ("channel", "row", "pixel", "row_end")}
