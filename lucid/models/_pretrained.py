@@ -134,6 +134,8 @@ def _fetch(repo_id: str) -> tuple[Path, Path]:
             return path, path.parent / name
     except Exception as error:  # of the network's many libraries too
         reason = " ".join(str(error).split()) or type(error).__name__
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set, and the cache does not have it"
         raise FileNotFoundError(
             f"weights: there is no file {str(repo_id)!r}, and {name} of the Hugging Face "
             f"repository of that name is out of reach: {reason}"
