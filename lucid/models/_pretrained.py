@@ -196,7 +196,7 @@ def fit(
     for entry in state:
         if entry not in names and entry.rpartition(".")[0] not in passed_over:
             raise misfit(f"entry {entry!r} of shape {state[entry].shape} belongs to no part of it")
-    # Where it is shows whether the model is timm's, which a part of lucid's own would leave open.
+    # Only its place tells lucid's form from timm's: without it, the activations are not known.
     last = f"{_timm.last_convbn(spec)}.conv.weight"
     if not _timm.is_timm(state) and last not in state:
         raise misfit(f"entry {last!r} is missing")
@@ -251,15 +251,15 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     # The model is the one that the file is of: its own number of classes and image channels.
     sizes = [state[entry].shape for entry in _CLASSIFIER if entry in state]
     classes = sizes[0][0] if sizes and sizes[0] else 0
-    stem = state.get(_STEM if to_timm else modules[_STEM.removesuffix(".weight")] + ".weight")
+    stem = state.get(_STEM if to_timm else _timm.rename(_STEM, modules))
     channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 0
     model = MobileNet_V4(cfg, classes, in_channels=channels or None)
     arrays = fit(model, spec, checkpoint, name)
     if not to_timm:
         return arrays
     arrays = {_timm.rename(entry, modules): array for entry, array in arrays.items()}
-    there = _timm.module_names(read_config(configuration(variant, timm=True))).values()
-    for module in there:
+    theirs = _timm.module_names(read_config(configuration(variant, timm=True)))
+    for module in theirs.values():
         block, _, part = module.rpartition(".")
         if part == "layer_scale" and f"{module}.gamma" not in arrays:
             like = arrays[f"{block}.pw_proj.bn.weight"]
