@@ -18,6 +18,7 @@ examples:
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenet_v4_conv_small-digits.npz
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
+  lucid convert model.npz model.safetensors --to timm
 
 exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
 """

@@ -238,7 +238,7 @@ def _explain(opened: Opened, predictions: Sequence[Prediction], target: Path) ->
     rows: list[Any] = []
     for path, top in predictions:
         result = gradcam(opened.model, read_image(path), top[0].index)
-        bars = [(guess.name, guess.probability) for guess in top]
+        bars = [(guess.name, guess.probability) for guess in top[:5]]
         rows.append((path.name, result, bars))
     figure = explain(rows)
     with atomic_path(target) as path:

@@ -134,6 +134,8 @@ def _fetch(repo_id: str) -> tuple[Path, Path]:
             return path, path.parent / name
     except Exception as error:  # of the network's many libraries too
         reason = " ".join(str(error).split()) or type(error).__name__
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set, and the cache does not have it"
         raise FileNotFoundError(
             f"weights: there is no file {str(repo_id)!r}, and {name} of the Hugging Face "
             f"repository of that name is out of reach: {reason}"
@@ -194,7 +196,7 @@ def fit(
     for entry in state:
         if entry not in names and entry.rpartition(".")[0] not in passed_over:
             raise misfit(f"entry {entry!r} of shape {state[entry].shape} belongs to no part of it")
-    # Where it is shows whether the model is timm's, which a part of lucid's own would leave open.
+    # Only its place tells lucid's form from timm's: without it, the activations are not known.
     last = f"{_timm.last_convbn(spec)}.conv.weight"
     if not _timm.is_timm(state) and last not in state:
         raise misfit(f"entry {last!r} is missing")
@@ -249,15 +251,15 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     # The model is the one that the file is of: its own number of classes and image channels.
     sizes = [state[entry].shape for entry in _CLASSIFIER if entry in state]
     classes = sizes[0][0] if sizes and sizes[0] else 0
-    stem = state.get(_STEM if to_timm else modules[_STEM.removesuffix(".weight")] + ".weight")
+    stem = state.get(_STEM if to_timm else _timm.rename(_STEM, modules))
     channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 0
     model = MobileNet_V4(cfg, classes, in_channels=channels or None)
     arrays = fit(model, spec, checkpoint, name)
     if not to_timm:
         return arrays
     arrays = {_timm.rename(entry, modules): array for entry, array in arrays.items()}
-    there = _timm.module_names(read_config(configuration(variant, timm=True))).values()
-    for module in there:
+    theirs = _timm.module_names(read_config(configuration(variant, timm=True)))
+    for module in theirs.values():
         block, _, part = module.rpartition(".")
         if part == "layer_scale" and f"{module}.gamma" not in arrays:
             like = arrays[f"{block}.pw_proj.bn.weight"]
