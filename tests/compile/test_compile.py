@@ -282,7 +282,8 @@ def test_several_threads_and_two_models():
 
     def work(index):
         for _ in range(20):
-            if not np.array_equal(compiled[index % 2](x), expected[index % 2]):
+            # Not to the last bit: which calls divide their batch depends on the others.
+            if not np.allclose(compiled[index % 2](x), expected[index % 2], 1e-4, 1e-5):
                 wrong.append(index)
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
