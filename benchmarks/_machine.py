@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lucid.cli._bench import processor
+
 #: Every library's own variable for its number of threads.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -16,16 +18,6 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def available_processors() -> int:

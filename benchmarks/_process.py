@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import subprocess
@@ -21,7 +22,10 @@ class WorkerProcess:
     """``python -m benchmarks._worker ARGUMENTS``, asked one thing at a time."""
 
     def __init__(self, arguments: list[str], threads: int, limit: float) -> None:
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        # Closed in stop().
+        self._errors = tempfile.TemporaryFile(  # noqa: SIM115
+            "w+", encoding="utf-8", errors="replace"
+        )
         self._limit = limit  # seconds for one answer
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks._worker", *arguments, str(threads)],
@@ -37,7 +41,8 @@ class WorkerProcess:
         Raises:
             WorkerError: if the process ends or takes longer than the limit.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.write((json.dumps({"do": do, **arguments}) + "\n").encode())
             self._process.stdin.flush()
@@ -63,10 +68,8 @@ class WorkerProcess:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
-                try:
+                with contextlib.suppress(OSError):
                     stream.close()
-                except OSError:
-                    pass
 
 
 def run_module(module: str, arguments: list[str], threads: int, limit: float) -> str | None:

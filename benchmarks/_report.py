@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,7 @@ def _table(cases: list[dict[str, Any]]) -> list[str]:
     pairs = dict.fromkeys(pair for case in cases for pair in ratios(case))
     for pair in pairs:
         values = [ratios(case).get(pair) for case in cases]
-        rows.append(
-            [f"**{pair}**", *("–" if v is None else f"**{v:.2f}**" for v in values)]
-        )
+        rows.append([f"**{pair}**", *("–" if v is None else f"**{v:.2f}**" for v in values)])
     lines = [_line(header), _line(["---", *["--:"] * len(cases)]), *map(_line, rows)]
     return [*lines, "", *notes] if notes else lines
 
@@ -103,10 +102,8 @@ def write_report(result: dict[str, Any], folder: Path, name: str) -> None:
         Path(path).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     with atomic_path(folder / f"{name}.md") as path:
         Path(path).write_text(markdown(result))
-    try:
+    with contextlib.suppress(ModuleNotFoundError):
         plot(result, folder / f"{name}.png")
-    except ModuleNotFoundError:
-        pass
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
@@ -128,9 +125,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         width = 0.8 / max(1, len(names))
         for position, name in enumerate(names):
             rows = [case["rows"].get(name, {}) for case in cases]
-            heights = [
-                row.get("median_ms", 0) / case["floor_ms"] for row, case in zip(rows, cases)
-            ]
+            heights = [row.get("median_ms", 0) / case["floor_ms"] for row, case in zip(rows, cases)]
             x = [i + (position - (len(names) - 1) / 2) * width for i in range(len(cases))]
             colour = colours[list(CONTENDERS).index(name)]
             axes.bar(x, heights, width * 0.9, label=CONTENDERS[name].label, color=colour)

@@ -1,5 +1,7 @@
 """A process with one contender and one case: ``python -m benchmarks._worker NAME FOLDER THREADS``.
 
+With ``peak SIZE THREADS`` it has a matrix product of that size instead, and answers ``time`` alone.
+
 It answers requests, one JSON object a line, and between them waits on the pipe without work:
 
 - ``load``: import, set up, run once or twice and compare with what lucid computed; answers the
@@ -10,6 +12,7 @@ It answers requests, one JSON object a line, and between them waits on the pipe 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -126,20 +129,19 @@ def _version(package: str) -> str:
 def _release() -> None:
     """Give what setting up left behind back to the system."""
     gc.collect()
-    try:
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError, TypeError):
-        pass  # not glibc
 
 
 def main() -> None:
     """Answer requests until the pipe ends."""
-    name, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    name, subject, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     # What libraries print must not end up among the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     pin(threads)
-    worker: Any = Peak(int(folder.name)) if name == "peak" else Worker(name, folder, threads)
+    worker: Any
+    worker = Peak(int(subject)) if name == "peak" else Worker(name, Path(subject), threads)
     for line in sys.stdin:
         request = json.loads(line)
         try:

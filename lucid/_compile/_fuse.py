@@ -32,6 +32,7 @@ class Convolution:
     output: int
     activation: Activation | None = None
     residual: Ref | None = None
+    module: str = ""  # the path of the layer in the model
 
 
 Step = Operation | Convolution
@@ -55,7 +56,9 @@ def simplify(trace: Trace) -> list[Step]:
         elif operation.kind is Conv2d and isinstance(operation.args[0], Ref):
             x, weight, bias, how = operation.args
             summand = np.zeros(len(weight), weight.dtype) if bias is None else bias.data.copy()
-            convolution = Convolution(x, weight.data.copy(), summand, how, operation.outputs[0])
+            convolution = Convolution(
+                x, weight.data.copy(), summand, how, operation.outputs[0], module=operation.module
+            )
             steps.append(convolution)
         else:
             steps.append(operation)
