@@ -21,9 +21,18 @@ def best_of_family(case: dict[str, Any]) -> dict[str, float]:
     return best
 
 
-def ratios(case: dict[str, Any]) -> dict[str, float]:
-    """Return each of lucid's backends over the others' best."""
-    best = best_of_family(case)
+def least_of_family(case: dict[str, Any]) -> dict[str, float]:
+    """Return each family's smallest peak of resident memory in bytes."""
+    least: dict[str, float] = {}
+    for name, row in case["rows"].items():
+        if "peak_bytes" in row:
+            family = CONTENDERS[name].family
+            least[family] = min(least.get(family, float("inf")), row["peak_bytes"])
+    return least
+
+
+def ratios(best: dict[str, float]) -> dict[str, float]:
+    """Return each of lucid's backends over the others, from a value for each family."""
     return {
         f"{ours} / {theirs}": best[ours] / best[theirs]
         for ours in best
@@ -76,10 +85,12 @@ def _table(cases: list[dict[str, Any]]) -> list[str]:
             if reason and note not in notes:
                 notes.append(note)
         rows.append([CONTENDERS[name].label, *cells])
-    pairs = dict.fromkeys(pair for case in cases for pair in ratios(case))
-    for pair in pairs:
-        values = [ratios(case).get(pair) for case in cases]
-        rows.append([f"**{pair}**", *("–" if v is None else f"**{v:.2f}**" for v in values)])
+    for what, of_family in (("time", best_of_family), ("memory", least_of_family)):
+        found = [ratios(of_family(case)) for case in cases]
+        for pair in dict.fromkeys(pair for one in found for pair in one):
+            values = [one.get(pair) for one in found]
+            cells = ["–" if value is None else f"**{value:.2f}**" for value in values]
+            rows.append([f"**{pair}, {what}**", *cells])
     lines = [_line(header), _line(["---", *["--:"] * len(cases)]), *map(_line, rows)]
     return [*lines, "", *notes] if notes else lines
 
@@ -97,7 +108,8 @@ def _line(cells: list[str]) -> str:
 def write_report(result: dict[str, Any], folder: Path, name: str) -> None:
     """Write ``name.json`` and ``name.md``, and ``name.png`` where matplotlib is installed."""
     for case in result["cases"]:
-        case["ratios"] = {pair: round(value, 4) for pair, value in ratios(case).items()}
+        case["time_ratios"] = ratios(best_of_family(case))
+        case["memory_ratios"] = ratios(least_of_family(case))
     with atomic_path(folder / f"{name}.json") as path:
         Path(path).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     with atomic_path(folder / f"{name}.md") as path:

@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks import growth
 from benchmarks._contenders import CONTENDERS
-from benchmarks._report import markdown, ratios
+from benchmarks._process import WorkerError, WorkerProcess
+from benchmarks._report import best_of_family, least_of_family, markdown, ratios
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,8 +80,30 @@ def case(**medians):
 
 
 def test_ratios_are_between_the_best_of_each():
-    found = ratios(case(lucid_numpy=9.0, lucid_numpy_compiled=6.0, torch=12.0, torch_compile=3.0))
-    assert found == {"lucid numpy / PyTorch": 2.0}
+    one = case(lucid_numpy=9.0, lucid_numpy_compiled=6.0, torch=12.0, torch_compile=3.0)
+    assert ratios(best_of_family(one)) == {"lucid numpy / PyTorch": 2.0}
+    for row in one["rows"].values():
+        row["peak_bytes"] = row["median_ms"]
+    one["rows"]["torch"]["failed"] = "later"
+    assert ratios(least_of_family(one)) == {"lucid numpy / PyTorch": 2.0}
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path):
+    worker = WorkerProcess(["nobody", str(tmp_path)], threads=1, limit=60)
+    try:
+        with pytest.raises(WorkerError, match="ended with status 1: KeyError: 'nobody'"):
+            worker.ask("load")
+    finally:
+        worker.stop()
+
+
+def test_a_request_that_fails_is_an_answer(tmp_path):
+    worker = WorkerProcess(["lucid-numpy", str(tmp_path)], threads=1, limit=60)
+    try:
+        for _ in range(2):
+            assert worker.ask("load")["failed"].startswith("FileNotFoundError")
+    finally:
+        worker.stop()
 
 
 def test_a_reason_stands_under_the_table():
