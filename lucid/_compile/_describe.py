@@ -38,7 +38,7 @@ def describe(step: Step, traced: Trace) -> StepInfo:
     if isinstance(step, Convolution):
         shape = traced.values[step.output].shape
         macs = math.prod(shape) * math.prod(step.weight.shape[1:])
-        return StepInfo(step.module, _convolution(step), shape, macs)
+        return StepInfo(step.module, _fused(step, len(shape)), shape, macs)
     shape = traced.values[step.outputs[0]].shape if step.outputs else ()
     if isinstance(step.kind, Module):
         return StepInfo(step.module, type(step.kind).__name__, shape, 0)
@@ -50,11 +50,11 @@ def describe(step: Step, traced: Trace) -> StepInfo:
     return StepInfo(step.module, step.kind.__name__, shape, macs)
 
 
-def _convolution(step: Convolution) -> str:
+def _fused(step: Convolution, axes: int) -> str:
     stride, _, _, groups = step.how
     out, width, kh, kw = step.weight.shape
     what = "conv" if groups == 1 else "depthwise" if groups == out and width == 1 else "grouped"
-    text = f"{what} {kh}×{kw}"
+    text = "linear" if axes == 2 else f"{what} {kh}×{kw}"
     if stride != (1, 1):
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"
     if step.activation is not None:

@@ -16,6 +16,7 @@ from lucid.ops._activation import GELU, Clip, Hardswish, SiLU
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d, Geometry
 from lucid.ops._elementwise import Add, Mul
+from lucid.ops._linear import Linear
 
 # An activation as the kernels take it: its name and its settings.
 Activation = tuple[Any, ...]
@@ -23,7 +24,10 @@ Activation = tuple[Any, ...]
 
 @dataclass(eq=False)
 class Convolution:
-    """A convolution with what follows it: ``act(conv(x) + bias) + residual``."""
+    """A convolution with what follows it: ``act(conv(x) + bias) + residual``.
+
+    A linear layer on rows ``(N, C)`` is one as well, on images of one pixel.
+    """
 
     x: Ref
     weight: np.ndarray
@@ -36,6 +40,8 @@ class Convolution:
 
 
 Step = Operation | Convolution
+
+_POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
 
 def simplify(trace: Trace) -> list[Step]:
@@ -53,18 +59,29 @@ def simplify(trace: Trace) -> list[Step]:
                 # The residual may be younger than the convolution: run where the addition was.
                 steps.remove(convolution)
                 steps.append(convolution)
-        elif operation.kind is Conv2d and isinstance(operation.args[0], Ref):
-            x, weight, bias, how = operation.args
-            summand = np.zeros(len(weight), weight.dtype) if bias is None else bias.data.copy()
-            convolution = Convolution(
-                x, weight.data.copy(), summand, how, operation.outputs[0], module=operation.module
-            )
-            steps.append(convolution)
         else:
-            steps.append(operation)
-            continue
-        made[convolution.output] = convolution
+            convolution = _started(operation, trace)
+            steps.append(operation if convolution is None else convolution)
+        if convolution is not None:
+            made[convolution.output] = convolution
     return steps
+
+
+def _started(operation: Operation, trace: Trace) -> Convolution | None:
+    """Return a convolution or a linear layer as the beginning of a fused step."""
+    if operation.kind not in (Conv2d, Linear):
+        return None
+    x, weight, bias, *rest = operation.args
+    if not isinstance(x, Ref) or not isinstance(weight, Tensor) or isinstance(bias, Ref):
+        return None
+    kernel = weight.data.copy()
+    if operation.kind is Linear:
+        if trace.values[x.index].ndim != 2:
+            return None
+        kernel = kernel.reshape(*kernel.shape, 1, 1)
+    summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
+    how = rest[0] if rest else _POINTWISE
+    return Convolution(x, kernel, summand, how, operation.outputs[0], module=operation.module)
 
 
 def _fold_constants(trace: Trace) -> list[Operation]:
@@ -151,7 +168,7 @@ def _take(convolution: Convolution, operation: Operation, position: int, trace: 
         _scale(convolution, scale)
         convolution.bias += shift
         return True
-    if kind is Mul and _is_per_channel(args[1 - position], convolution):
+    if kind is Mul and _is_per_channel(args[1 - position], trace.values[args[position].index]):
         _scale(convolution, args[1 - position].data.reshape(-1))
         return True
     activation = _activation(kind, args)
@@ -181,8 +198,10 @@ def _is_residual(other: Any, value: Ref, trace: Trace) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype
 
 
-def _is_per_channel(other: Any, convolution: Convolution) -> bool:
-    return isinstance(other, Tensor) and other.shape == (1, len(convolution.bias), 1, 1)
+def _is_per_channel(other: Any, value: np.ndarray) -> bool:
+    """Whether ``other`` is a constant with one factor for each channel of ``value``."""
+    shape = (1, value.shape[1]) + (1,) * (value.ndim - 2)
+    return isinstance(other, Tensor) and other.shape == shape
 
 
 def _scale(convolution: Convolution, factors: np.ndarray) -> None:

@@ -55,11 +55,13 @@ class Plan:
         self._calls: list[Callable[[], None]] = []
         maps: dict[int, np.ndarray] = {}  # value -> its NHWC array in the arena
         for number, life in lives.items():
-            n, c, h, w = traced.values[number].shape
-            dtype = traced.values[number].dtype
+            value = traced.values[number]
             begin = start + life.offset
-            maps[number] = arena[begin : begin + life.size].view(dtype).reshape(n, h, w, c)
-            self.values[number] = from_nhwc(maps[number])
+            flat = arena[begin : begin + life.size].view(value.dtype)
+            maps[number] = flat.reshape(_nhwc_shape(value))
+            self.values[number] = (
+                from_nhwc(maps[number]) if value.ndim == 4 else flat.reshape(value.shape)
+            )
         for step in self.steps:
             if isinstance(step, Convolution):
                 self._calls.append(self._convolution(step, traced, maps))
@@ -112,9 +114,9 @@ class Plan:
     def _convolution(
         self, step: Convolution, traced: Trace, maps: dict[int, np.ndarray]
     ) -> Callable[[], None]:
-        n, c, h, w = traced.values[step.x.index].shape
+        shape = _nhwc_shape(traced.values[step.x.index])
         _, run = kernels.active().prepare_conv(
-            (n, h, w, c), step.weight, step.bias, step.activation, *step.how
+            shape, step.weight, step.bias, step.activation, *step.how
         )
         values, out = self.values, maps[step.output]
         x, residual = step.x.index, None if step.residual is None else step.residual.index
@@ -122,7 +124,7 @@ class Plan:
             source, other = maps[x], None if residual is None else maps[residual]
             return lambda: run(source, out, other)
         return lambda: run(
-            to_nhwc(values[x]), out, None if residual is None else to_nhwc(values[residual])
+            _images(values[x]), out, None if residual is None else _images(values[residual])
         )
 
     def _operation(self, step: Any) -> Callable[[], None]:
@@ -195,6 +197,18 @@ class Plan:
         if isinstance(value, (list, tuple)):
             return type(value)([self._returned(item) for item in value])
         return value
+
+
+def _nhwc_shape(value: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the shape in memory of images ``(N, C, H, W)``, or of rows ``(N, C)`` as pixels."""
+    n, c, h, w = value.shape if value.ndim == 4 else (*value.shape, 1, 1)
+    return n, h, w, c
+
+
+def _images(value: np.ndarray) -> np.ndarray:
+    if value.ndim == 4:
+        return to_nhwc(value)
+    return np.ascontiguousarray(value).reshape(_nhwc_shape(value))
 
 
 def _place(lives: list[_Life]) -> int:

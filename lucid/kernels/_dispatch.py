@@ -7,12 +7,14 @@ the NumPy one is the specification.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from types import ModuleType
 
 # name -> (module, what to install to get it)
 _BACKENDS: dict[str, tuple[str, str | None]] = {
     "numpy": ("lucid.kernels.numpy", None),
+    "numba": ("lucid.kernels.numba", "fast"),
 }
 
 _active: ModuleType | None = None
@@ -28,8 +30,8 @@ def set_backend(name: str) -> None:
     """Choose what computes the kernels, for the whole process.
 
     Args:
-        name: ``"numpy"``, which is always there. The environment variable ``LUCID_BACKEND``
-            sets the same at start.
+        name: ``"numpy"``, which is always there, or ``"numba"``, which is chosen by itself where
+            numba is installed. The environment variable ``LUCID_BACKEND`` sets the same at start.
 
     Raises:
         ValueError: if there is no backend of that name.
@@ -52,6 +54,11 @@ def set_backend(name: str) -> None:
     _name = name
 
 
+def _default() -> str:
+    """Return the fastest backend whose packages are installed, without importing them."""
+    return "numba" if importlib.util.find_spec("numba") is not None else "numpy"
+
+
 def get_backend() -> str:
     """Return the name of the backend in use."""
     active()
@@ -61,7 +68,7 @@ def get_backend() -> str:
 def active() -> ModuleType:
     """Return the module whose functions are the kernels in use."""
     if _active is None:
-        set_backend(os.environ.get("LUCID_BACKEND") or "numpy")
+        set_backend(os.environ.get("LUCID_BACKEND") or _default())
     assert _active is not None
     return _active
 

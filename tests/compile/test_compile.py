@@ -92,11 +92,11 @@ def test_features_only(threads):
 
 
 def test_everything_is_fused():
-    """conv_small is its 46 convolutions, pooling, reshaping and the classifier."""
+    """conv_small is its 46 convolutions, pooling, reshaping and the classifier, one more."""
     compiled = lucid.compile(models.mobilenet_v4_conv_small(), (1, 3, 64, 64))
     (plan,) = compiled._plans.values()
     kinds = [type(step) is Convolution for step in plan.steps]
-    assert kinds == [True] * 46 + [False] * 3
+    assert kinds == [True] * 46 + [False] * 2 + [True]
 
 
 def test_the_model_is_left_untouched():
@@ -181,6 +181,19 @@ class UsedTwice(nn.Module):
         return {"norm": self.norm(y).relu(), "both": [y, self.conv(y) + y], "twice": y + y}
 
 
+class FactorsAfterLinear(nn.Module):
+    """Factors of a channel's shape and of another that broadcasts to four axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(192, 3)
+        self.factors = nn.Parameter(np.array([1.0, 2.0, 3.0]))
+
+    def forward(self, x):
+        y = self.linear(x.flatten(1))
+        return y * self.factors.reshape(1, 3), y * self.factors.reshape(1, 3, 1, 1)
+
+
 class OnRawArrays(nn.Module):
     """What operations do not show: the values go through NumPy."""
 
@@ -234,6 +247,8 @@ class Around(nn.Module):
     [
         Residual(),
         UsedTwice(),
+        FactorsAfterLinear(),
+        nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5), nn.ReLU()),
         OnRawArrays(),
         ChangesInPlace(),
         WholeBatch(),
@@ -356,7 +371,7 @@ def test_steps_say_what_they_are(name):
     assert sum(info.macs for info, _ in steps) == lucid.summary(model, shape).total_macs
     first, last = steps[0][0], steps[-1][0]
     assert (first.name, first.kind) == ("conv0.convbn_0.conv", "conv 3×3 /2 + relu6")
-    assert (last.name, last.kind, last.shape) == ("classifier", "Linear", (2, 7))
+    assert (last.name, last.kind, last.shape) == ("classifier", "linear", (2, 7))
     assert all(seconds >= 0 for _, seconds in steps)
 
 

@@ -1,0 +1,41 @@
+"""The fast backend: kernels compiled for this machine by Numba.
+
+Functions that it does not have are the NumPy backend's.
+"""
+
+from lucid.kernels.numba._activation import clip as clip
+from lucid.kernels.numba._activation import clip_grad as clip_grad
+from lucid.kernels.numba._batch_norm import batch_norm_grad as batch_norm_grad
+from lucid.kernels.numba._batch_norm import batch_norm_stats as batch_norm_stats
+from lucid.kernels.numba._batch_norm import scale_shift as scale_shift
+from lucid.kernels.numba._conv import conv2d as conv2d
+from lucid.kernels.numba._conv import conv2d_input_grad as conv2d_input_grad
+from lucid.kernels.numba._conv import conv2d_weight_grad as conv2d_weight_grad
+from lucid.kernels.numba._conv import conv_norm_act as conv_norm_act
+from lucid.kernels.numba._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numba._threads import divide as divide
+from lucid.kernels.numba._threads import get_num_threads as get_num_threads
+from lucid.kernels.numba._threads import in_parts as in_parts
+from lucid.kernels.numba._threads import set_num_threads as set_num_threads
+from lucid.kernels.numpy._activation import gelu as gelu
+from lucid.kernels.numpy._activation import gelu_grad as gelu_grad
+from lucid.kernels.numpy._activation import hardswish as hardswish
+from lucid.kernels.numpy._activation import hardswish_grad as hardswish_grad
+from lucid.kernels.numpy._activation import log_softmax as log_softmax
+from lucid.kernels.numpy._activation import log_softmax_grad as log_softmax_grad
+from lucid.kernels.numpy._activation import silu as silu
+from lucid.kernels.numpy._activation import silu_grad as silu_grad
+from lucid.kernels.numpy._activation import softmax as softmax
+from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
+from lucid.kernels.numpy._erf import erf as erf
+from lucid.kernels.numpy._loss import cross_entropy as cross_entropy
+from lucid.kernels.numpy._loss import cross_entropy_grad as cross_entropy_grad
+from lucid.kernels.numpy._optim import adagrad_step as adagrad_step
+from lucid.kernels.numpy._optim import adam_step as adam_step
+from lucid.kernels.numpy._optim import rmsprop_step as rmsprop_step
+from lucid.kernels.numpy._optim import sgd_step as sgd_step
+from lucid.kernels.numpy._pool import max_pool2d as max_pool2d
+from lucid.kernels.numpy._pool import max_pool2d_grad as max_pool2d_grad
+from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
+from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
+from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad

@@ -1,0 +1,348 @@
+"""Depthwise convolution: each channel with its own small kernel.
+
+A few adjacent output pixels are summed in registers, one vector of channels after the other, so
+that each vector of weights that is read serves all of them. The pixels whose kernel hangs over the
+left or right edge go one at a time, over the taps that meet the image.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from lucid.kernels.numba import _threads
+from lucid.kernels.numba._native import (
+    WIDTH,
+    address,
+    f32,
+    float_bits,
+    floats,
+    i64,
+    kernel,
+    pointer,
+)
+from lucid.kernels.numba._tile import multiply_add
+
+Array = np.ndarray
+
+# Pixels that are summed at once: 7 divides the widths of maps of 224 pixels, 4 those of 256.
+PIXELS = (7, 4, 2, 1)
+
+# What the summing function reads from its row of arguments. Steps are in bytes.
+(
+    CHANNELS,
+    TAP,  # from one tap's input pixel to the next: dilation · channels
+    TAP_ROW,  # the same vertically
+    PIXEL,  # from one output pixel's input to the next one's: stride · channels
+    KERNEL_ROW,  # from one row of weights to the next
+    OUT_PIXEL,  # from one output pixel to the next
+    LOW,
+    HIGH,
+) = range(8)
+
+
+def _sum_function(module: Any, pixels: int, width: int) -> Any:
+    """Return the function that sums ``pixels`` outputs, ``width`` channels at a time."""
+    name = f"lucid_depthwise_{pixels}_{width}"
+    if name in module.globals:
+        return module.globals[name]
+    # x, weights, bias, out, tap rows, taps in a row, first channel, channels, arguments
+    kind = ir.FunctionType(ir.VoidType(), [i64] * 8 + [i64.as_pointer()])
+    function = ir.Function(module, kind, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    x, weights, bias, out, tap_rows, taps, first, last, args = function.args
+    vector = ir.VectorType(f32, width) if width > 1 else f32
+
+    def splat(builder: Any, value: Any) -> Any:
+        if width == 1:
+            return value
+        empty = ir.Constant(vector, ir.Undefined)
+        one = builder.insert_element(empty, value, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+        return builder.shuffle_vector(one, empty, zeros)
+
+    def load(builder: Any, place: Any) -> Any:
+        return builder.load(pointer(builder, place, vector), align=4, typ=vector)
+
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def argument(index: int) -> Any:
+        return builder.load(builder.gep(args, [i64(index)], source_etype=i64), typ=i64)
+
+    def bound(index: int) -> Any:
+        return splat(builder, builder.bitcast(builder.trunc(argument(index), ir.IntType(32)), f32))
+
+    channel_bytes = builder.mul(argument(CHANNELS), i64(4))
+    tap, tap_row, pixel = argument(TAP), argument(TAP_ROW), argument(PIXEL)
+    kernel_row, out_pixel = argument(KERNEL_ROW), argument(OUT_PIXEL)
+    low, high = bound(LOW), bound(HIGH)
+    entry = builder.block
+    blocks = {
+        n: function.append_basic_block(n) for n in ("channel", "row", "tap", "row_end", "end")
+    }
+    after = function.append_basic_block("after")
+    builder.cbranch(builder.icmp_signed("<", first, last), blocks["channel"], after)
+
+    builder.position_at_end(blocks["channel"])
+    channel = builder.phi(i64)
+    channel.add_incoming(first, entry)
+    at = builder.mul(channel, i64(4))
+    start = load(builder, builder.add(bias, at))
+    x_channel, w_channel = builder.add(x, at), builder.add(weights, at)
+    builder.branch(blocks["row"])
+
+    builder.position_at_end(blocks["row"])
+    row, x_row, w_row = builder.phi(i64), builder.phi(i64), builder.phi(i64)
+    row_sums = [builder.phi(vector) for _ in range(pixels)]
+    for phi, value in zip([row, x_row, w_row], [i64(0), x_channel, w_channel]):
+        phi.add_incoming(value, blocks["channel"])
+    for phi in row_sums:
+        phi.add_incoming(start, blocks["channel"])
+    builder.branch(blocks["tap"])
+
+    builder.position_at_end(blocks["tap"])
+    index, x_tap, w_tap = builder.phi(i64), builder.phi(i64), builder.phi(i64)
+    sums = [builder.phi(vector) for _ in range(pixels)]
+    for phi, value in zip([index, x_tap, w_tap, *sums], [i64(0), x_row, w_row, *row_sums]):
+        phi.add_incoming(value, blocks["row"])
+    weight = load(builder, w_tap)
+    new = []
+    for p in range(pixels):
+        value = load(builder, builder.add(x_tap, builder.mul(pixel, i64(p))))
+        new.append(multiply_add(builder, value, weight, sums[p]))
+    following = (
+        builder.add(index, i64(1)),
+        builder.add(x_tap, tap),
+        builder.add(w_tap, channel_bytes),
+    )
+    for phi, value in zip([index, x_tap, w_tap, *sums], [*following, *new]):
+        phi.add_incoming(value, blocks["tap"])
+    builder.cbranch(builder.icmp_signed("<", following[0], taps), blocks["tap"], blocks["row_end"])
+
+    builder.position_at_end(blocks["row_end"])
+    following = (
+        builder.add(row, i64(1)),
+        builder.add(x_row, tap_row),
+        builder.add(w_row, kernel_row),
+    )
+    for phi, value in zip([row, x_row, w_row, *row_sums], [*following, *new]):
+        phi.add_incoming(value, blocks["row_end"])
+    builder.cbranch(builder.icmp_signed("<", following[0], tap_rows), blocks["row"], blocks["end"])
+
+    builder.position_at_end(blocks["end"])
+    out_channel = builder.add(out, at)
+    for p, value in enumerate(new):
+        value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+        value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
+        place = builder.add(out_channel, builder.mul(out_pixel, i64(p)))
+        builder.store(value, pointer(builder, place, vector), align=4)
+    channel_next = builder.add(channel, i64(width))
+    channel.add_incoming(channel_next, blocks["end"])
+    builder.cbranch(builder.icmp_signed("<", channel_next, last), blocks["channel"], after)
+
+    builder.position_at_end(after)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def _sum_pixels(typingctx, pixels, x, weights, bias, out, tap_rows, taps, channels, args):
+    """Sum and finish adjacent output pixels, as many as PIXELS holds, all channels."""
+
+    def codegen(context, builder, sig, values):
+        pixels, x, weights, bias, out, tap_rows, taps, channels, args = values
+        whole = builder.and_(channels, i64(-WIDTH))
+        after = builder.append_basic_block("after")
+        impossible = builder.append_basic_block("impossible")
+        switch = builder.switch(pixels, impossible)
+        for count in PIXELS:
+            block = builder.append_basic_block("pixels")
+            switch.add_case(i64(count), block)
+            builder.position_at_end(block)
+            for width, first, last in ((WIDTH, i64(0), whole), (1, whole, channels)):
+                builder.call(
+                    _sum_function(builder.module, count, width),
+                    [x, weights, bias, out, tap_rows, taps, first, last, args],
+                )
+            builder.branch(after)
+        builder.position_at_end(impossible)
+        builder.unreachable()
+        builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 8, types.CPointer(types.int64)), codegen
+
+
+(
+    _X, _TAPS, _OUT, _OUT_IMAGE, _OUT_ROW, _IMAGES, _H, _W, _OH, _OW,
+    _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _ROWS,
+) = range(8, 27)  # fmt: skip
+
+
+@kernel
+def depthwise(args, chunk, thread):
+    """Some output rows of an image: rows ``chunk·R`` to ``(chunk + 1)·R`` of all images' rows."""
+    channels = args[CHANNELS]
+    pixel_bytes = 4 * channels
+    h, w, oh, ow = args[_H], args[_W], args[_OH], args[_OW]
+    kh, kw, sh, sw = args[_KH], args[_KW], args[_SH], args[_SW]
+    dh, dw, top, left = args[_DH], args[_DW], args[_TOP], args[_LEFT]
+    bias = args[_TAPS]
+    weights = bias + pixel_bytes
+    # Output columns whose kernel lies within the image: first to last.
+    first = min(ow, max(0, (left + sw - 1) // sw))
+    last = min(ow, max(first, (w - 1 - dw * (kw - 1) + left) // sw + 1))
+    rows = args[_ROWS]
+    for row in range(chunk * rows, min((chunk + 1) * rows, args[_IMAGES] * oh)):
+        image, y = row // oh, row % oh
+        out = args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW]
+        # Taps that meet the image: those of i with 0 <= y·s - top + i·d < h.
+        above = y * sh - top
+        i0 = min(kh, max(0, (-above + dh - 1) // dh))
+        i1 = max(i0, min(kh, (h - 1 - above) // dh + 1))
+        source = args[_X] + (image * h + above + i0 * dh) * w * pixel_bytes
+        row_weights = weights + i0 * kw * pixel_bytes
+        x = 0
+        while x < ow:
+            before = x * sw - left
+            j0, j1 = 0, kw
+            count = 1
+            if x >= first and x < last:
+                rest = last - x
+                if rest >= 7 and rest != 8:
+                    count = 7
+                elif rest >= 4:
+                    count = 4
+                elif rest >= 2:
+                    count = 2
+            else:
+                j0 = min(kw, max(0, (-before + dw - 1) // dw))
+                j1 = max(j0, min(kw, (w - 1 - before) // dw + 1))
+            if i1 > i0 and j1 > j0:
+                _sum_pixels(
+                    count,
+                    source + (before + j0 * dw) * pixel_bytes,
+                    row_weights + j0 * pixel_bytes,
+                    bias,
+                    out + x * args[OUT_PIXEL],
+                    i1 - i0,
+                    j1 - j0,
+                    channels,
+                    args,
+                )
+            else:  # the kernel lies in the padding
+                _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
+            x += count
+
+
+@intrinsic
+def _low_high(typingctx, args):
+    """The bounds, as floats."""
+
+    def codegen(context, builder, sig, values):
+        numbers = []
+        for index in (LOW, HIGH):
+            word = builder.load(builder.gep(values[0], [i64(index)], source_etype=i64), typ=i64)
+            numbers.append(builder.bitcast(builder.trunc(word, ir.IntType(32)), f32))
+        return context.make_tuple(builder, sig.return_type, numbers)
+
+    return types.UniTuple(types.float32, 2)(types.CPointer(types.int64)), codegen
+
+
+@njit
+def _only_bias(bias, out, pixels, channels, args):
+    low, high = _low_high(args)
+    source = floats(bias)
+    for p in range(pixels):
+        target = floats(out + p * args[OUT_PIXEL])
+        for c in range(channels):
+            value = source[c]
+            value = low if value < low else value
+            target[c] = high if value > high else value
+
+
+@kernel
+def pack_taps(args, chunk, thread):
+    """Write a depthwise convolution's bias and weights ``(1 + kh·kw, C)``, times a factor."""
+    weight, channels, taps = floats(args[0]), args[1], args[2]
+    factor, bias, out = floats(args[3]), floats(args[4]), floats(args[5])
+    for c in range(channels):
+        out[c] = bias[c] if args[4] != 0 else np.float32(0)
+    for c in range(channels):
+        scale = factor[c] if args[3] != 0 else np.float32(1)
+        for t in range(taps):
+            out[(1 + t) * channels + c] = weight[c * taps + t] * scale
+
+
+def pack_taps_row(
+    weight: Array, packed: Array, scale: Array | None, bias: Array | None
+) -> tuple[int, ...]:
+    """Return the row of a plan that packs a contiguous weight ``(C, 1, kh, kw)``.
+
+    ``packed`` is ``(1 + kh·kw, C)``: the bias, then the taps times ``scale``.
+    """
+    return (
+        pack_taps.address,
+        1,
+        address(weight),
+        packed.shape[1],
+        packed.shape[0] - 1,
+        0 if scale is None else address(scale),
+        0 if bias is None else address(bias),
+        address(packed),
+    )
+
+
+def depthwise_row(
+    x: Array,
+    packed: Array,
+    out: Array,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    dilation: tuple[int, int],
+    low: float | None = None,
+    high: float | None = None,
+) -> tuple[int, ...]:
+    """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``."""
+    images, h, w, channels = x.shape
+    oh, ow = out.shape[1:3]
+    kh, kw = kernel_size
+    total = images * oh
+    # Chunks of some 5 µs, at least one row.
+    work = ow * channels * kh * kw
+    rows = max(1, -(-total // min(_threads.MAX_CHUNKS, max(1, total * work // (1 << 16)))))
+    pixel = 4 * channels
+    return (
+        depthwise.address,
+        -(-total // rows),
+        channels,
+        dilation[1] * pixel,
+        dilation[0] * w * pixel,
+        stride[1] * pixel,
+        kw * pixel,
+        out.strides[2],
+        float_bits(-np.inf if low is None else low),
+        float_bits(np.inf if high is None else high),
+        address(x),
+        address(packed),
+        address(out),
+        *out.strides[:2],
+        images,
+        h,
+        w,
+        oh,
+        ow,
+        kh,
+        kw,
+        *stride,
+        *dilation,
+        padding[0][0],
+        padding[1][0],
+        rows,
+    )

@@ -1,0 +1,341 @@
+"""Compiled C functions and the few machine operations that Numba does not offer.
+
+Every kernel is a C function ``void kernel(const int64 *args, int64 chunk, int64 thread)``: its
+arguments (addresses, sizes, bits of floats) lie in a row of 64-bit integers, and it does one chunk
+of its work. So the thread pool can call any of them, a plan of many is a table of such rows, and
+Numba compiles each once for all array layouts. Machine code is kept on disk.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+i64 = ir.IntType(64)
+f32 = ir.FloatType()
+
+Words = types.CPointer(types.int64)
+
+
+def compiled(sig: Any) -> Callable[[Callable[..., Any]], Native]:
+    """Decorate a function of plain numbers and pointers to become a C function, at first use."""
+    return lambda function: Native(function, sig)
+
+
+kernel = compiled(types.void(Words, types.int64, types.int64))
+
+
+class Native:
+    """A C function that is compiled, or read from the cache on disk, when its address is asked."""
+
+    def __init__(self, function: Callable[..., Any], sig: Any) -> None:
+        self._function, self._sig = function, sig
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    @functools.cached_property
+    def _compiled(self) -> CFunc:
+        args = self._sig.args, self._sig.return_type
+        native = _Announced(self._function, args, {}, {"error_model": "numpy"})
+        native.enable_caching()
+        native.compile()
+        return native
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Where the machine code starts."""
+        return int(self._compiled.address)
+
+    @functools.cached_property
+    def call(self) -> Any:
+        """The function for Python, by ctypes: it runs without the interpreter's lock."""
+        return self._compiled.ctypes
+
+
+class _Announced(CFunc):
+    """Tells the user why a first call takes seconds; forgets machine code of other sources."""
+
+    told = False
+
+    def enable_caching(self) -> None:
+        super().enable_caching()
+        cache = self._cache
+        # Numba looks only at the file of the function itself. The machine code depends on the
+        # other files of this package as well.
+        if isinstance(cache, FunctionCache):
+            cache._cache_file._source_stamp = _source_digest()
+
+    def _compile_uncached(self) -> Any:
+        if not _Announced.told:
+            _Announced.told = True
+            print(
+                "lucid: compiling the fast kernels for this machine, some seconds each, once "
+                f"(kept in {self._cache.cache_path})",
+                file=sys.stderr,
+            )
+        return super()._compile_uncached()
+
+
+@functools.cache
+def _source_digest() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def address(array: np.ndarray) -> int:
+    """Return where an array's data start."""
+    place: int = array.__array_interface__["data"][0]  # half the time of array.ctypes.data
+    return place
+
+
+def empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an uninitialised float32 array that starts at a cache line.
+
+    Vectors of 64 bytes that straddle two lines cost two reads; NumPy aligns to 16 bytes.
+    """
+    return _aligned(np.empty(math.prod(shape) + 16, np.float32), math.prod(shape)).reshape(shape)
+
+
+def _aligned(raw: np.ndarray, size: int) -> np.ndarray:
+    skip = -address(raw) % 64 // 4
+    return raw[skip : skip + size]
+
+
+class Workspace(threading.local):
+    """Memory for packed weights and padded rows, kept from call to call, one for each thread.
+
+    Fresh memory of some megabytes comes from the system page by page, which takes longer than
+    filling it.
+    """
+
+    def __init__(self) -> None:
+        self.raw = np.empty(16, np.float32)
+        self.used = 0
+
+    def start(self) -> None:
+        """Take back all that was given out."""
+        self.used = 0
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an uninitialised array that is valid until the next :meth:`start`."""
+        size = math.prod(shape)
+        first = self.used
+        self.used = first + -(-size // 16) * 16
+        if self.used + 16 > self.raw.size:
+            # Arrays that were given out before keep the old memory alive.
+            self.raw = np.empty(2 * self.used + 16, np.float32)
+            first, self.used = 0, -(-size // 16) * 16
+        return _aligned(self.raw[first:], size).reshape(shape)
+
+
+workspace = Workspace()
+
+
+@functools.lru_cache(maxsize=64)
+def float_bits(value: float) -> int:
+    """Return the bits of a float32 as an integer, for a row of arguments."""
+    bits: int = struct.unpack("<i", struct.pack("<f", value))[0]
+    return bits
+
+
+# -- what the machine has -------------------------------------------------------------------------
+
+
+def _features() -> frozenset[str]:
+    """Return the features for which Numba generates code; its cache is kept apart by them."""
+    names = cpu_target.target_context.codegen().magic_tuple()[2]
+    return frozenset(name[1:] for name in names.split(",") if name.startswith("+"))
+
+
+FEATURES = _features()
+
+# Floats in a vector register, and the rows of a tile of two vectors that fill the registers:
+# 32 registers hold 14·2 sums, 2 weights and 2 inputs; 16 hold 6·2 sums, 2 weights and 2 inputs.
+if "avx512f" in FEATURES:
+    WIDTH, TILE_ROWS = 16, 14
+elif "avx2" in FEATURES or "avx" in FEATURES:
+    WIDTH, TILE_ROWS = 8, 6
+elif "neon" in FEATURES:
+    WIDTH, TILE_ROWS = 4, 14
+else:
+    WIDTH, TILE_ROWS = 4, 6
+
+# Columns in a panel of packed weights.
+PANEL = 2 * WIDTH
+
+VECTOR = ir.VectorType(f32, WIDTH)
+
+
+# -- instructions ---------------------------------------------------------------------------------
+
+
+def pointer(builder: Any, address: Any, kind: Any) -> Any:
+    """Emit the conversion of an integer to a pointer to ``kind``."""
+    return builder.inttoptr(address, ir.PointerType(kind))
+
+
+@intrinsic
+def bits_to_float(typingctx: Any, bits: Any) -> Any:
+    """The float32 whose bits are the low half of an integer."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(32)), f32)
+
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def floats(typingctx: Any, address: Any) -> Any:
+    """The float32 numbers at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return pointer(builder, args[0], f32)
+
+    return types.CPointer(types.float32)(types.int64), codegen
+
+
+@intrinsic
+def f64s(typingctx: Any, address: Any) -> Any:
+    """The float64 numbers at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return pointer(builder, args[0], ir.DoubleType())
+
+    return types.CPointer(types.float64)(types.int64), codegen
+
+
+@intrinsic
+def words(typingctx: Any, address: Any) -> Any:
+    """The 64-bit integers at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return pointer(builder, args[0], i64)
+
+    return Words(types.int64), codegen
+
+
+@intrinsic
+def address_of(typingctx: Any, row: Any) -> Any:
+    """The address of a row of arguments."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], i64)
+
+    return types.int64(row), codegen
+
+
+@intrinsic
+def call_kernel(typingctx: Any, address: Any, args: Any, chunk: Any, thread: Any) -> Any:
+    """Call the kernel at an address."""
+    sig = types.void(types.int64, types.int64, types.int64, types.int64)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
+        function, row, chunk, thread = values
+        builder.call(pointer(builder, function, kind), [pointer(builder, row, i64), chunk, thread])
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def load_acquire(typingctx: Any, address: Any) -> Any:
+    """Read an integer that other threads write; what they wrote before it is then seen."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(pointer(builder, args[0], i64), "acquire", 8, typ=i64)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def store_release(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write an integer that other threads read, after all that was written before it."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[1], pointer(builder, args[0], i64), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_add(typingctx: Any, address: Any, value: Any) -> Any:
+    """Add to an integer in memory and return what it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", pointer(builder, args[0], i64), args[1], "acq_rel")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_exchange(typingctx: Any, address: Any, value: Any) -> Any:
+    """Replace an integer in memory and return what it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("xchg", pointer(builder, args[0], i64), args[1], "acq_rel")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Replace an integer in memory if it is as expected, and tell whether it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = pointer(builder, args[0], i64)
+        result = builder.cmpxchg(place, args[1], args[2], "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+binding.initialize_native_asmparser()  # for the instruction below
+_PAUSE = {"x86_64": "pause", "aarch64": "yield", "arm64": "yield"}
+
+
+@intrinsic
+def pause(typingctx: Any) -> Any:
+    """Tell the processor that this is a loop that waits."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        triple = cpu_target.target_context.codegen().magic_tuple()[0]
+        text = _PAUSE.get(triple.split("-")[0], "")
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx: Any) -> Any:
+    """Let another thread have this core, if one waits for it."""
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -1,0 +1,257 @@
+"""The thread pool of the kernels.
+
+Numba's own pool costs about 13 µs a launch, ends a forked child that uses it, and with some of its
+layers ends a process in which two Python threads compute at once. This one costs about one
+microsecond while its threads are awake, and both cases just work:
+
+- A launch publishes a kernel and a number of chunks in one shared word, ``turn | first | end``.
+  The caller takes chunks from the front, the workers from the back, each by one compare-and-swap
+  of the whole word. So nobody waits for a worker that is asleep or was put aside by the system: the
+  caller does the work itself. The same chunks tend to stay with the same core, and its cache.
+- The turn counts launches: a worker that comes late finds another word and takes nothing.
+- A second caller at the same time finds the pool busy and works alone.
+- After a fork the child starts a pool of its own.
+
+Workers wait in a loop for a short time and then sleep until the next launch wakes them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numba import types
+
+from lucid.kernels import numpy as reference
+from lucid.kernels.numba._native import (
+    address,
+    atomic_add,
+    atomic_exchange,
+    call_kernel,
+    compare_exchange,
+    compiled,
+    give_way,
+    load_acquire,
+    pause,
+    store_release,
+    words,
+)
+
+Result = TypeVar("Result")
+
+# Each shared number has a cache line of its own (8 words), or the cores would fight for it.
+_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (8 * i for i in range(9))
+_STATE_WORDS = 72
+
+# A row of a plan: the kernel's address, the number of chunks, for how many threads it has room
+# (its scratch memory), then the kernel's arguments.
+ROW = 48
+ARGUMENTS = 3
+
+MAX_CHUNKS = (1 << 16) - 1
+
+# Rounds of waiting before a worker sleeps, some 200 µs: longer than the Python code between two
+# kernels, too short to matter to others on the machine.
+_PATIENCE = 10_000
+
+
+@compiled(types.void(types.int64, types.int64))
+def _work(base, thread):
+    """Take chunks from the back until none have come for a while, then fall asleep."""
+    waited = 0
+    while waited < _PATIENCE:
+        ticket = load_acquire(base + 8 * _TICKET)
+        first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
+        if first < end and thread < load_acquire(base + 8 * _LIMIT):
+            function = load_acquire(base + 8 * _KERNEL)
+            args = load_acquire(base + 8 * _ARGS)
+            if compare_exchange(base + 8 * _TICKET, ticket, ticket - 1):
+                call_kernel(function, args, end - 1, thread)
+                atomic_add(base + 8 * _DONE, 1)
+                waited = 0
+            continue
+        if load_acquire(base + 8 * _STOP) != 0:
+            break
+        pause()
+        waited += 1
+    atomic_add(base + 8 * _SLEEPING, 1)
+
+
+@compiled(types.void(types.int64, types.int64, types.int64))
+def _run(base, table, rows):
+    """Run the rows of a plan one after the other, each in chunks on all threads."""
+    plan = words(table)
+    threads = load_acquire(base + 8 * _ACTIVE)
+    pool = threads > 1 and compare_exchange(base + 8 * _BUSY, 0, 1)
+    for row in range(rows):
+        function, chunks = plan[row * ROW], plan[row * ROW + 1]
+        args = table + 8 * (row * ROW + ARGUMENTS)
+        limit = min(threads, plan[row * ROW + 2])
+        if chunks == 1 or limit == 1 or not pool:
+            for chunk in range(chunks):
+                call_kernel(function, args, chunk, 0)
+            continue
+        turn = (load_acquire(base + 8 * _TICKET) >> 32) + 1
+        store_release(base + 8 * _DONE, 0)
+        store_release(base + 8 * _KERNEL, function)
+        store_release(base + 8 * _ARGS, args)
+        store_release(base + 8 * _LIMIT, limit)
+        store_release(base + 8 * _TICKET, (turn << 32) | chunks)
+        own = 0
+        while True:
+            ticket = load_acquire(base + 8 * _TICKET)
+            first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
+            if first >= end:
+                break
+            if compare_exchange(base + 8 * _TICKET, ticket, ticket + (1 << 16)):
+                call_kernel(function, args, first, 0)
+                own += 1
+        waited = 0
+        while load_acquire(base + 8 * _DONE) < chunks - own:
+            pause()
+            waited += 1
+            if waited > 1000:  # the system may have given the other's core to someone else
+                give_way()
+    if pool:
+        store_release(base + 8 * _BUSY, 0)
+
+
+@compiled(types.int64(types.int64))
+def _take_sleepers(base):
+    """Return how many workers sleep, and count them as awake."""
+    return atomic_exchange(base + 8 * _SLEEPING, 0)
+
+
+def _default_threads() -> int:
+    for name in ("LUCID_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "")
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Pool:
+    """Workers and the memory they share with the callers."""
+
+    def __init__(self, threads: int) -> None:
+        # One cache line more than needed, so that the first word can start one.
+        raw = np.zeros(_STATE_WORDS + 8, np.int64)
+        skip = -address(raw) % 64 // 8
+        self.state = raw[skip : skip + _STATE_WORDS]
+        self.base = address(self.state)
+        self.wake = threading.Semaphore(0)
+        self.lock = threading.Lock()
+        self.workers: dict[int, threading.Thread] = {}
+        self.state[_ACTIVE] = threads
+
+    def run(self, plan: np.ndarray) -> None:
+        rows = plan.shape[0]
+        if self.state[_ACTIVE] > 1:
+            if len(self.workers) < self.state[_ACTIVE] - 1:
+                self.start()
+            if self.state[_SLEEPING]:
+                self.wake.release(max(1, _take_sleepers.call(self.base)))
+        _run.call(self.base, address(plan), rows)
+
+    def start(self) -> None:
+        _work.address  # noqa: B018  compiled here, not by all workers at once
+        with self.lock:
+            for thread in range(1, self.state[_ACTIVE]):
+                if thread not in self.workers:
+                    self.workers[thread] = threading.Thread(
+                        target=self.work, args=(thread,), name="lucid-kernels", daemon=True
+                    )
+                    self.workers[thread].start()
+
+    def work(self, thread: int) -> None:
+        while not self.state[_STOP]:
+            _work.call(self.base, thread)
+            with self.lock:
+                if thread >= self.state[_ACTIVE]:
+                    del self.workers[thread]
+                    return
+            self.wake.acquire()
+
+    def resize(self, threads: int) -> None:
+        self.state[_ACTIVE] = threads
+        self.wake.release(len(self.workers) + 1)  # those that are too many leave
+
+    def stop(self) -> None:
+        self.state[_STOP] = 1
+        workers = list(self.workers.values())
+        self.wake.release(len(workers) + 1)
+        for worker in workers:
+            worker.join(1)
+
+
+_pool: _Pool | None = None
+_threads = _default_threads()
+_creating = threading.Lock()
+
+
+def _get_pool() -> _Pool:
+    global _pool
+    if _pool is None:
+        with _creating:
+            if _pool is None:
+                _pool = _Pool(_threads)
+    return _pool
+
+
+def plan(*rows: tuple[int, ...]) -> np.ndarray:
+    """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`."""
+    table = np.zeros((len(rows), ROW), np.int64)
+    for index, (function, chunks, *arguments) in enumerate(rows):
+        table[index, : ARGUMENTS + len(arguments)] = function, chunks, _threads, *arguments
+    return table
+
+
+def run(plan: np.ndarray) -> None:
+    """Run the rows of a plan ``(rows, ROW)`` of int64, one after the other."""
+    _get_pool().run(plan)
+
+
+def set_num_threads(threads: int) -> None:
+    """Let kernels use this many threads; those of the NumPy backend that serve here as well."""
+    global _threads
+    _threads = threads
+    if _pool is not None:
+        _pool.resize(threads)
+    reference.set_num_threads(threads)
+
+
+def get_num_threads() -> int:
+    """Return how many threads kernels use."""
+    return _threads
+
+
+def divide(count: int) -> list[slice]:
+    """Return the slices of ``range(count)`` that :func:`in_parts` works on: one."""
+    return [slice(0, count)]
+
+
+def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> list[Result]:
+    """Call ``function`` on the whole range: the kernels inside use all threads themselves."""
+    return [function(slice(0, count))]
+
+
+def _forget() -> None:
+    """In a forked child the workers do not exist, and locks may be held by nobody."""
+    global _pool, _creating
+    _pool, _creating = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+@atexit.register
+def _stop() -> None:
+    if _pool is not None:
+        _pool.stop()

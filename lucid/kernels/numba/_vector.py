@@ -1,0 +1,119 @@
+"""Vectors of WIDTH floats in compiled code, where LLVM does not find them by itself.
+
+It vectorises a loop over one long row well. Here are the loops over columns of short rows, whose
+sums should stay in registers from row to row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+from lucid.kernels.numba._native import VECTOR, WIDTH, pointer
+from lucid.kernels.numba._tile import Masked, multiply_add
+
+
+class _VectorType(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="lucid_vector")
+
+
+vector = _VectorType()
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, VECTOR)
+
+
+@intrinsic
+def spread(typingctx: Any, number: Any) -> Any:
+    """A vector of one number."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        empty = ir.Constant(VECTOR, ir.Undefined)
+        one = builder.insert_element(empty, args[0], ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+        return builder.shuffle_vector(one, empty, zeros)
+
+    return vector(types.float32), codegen
+
+
+@intrinsic
+def _load_whole(typingctx: Any, place: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(pointer(builder, args[0], VECTOR), align=4, typ=VECTOR)
+
+    return vector(types.int64), codegen
+
+
+@intrinsic
+def _load_part(typingctx: Any, place: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return Masked(builder, args[1]).load(pointer(builder, args[0], VECTOR))
+
+    return vector(types.int64, types.int64), codegen
+
+
+@intrinsic
+def _store_whole(typingctx: Any, place: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[1], pointer(builder, args[0], VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector), codegen
+
+
+@intrinsic
+def _store_part(typingctx: Any, place: Any, value: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        Masked(builder, args[2]).store(args[1], pointer(builder, args[0], VECTOR))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, vector, types.int64), codegen
+
+
+@njit
+def load(place, count):
+    """The floats at an address; where ``count`` is less than WIDTH so many, then zeros."""
+    if count >= WIDTH:
+        return _load_whole(place)
+    return _load_part(place, count)
+
+
+@njit
+def store(place, value, count):
+    """Write a vector to an address, or its first ``count`` floats."""
+    if count >= WIDTH:
+        _store_whole(place, value)
+    else:
+        _store_part(place, value, count)
+
+
+def _binary(operation: str) -> Any:
+    @intrinsic
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return getattr(builder, operation)(*args)
+
+        return vector(vector, vector), codegen
+
+    return function
+
+
+add, subtract, multiply = _binary("fadd"), _binary("fsub"), _binary("fmul")
+
+
+@intrinsic
+def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a·b + c``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return multiply_add(builder, *args)
+
+    return vector(vector, vector, vector), codegen

@@ -1,0 +1,337 @@
+"""The fast backend's own paths: remainders of tiles, threads, forks, and the cache of machine code.
+
+Its functions are compared with the NumPy backend's, or with their definition in float64.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from lucid import kernels
+from lucid.kernels import numpy as reference
+from lucid.kernels.numba import _conv, _matmul, _threads, _weight_grad
+from lucid.kernels.numba._native import PANEL, TILE_ROWS, WIDTH, Workspace, empty
+
+ROWS = sorted({1, 2, TILE_ROWS - 1, TILE_ROWS, TILE_ROWS + 1, 3 * TILE_ROWS + 2, 300})
+COLUMNS = sorted({1, 3, WIDTH - 1, WIDTH, WIDTH + 1, PANEL - 1, PANEL, PANEL + 1, 3 * PANEL + 5})
+DEPTHS = [1, 2, WIDTH - 1, WIDTH, WIDTH + 1, 70, 1030]
+UNIT, NO_PADDING = (1, 1), ((0, 0), (0, 0))
+
+
+@pytest.fixture(autouse=True)
+def fast():
+    before = kernels.get_backend()
+    kernels.set_backend("numba")
+    threads = kernels.get_num_threads()
+    yield kernels.active()
+    kernels.set_num_threads(threads)
+    kernels.set_backend(before)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def guarded(*shape):
+    """Return an array between two rows of a number that must stay."""
+    whole = np.full((shape[0] + 2, *shape[1:]), 7, np.float32)
+    return whole, whole[1:-1]
+
+
+def close(actual, expected, depth):
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=3e-6 * depth**0.5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_product(rows, columns, threads):
+    kernels.set_num_threads(threads)
+    for depth in DEPTHS:
+        x, weight = random(rows, depth), random(columns, depth, seed=1)
+        scale, bias = random(columns, seed=2), random(columns, seed=3)
+        residual = random(rows, columns, seed=4)
+        expected = x.astype(np.float64) @ weight.T.astype(np.float64) * scale + bias
+        packed = _matmul.packed_like(depth, columns)
+        _threads.run(_threads.plan(_matmul.pack_row(weight, packed, scale, bias)))
+        for low, high, other in ((None, None, None), (0, None, None), (-1, 2, residual)):
+            whole, out = guarded(rows, columns)
+            _threads.run(_threads.plan(_matmul.product_row(x, packed, out, low, high, other)))
+            wanted = expected if low is None else np.clip(expected, low, high)
+            close(out, wanted if other is None else wanted + other, depth)
+            assert (whole[[0, -1]] == 7).all()
+
+
+@pytest.mark.parametrize("rows", [1, 5, 127, 128, 129, 1000])
+@pytest.mark.parametrize("n1", ROWS[:-1])
+@pytest.mark.parametrize("n2", [1, WIDTH, PANEL + 3])
+def test_product_of_transposed(rows, n1, n2):
+    a, b = random(rows, n1), random(rows, n2, seed=1)
+    out = _weight_grad.product_transposed(a, b)
+    close(out, a.T.astype(np.float64) @ b, rows)
+
+
+def test_product_of_transposed_in_parts():
+    a, b = random(20_000, 40), random(20_000, 33, seed=1)
+    kernels.set_num_threads(1)
+    alone = _weight_grad.product_transposed(a, b)
+    close(alone, a.T.astype(np.float64) @ b, 20_000)
+    kernels.set_num_threads(2)
+    first = _weight_grad.product_transposed(a, b)
+    for _ in range(5):  # whichever thread takes which part
+        np.testing.assert_array_equal(_weight_grad.product_transposed(a, b), first)
+
+
+# (n, h, w, in, out, kernel, stride, padding, groups): maps large enough for several chunks, and
+# channel counts that fill no vector.
+CONVOLUTIONS = {
+    "stem": (2, 64, 61, 3, 32, 3, 2, 1, 1),
+    "dense": (1, 40, 40, 17, 35, 3, 1, 1, 1),
+    "dense without padding": (2, 33, 30, 16, 8, 3, 1, 0, 1),
+    "dense strided": (2, 33, 30, 16, 50, 3, 2, 1, 1),
+    "dense 5": (1, 20, 23, 7, 33, 5, 3, 2, 1),
+    "pointwise": (2, 30, 31, 20, 40, 1, 1, 0, 1),
+    "pointwise strided": (2, 30, 31, 20, 40, 1, 2, 0, 1),
+    "depthwise 3": (2, 30, 29, 35, 35, 3, 1, 1, 35),
+    "depthwise 3 strided": (2, 30, 29, 48, 48, 3, 2, 1, 48),
+    "depthwise 5": (2, 28, 28, 33, 33, 5, 1, 2, 33),
+    "depthwise 5 strided": (3, 28, 27, 64, 64, 5, 2, 2, 64),
+    "depthwise 7": (1, 14, 15, 19, 19, 7, 1, 3, 19),
+    "depthwise, kernel over the image": (1, 2, 3, 20, 20, 5, 1, 2, 20),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolution_and_gradients(fast, case, threads):
+    kernels.set_num_threads(threads)
+    n, h, w, i, o, k, s, p, groups = case
+    x, weight = random(n, h, w, i), random(o, i // groups, k, k, seed=1)
+    scale, shift = random(o, seed=2), random(o, seed=3)
+    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
+    depth = i // groups * k * k
+    expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, *how)
+    close(fast.conv2d(x, weight, shift, *how), expected + shift, depth)
+    actual = fast.conv_norm_act(x, weight, scale, shift, 0.0, 6.0, *how)
+    close(actual, np.clip(expected * scale + shift, 0, 6), depth)
+    grad = random(*expected.shape, seed=4)
+    wide = grad.astype(np.float64)
+    gx = fast.conv2d_input_grad(grad, weight, x.shape, *how)
+    close(gx, reference.conv2d_input_grad(wide, weight.astype(float), x.shape, *how), o * k * k)
+    gw = fast.conv2d_weight_grad(x, grad, weight.shape, *how)
+    wanted = reference.conv2d_weight_grad(x.astype(np.float64), wide, weight.shape, *how)
+    close(gw, wanted, expected.size // o)
+
+
+@pytest.mark.parametrize("case", ["stem", "pointwise", "pointwise strided", "depthwise 3"])
+def test_prepared(fast, case):
+    n, h, w, i, o, k, s, p, groups = CONVOLUTIONS[case]
+    x, weight, bias = random(n, h, w, i), random(o, i // groups, k, k, seed=1), random(o, seed=3)
+    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
+    plain = reference.conv2d(x, weight, bias, *how)
+    residual = random(*plain.shape, seed=5)
+    for activation, function in (
+        (None, lambda y: y),
+        (("clip", 0.0, 6.0), lambda y: np.clip(y, 0, 6)),
+        (("clip", 0.0, np.inf), lambda y: np.maximum(y, 0)),
+        (("silu",), lambda y: y / (1 + np.exp(-y))),
+    ):
+        shape, run = fast.prepare_conv(x.shape, weight, bias, activation, *how)
+        assert shape == plain.shape
+        for other in (None, residual):
+            out = np.empty(shape, np.float32)
+            run(x, out, other)
+            wanted = function(plain) if other is None else function(plain) + residual
+            np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_nan_and_infinity_pass(fast):
+    x = random(1, 4, 4, 32)
+    x[0, 1, 1], x[0, 2, 2] = np.nan, np.inf
+    weight = np.ones((32, 1, 1, 1), np.float32)
+    for array in (
+        fast.conv_norm_act(x, weight, weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], 0.0, None,
+                           UNIT, NO_PADDING, UNIT, 32),
+        fast.clip(x, 0.0, np.inf),
+        fast.conv_norm_act(x, np.eye(32, dtype=np.float32)[:, :, None, None],
+                           weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], 0.0, None),
+    ):  # fmt: skip
+        assert np.isnan(array[0, 1, 1]).all()
+    assert (fast.clip(x, 0.0, np.inf)[0, 2, 2] == np.inf).all()
+
+
+@pytest.mark.parametrize("columns", [1, WIDTH - 1, WIDTH, 40, 100])
+@pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 5000])
+def test_batch_norm(fast, rows, columns):
+    x = random(rows, columns) * 3 + 100
+    grad, weight = random(rows, columns, seed=1), random(columns, seed=2)
+    mean, variance = fast.batch_norm_stats(x)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(variance, wide.var(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fast.scale_shift(x, weight, weight), x * weight + weight, rtol=1e-5)
+    mean = mean.astype(np.float32)
+    inverse = (1 / np.sqrt(variance + 1e-5)).astype(np.float32)
+    actual = fast.batch_norm_grad(grad, x, mean, inverse, weight)
+    expected = reference.batch_norm_grad(
+        grad.astype(float), wide, mean.astype(float), inverse.astype(float), weight.astype(float)
+    )
+    for a, b in zip(actual, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (70, 1000), (2, 3, 40, 50)])
+def test_clip_in_any_layout(fast, shape):
+    x = random(*shape) * 4
+    for view in (x, x.T, np.flip(x), x[..., ::2], np.asfortranarray(x)):
+        y = fast.clip(view, 0.0, 6.0)
+        np.testing.assert_array_equal(y, np.clip(view, 0, 6))
+        grad = random(*view.shape, seed=1)
+        np.testing.assert_array_equal(
+            fast.clip_grad(grad, y, 0.0, 6.0), np.where((y > 0) & (y < 6), grad, 0)
+        )
+        open_end = fast.clip(np.where(view > 2, np.inf, view).astype(np.float32), 0.0, np.inf)
+        np.testing.assert_array_equal(
+            fast.clip_grad(grad, open_end, 0.0, np.inf), np.where(open_end > 0, grad, 0)
+        )
+
+
+# -- threads --------------------------------------------------------------------------------------
+
+
+def work(repeats=20):
+    """Compute something with many chunks, and tell whether it was right each time."""
+    x, weight = random(1, 40, 40, 32), random(64, 32, 1, 1, seed=1)
+    expected = reference.conv2d(x, weight)
+    return all(
+        np.allclose(_conv.conv2d(x, weight), expected, rtol=1e-3, atol=1e-4) for _ in range(repeats)
+    )
+
+
+def test_several_callers_at_once():
+    kernels.set_num_threads(2)
+    results = []
+    callers = [threading.Thread(target=lambda: results.append(work())) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [True] * 4
+
+
+def test_more_threads_than_cores_and_fewer_again():
+    for threads in (7, 1, 2, 5):
+        kernels.set_num_threads(threads)
+        assert kernels.get_num_threads() == threads
+        assert work(5)
+
+
+def test_a_plan_made_for_fewer_threads_keeps_to_them():
+    kernels.set_num_threads(1)
+    x, out = random(1, 60, 60, 8), empty((1, 60, 60, 8))
+    packed = _conv.pack(random(8, 8, 3, 3, seed=1))
+    pads = ((1, 1), (1, 1))
+    scratch = empty((_conv.conv_scratch(packed, x.shape, out.shape, UNIT, pads),))
+    plan = _threads.plan(_conv.conv_row(packed, x, out, UNIT, pads, scratch=scratch))
+    kernels.set_num_threads(4)
+    _threads.run(plan)
+    first = out.copy()
+    for _ in range(50):
+        _threads.run(plan)
+        np.testing.assert_array_equal(out, first)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_has_threads_of_its_own():
+    kernels.set_num_threads(2)
+    assert work(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork while threads run
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(work, [3] * 4) == [True] * 4
+    assert work(3)
+
+
+def test_idle_threads_sleep_and_wake():
+    kernels.set_num_threads(2)
+    assert work(1)
+    pool = _threads._get_pool()
+    for _ in range(1000):
+        if pool.state[_threads._SLEEPING]:
+            break
+        threading.Event().wait(0.01)
+    assert pool.state[_threads._SLEEPING] >= 1
+    assert work(3)
+
+
+def test_workspace_grows_and_is_reused():
+    workspace = Workspace()
+    first = workspace.empty((100,))
+    first[...] = 1
+    second = workspace.empty((1000, 10))
+    second[...] = 2
+    assert (first == 1).all()
+    assert first.ctypes.data % 64 == second.ctypes.data % 64 == 0
+    workspace.start()
+    again = workspace.empty((500,))
+    again[...] = 3
+    assert np.shares_memory(again, second)
+
+
+# -- a process of its own -------------------------------------------------------------------------
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_import_does_not_load_numba():
+    code = "import sys, lucid; assert 'numba' not in sys.modules; print(lucid.get_backend())"
+    assert run_python(code, LUCID_BACKEND="").stdout.strip() == "numba"
+
+
+def test_backend_from_the_environment():
+    code = "import sys, lucid; print(lucid.get_backend()); assert 'numba' not in sys.modules"
+    assert run_python(code, LUCID_BACKEND="numpy").stdout.strip() == "numpy"
+
+
+def test_number_of_threads_from_the_environment():
+    code = "import lucid; lucid.set_backend('numba'); print(lucid.get_num_threads())"
+    assert run_python(code, OMP_NUM_THREADS="3").stdout.strip() == "3"
+    more = run_python(code, OMP_NUM_THREADS="3", LUCID_NUM_THREADS="5")
+    assert more.stdout.strip() == "5"
+
+
+def test_compiled_once_and_announced(tmp_path):
+    code = (
+        "import numpy as np\n"
+        "from lucid.kernels import numba\n"
+        "print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum())\n"
+    )
+    first = run_python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.stderr.count("compiling the fast kernels") == 1
+    second = run_python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert second.stderr == ""
+    assert second.stdout == first.stdout == "5979.0\n"
+
+
+def test_missing_numba_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for name in [name for name in sys.modules if name.startswith("lucid.kernels.numba")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r'pip install "lucid\[fast\]"'):
+        kernels.set_backend("numba")
