@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._compile._describe import StepInfo, merged
 from lucid._compile._plan import Plan
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import DEFAULT_DTYPE
@@ -53,6 +54,40 @@ class CompiledModel:
             ValueError: if the shape is not the planned one with a batch of 1 up to the planned.
             TypeError: if the dtype is not the model's.
         """
+        array = self._checked(x)
+        with self._lock:
+            if self._divisible:
+                result = self._run_divided(array)
+            else:
+                result = self._plan(slice(0, len(array)))(array)
+        return _wrapped(result) if isinstance(x, Tensor) else result
+
+    def timed(self, x: Any) -> list[tuple[StepInfo, float]]:
+        """Run once, and return each step with the seconds it took, in the order they ran.
+
+        Where parts of the batch go through the model side by side, a step's time is the mean over
+        the parts; its shape and multiply-adds are those of the whole batch.
+
+        Raises:
+            ValueError, TypeError: as for a call.
+        """
+        array = self._checked(x)
+        with self._lock:
+            parts = [slice(0, len(array))]
+            if self._divisible:
+                parts = kernels.active().divide(len(array))
+            plans = [self._plan(part) for part in parts]
+            if len(parts) == 1:
+                timings = [plans[0].timed(array)]
+            else:
+                timings = kernels.active().in_parts(
+                    lambda part: self._plan(part).timed(array[part]), len(array), array.size * 100
+                )
+        seconds = [sum(step) / len(step) for step in zip(*timings)]
+        infos = [merged(same) for same in zip(*(plan.infos for plan in plans))]
+        return list(zip(infos, seconds))
+
+    def _checked(self, x: Any) -> np.ndarray:
         array = x.data if isinstance(x, Tensor) else np.asarray(x)
         planned = self.input_shape
         if array.ndim != len(planned) or array.shape[1:] != planned[1:]:
@@ -69,12 +104,7 @@ class CompiledModel:
             raise TypeError(
                 f"compiled model: expected an input of dtype {self._dtype}, got {array.dtype}"
             )
-        with self._lock:
-            if self._divisible:
-                result = self._run_divided(array)
-            else:
-                result = self._plan(slice(0, len(array)))(array)
-        return _wrapped(result) if isinstance(x, Tensor) else result
+        return array
 
     def _plan(self, part: slice) -> Plan:
         """Return the plan for a part of a batch; parts that run side by side have their own."""

@@ -36,6 +36,7 @@ class Convolution:
     output: int
     activation: Activation | None = None
     residual: Ref | None = None
+    module: str = ""  # the path of the layer in the model
 
 
 Step = Operation | Convolution
@@ -80,7 +81,7 @@ def _started(operation: Operation, trace: Trace) -> Convolution | None:
         kernel = kernel.reshape(*kernel.shape, 1, 1)
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
     how = rest[0] if rest else _POINTWISE
-    return Convolution(x, kernel, summand, how, operation.outputs[0])
+    return Convolution(x, kernel, summand, how, operation.outputs[0], module=operation.module)
 
 
 def _fold_constants(trace: Trace) -> list[Operation]:

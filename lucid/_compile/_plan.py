@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._compile._describe import StepInfo, describe
 from lucid._compile._fuse import Convolution, freeze, references, simplify
 from lucid._compile._trace import Ref, Trace, trace
 from lucid.autograd import Function, Tensor, no_grad
@@ -41,6 +43,7 @@ class Plan:
         self.steps = simplify(traced)
         freeze(self.steps)
         self.result = traced.result
+        self.infos: list[StepInfo] = [describe(step, traced) for step in self.steps]
         self.values: list[Any] = [None] * len(traced.values)
         self._bind(traced)
 
@@ -158,6 +161,26 @@ class Plan:
         result = self._returned(self.result)
         values[0] = None
         return result
+
+    def timed(self, x: np.ndarray) -> list[float]:
+        """Run like a call, and return the seconds of each step in the order of ``infos``."""
+        seconds: list[float] = []
+
+        def clocked(call: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                start = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - start)
+
+            return run
+
+        calls = self._calls
+        self._calls = [clocked(call) for call in calls]
+        try:
+            self(x)
+        finally:
+            self._calls = calls
+        return seconds
 
     def _returned(self, value: Any) -> Any:
         """Return a result with arrays in place of references, out of the arena."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import lucid
-from lucid.cli import _convert, _embed, _models, _predict, _train
+from lucid.cli import _bench, _convert, _embed, _models, _predict, _train
 from lucid.cli._errors import CommandError
 
 EPILOG = """\
@@ -18,6 +18,7 @@ examples:
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenet_v4_conv_small-digits.npz
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
+  lucid bench --batch 16 --layers                how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm
 
 exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
@@ -81,4 +82,5 @@ def _parser() -> argparse.ArgumentParser:
     _predict.add_parsers(commands, common)
     _embed.add_parsers(commands, common)
     _convert.add_parsers(commands, common)
+    _bench.add_parsers(commands, common)
     return parser

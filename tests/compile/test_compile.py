@@ -359,3 +359,30 @@ def test_a_chain_needs_two_maps():
     """Each map is needed only for the next one, so the two largest neighbours are enough."""
     lives = [_Life(640, i, i + 1) for i in range(30)]
     assert _place(lives) == 1280
+
+
+@pytest.mark.parametrize("name", models.list_models())
+def test_steps_say_what_they_are(name):
+    """Their multiply-adds are those that the modules' own formulas give."""
+    model = models.create_model(name, num_classes=7).eval()
+    shape = (2, 3, 32, 32)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    steps = lucid.compile(model, shape).timed(x)
+    assert sum(info.macs for info, _ in steps) == lucid.summary(model, shape).total_macs
+    first, last = steps[0][0], steps[-1][0]
+    assert (first.name, first.kind) == ("conv0.convbn_0.conv", "conv 3×3 /2 + relu6")
+    assert (last.name, last.kind, last.shape) == ("classifier", "linear", (2, 7))
+    assert all(seconds >= 0 for _, seconds in steps)
+
+
+def test_timing_leaves_the_plan_as_it_was(threads):
+    model = settled(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten()), 3, 64, 64)
+    compiled = lucid.compile(model, (4, 3, 64, 64))
+    x = np.random.default_rng(0).standard_normal((4, 3, 64, 64)).astype(np.float32)
+    expected = compiled(x)
+    infos = [info for info, _ in compiled.timed(x)]
+    assert [info.kind for info in infos] == ["conv 3×3", "Reshape"]
+    assert infos[0].shape == (4, 8, 64, 64)
+    np.testing.assert_array_equal(compiled(x), expected)
+    with pytest.raises(ValueError, match="expected an input of shape"):
+        compiled.timed(x[:, :2])

@@ -1,0 +1,1 @@
+"""Measurements: lucid beside other runtimes, its growth with the input, its kernels one by one."""

@@ -1,0 +1,64 @@
+"""What the measurements ran on, as it is written beside them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from lucid.cli._bench import processor
+
+#: Every library's own variable for its number of threads.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def available_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _vector_extensions() -> list[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return []
+    for line in cpuinfo.read_text().splitlines():
+        if line.startswith("flags"):
+            flags = set(line.split())
+            return [f for f in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile") if f in flags]
+    return []
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """Return the machine, the software below the contenders, and the time."""
+    import numpy as np
+
+    return {
+        "processor": processor(),
+        "vector_extensions": _vector_extensions(),
+        "processors_available": available_processors(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "load_at_start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of a worker: thread counts alike, everything else as it is."""
+    return {
+        **os.environ,
+        **{name: str(threads) for name in THREAD_VARIABLES},
+        "PYTHONWARNINGS": "ignore",
+    }

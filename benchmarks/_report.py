@@ -1,0 +1,154 @@
+"""The result of a comparison as JSON, as a Markdown table and as a plot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks._contenders import CONTENDERS
+from lucid._files import atomic_path
+
+
+def best_of_family(case: dict[str, Any]) -> dict[str, float]:
+    """Return each family's fastest median in ms."""
+    best: dict[str, float] = {}
+    for name, row in case["rows"].items():
+        if "median_ms" in row:
+            family = CONTENDERS[name].family
+            best[family] = min(best.get(family, float("inf")), row["median_ms"])
+    return best
+
+
+def least_of_family(case: dict[str, Any]) -> dict[str, float]:
+    """Return each family's smallest peak of resident memory in bytes."""
+    least: dict[str, float] = {}
+    for name, row in case["rows"].items():
+        if "peak_bytes" in row:
+            family = CONTENDERS[name].family
+            least[family] = min(least.get(family, float("inf")), row["peak_bytes"])
+    return least
+
+
+def ratios(best: dict[str, float]) -> dict[str, float]:
+    """Return each of lucid's backends over the others, from a value for each family."""
+    return {
+        f"{ours} / {theirs}": best[ours] / best[theirs]
+        for ours in best
+        if ours.startswith("lucid")
+        for theirs in best
+        if not theirs.startswith("lucid")
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return a section for each mode and batch, with a column for each variant."""
+    machine, settings = result["machine"], result["settings"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    lines = [
+        f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, "
+        f"Python {machine['python']}, NumPy {machine['numpy']}, {versions}; {machine['time']}.",
+        "",
+        f"Median of {settings['rounds']} rounds in milliseconds (and peak resident MiB); "
+        f"{settings['size']}×{settings['size']}, float32, models in {settings['form']}'s form"
+        + f"; {settings['optimizer']}.",
+    ]
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for case in result["cases"]:
+        groups.setdefault((case["mode"], case["batch"]), []).append(case)
+    for (mode, batch), cases in groups.items():
+        title = "Inference" if mode == "inference" else "Training step"
+        lines += ["", f"## {title}, batch {batch}", ""]
+        lines += _table(cases)
+    return "\n".join(lines) + "\n"
+
+
+def _table(cases: list[dict[str, Any]]) -> list[str]:
+    header = ["", *(case["variant"] for case in cases)]
+    rows = [
+        [
+            f"arithmetic alone, {min(c['peak_gflops'] for c in cases):.0f}–"
+            f"{max(c['peak_gflops'] for c in cases):.0f} GFLOP/s",
+            *(f"{case['floor_ms']:.1f}" for case in cases),
+        ]
+    ]
+    names = [name for name in CONTENDERS if any(name in case["rows"] for case in cases)]
+    notes = []
+    for name in names:
+        cells = []
+        for case in cases:
+            row = case["rows"].get(name, {})
+            cells.append(_cell(row))
+            reason = row.get("skipped") or row.get("failed")
+            note = f"- {CONTENDERS[name].label}: {reason}"
+            if reason and note not in notes:
+                notes.append(note)
+        rows.append([CONTENDERS[name].label, *cells])
+    for what, of_family in (("time", best_of_family), ("memory", least_of_family)):
+        found = [ratios(of_family(case)) for case in cases]
+        for pair in dict.fromkeys(pair for one in found for pair in one):
+            values = [one.get(pair) for one in found]
+            cells = ["–" if value is None else f"**{value:.2f}**" for value in values]
+            rows.append([f"**{pair}, {what}**", *cells])
+    lines = [_line(header), _line(["---", *["--:"] * len(cases)]), *map(_line, rows)]
+    return [*lines, "", *notes] if notes else lines
+
+
+def _cell(row: dict[str, Any]) -> str:
+    if "median_ms" not in row:
+        return "–"
+    return f"{row['median_ms']:.1f} ({row.get('peak_bytes', 0) / 2**20:.0f})"
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def write_report(result: dict[str, Any], folder: Path, name: str) -> None:
+    """Write ``name.json`` and ``name.md``, and ``name.png`` where matplotlib is installed."""
+    for case in result["cases"]:
+        case["time_ratios"] = ratios(best_of_family(case))
+        case["memory_ratios"] = ratios(least_of_family(case))
+    with atomic_path(folder / f"{name}.json") as path:
+        Path(path).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    with atomic_path(folder / f"{name}.md") as path:
+        Path(path).write_text(markdown(result))
+    with contextlib.suppress(ModuleNotFoundError):
+        plot(result, folder / f"{name}.png")
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Draw a row of panels: times over the arithmetic floor, a group of bars for each variant."""
+    from matplotlib.figure import Figure
+
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for case in result["cases"]:
+        groups.setdefault((case["mode"], case["batch"]), []).append(case)
+    figure = Figure(figsize=(10, 3.4 * len(groups)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    colours = [f"C{i}" for i in range(10)]
+    for axes, ((mode, batch), cases) in zip(panels, groups.items()):
+        names = [
+            name
+            for name in CONTENDERS
+            if any("median_ms" in case["rows"].get(name, {}) for case in cases)
+        ]
+        width = 0.8 / max(1, len(names))
+        for position, name in enumerate(names):
+            rows = [case["rows"].get(name, {}) for case in cases]
+            heights = [row.get("median_ms", 0) / case["floor_ms"] for row, case in zip(rows, cases)]
+            x = [i + (position - (len(names) - 1) / 2) * width for i in range(len(cases))]
+            colour = colours[list(CONTENDERS).index(name)]
+            axes.bar(x, heights, width * 0.9, label=CONTENDERS[name].label, color=colour)
+            for a, height, row in zip(x, heights, rows):
+                if height:
+                    text = f"{row['median_ms']:.3g}"
+                    axes.text(a, height, text, ha="center", va="bottom", fontsize=6)
+        axes.axhline(1, color="black", linewidth=0.8)
+        axes.set_xticks(range(len(cases)), [case["variant"] for case in cases])
+        axes.set_ylabel("time / arithmetic floor")
+        title = "inference" if mode == "inference" else "training step"
+        axes.set_title(f"{title}, batch {batch} (bars labelled in ms)", fontsize=10)
+        axes.legend(fontsize=7, ncols=3)
+    figure.savefig(path, dpi=150)

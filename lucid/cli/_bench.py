@@ -1,0 +1,397 @@
+"""``lucid bench``: how fast this machine runs a model, and what takes the time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lucid
+from lucid import kernels, models, nn, optim
+from lucid._compile import compile as compile_model
+from lucid.autograd import Tensor, no_grad
+from lucid.cli._arguments import add_command, model_name, positive_float, positive_int
+from lucid.cli._errors import CommandError
+from lucid.nn import functional
+from lucid.visual import summary
+from lucid.visual._summary import table
+
+_PEAK_SIZE = 2048
+_FEWEST_RUNS = 3
+_LAYER_RUNS = 5
+_SMALL = 1e-3  # of the whole: steps without products below it share a row
+_BETWEEN = "(between layers)"
+
+
+@dataclass
+class Layer:
+    """A step of a plan, or a layer of a model."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    ms: float
+    macs: int
+
+
+@dataclass
+class Measurement:
+    """One backend in one way of running: ``runs_ms`` in order, ``layers`` where asked for."""
+
+    backend: str
+    how: str
+    macs: int
+    images: int
+    runs_ms: list[float]
+    phases_ms: dict[str, float] = field(default_factory=dict)
+    layers: list[Layer] = field(default_factory=list)
+
+    @property
+    def median_ms(self) -> float:
+        """The median of the runs."""
+        return statistics.median(self.runs_ms)
+
+    @property
+    def gflops(self) -> float:
+        """Thousand million floating-point operations a second; a multiply-add is two."""
+        return _gflops(self.macs, self.median_ms)
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "bench",
+        common,
+        bench,
+        "Measure how fast this machine runs a model. Inference layer by layer (eager) and "
+        "compiled, or a training step, with each backend there is; beside them the time that the "
+        "multiply-adds alone would take at the speed of a large matrix product.",
+        "  lucid bench\n"
+        "  lucid bench --model mobilenet_v4_hybrid_medium --batch 16 --layers\n"
+        "  lucid bench --training --batch 16 --backend numpy",
+    )
+    parser.add_argument(
+        "--model",
+        default="mobilenet_v4_conv_small",
+        help="a name that `lucid models` lists (default: mobilenet_v4_conv_small)",
+    )
+    parser.add_argument("--batch", type=positive_int, default=1, help="images (default: 1)")
+    parser.add_argument(
+        "--size", type=positive_int, default=224, help="pixels of a side (default: 224)"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("numpy", "numba", "both"),
+        default="both",
+        help="both measures what is installed (default: both)",
+    )
+    parser.add_argument(
+        "--threads", type=positive_int, help="default: OMP_NUM_THREADS, or one a processor"
+    )
+    parser.add_argument(
+        "--training",
+        action="store_true",
+        help="a step of training (forward, cross-entropy, backward, SGD) instead of inference",
+    )
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="time each layer too: of the compiled plan; with --training, of the forward pass",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive_float,
+        default=2.0,
+        help=f"for each measurement, at least {_FEWEST_RUNS} runs (default: 2)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run ``lucid bench``."""
+    name = model_name(args.model)
+    lucid.manual_seed(0)
+    model = models.create_model(name)
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((args.batch, 3, args.size, args.size)).astype(np.float32)
+    try:
+        counted = summary(model, images.shape)
+    except ValueError as error:
+        raise CommandError(f"--size {args.size}: {error}") from error
+
+    before = kernels.get_backend()
+    try:
+        kernels.set_backend("numpy")
+        threads = args.threads or kernels.get_num_threads()
+        kernels.set_num_threads(threads)
+        peak = _peak_gflops()
+        measured: list[Measurement] = []
+        for backend in _backends(args.backend):
+            kernels.set_backend(backend)
+            kernels.set_num_threads(threads)
+            if args.training:
+                measured.append(_training(model, images, counted.total_macs, backend, args))
+            else:
+                measured += _inference(model, images, counted.total_macs, backend, args)
+    finally:
+        kernels.set_backend(before)
+
+    # A step's backward pass has two products for each of the forward pass.
+    floor = _ms(counted.total_macs * (3 if args.training else 1), peak)
+    facts = {
+        "model": name,
+        "input_shape": list(images.shape),
+        "mode": "training" if args.training else "inference",
+        "processor": processor(),
+        "threads": threads,
+        "lucid": lucid.__version__,
+        "numpy": np.__version__,
+        "multiply_adds": counted.total_macs,
+        "peak_gflops": peak,
+        "arithmetic_ms": floor,
+    }
+    if args.json:
+        rows = [
+            {**asdict(one), "median_ms": one.median_ms, "gflops": one.gflops} for one in measured
+        ]
+        print(json.dumps({**facts, "measurements": rows}, indent=1))
+    else:
+        print(_text(facts, measured))
+    return 0
+
+
+def _backends(wanted: str) -> list[str]:
+    """Return the backends to measure; with "both" those that are installed."""
+    if wanted != "both":
+        return [wanted]
+    found = []
+    for name in kernels.available_backends():
+        try:
+            kernels.set_backend(name)
+        except ImportError as error:
+            print(f"lucid bench: {name} is left out: {error}", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
+
+
+# -- measuring --------------------------------------------------------------------------------
+
+
+def _times(run: Callable[[], Any], seconds: float) -> list[float]:
+    """Return the ms of each run but the first, which warms up."""
+    run()
+    runs: list[float] = []
+    while len(runs) < _FEWEST_RUNS or sum(runs) < seconds * 1e3:
+        start = time.perf_counter()
+        run()
+        runs.append((time.perf_counter() - start) * 1e3)
+    return runs
+
+
+def _peak_gflops() -> float:
+    """Return the best speed of a large float32 matrix product on the same threads."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((_PEAK_SIZE, _PEAK_SIZE), dtype=np.float32) for _ in range(2))
+    out = np.empty_like(a)
+    best = min(_times(lambda: np.matmul(a, b, out=out), 0.3))
+    return _gflops(_PEAK_SIZE**3, best)
+
+
+def _inference(
+    model: Any, images: np.ndarray, macs: int, backend: str, args: argparse.Namespace
+) -> list[Measurement]:
+    model.eval()
+    x = Tensor(images)
+    plan = compile_model(model, images.shape)
+    with no_grad():
+        eager = _times(lambda: model(x), args.seconds)
+    compiled = _times(lambda: plan(images), args.seconds)
+    result = [
+        Measurement(backend, "eager", macs, len(images), eager),
+        Measurement(backend, "compiled", macs, len(images), compiled),
+    ]
+    if args.layers:
+        runs = [plan.timed(images) for _ in range(_LAYER_RUNS)]
+        result[1].layers = [
+            Layer(
+                info.name,
+                info.kind,
+                info.shape,
+                statistics.median(run[position][1] for run in runs) * 1e3,
+                info.macs,
+            )
+            for position, (info, _) in enumerate(runs[0])
+        ]
+    return result
+
+
+def _training(
+    model: Any, images: np.ndarray, macs: int, backend: str, args: argparse.Namespace
+) -> Measurement:
+    model.train()
+    optimizer = optim.SGD(model.parameters(), 1e-3, momentum=0.9)
+    x, y = Tensor(images), Tensor(np.zeros(len(images), np.int64))
+    phases: list[tuple[float, float, float]] = []
+
+    def step() -> None:
+        optimizer.zero_grad()
+        start = time.perf_counter()
+        loss = functional.cross_entropy(model(x), y)
+        forward = time.perf_counter()
+        loss.backward()
+        backward = time.perf_counter()
+        optimizer.step()
+        done = time.perf_counter()
+        phases.append((forward - start, backward - forward, done - backward))
+
+    runs = _times(step, args.seconds)
+    medians = [statistics.median(phase) * 1e3 for phase in zip(*phases[1:])]
+    result = Measurement(backend, "training step", 3 * macs, len(images), runs)
+    result.phases_ms = dict(zip(("forward", "backward", "optimizer"), medians))
+    if args.layers:
+        result.layers = _layers_of_forward(model, x)
+    return result
+
+
+def _layers_of_forward(model: nn.Module, x: Tensor) -> list[Layer]:
+    """Return the layers of the forward pass with the medians of their times, by hooks."""
+    counted = {layer.name: layer for layer in summary(model, x.shape).layers if layer.output_shape}
+    names = {module: name for name, module in model.named_modules()}
+    started: dict[str, float] = {}
+    runs: list[dict[str, float]] = []
+    handles = []
+
+    def enter(module: nn.Module, args: Any) -> None:
+        started[names[module]] = time.perf_counter()
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        name = names[module]
+        runs[-1][name] = runs[-1].get(name, 0.0) + time.perf_counter() - started[name]
+
+    for module in names:
+        if not list(module.children()):
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(leave))
+    try:
+        for _ in range(_LAYER_RUNS):
+            runs.append({})
+            start = time.perf_counter()
+            model(x)
+            whole = time.perf_counter() - start
+            runs[-1][_BETWEEN] = whole - sum(runs[-1].values())
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers = []
+    for name in runs[0]:
+        ms = statistics.median(run[name] for run in runs) * 1e3
+        layer = counted.get(name)
+        if layer is None or layer.output_shape is None:
+            layers.append(Layer(name, "", (), ms, 0))
+        else:
+            layers.append(Layer(name, layer.kind, layer.output_shape, ms, layer.macs))
+    return layers
+
+
+# -- showing ----------------------------------------------------------------------------------
+
+
+def _gflops(macs: int, ms: float) -> float:
+    return 2e-6 * macs / ms if ms else 0.0
+
+
+def _ms(macs: int, gflops: float) -> float:
+    return 2e-6 * macs / gflops
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _text(facts: dict[str, Any], measured: list[Measurement]) -> str:
+    shape = "×".join(str(size) for size in facts["input_shape"])
+    lines = [
+        f"{facts['model']}, {facts['mode']}, {shape}, float32",
+        f"{facts['processor']}, {facts['threads']} threads, lucid {facts['lucid']}, "
+        f"NumPy {facts['numpy']}",
+        f"a large matrix product runs at {facts['peak_gflops']:.0f} GFLOP/s: "
+        f"the multiply-adds alone would take {facts['arithmetic_ms']:.2f} ms",
+        "",
+    ]
+    header = ("backend", "how", "median ms", "fastest", "images/s", "GFLOP/s", "× arithmetic")
+    rows = [
+        (
+            one.backend,
+            one.how,
+            f"{one.median_ms:.2f}",
+            f"{min(one.runs_ms):.2f}",
+            f"{one.images / one.median_ms * 1e3:.1f}",
+            f"{one.gflops:.1f}",
+            f"{one.median_ms / facts['arithmetic_ms']:.2f}",
+        )
+        for one in measured
+    ]
+    lines.append(table([header, *rows], left=2))
+    for one in measured:
+        if one.phases_ms:
+            parts = ", ".join(f"{name} {ms:.2f} ms" for name, ms in one.phases_ms.items())
+            lines.append(f"{one.backend}: {parts}")
+    for one in measured:
+        if one.layers:
+            what = "forward pass in training" if one.phases_ms else one.how
+            lines += ["", f"{one.backend}, {what}", _layer_table(one.layers)]
+            lines += ["", _kind_table(one.layers)]
+    return "\n".join(lines)
+
+
+def _layer_table(layers: list[Layer]) -> str:
+    total = sum(layer.ms for layer in layers) or 1.0
+    header = ("layer", "kind", "output shape", "ms", "share", "GFLOP/s")
+    rows, small = [], []
+    for layer in layers:
+        if layer.ms < _SMALL * total and not layer.macs:
+            small.append(layer)
+            continue
+        shape = "×".join(str(size) for size in layer.shape)
+        rows.append((layer.name or "(the model)", layer.kind, shape, *_numbers([layer], total)))
+    if small:
+        text = f"({len(small)} smaller steps)"
+        rows.append((text, "", "", *_numbers(small, total)))
+    rows.append(("total", "", "", *_numbers(layers, total)))
+    return table([header, *rows], left=3)
+
+
+def _kind_table(layers: list[Layer]) -> str:
+    total = sum(layer.ms for layer in layers) or 1.0
+    kinds: dict[str, list[Layer]] = {}
+    for layer in layers:
+        kinds.setdefault(layer.kind.partition(" + ")[0] or layer.name, []).append(layer)
+    ordered = sorted(kinds.items(), key=lambda item: -sum(layer.ms for layer in item[1]))
+    header = ("kind", "steps", "ms", "share", "GFLOP/s")
+    rows = [(kind, str(len(same)), *_numbers(same, total)) for kind, same in ordered]
+    return table([header, *rows], left=1)
+
+
+def _numbers(layers: list[Layer], total: float) -> tuple[str, str, str]:
+    ms, macs = sum(layer.ms for layer in layers), sum(layer.macs for layer in layers)
+    return f"{ms:.3f}", f"{100 * ms / total:.1f} %", f"{_gflops(macs, ms):.1f}" if macs else ""

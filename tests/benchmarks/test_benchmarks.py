@@ -1,0 +1,128 @@
+"""The benchmarks run from end to end, on something tiny. No time is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import growth
+from benchmarks._contenders import CONTENDERS
+from benchmarks._process import WorkerError, WorkerProcess
+from benchmarks._report import best_of_family, least_of_family, markdown, ratios
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(module, output, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments, "--output", str(output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_compare(tmp_path):
+    names = ["lucid-numpy", "lucid-numpy-compiled", "openvino"]
+    done = run("benchmarks.compare", tmp_path, "--quick", "--contenders", *names)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "compare.json").read_text())
+    inference, training = result["cases"]
+    assert (inference["mode"], training["mode"]) == ("inference", "training")
+    assert list(inference["rows"]) == names
+    assert list(training["rows"]) == ["lucid-numpy"]
+    assert inference["parameters"] == 3_774_024
+    for row in (inference["rows"]["lucid-numpy-compiled"], training["rows"]["lucid-numpy"]):
+        assert len(row["rounds_ms"]) == result["settings"]["rounds"]
+        assert row["fastest_ms"] <= row["median_ms"] <= row["slowest_ms"]
+        assert row["difference"] < 1e-3
+        assert row["peak_bytes"] > 2**20
+    # The forward pass of one image, three times: forward and both gradients.
+    floor = 2e-6 * 3 * training["multiply_adds"] * training["batch"] / training["peak_gflops"]
+    assert training["floor_ms"] == pytest.approx(floor)
+    if importlib.util.find_spec("onnx") is None:
+        assert "onnx" in inference["rows"]["openvino"]["skipped"]
+    assert "lucid numpy, compiled" in (tmp_path / "compare.md").read_text()
+
+
+def test_growth(tmp_path):
+    done = run(
+        "benchmarks.growth",
+        tmp_path,
+        *["--modes", "inference", "--batches", "1", "2", "--sizes", "32", "64", "--size", "32"],
+        *["--contenders", "lucid-numpy", "--repeats", "1", "--seconds", "0.001"],
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "growth.json").read_text())
+    by_axis = {curve["axis"]: curve for curve in result["curves"]}
+    assert by_axis["batch"]["x"] == [1, 2]
+    assert by_axis["size"]["x"] == [32, 64]
+    assert math.isfinite(by_axis["batch"]["time_exponent"])
+
+
+def test_exponent():
+    x = [1, 2, 4, 8]
+    assert growth.exponent(x, [3 * v**1.5 for v in x]) == pytest.approx(1.5)
+    assert growth.exponent(x, [5, 5, 5, 5]) == pytest.approx(0)
+    assert math.isnan(growth.exponent([2, 2], [1, 3]))
+
+
+def case(**medians):
+    rows = {name.replace("_", "-"): {"median_ms": ms} for name, ms in medians.items()}
+    return {"mode": "inference", "batch": 1, "variant": "conv_small", "rows": rows}
+
+
+def test_ratios_are_between_the_best_of_each():
+    one = case(lucid_numpy=9.0, lucid_numpy_compiled=6.0, torch=12.0, torch_compile=3.0)
+    assert ratios(best_of_family(one)) == {"lucid numpy / PyTorch": 2.0}
+    for row in one["rows"].values():
+        row["peak_bytes"] = row["median_ms"]
+    one["rows"]["torch"]["failed"] = "later"
+    assert ratios(least_of_family(one)) == {"lucid numpy / PyTorch": 2.0}
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path):
+    worker = WorkerProcess(["nobody", str(tmp_path)], threads=1, limit=60)
+    try:
+        with pytest.raises(WorkerError, match="ended with status 1: KeyError: 'nobody'"):
+            worker.ask("load")
+    finally:
+        worker.stop()
+
+
+def test_a_request_that_fails_is_an_answer(tmp_path):
+    worker = WorkerProcess(["lucid-numpy", str(tmp_path)], threads=1, limit=60)
+    try:
+        for _ in range(2):
+            assert worker.ask("load")["failed"].startswith("FileNotFoundError")
+    finally:
+        worker.stop()
+
+
+def test_a_reason_stands_under_the_table():
+    one = {**case(lucid_numpy=4.0), "floor_ms": 1.0, "peak_gflops": 100.0}
+    one["rows"]["onnxruntime"] = {"skipped": "onnxruntime is not installed"}
+    machine = {"processor": "P", "threads": 2, "system": "S", "python": "3", "numpy": "2"}
+    settings = {"rounds": 3, "size": 224, "form": "paper", "optimizer": "sgd"}
+    text = markdown(
+        {
+            "machine": {**machine, "time": "now"},
+            "settings": settings,
+            "versions": {},
+            "cases": [one],
+        }
+    )
+    assert "| ONNX Runtime | – |" in text
+    assert "- ONNX Runtime: onnxruntime is not installed" in text
+
+
+def test_contenders_have_labels_of_their_own():
+    labels = [contender.label for contender in CONTENDERS.values()]
+    assert len(set(labels)) == len(labels)

@@ -1,0 +1,96 @@
+"""`lucid bench`: it runs, and what it counts is right. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import lucid
+from lucid import kernels, models
+from lucid.cli import main
+
+TINY = ["bench", "--size", "32", "--seconds", "0.001", "--backend", "numpy"]
+
+
+def measured(capsys, *more):
+    assert main([*TINY, "--json", *more]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_inference_as_a_table(capsys):
+    assert main([*TINY, "--layers"]) == 0
+    out = capsys.readouterr().out
+    assert "mobilenet_v4_conv_small, inference, 1×3×32×32, float32" in out
+    assert "numpy    eager" in out
+    assert "numpy    compiled" in out
+    assert "depthwise 5×5 /2 + relu6" in out  # of uib_0 in the third stage
+    assert "conv 1×1 + add" in out
+    assert "100.0 %" in out
+
+
+def test_inference_as_json(capsys):
+    result = measured(capsys, "--batch", "2", "--layers")
+    assert result["input_shape"] == [2, 3, 32, 32]
+    model = models.mobilenet_v4_conv_small()
+    macs = lucid.summary(model, (2, 3, 32, 32)).total_macs
+    assert result["multiply_adds"] == macs
+    eager, compiled = result["measurements"]
+    assert (eager["how"], compiled["how"]) == ("eager", "compiled")
+    assert eager["macs"] == compiled["macs"] == macs
+    assert sum(layer["macs"] for layer in compiled["layers"]) == macs
+    first, last = compiled["layers"][0], compiled["layers"][-1]
+    assert (first["name"], first["shape"]) == ("conv0.convbn_0.conv", [2, 32, 16, 16])
+    assert (last["name"], last["shape"]) == ("classifier", [2, 1000])
+
+
+def test_training(capsys):
+    result = measured(capsys, "--training", "--batch", "4", "--layers")
+    (step,) = result["measurements"]
+    assert result["mode"] == "training"
+    assert set(step["phases_ms"]) == {"forward", "backward", "optimizer"}
+    assert step["macs"] == 3 * result["multiply_adds"]
+    layers = {layer["name"]: layer for layer in step["layers"]}
+    assert sum(layer["macs"] for layer in layers.values()) == result["multiply_adds"]
+    assert layers["conv0.convbn_0.conv"]["shape"] == [4, 32, 16, 16]
+    assert "(between layers)" in layers  # the additions
+
+    assert main([*TINY, "--training", "--batch", "4", "--layers"]) == 0
+    assert "numpy, forward pass in training" in capsys.readouterr().out
+
+
+def test_timms_names_and_threads(capsys):
+    before = kernels.get_num_threads()
+    try:
+        result = measured(capsys, "--model", "mobilenetv4_conv_small", "--threads", "1")
+        assert result["model"] == "mobilenet_v4_conv_small"
+        assert result["threads"] == 1
+    finally:
+        kernels.set_num_threads(before)
+
+
+def test_both_is_what_is_installed(capsys):
+    before = kernels.get_backend()
+    assert main(["bench", "--size", "32", "--seconds", "0.001", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["measurements"]
+    assert {row["backend"] for row in rows} <= set(kernels.available_backends())
+    assert "numpy" in {row["backend"] for row in rows}
+    assert kernels.get_backend() == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "message"),
+    [
+        (["--model", "mobilenet_v5"], 2, "there is no model 'mobilenet_v5'"),
+        (["--batch", "0"], 2, "expected a positive integer, got '0'"),
+        (["--backend", "cuda"], 2, "invalid choice: 'cuda'"),
+        (["--seconds", "-1"], 2, "expected a number over 0"),
+    ],
+)
+def test_wrong_use(capsys, argv, status, message):
+    try:
+        found = main(["bench", *argv])
+    except SystemExit as error:  # argparse's own way
+        found = error.code
+    assert found == status
+    assert message in capsys.readouterr().err
