@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,18 @@ class Summary:
     total_params: int
     trainable_params: int
     total_macs: int
+
+    @property
+    def total_activations(self) -> int:
+        """Elements of all the layers' outputs; in float32 four times as many bytes.
+
+        ``Identity`` and ``Flatten`` return their input and count as nothing.
+        """
+        return sum(
+            math.prod(layer.output_shape)
+            for layer in self.layers
+            if layer.output_shape is not None and layer.kind not in ("Identity", "Flatten")
+        )
 
     def __str__(self) -> str:
         header = ("layer", "kind", "output shape", "parameters", "multiply-adds")
