@@ -9,6 +9,7 @@ import numpy as np
 
 from lucid.autograd._grad_mode import is_grad_enabled, no_grad
 from lucid.autograd._graph import Node
+from lucid.autograd._observe import observers
 from lucid.autograd._tensor import Tensor
 
 
@@ -73,6 +74,9 @@ class Function:
             outputs = (_output(cls, ctx, result, args),)
         if recording:
             ctx.record(args, outputs)
+        if observers:
+            for observer in observers:
+                observer.operation(cls, args, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]
 
 

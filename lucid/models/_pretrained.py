@@ -45,15 +45,19 @@ def build(
     variant: str, num_classes: int, weights: str | os.PathLike[str] | None, **kwargs: Any
 ) -> MobileNet_V4:
     """Return a variant, with ``weights`` where they are given; see the factories."""
+    name = f"mobilenet_v4_{variant}"
     if weights is None:
-        return MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
+        model = MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
+        model.name = name
+        return model
     checkpoint = open_checkpoint(weights)
     timm_names = _timm.is_timm(checkpoint.state)
     # Under lucid's names, a head behind the pooling tells that the model is timm's.
     timm_form = timm_names or any(name.startswith("head.") for name in checkpoint.state)
     cfg = configuration(variant, timm_form)
     model = MobileNet_V4(cfg, num_classes, **kwargs)
-    load_checkpoint(model, read_config(cfg), checkpoint, f"mobilenet_v4_{variant}")
+    model.name = name
+    load_checkpoint(model, read_config(cfg), checkpoint, name)
     model.pretrained_cfg = checkpoint.pretrained_cfg
     return model
 

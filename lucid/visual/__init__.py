@@ -1,5 +1,6 @@
-"""Looking at models: summaries."""
+"""Looking at models: summaries and diagrams."""
 
+from lucid.visual._mermaid import mermaid as mermaid
 from lucid.visual._summary import LayerSummary as LayerSummary
 from lucid.visual._summary import Summary as Summary
 from lucid.visual._summary import summary as summary

@@ -266,7 +266,7 @@ def _total_macs(call: _Call) -> int:
     return call.macs + sum(_total_macs(child) for child in call.children)
 
 
-def _shapes(value: Any) -> tuple[Shape, ...]:
+def _shapes(value: Any, who: str = "summary") -> tuple[Shape, ...]:
     """Return one shape, or a list of shapes, as a tuple of shapes."""
     try:
         several = len(value) > 0 and all(not isinstance(v, (int, np.integer)) for v in value)
@@ -276,9 +276,9 @@ def _shapes(value: Any) -> tuple[Shape, ...]:
     for size in (size for shape in shapes for size in shape):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
             raise TypeError(
-                "summary: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
+                f"{who}: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
                 f"or a list of such tuples, got {value!r}"
             )
         if size < 0:
-            raise ValueError(f"summary: input_shape has a negative size: {value!r}")
+            raise ValueError(f"{who}: input_shape has a negative size: {value!r}")
     return tuple(tuple(int(size) for size in shape) for shape in shapes)
