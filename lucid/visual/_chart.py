@@ -366,8 +366,10 @@ def _collapse(group: Node, edges: Sequence[Edge], *, exact: bool, flow: bool) ->
     runs: list[list[Node]] = []
     for child in group.children:
         like = runs and _likeness(runs[-1][0], exact) == _likeness(child, exact)
-        if like and child.what in ("box", "group") and (
-            not flow or _only_feeds(runs[-1][-1], child, edges)
+        if (
+            like
+            and child.what in ("box", "group")
+            and (not flow or _only_feeds(runs[-1][-1], child, edges))
         ):
             runs[-1].append(child)
         else:

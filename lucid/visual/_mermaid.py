@@ -31,8 +31,8 @@ COLOURS = {
 TEXT_COLOUR = "#1a202c"
 
 _LONGEST_NAME = 80
-_TITLE_STYLE = "font-size:20px;font-weight:700"
-_SHAPE_STYLE = "font-size:11px;font-weight:400"
+_NOTHING = "\u200b"
+_ACTING = ("$$", ":fa-", "ﬂ°", "¶ß")
 _ARROWS = {"solid": "-->", "dotted": "-.->", "hidden": "~~~"}
 
 
@@ -92,9 +92,10 @@ def mermaid(
         >>> print(mermaid(nn.Sequential(nn.Linear(4, 2), nn.ReLU())))  # doctest: +ELLIPSIS
         %%{init: ...}%%
         flowchart LR
-        subgraph m0["...Sequential..."]
-        m1["Linear"]:::linear
-        m2["ReLU"]:::activation
+        subgraph m0["<b>Sequential</b>"]
+            direction LR
+            m1["Linear"]:::linear
+            m2["ReLU"]:::activation
         end
         m1 --> m2
         classDef ...
@@ -119,9 +120,8 @@ def _write(drawn: Chart, show_shapes: bool, direction: str) -> str:
         '%%{init: {"flowchart": {"curve": "monotoneX", "nodeSpacing": 50, "rankSpacing": 50}}}%%',
         f"flowchart {direction}",
     ]
-    _write_node(drawn.root, lines, "", show_shapes)
-    for node in (*drawn.inputs, *drawn.outputs):
-        _write_node(node, lines, "", show_shapes)
+    for node in (drawn.root, *drawn.inputs, *drawn.outputs):
+        lines += _node(node, show_shapes, direction)
     lines += [_edge(edge) for edge in drawn.edges]
     nodes = [*drawn.root.walk(), *drawn.inputs, *drawn.outputs]
     used = {style(node) for node in nodes if node.what != "group"}
@@ -175,32 +175,29 @@ def _shape(shape: Shape) -> str:
     return "(" + ",".join(map(str, shape)) + ")"
 
 
-def _write_node(node: Node, lines: list[str], indent: str, show_shapes: bool) -> None:
+def _node(node: Node, show_shapes: bool, direction: str, indent: str = "") -> list[str]:
+    # No style attributes: Mermaid takes a semicolon off a line that has one and a code with #.
     text = escape(shown_title(node))
     if node.what == "group":
         if node.parent is None:
-            text = f"<span style='{_TITLE_STYLE}'>{text}</span>"
-        lines.append(f'{indent}subgraph {node.id}["{text}"]')
-        inner = indent + "    "
-        for end in node.ends or ():
-            _write_node(end, lines, inner, show_shapes)
-        for child in node.children:
-            _write_node(child, lines, inner, show_shapes)
-        lines.append(f"{indent}end")
-        return
-    shapes = shown_shapes(node)
-    if show_shapes and shapes:
-        text += f"<br/><span style='{_SHAPE_STYLE}'>{shapes}</span>"
-    if node.what == "unused":
-        text += f"<br/><span style='{_SHAPE_STYLE}'>not called</span>"
+            text = f"<b>{text}</b>"
+        # Groups that no arrow enters would otherwise turn by a right angle.
+        lines = [f'{indent}subgraph {node.id}["{text}"]', f"{indent}    direction {direction}"]
+        for child in (*(node.ends or ()), *node.children):
+            lines += _node(child, show_shapes, direction, indent + "    ")
+        return [*lines, f"{indent}end"]
+    below = "not called" if node.what == "unused" else shown_shapes(node) if show_shapes else ""
+    if below:
+        text += f"<br/><small>{below}</small>"
     left, right = "[", "]"
     if node.what == "op":
         left, right = "((", "))"
     elif node.count > 1 or node.what in ("first", "last"):
         left, right = "([", "])"
-    lines.append(f'{indent}{node.id}{left}"{text}"{right}:::{style(node)}')
+    lines = [f'{indent}{node.id}{left}"{text}"{right}:::{style(node)}']
     if node.what == "unused":
         lines.append(f"{indent}class {node.id} unused")
+    return lines
 
 
 def _edge(edge: Edge) -> str:
@@ -212,8 +209,11 @@ def escape(text: str) -> str:
     """Return ``text`` for a quoted label: signs as character codes.
 
     Mermaid turns ``#60;`` back into the character only when it draws, so that nothing in it is
-    read as syntax, HTML or Markdown.
+    read as syntax, HTML or Markdown. What it looks for after that (formulas, icons, its own marks
+    for codes) is broken up by a character without a width.
     """
+    for sign in _ACTING:
+        text = text.replace(sign, sign[0] + _NOTHING + sign[1:])
     return "".join(c if _is_plain(c) else f"#{_code(c)};" for c in text)
 
 
