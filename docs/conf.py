@@ -25,14 +25,17 @@ extensions = [
     "sphinxcontrib.mermaid",
     "diagrams",
     "figures",
+    "mathml",
     "public_names",
     "explorer_data",
+    "command_line",
+    "lucid.visual.sphinx",
 ]
 exclude_patterns = ["_build", "_static", "drawings"]
 templates_path = ["_templates"]
 
 # Prose is Markdown, pages about code are reStructuredText.
-myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "groupwise"
@@ -57,6 +60,7 @@ rst_epilog = """
 """
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = "lucid"
 html_static_path = ["_static"]
 html_css_files = ["lucid.css"]

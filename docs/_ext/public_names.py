@@ -7,7 +7,8 @@
 
 The names are read from the running module, so that none can be missing: first a table of them,
 then each with its documentation. ``:sections:`` groups the names by the file that defines them,
-under the titles below. Names that have a page of their own are left out with ``:skip:``.
+under the titles below. ``:elsewhere:`` lists names that are documented on another page, so that the
+table links there; ``:skip:`` leaves names out.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ TITLES = {
     "_dropout": "Dropout",
     "_loss": "Losses",
     "_resize": "Resizing",
+    "functional": "Norms and distances",
 }
 ORDER = {name: index for index, name in enumerate(TITLES)}
 
@@ -93,6 +95,7 @@ class PublicNames(SphinxDirective):
     option_spec = {
         "sections": directives.flag,
         "skip": directives.unchanged,
+        "elsewhere": directives.unchanged,
         "only": directives.unchanged,
         "no-index": directives.flag,
     }
@@ -131,12 +134,15 @@ class PublicNames(SphinxDirective):
             "",
         ]
         bodies = []
+        elsewhere = self.options.get("elsewhere", "").split()
         for name, value in names.items():
             full = f"{module_name}.{name}"
             is_class = inspect.isclass(value)
             role = "class" if is_class else "func"
             first = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
             table += [f"    * - :py:{role}:`~{full}`", f"      - {first}"]
+            if name in elsewhere:
+                continue
             bodies += [f".. auto{'class' if is_class else 'function'}:: {full}"]
             if "no-index" in self.options:
                 bodies += ["    :no-index:"]

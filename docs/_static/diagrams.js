@@ -22,25 +22,6 @@
     return window.matchMedia("(prefers-color-scheme: dark)").matches;
   }
 
-  function isPale(hex) {
-    const digits = hex.length === 4 ? hex.slice(1).replace(/./g, "$&$&") : hex.slice(1);
-    const [r, g, b] = [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16));
-    return (299 * r + 587 * g + 114 * b) / 1000 > 150;
-  }
-
-  /* Charts are written for a light page: on a dark one, black lines become white and text on pale
-   * boxes stays dark. */
-  function darkened(code) {
-    return code.replace(/^(\s*(?:style|classDef)\s+\S+\s+)(.*)$/gm, (line, head, styles) => {
-      const fill = /fill:(#[0-9a-fA-F]{6}|#[0-9a-fA-F]{3})\b/.exec(styles);
-      const black = /#0{3}(?:0{3})?\b/g;
-      if (fill && isPale(fill[1]) && !/(^|,)color:/.test(styles)) {
-        return head + styles.replace(/;?\s*$/, ",color:#1a202c");
-      }
-      return head + styles.replace(black, "#ffffff");
-    });
-  }
-
   function initialise() {
     window.mermaid.initialize({
       startOnLoad: false,
@@ -108,7 +89,7 @@
       const code = this.code;
       const id = "diagram-" + ++counter;
       try {
-        const drawn = await window.mermaid.render(id, isDark() ? darkened(code) : code);
+        const drawn = await window.mermaid.render(id, code);
         this.canvas.innerHTML = drawn.svg;
         this.svg = this.canvas.querySelector("svg");
         const box = this.svg.viewBox.baseVal;

@@ -209,7 +209,7 @@ class Tanh(Module):
 
 
 class Softsign(Module):
-    """x / (1 + |x|)."""
+    """``x / (1 + |x|)``."""
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
