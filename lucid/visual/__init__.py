@@ -4,3 +4,4 @@ from lucid.visual._mermaid import mermaid as mermaid
 from lucid.visual._summary import LayerSummary as LayerSummary
 from lucid.visual._summary import Summary as Summary
 from lucid.visual._summary import summary as summary
+from lucid.visual._svg import svg as svg

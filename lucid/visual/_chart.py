@@ -16,6 +16,7 @@ from lucid.visual._macs import Shape
 from lucid.visual._summary import _shapes
 from lucid.visual._trace import Call, Op, trace
 
+DIRECTIONS = ("LR", "RL", "TB", "TD", "BT")
 Collapse = bool | Literal["exact"]
 
 # They hold modules and say nothing by their class: they are titled by their attribute.
@@ -69,6 +70,7 @@ class Node:
     run: list[Node] = field(default_factory=list)  # those in a row that the first stands for
     ends: tuple[Node, Node] | None = None  # "first" and "last"
     level: int = 0
+    name: str = ""  # the attribute
 
     def walk(self) -> Iterator[Node]:
         """Yield this node and all inside."""
@@ -108,6 +110,7 @@ def chart(
     *,
     depth: int | None,
     collapse_repeats: Collapse,
+    direction: str,
     title: str | None,
     dtype: DTypeLike = np.float32,
     who: str = "mermaid",
@@ -125,6 +128,10 @@ def chart(
         raise ValueError(
             f"{who}: collapse_repeats must be True, False or 'exact', got {collapse_repeats!r}"
         )
+    if direction not in DIRECTIONS:
+        raise ValueError(f"{who}: direction must be one of {DIRECTIONS}, got {direction!r}")
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"{who}: title must be a string, got {type(title).__name__}")
     builder = _Builder(model, depth, title or _own_name(model))
     if input_shape is None:
         builder.structure()
@@ -226,6 +233,11 @@ class _Builder:
     def _walk(self, call: Call, node: Node) -> None:
         """Go through ``call``, which is drawn in ``node``."""
         self._called.add(id(call.module))
+        if node.what == "box" and node.module is call.module:
+            # Not all that goes into a layer goes into an operation that is seen: indices, say.
+            for source in call.sources:
+                if source in self.made:
+                    self.connect(self.made[source], node)
         groups: dict[str, Node] = {"": node}
         for part in call.parts:
             if isinstance(part, Op):
@@ -266,7 +278,7 @@ class _Builder:
 
     def _node(self, module: Module, name: str, outer: Node, what: str = "box") -> Node:
         node = Node(type(module).__name__, outer, what, module, _kind(module))
-        node.level = outer.level + 1
+        node.level, node.name = outer.level + 1, name
         outer.children.append(node)
         self._home.setdefault(id(module), node)
         return node
@@ -388,9 +400,10 @@ def _likeness(node: Node, exact: bool) -> object:
 
     The same title but for a number at its end, the same class, and the same run of titles one
     level further in. Layers must have the same settings and shapes. ``exact`` asks that of
-    everything inside.
+    everything inside. The model's direct children must have alike names too.
     """
-    what = (node.what, node.module.__class__, _stem(node.title))
+    name = _stem(node.name) if node.level == 1 else ""
+    what = (node.what, node.module.__class__, _stem(node.title), name)
     if node.what == "box" and (exact or not any(node.module.children() if node.module else ())):
         return (*what, repr(node.module), node.input_shape, node.output_shape)
     if exact:

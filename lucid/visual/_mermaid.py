@@ -11,8 +11,6 @@ from lucid.nn import Module
 from lucid.visual._chart import Chart, Collapse, Edge, Node, chart
 from lucid.visual._macs import Shape
 
-DIRECTIONS = ("LR", "RL", "TB", "TD", "BT")
-
 # Kind of node -> fill and line: light boxes with dark text, readable on light and dark pages.
 COLOURS = {
     "conv": ("#ffe8e8", "#c53030"),
@@ -70,8 +68,9 @@ def mermaid(
         collapse_repeats: draw a row of like neighbours, of which each feeds only the next, as
             its first with the count, such as ``Sequential x 3``. True: they are alike if title
             (but for a number at its end), class, and the kinds of what is directly inside are;
-            widths, and how often something repeats inside, may differ. ``"exact"``: also shapes
-            and settings, all the way down. False: draw each.
+            widths, and how often something repeats inside, may differ. The model's direct
+            children must have alike names too. ``"exact"``: all shapes and settings are the same,
+            all the way down. False: draw each.
         show_shapes: write shapes.
         direction: ``"LR"``, ``"RL"``, ``"TB"`` (or ``"TD"``) or ``"BT"``.
         title: of the whole; by default ``model.name`` if that is a string, else its class.
@@ -100,15 +99,12 @@ def mermaid(
         m1 --> m2
         classDef ...
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"mermaid: direction must be one of {DIRECTIONS}, got {direction!r}")
-    if title is not None and not isinstance(title, str):
-        raise TypeError(f"mermaid: title must be a string, got {type(title).__name__}")
     drawn = chart(
         model,
         input_shape,
         depth=depth,
         collapse_repeats=collapse_repeats,
+        direction=direction,
         title=title,
         dtype=dtype,
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
-from lucid.visual._chart import Chart, Edge, Node
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.nn import Module
+from lucid.visual._chart import Chart, Collapse, Edge, Node, chart
 from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, shown_shapes, shown_title, style
 
 _FONT = "13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
@@ -40,8 +45,45 @@ class _Place:
     start: tuple[float, float] = (0.0, 0.0)
 
 
-def svg(drawn: Chart, *, show_shapes: bool, direction: str) -> str:
-    """Return an SVG image of ``drawn`` that needs nothing else; it follows dark mode."""
+def svg(
+    model: Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    *,
+    depth: int | None = 4,
+    collapse_repeats: Collapse = True,
+    show_shapes: bool = True,
+    direction: str = "LR",
+    title: str | None = None,
+    dtype: DTypeLike = np.float32,
+) -> str:
+    """Return the diagram of ``model`` as an SVG image that needs nothing else to be shown.
+
+    It has the boxes and arrows of :func:`mermaid`, in a layout of lucid's own, and is light or
+    dark as the reader's system is.
+
+    Args:
+        model: any module.
+        input_shape: see :func:`mermaid`, as for all the others.
+        depth: how deep modules are opened.
+        collapse_repeats: whether like neighbours are drawn as one.
+        show_shapes: write shapes.
+        direction: in which the data flow.
+        title: of the whole.
+        dtype: of the input.
+
+    Raises:
+        TypeError, ValueError: as :func:`mermaid` does.
+    """
+    drawn = chart(
+        model,
+        input_shape,
+        depth=depth,
+        collapse_repeats=collapse_repeats,
+        direction=direction,
+        title=title,
+        dtype=dtype,
+        who="svg",
+    )
     return _Layout(drawn, show_shapes, "TB" if direction == "TD" else direction).write()
 
 
@@ -245,10 +287,11 @@ class _Layout:
             title = escape(_clean(shown_title(node)))
             body.append(
                 f'<g class="group"><rect {rect} rx="4"/>'
-                f'<text{kind} x="{middle:.1f}" y="{y + _TITLE / 2:.1f}">{title}</text></g>'
+                f'<text{kind} x="{middle:.1f}" y="{y + _TITLE / 2:.1f}">{title}</text>'
             )
             for child in _inside(node):
                 self._draw(child, body)
+            body.append("</g>")
             return
         fill, line = COLOURS[style(node)]
         round_ = node.what in ("op", "first", "last") or node.count > 1

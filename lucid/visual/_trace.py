@@ -33,10 +33,16 @@ class Op:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module, with what it called and computed, in that order."""
+    """One call of a module.
+
+    Attributes:
+        sources: what made its arguments.
+        parts: what it called and computed, in that order.
+    """
 
     module: Module
     parent: Call | None
+    sources: list[Op] = field(default_factory=list)
     input_shape: Shape | None = None
     output_shape: Shape | None = None
     parts: list[Call | Op] = field(default_factory=list)
@@ -167,7 +173,8 @@ class _Recorder(Observer):
 
     def _enter(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parent = self._open[-1] if self._open else None
-        call = Call(module, parent, _first_shape((args, kwargs)))
+        values = (args, kwargs)
+        call = Call(module, parent, self._sources(values), _first_shape(values))
         if parent is None:
             self.root = call
         else:
