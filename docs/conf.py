@@ -18,9 +18,7 @@ version = release = lucid.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinxcontrib.mermaid",
     "diagrams",
@@ -29,6 +27,7 @@ extensions = [
     "public_names",
     "explorer_data",
     "command_line",
+    "source_pages",
     "lucid.visual.sphinx",
 ]
 exclude_patterns = ["_build", "_static", "drawings"]
@@ -42,7 +41,8 @@ autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
-autosummary_generate = False
+autodoc_inherit_docstrings = False  # a layer's forward is described by its class
+autodoc_type_aliases = {"DTypeLike": "DTypeLike"}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

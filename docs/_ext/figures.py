@@ -4,7 +4,6 @@
 - ``published-table``: their published accuracy.
 - ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
 - ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
-- ``mermaid-of``: the diagram of a registered model.
 - ``project-file``: CONTRIBUTING.md and its like.
 - ``drawing``: an SVG file, put into the page itself so that its colours follow the page's.
 """
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from published import PAPER, TIMM
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -196,9 +194,8 @@ def bars(values: list[tuple[str, float, str]], title: str, unit: str, caption: s
         svg.append(
             f'<rect class="{kind}" x="{left}" y="{y + 5}" width="{length:.1f}" height="19" rx="2"/>'
         )
-        svg.append(
-            f'<text class="small" x="{left + length + 6:.1f}" y="{y + 19}">{value:.3g} {unit}</text>'
-        )
+        end = left + length + 6
+        svg.append(f'<text class="small" x="{end:.1f}" y="{y + 19}">{value:.3g} {unit}</text>')
     return figure(svg, width, height, title, caption)
 
 
@@ -240,9 +237,7 @@ class SizePlot(Generated):
             ),
         }
         read, title, unit = get[self.arguments[0]]
-        values = [
-            (short(name), read(figures(name, 224)), f"bar-{kind(name)}") for name in VARIANTS
-        ]
+        values = [(short(name), read(figures(name, 224)), f"bar-{kind(name)}") for name in VARIANTS]
         caption = f"{title}, at 224×224, counted by lucid. Orange: with attention."
         return self.html(bars(values, title, unit, caption))
 
@@ -333,24 +328,7 @@ class LatencyTable(Generated):
         return self.rst(table(["model", "median", "measured", "file"], rows))
 
 
-# -- diagrams and drawings ----------------------------------------------------------------------
-
-
-class MermaidOf(Generated):
-    """``mermaid-of``: the chart of a model on one image."""
-
-    required_arguments = 1
-    option_spec = {"name": directives.unchanged, "size": directives.positive_int}
-
-    def run(self) -> list[nodes.Node]:
-        """Return the chart."""
-        name, size = self.arguments[0], self.options.get("size", 224)
-        code = lucid.visual.mermaid(models.create_model(name), (1, 3, size, size), title=name)
-        lines = [".. mermaid::", f"    :alt: Diagram of {name}"]
-        if "name" in self.options:
-            lines.append(f"    :name: {self.options['name']}")
-        lines += ["", *(f"    {line}" for line in code.splitlines())]
-        return self.rst("\n".join(lines))
+# -- files and drawings ----------------------------------------------------------------------
 
 
 class ProjectFile(Generated):
@@ -392,7 +370,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "size-plot": SizePlot,
         "benchmark-results": BenchmarkResults,
         "latency-table": LatencyTable,
-        "mermaid-of": MermaidOf,
         "project-file": ProjectFile,
         "drawing": Drawing,
     }.items():

@@ -29,7 +29,7 @@
       securityLevel: "strict",
       maxTextSize: 1000000,
       maxEdges: 10000,
-      flowchart: { useMaxWidth: false, htmlLabels: true },
+      flowchart: { useMaxWidth: false, htmlLabels: true, wrappingWidth: 600 },
       fontFamily: "inherit",
     });
   }
@@ -71,7 +71,7 @@
         button("Zoom in", "+", () => this.zoom(STEP)),
         button("Zoom out", "−", () => this.zoom(1 / STEP)),
         button("Show all of it", "Fit", () => this.fit(true)),
-        button("Full screen", "⛶", () => this.toggleFull())
+        button("Full screen", "Full screen", () => this.toggleFull())
       );
       this.frame = document.createElement("div");
       this.frame.className = "diagram-frame";
@@ -190,12 +190,12 @@
       const full = this.tools.lastElementChild;
       full.setAttribute("aria-label", "Leave full screen");
       full.title = "Leave full screen";
-      full.textContent = "✕";
+      full.textContent = "Close";
       dialog.addEventListener("close", () => {
         this.dialog = undefined;
         full.setAttribute("aria-label", "Full screen");
         full.title = "Full screen";
-        full.textContent = "⛶";
+        full.textContent = "Full screen";
         this.host.append(this.frame);
         dialog.remove();
         this.fit(false);

@@ -589,6 +589,8 @@
     for (const [name, colour] of Object.entries(colours)) {
       lines.push(`classDef ${name} fill:${colour},color:#1a202c`);
     }
+    const groups = [...stages, ...(head ? [head] : [])].map((group) => group.name);
+    lines.push("classDef group fill:#8080801a,stroke:#808080", `class ${groups.join(",")} group`);
     return lines.join("\n");
   }
 
