@@ -10,6 +10,7 @@ PyTorch are set alike.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import statistics
@@ -42,10 +43,10 @@ def main() -> None:
 
     import numpy as np
     import torch
-    from tests.reference_torch import build_conv_small
 
     import lucid
     from lucid import models, nn, optim
+    from tests.reference_torch import build_conv_small
 
     torch.set_num_threads(arguments.threads)
     lucid.set_backend("numpy")
@@ -75,9 +76,8 @@ def main() -> None:
             difference = np.abs(model(x).numpy() - other(t).numpy()).max()
             assert difference < 1e-3, difference
             repeats = arguments.repeats * (4 if batch == 1 else 1)
-            report(
-                f"inference, batch {batch}", alternate(lambda: model(x), lambda: other(t), repeats)
-            )
+            ours, theirs = functools.partial(model, x), functools.partial(other, t)
+            report(f"inference, batch {batch}", alternate(ours, theirs, repeats))
 
     model.train()
     other.train()
@@ -86,17 +86,19 @@ def main() -> None:
     ours_optimizer = optim.SGD(model.parameters(), 0.01, momentum=0.9)
     their_optimizer = torch.optim.SGD(other.parameters(), 0.01, momentum=0.9)
 
-    def ours() -> None:
+    def our_step() -> None:
         ours_optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         ours_optimizer.step()
 
-    def theirs() -> None:
+    def their_step() -> None:
         their_optimizer.zero_grad()
         torch.nn.functional.cross_entropy(other(t), u).backward()
         their_optimizer.step()
 
-    report("training step, batch 16", alternate(ours, theirs, max(3, arguments.repeats // 2)))
+    report(
+        "training step, batch 16", alternate(our_step, their_step, max(3, arguments.repeats // 2))
+    )
 
 
 if __name__ == "__main__":

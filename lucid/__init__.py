@@ -15,7 +15,9 @@ from lucid.autograd import no_grad as no_grad
 from lucid.autograd import set_grad_enabled as set_grad_enabled
 from lucid.kernels import available_backends as available_backends
 from lucid.kernels import get_backend as get_backend
+from lucid.kernels import get_num_threads as get_num_threads
 from lucid.kernels import set_backend as set_backend
+from lucid.kernels import set_num_threads as set_num_threads
 from lucid.ops import abs as abs
 from lucid.ops import add as add
 from lucid.ops import all as all
@@ -165,6 +167,7 @@ bool = _np.dtype(_np.bool_)
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.
 _LAZY = {
+    "compile": "lucid._compile:compile",
     "data": "lucid.data",
     "load": "lucid._files:load",
     "models": "lucid.models",
@@ -183,6 +186,7 @@ if _TYPE_CHECKING:
     from lucid import optim as optim
     from lucid import training as training
     from lucid import visual as visual
+    from lucid._compile import compile as compile
     from lucid._files import load as load
     from lucid._files import save as save
     from lucid.visual import summary as summary

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-_generator = np.random.default_rng()
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+# Made when first asked for: NumPy loads its random module only then, a third of lucid's start.
+_generator: Generator | None = None
 
 
-def generator() -> np.random.Generator:
+def generator() -> Generator:
     """Return the generator that everything random in lucid draws from."""
+    global _generator
+    if _generator is None:
+        _generator = np.random.default_rng()
     return _generator
 
 
-def manual_seed(seed: int) -> np.random.Generator:
+def manual_seed(seed: int) -> Generator:
     """Make everything random repeat: initialisation, dropout, shuffling, augmentation.
 
     Args:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,28 @@ from lucid.autograd._grad_mode import is_grad_enabled, no_grad
 from lucid.autograd._graph import Node
 from lucid.autograd._observe import observers
 from lucid.autograd._tensor import Tensor
+
+Observer = Callable[[type["Function"], tuple[Any, ...], tuple[Tensor, ...]], None]
+
+
+class _Observing(threading.local):
+    observer: Observer | None = None
+
+
+observing = _Observing()
+
+
+@contextlib.contextmanager
+def observe(observer: Observer) -> Iterator[None]:
+    """Call ``observer(operation, arguments, outputs)`` after each operation of this thread.
+
+    Operations that another one uses inside its forward are part of that one and not reported.
+    """
+    outer, observing.observer = observing.observer, observer
+    try:
+        yield
+    finally:
+        observing.observer = outer
 
 
 class Function:
@@ -62,21 +87,26 @@ class Function:
         else:
             needs, recording = (False,) * len(args), False
         ctx = Node(cls, needs)
-        with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
-            if recording:
-                with no_grad():
+        observer, observing.observer = observing.observer, None  # none inside forward
+        try:
+            with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
+                if recording:
+                    with no_grad():
+                        result = cls.forward(ctx, *args)
+                else:
                     result = cls.forward(ctx, *args)
-            else:
-                result = cls.forward(ctx, *args)
+        finally:
+            observing.observer = observer
         if isinstance(result, tuple):
             outputs = tuple([_output(cls, ctx, value, args) for value in result])
         else:
             outputs = (_output(cls, ctx, result, args),)
         if recording:
             ctx.record(args, outputs)
-        if observers:
-            for observer in observers:
-                observer.operation(cls, args, outputs)
+        for watching in observers:
+            watching.operation(cls, args, outputs)
+        if observer is not None:
+            observer(cls, args, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import lucid
-from lucid.cli import _diagram, _models, _train
+from lucid.cli import _convert, _diagram, _embed, _models, _predict, _train
 from lucid.cli._errors import CommandError
 
 EPILOG = """\
@@ -18,6 +18,8 @@ examples:
   lucid diagram mobilenet_v4_conv_small -o a.svg how the data flow
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenet_v4_conv_small-digits.npz
+  lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
+  lucid convert model.npz model.safetensors --to timm
 
 exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
 """
@@ -62,7 +64,7 @@ def _one_line(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lucid",
-        description="Train, evaluate and look at the models of lucid.",
+        description="Train, evaluate, use and look at the models of lucid.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -78,4 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _models.add_parsers(commands, common)
     _diagram.add_parsers(commands, common)
     _train.add_parsers(commands, common)
+    _predict.add_parsers(commands, common)
+    _embed.add_parsers(commands, common)
+    _convert.add_parsers(commands, common)
     return parser

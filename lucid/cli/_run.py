@@ -29,12 +29,12 @@ class Settings:
     data: str = "digits"
     epochs: int = 15
     batch_size: int = 64
-    lr: float = 4e-3
+    lr: float = 3e-3
     optimizer: str = "adamw"
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     warmup: float = 0.1
-    size: int = 32
+    size: int = 48
     augment: bool = True
     validation: float = 0.1
     limit: int | None = None

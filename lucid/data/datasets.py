@@ -57,7 +57,7 @@ class ImageArrays(TensorDataset):
         transform=train.augmentation())``. What comes in from outside is black.
         """
         black = -self.mean[0] / self.std[0]
-        return RandomAffine(12, translate=(0.08, 0.08), scale=(0.9, 1.1), fill=black)
+        return RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), fill=black)
 
 
 class Split(NamedTuple):
@@ -224,7 +224,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike[str]) -> Any:
-    """Read a picture as an upright RGB Pillow image.
+    """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
 
     Args:
         path: a JPEG, PNG or WebP file, or another that Pillow reads.
@@ -241,10 +241,18 @@ def read_image(path: str | os.PathLike[str]) -> Any:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with image_module.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if "transparency" in image.info:
-                image = image.convert("RGBA")
-            return image.convert("RGB")
+            return _opaque(ImageOps.exif_transpose(file))
     except Exception as error:  # what damage leads to depends on the format
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def _opaque(image: Any) -> Any:
+    """Return an image of any mode as RGB."""
+    if image.mode.startswith("I"):  # Pillow would clip the 16 bits of a channel, not scale them
+        return pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.getbands()[-1] in "Aa":
+        image = image.convert("RGBA")
+        white = pillow().new("RGBA", image.size, "white")
+        image = pillow().alpha_composite(white, image)
+    return image.convert("RGB")

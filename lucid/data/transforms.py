@@ -7,14 +7,16 @@ batch. Results are channels-last in memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lucid import _random
+from lucid import _random, nn
 from lucid.autograd import Tensor
 from lucid.data._pillow import check_interpolation, is_image, pillow, resampling
+from lucid.models._checkpoints import DEFAULT
 
 Array = np.ndarray
 
@@ -43,6 +45,77 @@ class Compose:
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.transforms))}])"
+
+
+def for_model(model: nn.Module) -> Compose:
+    """Return the transform of Pillow images that a model's weights expect, for evaluation.
+
+    Convert to RGB (to grey for a model of one image channel), resize the shorter side to
+    ``floor(size / crop_pct)``, cut out the middle, scale to 0 … 1, normalise: what timm's
+    evaluation transform does, and to the same values. Photographs from a camera may be stored
+    lying on their side; :func:`lucid.data.datasets.read_image` turns them upright.
+
+    Args:
+        model: its ``pretrained_cfg`` says ``input_size``, ``crop_pct``, ``interpolation``, ``mean``
+            and ``std``. Without loaded weights it is None, and they are 224×224, 0.875, bicubic
+            and ImageNet's.
+
+    Returns:
+        From a Pillow image to a float32 tensor ``(C, size, size)``.
+
+    Raises:
+        TypeError: if ``model`` is no module.
+        ValueError: if the model's images are not square, or have neither one channel nor three.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"for_model: expected a lucid.nn.Module, got {type(model).__name__}")
+    settings = {**DEFAULT, **(getattr(model, "pretrained_cfg", None) or {})}
+    channels, height, width = settings["input_size"]
+    channels = getattr(model, "in_channels", channels)
+    mean, std = list(settings["mean"]), list(settings["std"])
+    if height != width:
+        raise ValueError(
+            f"for_model: expected square images, got an input_size of {height}×{width}"
+        )
+    if channels not in (1, 3):
+        raise ValueError(
+            f"for_model: pictures have one channel or three, the model expects {channels}; "
+            "compose a transform of your own"
+        )
+    if channels == 1:  # weights for colour, adapted to grey
+        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    return Compose(
+        [
+            Convert("L" if channels == 1 else "RGB"),
+            Resize(math.floor(height / settings["crop_pct"]), settings["interpolation"]),
+            CenterCrop(height),
+            ToTensor(),
+            Normalize(mean, std),
+        ]
+    )
+
+
+class Convert:
+    """A Pillow image in another mode, such as ``"RGB"`` or ``"L"`` (grey).
+
+    Args:
+        mode: the mode, in Pillow's name for it.
+
+    Raises:
+        TypeError: in use, if it is no Pillow image.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
+    def __call__(self, image: Any) -> Any:
+        """Return the image in that mode."""
+        if not is_image(image):
+            raise TypeError(f"Convert: expected a Pillow image, got {type(image).__name__}")
+        return image.convert(self.mode)
+
+    def __repr__(self) -> str:
+        return f"Convert(mode={self.mode!r})"
 
 
 class Transform:

@@ -3,4 +3,6 @@
 from lucid.kernels._dispatch import active as active
 from lucid.kernels._dispatch import available_backends as available_backends
 from lucid.kernels._dispatch import get_backend as get_backend
+from lucid.kernels._dispatch import get_num_threads as get_num_threads
 from lucid.kernels._dispatch import set_backend as set_backend
+from lucid.kernels._dispatch import set_num_threads as set_num_threads

@@ -64,3 +64,23 @@ def active() -> ModuleType:
         set_backend(os.environ.get("LUCID_BACKEND") or "numpy")
     assert _active is not None
     return _active
+
+
+def get_num_threads() -> int:
+    """Return how many threads the kernels in use work with."""
+    return int(active().get_num_threads())
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads the kernels work with, for the whole process.
+
+    Args:
+        threads: at least 1. At the start it is what ``OMP_NUM_THREADS`` says, or the number of
+            processors. With the NumPy backend NumPy's own matrix products use as many.
+
+    Raises:
+        ValueError: if ``threads`` is no positive integer.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"set_num_threads: expected a positive integer, got {threads!r}")
+    active().set_num_threads(threads)

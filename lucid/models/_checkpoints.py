@@ -1,11 +1,15 @@
-"""What the published checkpoints expect of an image, where no ``config.json`` says it.
+"""What weights expect of an image: from a ``config.json``, or from a table of the published ones.
 
-Facts from the model cards of timm's MobileNetV4 weights (Wightman 2024). ``crop_pct`` is the part
-of the resized image's side that the crop keeps.
+The table's facts are from the model cards of timm's MobileNetV4 weights (Wightman 2024).
+``crop_pct`` is the part of the resized image's side that the crop keeps.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -17,18 +21,11 @@ DEFAULT: dict[str, Any] = {
     "crop_pct": 0.875,
     "interpolation": "bicubic",
     **_IMAGENET,
-    "num_classes": 1000,
 }
 
 
-def _entry(size: int, crop_pct: float, num_classes: int = 1000, **other: Any) -> dict[str, Any]:
-    return {
-        **DEFAULT,
-        "input_size": (3, size, size),
-        "crop_pct": crop_pct,
-        "num_classes": num_classes,
-        **other,
-    }
+def _entry(size: int, crop_pct: float, **other: Any) -> dict[str, Any]:
+    return {**DEFAULT, "input_size": (3, size, size), "crop_pct": crop_pct, **other}
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -38,16 +35,83 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "mobilenetv4_conv_medium.e500_r224_in1k": _entry(224, 0.95),
     "mobilenetv4_conv_medium.e500_r256_in1k": _entry(256, 0.95),
     "mobilenetv4_conv_medium.e250_r384_in12k_ft_in1k": _entry(384, 0.95),
-    "mobilenetv4_conv_medium.e180_r384_in12k": _entry(384, 1.0, 11821),
-    "mobilenetv4_conv_medium.e180_ad_r384_in12k": _entry(384, 1.0, 11821),
-    "mobilenetv4_conv_medium.e250_r384_in12k": _entry(384, 1.0, 11821),
+    "mobilenetv4_conv_medium.e180_r384_in12k": _entry(384, 1.0),
+    "mobilenetv4_conv_medium.e180_ad_r384_in12k": _entry(384, 1.0),
+    "mobilenetv4_conv_medium.e250_r384_in12k": _entry(384, 1.0),
     "mobilenetv4_conv_large.e500_r256_in1k": _entry(256, 0.95),
     "mobilenetv4_conv_large.e600_r384_in1k": _entry(384, 0.95),
     "mobilenetv4_hybrid_medium.e500_r224_in1k": _entry(224, 0.95),
     "mobilenetv4_hybrid_medium.ix_e550_r256_in1k": _entry(256, 0.95),
     "mobilenetv4_hybrid_medium.ix_e550_r384_in1k": _entry(384, 0.95),
-    "mobilenetv4_hybrid_medium.e200_r256_in12k": _entry(256, 0.95, 11821),
+    "mobilenetv4_hybrid_medium.e200_r256_in12k": _entry(256, 0.95),
     "mobilenetv4_hybrid_medium.e200_r256_in12k_ft_in1k": _entry(256, 0.95),
     "mobilenetv4_hybrid_large.e600_r384_in1k": _entry(384, 0.95),
     "mobilenetv4_hybrid_large.ix_e600_r384_in1k": _entry(384, 0.95),
 }
+
+
+# -- config.json ------------------------------------------------------------------------------
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_list(value: Any, lengths: tuple[int, ...], is_right: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) in lengths and all(map(is_right, value))
+
+
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "input_size": ("three positive integers", lambda v: _is_list(v, (3,), _is_count)),
+    "crop_pct": ("a number over 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1),
+    "interpolation": ("'bicubic' or 'bilinear'", lambda v: v in ("bicubic", "bilinear")),
+    "mean": ("one number or three", lambda v: _is_list(v, (1, 3), _is_number)),
+    "std": (
+        "one number over 0 or three",
+        lambda v: _is_list(v, (1, 3), lambda x: _is_number(x) and x > 0),
+    ),
+}
+
+
+def read_settings(name: str, config: Path | None, architecture: str | None) -> dict[str, Any]:
+    """Return what weights expect of an image: from ``config.json``, the table, or by default.
+
+    Args:
+        name: of the repository or file, to be found in the table: without folders.
+        config: the ``config.json``, in timm's layout: the settings stand under
+            ``"pretrained_cfg"`` or at the top.
+        architecture: None takes the file as it is. Otherwise it counts only if it is in timm's
+            layout and of no other architecture: a folder of downloads may hold any model's.
+
+    Raises:
+        ValueError: if the file that counts is no JSON, or a setting in it cannot be.
+    """
+    settings = dict(PUBLISHED.get(name, DEFAULT))
+    if config is None or not config.is_file():
+        return settings
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"expected an object, got {type(found).__name__}")
+    except (ValueError, RecursionError) as error:
+        if architecture is not None:
+            return settings
+        raise ValueError(f"weights: {config} is not a JSON file of settings: {error}") from error
+    unnamed = architecture if "pretrained_cfg" in found else None
+    if architecture is not None and found.get("architecture", unnamed) != architecture:
+        return settings
+    found = found.get("pretrained_cfg", found)
+    if not isinstance(found, dict):
+        raise ValueError(f"weights: {config}: 'pretrained_cfg': expected an object, got {found!r}")
+    for key, (expected, is_right) in _CHECKS.items():
+        value = found.get(key)
+        if value is None:
+            continue
+        if not is_right(value):
+            raise ValueError(f"weights: {config}: {key!r}: expected {expected}, got {value!r}")
+        settings[key] = tuple(value) if isinstance(value, list) else value
+    return settings

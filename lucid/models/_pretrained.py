@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +13,11 @@ import numpy as np
 from lucid import _files
 from lucid.autograd import Tensor
 from lucid.models import _timm, configs
-from lucid.models._checkpoints import DEFAULT, PUBLISHED
+from lucid.models._checkpoints import read_settings
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
+
+VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 
 _HUB_ID = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -28,11 +28,12 @@ _TIMM_ACT = {"hybrid_large": "gelu"}
 
 
 class Checkpoint(NamedTuple):
-    """Weights as they were found: where, the arrays by name, and what the images should be."""
+    """Weights as they were found, under the names of the file."""
 
-    source: str
+    source: str  # as the user knows it: a path or a repo id
     state: dict[str, Tensor]
-    pretrained_cfg: dict[str, Any]
+    config: Path | None  # the config.json that came with them
+    from_hub: bool
 
 
 def configuration(variant: str, timm: bool) -> configs.Config:
@@ -51,15 +52,32 @@ def build(
         model.name = name
         return model
     checkpoint = open_checkpoint(weights)
-    timm_names = _timm.is_timm(checkpoint.state)
-    # Under lucid's names, a head behind the pooling tells that the model is timm's.
-    timm_form = timm_names or any(name.startswith("head.") for name in checkpoint.state)
-    cfg = configuration(variant, timm_form)
+    cfg = configuration(variant, _timm.is_timm_form(checkpoint.state))
     model = MobileNet_V4(cfg, num_classes, **kwargs)
     model.name = name
-    load_checkpoint(model, read_config(cfg), checkpoint, name)
-    model.pretrained_cfg = checkpoint.pretrained_cfg
+    state = fit(model, read_config(cfg), checkpoint, name)
+    model.load_state_dict(state, strict=False)
+    model.pretrained_cfg = _settings(checkpoint, variant)
+    if _CLASSIFIER[0] in model.state_dict() and _CLASSIFIER[0] not in state:
+        given = model.pretrained_cfg["num_classes"]
+        warnings.warn(
+            f"{name}: {checkpoint.source} has "
+            f"{f'a classifier of {given} classes' if given else 'no classifier'}, the model one "
+            f"of {num_classes}, which starts from fresh weights; all else is loaded",
+            stacklevel=3,
+        )
     return model
+
+
+def _settings(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
+    name = Path(checkpoint.source).name
+    if checkpoint.from_hub:
+        settings = read_settings(name, checkpoint.config, None)
+    else:
+        name = Path(name).stem
+        settings = read_settings(name, checkpoint.config, f"mobilenetv4_{variant}")
+    bias = checkpoint.state.get(_CLASSIFIER[1])
+    return {**settings, "num_classes": 0 if bias is None else bias.numel()}
 
 
 # -- finding ----------------------------------------------------------------------------------
@@ -70,30 +88,38 @@ def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is no such file, and no such repository within reach.
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or holds something else than arrays by name.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise TypeError(
             f"weights: expected a path or a Hugging Face repo id, got {type(weights).__name__}"
         )
-    path = Path(weights)
-    settings: Path | None = path.parent / "config.json"
-    source = name = str(weights)
-    if not path.is_file():
-        match = _HUB_ID.fullmatch(str(weights))
-        if path.exists() or match is None or path.suffix in _files.SUFFIXES:
-            raise FileNotFoundError(
-                f"weights: there is no file {str(weights)!r}; expected a .safetensors or .npz file "
-                'or a Hugging Face repo id such as "timm/mobilenetv4_conv_small.e2400_r224_in1k"'
+    path, config = Path(weights), Path(weights).parent / "config.json"
+    source = str(weights)
+    hub_id = None if path.exists() else _HUB_ID.fullmatch(source)
+    from_hub = hub_id is not None and path.suffix not in _files.SUFFIXES
+    if hub_id is not None and from_hub:
+        source = hub_id.group(1)
+        path, config = _fetch(source)
+    elif path.is_dir():
+        raise ValueError(f"weights: {source!r} is a folder; name the file in it")
+    elif not path.is_file():
+        raise FileNotFoundError(
+            f"weights: there is no file {source!r}; expected a .safetensors or .npz file "
+            'or a Hugging Face repo id such as "timm/mobilenetv4_conv_small.e2400_r224_in1k"'
+        )
+    state = _files.load(path)
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"weights: {source}: {name!r} is of type {type(value).__name__}, not an array; "
+                "expected a file of arrays by name, as model.state_dict() has them"
             )
-        source = match.group(1)
-        name = source.partition("/")[2]
-        path, settings = _fetch(source)
-    return Checkpoint(source, _files.load(path), _read_settings(settings, name))
+    return Checkpoint(source, state, config, from_hub)
 
 
-def _fetch(repo_id: str) -> tuple[Path, Path | None]:
-    """Return the weights and, where there is one, the ``config.json`` of a repository."""
+def _fetch(repo_id: str) -> tuple[Path, Path]:
+    """Return the paths of a repository's weights and its ``config.json``, which may not exist."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError
@@ -102,131 +128,160 @@ def _fetch(repo_id: str) -> tuple[Path, Path | None]:
             f"weights={repo_id!r} is fetched by huggingface_hub, which is not installed: "
             'pip install "lucid[hub]"'
         ) from error
+    name = "model.safetensors"
     try:
-        path = Path(huggingface_hub.hf_hub_download(repo_id, "model.safetensors"))
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        path = Path(huggingface_hub.hf_hub_download(repo_id, name))
+        name = "config.json"
+        try:
+            return path, Path(huggingface_hub.hf_hub_download(repo_id, name))
+        except EntryNotFoundError:
+            return path, path.parent / name
+    except Exception as error:  # of the network's many libraries too
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set, and the cache does not have it"
         raise FileNotFoundError(
-            f"weights: cannot get model.safetensors of the Hugging Face repository {repo_id!r}: "
-            f"{reason[0]} (a path to a local file works without a network)"
+            f"weights: there is no file {str(repo_id)!r}, and {name} of the Hugging Face "
+            f"repository of that name is out of reach: {reason}"
         ) from error
-    try:
-        return path, Path(huggingface_hub.hf_hub_download(repo_id, "config.json"))
-    except (EntryNotFoundError, OSError, ValueError):
-        return path, None
 
 
-def _read_settings(path: Path | None, name: str) -> dict[str, Any]:
-    """Return what the images should be: from ``config.json``, the table, or by default."""
-    settings = dict(PUBLISHED.get(name.rpartition("/")[2].removesuffix(".safetensors"), DEFAULT))
-    if path is None or not path.is_file():
-        return settings
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"weights: {path} is not a JSON file: {error}") from error
-    found = found.get("pretrained_cfg", found) if isinstance(found, dict) else None
-    if not isinstance(found, dict):
-        raise ValueError(f"weights: {path}: expected an object with the key 'pretrained_cfg'")
-    known = {key: found[key] for key in DEFAULT if key in found}
-    for key, value in known.items():
-        if not _is_setting(key, value):
-            raise ValueError(f"weights: {path}: {key!r} has the value {value!r}, which cannot be")
-        settings[key] = tuple(value) if isinstance(value, list) else value
-    return settings
+# -- fitting ----------------------------------------------------------------------------------
 
 
-def _is_setting(key: str, value: Any) -> bool:
-    if key in ("input_size", "mean", "std"):
-        kind = int if key == "input_size" else (int, float)
-        least = 0 if key == "mean" else 1e-9
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) in (1, 3)
-            and all(isinstance(v, kind) and not isinstance(v, bool) and v >= least for v in value)
-        )
-    if key == "interpolation":
-        return value in ("bilinear", "bicubic")
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-
-
-# -- loading ----------------------------------------------------------------------------------
-
-
-def load_checkpoint(
+def fit(
     model: MobileNet_V4, spec: ModelSpec, checkpoint: Checkpoint, name: str
-) -> None:
-    """Fill ``model`` with the checkpoint's arrays, after all of them were checked.
+) -> dict[str, Tensor]:
+    """Return a checkpoint's arrays under the names of ``model``, after all of them were checked.
 
-    The classifier is left as drawn if the checkpoint's has another number of classes, with a
-    warning; the first convolution is adapted to other image channels. Stages that a features-only
-    model does not have are passed over.
+    The classifier is left out if the checkpoint's has another number of classes or is missing.
+    The first convolution is adapted to other image channels. What a model without classifier, or
+    of the first stages only, does not have is passed over.
+
+    Args:
+        model: a model of ``spec``, whole or in part; it is not changed.
+        spec: the configuration.
+        checkpoint: the arrays, under lucid's names or timm's.
+        name: of the model, for messages.
 
     Raises:
-        ValueError: naming the source and the first entry that does not fit, with both shapes.
+        ValueError: naming the source and the first entry that does not fit, as the file names
+            it, with both shapes.
     """
+    modules = _timm.module_names(spec)
+    if not _timm.is_timm(checkpoint.state):
+        modules = {ours: ours for ours in modules}
+    own = model.state_dict()
+    names = {_timm.rename(ours, modules): ours for ours in own}
     state = dict(checkpoint.state)
-    if _timm.is_timm(state):
-        modules = _timm.module_names(spec)
-        renamed: dict[str, Tensor] = {}
-        for key, value in state.items():
-            ours = _timm.from_timm(key, modules)
-            if ours is None:
-                raise _misfit(checkpoint, name, f"entry {key!r} belongs to no part of it")
-            renamed[ours] = value
-        state = renamed
-    wanted = model.state_dict()
-    if _STEM in state:
-        state[_STEM] = _adapt_channels(state[_STEM], model.in_channels)
-    fresh = _has_other_classes(state, wanted)
-    for key, value in wanted.items():
-        if fresh and key in _CLASSIFIER:
-            continue
-        if key not in state:
-            raise _misfit(checkpoint, name, f"entry {key!r} of shape {value.shape} is missing")
-        if state[key].shape != value.shape:
-            raise _misfit(
-                checkpoint,
-                name,
-                f"entry {key!r}: expected shape {value.shape}, got {state[key].shape}",
+    stem = _timm.rename(_STEM, modules)
+    if stem in state:
+        state[stem] = _adapt_channels(state[stem], model.in_channels)
+    if _has_other_classes(state, own):
+        for entry in _CLASSIFIER:
+            del names[entry]
+            state.pop(entry, None)
+
+    def misfit(problem: str) -> ValueError:
+        variant = identify(state)
+        hint = "" if variant in (None, name) else f" (its entries are those of {variant})"
+        return ValueError(f"weights: {checkpoint.source} does not fit {name}: {problem}{hint}")
+
+    for entry, ours in names.items():
+        if entry in state and state[entry].shape != own[ours].shape:
+            raise misfit(
+                f"entry {entry!r}: expected shape {own[ours].shape}, got {state[entry].shape}"
             )
-    if model.out_indices is None:
-        left = [key for key in state if key not in wanted and key not in _CLASSIFIER]
-        if left:
-            raise _misfit(checkpoint, name, f"entry {left[0]!r} belongs to no part of it")
-    if fresh:
-        given = state[_CLASSIFIER[0]].shape[0] if _CLASSIFIER[0] in state else 0
-        warnings.warn(
-            f"{name}: the classifier of {checkpoint.source} has {given} classes, the model "
-            f"{model.num_classes}: it starts from fresh weights, and the rest is loaded",
-            stacklevel=4,
-        )
-    keys = [key for key in wanted if not (fresh and key in _CLASSIFIER)]
-    model.load_state_dict({key: state[key] for key in keys}, strict=False)
+    for entry, ours in names.items():
+        if entry not in state:
+            raise misfit(f"entry {entry!r} of shape {own[ours].shape} is missing")
+    built = {entry.rpartition(".")[0] for entry in names}
+    passed_over = set(modules.values()) - built
+    for entry in state:
+        if entry not in names and entry.rpartition(".")[0] not in passed_over:
+            raise misfit(f"entry {entry!r} of shape {state[entry].shape} belongs to no part of it")
+    # Only its place tells lucid's form from timm's: without it, the activations are not known.
+    last = f"{_timm.last_convbn(spec)}.conv.weight"
+    if not _timm.is_timm(state) and last not in state:
+        raise misfit(f"entry {last!r} is missing")
+    return {ours: state[entry] for entry, ours in names.items()}
 
 
-def _misfit(checkpoint: Checkpoint, name: str, what: str) -> ValueError:
-    return ValueError(f"weights: {checkpoint.source} does not fit {name}: {what}")
-
-
-def _has_other_classes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    weight = _CLASSIFIER[0]
-    if weight not in wanted:
-        return False
-    return weight not in state or state[weight].shape[0] != wanted[weight].shape[0]
+def _has_other_classes(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
+    weight, bias = _CLASSIFIER
+    if weight not in own or (weight not in state and bias not in state):
+        return weight in own
+    if weight not in state or bias not in state:
+        return False  # half of it is missing: an error, not another number of classes
+    classes = state[weight].shape[:1]
+    return (
+        classes != own[bias].shape
+        and state[weight].shape == (*classes, own[weight].shape[1])
+        and state[bias].shape == classes
+    )
 
 
 def _adapt_channels(stem: Tensor, in_channels: int) -> Tensor:
-    """Return the stem's weights for images of another number of channels.
+    """Return the stem's weights for images of another number of channels, as timm does.
 
     One channel gets the sum over the three, which is what a grey image in colour would give;
-    more get the three repeated, scaled so that the sum stays.
+    otherwise the three are repeated as often as needed, scaled so that the sum stays.
     """
-    given = stem.shape[1]
-    if given == in_channels or given != 3:
+    if stem.ndim != 4 or stem.shape[1] != 3 or in_channels == 3:
         return stem
-    data = stem.numpy()
+    data = stem.numpy().astype(np.float32)
     if in_channels == 1:
         return Tensor._wrap(data.sum(axis=1, keepdims=True))
-    repeated = np.concatenate([data] * -(-in_channels // 3), axis=1)[:, :in_channels]
-    return Tensor._wrap((repeated * (3 / in_channels)).astype(data.dtype))
+    repeated = np.take(data, np.arange(in_channels) % 3, axis=1)
+    return Tensor._wrap(repeated * np.float32(3 / in_channels))
+
+
+# -- renaming ---------------------------------------------------------------------------------
+
+
+def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tensor]:
+    """Return a checkpoint's arrays under the other names, after all of them were checked.
+
+    A hybrid in the paper's form has no layer scale on its bottlenecks; timm's gets factors of 1.
+
+    Raises:
+        ValueError: as :func:`fit` does.
+    """
+    variant = name.removeprefix("mobilenet_v4_")
+    state = checkpoint.state
+    cfg = configuration(variant, _timm.is_timm_form(state))
+    spec = read_config(cfg)
+    modules = _timm.module_names(spec)
+    # The model is the one that the file is of: its own number of classes and image channels.
+    sizes = [state[entry].shape for entry in _CLASSIFIER if entry in state]
+    classes = sizes[0][0] if sizes and sizes[0] else 0
+    stem = state.get(_STEM if to_timm else _timm.rename(_STEM, modules))
+    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 0
+    model = MobileNet_V4(cfg, classes, in_channels=channels or None)
+    arrays = fit(model, spec, checkpoint, name)
+    if not to_timm:
+        return arrays
+    arrays = {_timm.rename(entry, modules): array for entry, array in arrays.items()}
+    theirs = _timm.module_names(read_config(configuration(variant, timm=True)))
+    for module in theirs.values():
+        block, _, part = module.rpartition(".")
+        if part == "layer_scale" and f"{module}.gamma" not in arrays:
+            like = arrays[f"{block}.pw_proj.bn.weight"]
+            arrays[f"{module}.gamma"] = Tensor._wrap(np.ones_like(like.numpy()))
+    return arrays
+
+
+def identify(state: dict[str, Tensor]) -> str | None:
+    """Return the model whose parts, classifier aside, are just those of ``state``, if any is.
+
+    Only names are compared: widths may still differ.
+    """
+    found = {entry.rpartition(".")[0] for entry in state} - {"classifier"}
+    timm_names = _timm.is_timm(state)
+    for variant in VARIANTS:
+        spec = read_config(configuration(variant, _timm.is_timm_form(state)))
+        modules = _timm.module_names(spec)
+        parts = set(modules.values() if timm_names else modules) - {"classifier"}
+        if parts == found:
+            return f"mobilenet_v4_{variant}"
+    return None

@@ -5,9 +5,9 @@ The two state dictionaries hold the same arrays under other names, so a conversi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
-from lucid.models._config import ConvBNSpec, FusedIBSpec, ModelSpec, Spec
+from lucid.models._config import AttentionSpec, ConvBNSpec, FusedIBSpec, ModelSpec, Spec, UIBSpec
 
 # Within a block: lucid's module path -> timm's.
 _CONVBN = {"conv": "conv", "norm": "bn1"}
@@ -43,10 +43,39 @@ _ATTENTION = {
 }
 
 
-def _parts(spec: Spec) -> dict[str, str]:
+def _parts(spec: Spec, layer_scale: bool) -> dict[str, str]:
+    """Return the names within a block, without those of parts that it does not have."""
     if isinstance(spec, ConvBNSpec):
         return _CONVBN
-    return _FUSED_IB if isinstance(spec, FusedIBSpec) else _UIB
+    if isinstance(spec, FusedIBSpec):
+        return _FUSED_IB
+    return _without(
+        _UIB,
+        {
+            "start_dw.": spec.start_dw_kernel == 0,
+            "mid_dw.": spec.mid_dw_kernel == 0,
+            "project.layer_scale": not layer_scale,
+        },
+    )
+
+
+def _attention_parts(spec: AttentionSpec) -> dict[str, str]:
+    return _without(
+        _ATTENTION,
+        {
+            "query.norm": (spec.query_h_stride, spec.query_w_stride) == (1, 1),
+            "key.down_conv": spec.kv_stride == 1,
+            "key.norm": spec.kv_stride == 1,
+            "value.down_conv": spec.kv_stride == 1,
+            "value.norm": spec.kv_stride == 1,
+            "layer_scale": not spec.use_layer_scale,
+        },
+    )
+
+
+def _without(names: dict[str, str], absent: dict[str, bool]) -> dict[str, str]:
+    left_out = tuple(prefix for prefix, is_absent in absent.items() if is_absent)
+    return {ours: theirs for ours, theirs in names.items() if not ours.startswith(left_out)}
 
 
 def module_names(spec: ModelSpec) -> dict[str, str]:
@@ -61,32 +90,41 @@ def module_names(spec: ModelSpec) -> dict[str, str]:
         for index, block in enumerate(group.blocks):
             ours = f"layers.{stage}.{group.block_name}_{index}"
             theirs = f"blocks.{stage}.{position}"
-            names.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in _parts(block).items()})
+            parts = _parts(block, group.layer_scale is not None)
+            names.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in parts.items()})
             position += 1
-            if getattr(block, "attention", None) is not None:
+            if isinstance(block, UIBSpec) and block.attention is not None:
                 ours, theirs = f"layers.{stage}.attention_{index}", f"blocks.{stage}.{position}"
-                names.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in _ATTENTION.items()})
+                parts = _attention_parts(block.attention)
+                names.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in parts.items()})
                 position += 1
-    if spec.head is not None:
-        last = "head.convbn_0"
-    else:
-        last = f"layers.{len(spec.stages) - 2}.convbn_{len(spec.stages[-1].blocks) - 1}"
+    last = last_convbn(spec)
     names[f"{last}.conv"], names[f"{last}.norm"] = "conv_head", "norm_head"
     names["classifier"] = "classifier"
     return names
 
 
-def is_timm(names: Iterable[str]) -> bool:
+def last_convbn(spec: ModelSpec) -> str:
+    """Return lucid's path of the last convolution block, which timm's form moves to the head."""
+    if spec.head is not None:
+        return f"head.convbn_{len(spec.head.blocks) - 1}"
+    return f"layers.{len(spec.stages) - 2}.convbn_{len(spec.stages[-1].blocks) - 1}"
+
+
+def is_timm(names: Collection[str]) -> bool:
     """Whether entries are named as timm names them."""
-    return "conv_stem.weight" in set(names)
+    return "conv_stem.weight" in names
 
 
-def to_timm(name: str, modules: dict[str, str]) -> str | None:
-    """Return timm's name of lucid's entry ``name``, or None if it has none."""
+def is_timm_form(names: Collection[str]) -> bool:
+    """Whether entries are of a model in timm's form, under either's names.
+
+    Under lucid's names the form shows in a convolution behind the pooling.
+    """
+    return is_timm(names) or any(name.startswith("head.") for name in names)
+
+
+def rename(name: str, modules: Mapping[str, str]) -> str:
+    """Return the entry ``name`` with its module renamed; one that is not in ``modules`` stays."""
     module, _, leaf = name.rpartition(".")
-    return f"{modules[module]}.{leaf}" if module in modules else None
-
-
-def from_timm(name: str, modules: dict[str, str]) -> str | None:
-    """Return lucid's name of timm's entry ``name``, or None if it has none."""
-    return to_timm(name, {theirs: ours for ours, theirs in modules.items()})
+    return f"{modules[module]}.{leaf}" if module in modules else name

@@ -2,11 +2,20 @@
 
 ``weights`` is a path to a ``.safetensors`` or ``.npz`` file in lucid's names or in timm's (they are
 told apart by the names), or a Hugging Face repo id such as
-``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``, which goes into the hub's usual cache (extra
-``hub``). With timm's weights the model is built in timm's form
-(:func:`lucid.models.configs.timm`) and computes what timm's does. A number of classes other than
-the checkpoint's leaves the classifier fresh, with a warning; other ``in_channels`` adapt the first
-convolution. ``model.pretrained_cfg`` then tells what the images should be.
+``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``, which is fetched into the hub's usual cache
+(extra ``hub``). With timm's weights the model is built in timm's form
+(:func:`lucid.models.configs.timm`) and computes what timm's does; a file that ``lucid.save`` makes
+of it keeps that form. Arrays of other dtypes become float32.
+
+A number of classes other than the checkpoint's leaves the classifier fresh, with a warning. Other
+``in_channels`` than 3 adapt the first convolution as timm does: a single channel gets the sum over
+the three, more get them repeated and scaled. A file that does not fit raises a ValueError that
+names the file and the first such entry.
+
+``model.pretrained_cfg`` then tells what the images should be. It is read from the repository's
+``config.json``, or from one beside a local file if it is in timm's layout and not another
+architecture's; what it does not say is taken from a table of the published checkpoints, by the
+name of the repository or file.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from lucid.cli import main
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
 
-QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2"]
+QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2", "--size", "32"]
 
 
 @pytest.fixture(autouse=True)

@@ -86,7 +86,7 @@ def test_training_step(variant, checkpoints):
     assert loss.item() == pytest.approx(expected["cross_entropy"], rel=1e-3)
     modules = _timm.module_names(read_config(configuration(variant, timm=True)))
     norms = {
-        _timm.to_timm(name, modules): np.linalg.norm(parameter.grad.numpy().astype(np.float64))
+        _timm.rename(name, modules): np.linalg.norm(parameter.grad.numpy().astype(np.float64))
         for name, parameter in model.named_parameters()
     }
     assert norms.keys() == expected["grad_l2"].keys()
@@ -98,7 +98,7 @@ def test_training_step(variant, checkpoints):
     np.testing.assert_allclose(ours, stored, rtol=5e-3, atol=1e-4)
     assert np.linalg.norm(ours) == pytest.approx(np.linalg.norm(stored), rel=1e-3)
     assert np.mean(np.abs(ours - stored) <= 1e-3 * stored + 1e-4) >= 0.9
-    buffers = {_timm.to_timm(n, modules): b.numpy() for n, b in model.named_buffers()}
+    buffers = {_timm.rename(n, modules): b.numpy() for n, b in model.named_buffers()}
     for kind in ("running_mean", "running_var"):
         for name, value in expected[f"{kind}_l2_after"].items():
             assert np.linalg.norm(buffers[name]) == pytest.approx(value, rel=1e-3), name

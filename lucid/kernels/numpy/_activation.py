@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lucid.kernels.numpy._erf import erf
+from lucid.kernels.numpy._threads import in_parts
 
 Array = np.ndarray
 
@@ -37,9 +38,13 @@ def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
             other = ordered
         flat.append(other.ravel(order="K"))
     flat_out = out.ravel(order="K")  # a view: empty_like leaves no gaps
-    for start in range(0, first.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        flat_out[block] = fn(*[array[block] for array in flat])
+
+    def part(elements: slice) -> None:
+        for start in range(elements.start, elements.stop, _BLOCK):
+            block = slice(start, min(start + _BLOCK, elements.stop))
+            flat_out[block] = fn(*[array[block] for array in flat])
+
+    in_parts(part, first.size, first.size)
     return out
 
 
@@ -48,18 +53,29 @@ def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
 
 def clip(x: Array, low: float, high: float) -> Array:
     """Return ``min(max(x, low), high)``; ``high`` may be infinite. ReLU is ``clip(x, 0, inf)``."""
-    kind = x.dtype.type
-    y: Array = np.clip(x, kind(low), kind(high))  # also with infinity faster than np.maximum
+    bounds = x.dtype.type(low), x.dtype.type(high)
+    if x.ndim == 0:
+        return np.asarray(np.clip(x, *bounds))
+    y = np.empty_like(x)
+
+    def part(rows: slice) -> None:
+        np.clip(x[rows], *bounds, out=y[rows])  # also with infinity faster than np.maximum
+
+    in_parts(part, len(x), x.size)
     return y
 
 
 def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
     """Return ``grad`` where the output ``y`` of :func:`clip` is between the bounds, else 0."""
-    inside = y > low
-    if high != np.inf:
-        inside &= y < high
-    result: Array = grad * inside  # four times as fast as np.where
-    return result
+
+    def block(grad: Array, y: Array) -> Array:
+        inside = y > low
+        if high != np.inf:
+            inside &= y < high
+        result: Array = grad * inside  # four times as fast as np.where
+        return result
+
+    return in_blocks(block, grad, y)
 
 
 # -- smooth ones --------------------------------------------------------------------------------

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lucid.kernels.numpy._threads import in_parts, sum_parts
+
 # Floats in a block: half a MiB, so that a block and its scratch copy fit the second-level cache.
 _BLOCK = 1 << 17
 
 
-def _blocks(x: np.ndarray) -> Iterator[slice]:
+def _blocks(x: np.ndarray, part: slice) -> Iterator[slice]:
     rows = max(1, _BLOCK // max(1, x.shape[1]))
-    for start in range(0, len(x), rows):
-        yield slice(start, start + rows)
+    for start in range(part.start, part.stop, rows):
+        yield slice(start, min(start + rows, part.stop))
 
 
 def _scratch(x: np.ndarray) -> np.ndarray:
@@ -55,24 +57,32 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     so that nothing cancels where the mean is large against the deviation.
     """
     rows = len(x)
-    total = np.zeros(x.shape[1])
-    squares = np.zeros(x.shape[1])
-    scratch = _scratch(x)
-    pivot = x[: len(scratch)].mean(axis=0, dtype=np.float64).astype(x.dtype)
-    for block in _blocks(x):
-        centred = np.subtract(x[block], pivot, out=scratch[: len(x[block])])
-        total += _column_sums(centred)
-        squares += _column_sums(centred, centred)
-    shift = total / rows
-    return pivot + shift, np.maximum(squares / rows - shift * shift, 0)
+    pivot = x[: max(1, _BLOCK // max(1, x.shape[1]))].mean(axis=0, dtype=np.float64)
+    pivot = pivot.astype(x.dtype)
+
+    def sums(part: slice) -> np.ndarray:
+        total = np.zeros((2, x.shape[1]))
+        scratch = _scratch(x)
+        for block in _blocks(x, part):
+            centred = np.subtract(x[block], pivot, out=scratch[: len(x[block])])
+            total[0] += _column_sums(centred)
+            total[1] += _column_sums(centred, centred)
+        return total
+
+    shift, squares = sum_parts(in_parts(sums, rows, x.size)) / rows
+    return pivot + shift, np.maximum(squares - shift * shift, 0)
 
 
 def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return ``x * scale + shift`` for rows ``(M, C)`` and columns' factors ``(C,)``."""
     y = np.empty_like(x)
-    for block in _blocks(x):
-        np.multiply(x[block], scale, out=y[block])
-        y[block] += shift
+
+    def rows(part: slice) -> None:
+        for block in _blocks(x, part):
+            np.multiply(x[block], scale, out=y[block])
+            y[block] += shift
+
+    in_parts(rows, len(x), x.size)
     return y
 
 
@@ -88,24 +98,33 @@ def batch_norm_grad(
     With ``xhat = (x - mean) * inverse_std``: ``dbias = sum(grad)``, ``dweight = sum(grad * xhat)``,
     ``dx = weight * inverse_std * (grad - dbias / M - xhat * dweight / M)``.
     """
-    dbias = np.zeros(x.shape[1])
-    dweight = np.zeros(x.shape[1])
-    scratch = _scratch(x)
-    for block in _blocks(x):
-        centred = np.subtract(x[block], mean, out=scratch[: len(x[block])])
-        dbias += _column_sums(grad[block])
-        dweight += _column_sums(grad[block], centred)
+
+    def sums(part: slice) -> np.ndarray:
+        total = np.zeros((2, x.shape[1]))
+        scratch = _scratch(x)
+        for block in _blocks(x, part):
+            centred = np.subtract(x[block], mean, out=scratch[: len(x[block])])
+            total[0] += _column_sums(grad[block])
+            total[1] += _column_sums(grad[block], centred)
+        return total
+
+    dbias, dweight = sum_parts(in_parts(sums, len(x), x.size))
     dweight *= inverse_std
     # dx = a * grad + b * (x - mean) + c, column by column
-    a = inverse_std if weight is None else inverse_std * weight
-    b = (-a * inverse_std * dweight / len(x)).astype(x.dtype)
-    c = (-a * dbias / len(x)).astype(x.dtype)
-    a = np.asarray(a, x.dtype)
+    factor = inverse_std if weight is None else inverse_std * weight
+    a = np.asarray(factor, x.dtype)
+    b = (-factor * inverse_std * dweight / len(x)).astype(x.dtype)
+    c = (-factor * dbias / len(x)).astype(x.dtype)
     gx = np.empty_like(x)
-    for block in _blocks(x):
-        centred = np.subtract(x[block], mean, out=scratch[: len(x[block])])
-        centred *= b
-        centred += c
-        np.multiply(grad[block], a, out=gx[block])
-        gx[block] += centred
+
+    def rows(part: slice) -> None:
+        scratch = _scratch(x)
+        for block in _blocks(x, part):
+            centred = np.subtract(x[block], mean, out=scratch[: len(x[block])])
+            centred *= b
+            centred += c
+            np.multiply(grad[block], a, out=gx[block])
+            gx[block] += centred
+
+    in_parts(rows, len(x), x.size)
     return gx, dweight.astype(x.dtype), dbias.astype(x.dtype)

@@ -24,6 +24,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lucid.kernels.numpy._threads import in_parts, sum_parts
+
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
@@ -113,15 +115,16 @@ def _convolve(
     y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
-    if _is_pointwise(weight, padding, groups):
-        _pointwise(x, weight, stride, y, finish)
-    elif weight.shape[1] == 1 and groups > 1:
-        _depthwise(x, weight, stride, padding, dilation, y, finish)
-    else:
-        _dense(x, weight, stride, padding, dilation, groups, y)
-        if finish is not None:
-            for image in y:
-                finish(image)
+
+    def images(part: slice) -> None:
+        if _is_pointwise(weight, padding, groups):
+            _pointwise(x[part], weight, stride, y[part], finish)
+        elif weight.shape[1] == 1 and groups > 1:
+            _depthwise(x[part], weight, stride, padding, dilation, y[part], finish)
+        else:
+            _dense(x[part], weight, stride, padding, dilation, groups, y[part], finish)
+
+    in_parts(images, len(x), y.size)
     return y
 
 
@@ -138,12 +141,7 @@ def conv2d_input_grad(
     if grad.size == 0 or 0 in input_shape:
         return np.zeros(input_shape, grad.dtype)
     if _is_pointwise(weight, padding, groups):
-        rows = grad.reshape(-1, grad.shape[3]) @ _matrix(weight)
-        if stride == UNIT:
-            return rows.reshape(input_shape)
-        gx = np.zeros(input_shape, grad.dtype)
-        gx[:, :: stride[0], :: stride[1]] = rows.reshape(*grad.shape[:3], -1)
-        return gx
+        return _pointwise_input_grad(grad, weight, input_shape, stride)
     # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
@@ -174,21 +172,17 @@ def conv2d_weight_grad(
     if grad.size == 0 or x.size == 0:
         return np.zeros(weight_shape, grad.dtype)
     o, i, kh, kw = weight_shape
-    if kh == kw == groups == 1 and padding == NO_PADDING:
-        taken = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, i)
-        return (grad.reshape(-1, o).T @ taken).reshape(weight_shape)
-    if i == 1 and groups > 1:
-        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
-    gw = np.empty(weight_shape, grad.dtype)
-    wide = grad.shape[3] // groups
-    for group in range(groups):
-        total = np.zeros((kh * kw * i, wide), grad.dtype)
-        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
-        for image, rows in patches.blocks():
-            part = grad[image, rows, :, _channels(group, wide)].reshape(-1, wide)
-            total += patches.get(image, rows).T @ part
-        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
-    return gw
+
+    def images(part: slice) -> np.ndarray:
+        if kh == kw == groups == 1 and padding == NO_PADDING:
+            taken = np.ascontiguousarray(x[part, :: stride[0], :: stride[1]]).reshape(-1, i)
+            return (grad[part].reshape(-1, o).T @ taken).reshape(weight_shape)
+        geometry = (stride, padding, dilation)
+        if i == 1 and groups > 1:
+            return _depthwise_weight_grad(x[part], grad[part], weight_shape, *geometry)
+        return _dense_weight_grad(x[part], grad[part], weight_shape, *geometry, groups)
+
+    return sum_parts(in_parts(images, len(x), grad.size))
 
 
 # -- pointwise --------------------------------------------------------------------------------
@@ -219,6 +213,24 @@ def _pointwise(
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)
         finish(block)
+
+
+def _pointwise_input_grad(
+    grad: np.ndarray, weight: np.ndarray, input_shape: tuple[int, int, int, int], stride: Pair
+) -> np.ndarray:
+    gx = np.empty(input_shape, grad.dtype) if stride == UNIT else np.zeros(input_shape, grad.dtype)
+
+    def images(part: slice) -> None:
+        rows, matrix = grad[part].reshape(-1, grad.shape[3]), _matrix(weight)
+        if stride == UNIT:
+            np.matmul(rows, matrix, out=gx[part].reshape(len(rows), -1))
+        else:
+            gx[part, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(
+                *grad[part].shape[:3], -1
+            )
+
+    in_parts(images, len(grad), gx.size)
+    return gx
 
 
 # -- padding and phases -----------------------------------------------------------------------
@@ -319,21 +331,54 @@ def _dense(
     dilation: Pair,
     groups: int,
     y: np.ndarray,
+    finish: Callable[[np.ndarray], None] | None,
 ) -> None:
     for group, kernel in enumerate(np.split(weight, groups)):
         matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
         out = y[..., _channels(group, kernel.shape[0])]
         patches = _Patches(x, weight, stride, padding, dilation, y.shape, group)
-        for image, rows in patches.blocks():
-            block = patches.get(image, rows)
+        for images, rows in patches.blocks():
+            block = patches.get(images, rows)
             if groups == 1:
-                np.matmul(block, matrix, out=out[image, rows].reshape(-1, kernel.shape[0]))
+                np.matmul(block, matrix, out=out[images, rows].reshape(-1, kernel.shape[0]))
             else:
-                out[image, rows] = (block @ matrix).reshape(-1, y.shape[2], kernel.shape[0])
+                target = out[images, rows]
+                target[...] = (block @ matrix).reshape(target.shape)
+    if finish is not None:
+        for part in _image_blocks(y):
+            finish(y[part])
+
+
+def _dense_weight_grad(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    o, i, kh, kw = weight_shape
+    gw = np.empty(weight_shape, grad.dtype)
+    wide = o // groups
+    for group in range(groups):
+        total = np.zeros((kh * kw * i, wide), grad.dtype)
+        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
+        for images, rows in patches.blocks():
+            part = grad[images, rows, :, _channels(group, wide)].reshape(-1, wide)
+            total += patches.get(images, rows).T @ part
+        gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
+    return gw
+
+
+def _image_blocks(x: np.ndarray) -> list[slice]:
+    """Return slices of a batch: as many images at a time as a core's cache holds, at least one."""
+    count = max(1, _BLOCK // max(1, x[0].size)) if len(x) else 1
+    return [slice(start, min(start + count, len(x))) for start in range(0, len(x), count)]
 
 
 class _Patches:
-    """The patches of a convolution as rows of a matrix, a block of output rows at a time."""
+    """The patches of a convolution as rows of a matrix, some images or some rows at a time."""
 
     def __init__(
         self,
@@ -351,35 +396,47 @@ class _Patches:
         self.channels = channels
         self.images, self.height, self.width = output_shape[:3]
         self.row = self.width * self.kh * self.kw * channels
-        self.image = -1
+        self.padded_images: slice | None = None
 
-    def blocks(self) -> list[tuple[int, slice]]:
-        """Return the (image, output rows) of each block."""
-        rows = max(1, min(self.height, _BLOCK // self.row))
+    def blocks(self) -> list[tuple[slice, slice]]:
+        """Return the images and the output rows of each block."""
+        images = min(self.images, max(1, _BLOCK // (self.row * self.height)))
+        rows = self.height if images > 1 else max(1, min(self.height, _BLOCK // self.row))
         # Equal blocks: a small rest would be a slow product.
+        images = math.ceil(self.images / math.ceil(self.images / images))
         rows = math.ceil(self.height / math.ceil(self.height / rows))
-        self.buffer = np.empty(rows * self.row, self.x.dtype)
+        self.buffer = np.empty(images * rows * self.row, self.x.dtype)
         return [
-            (image, slice(start, min(start + rows, self.height)))
-            for image in range(self.images)
+            (
+                slice(image, min(image + images, self.images)),
+                slice(start, min(start + rows, self.height)),
+            )
+            for image in range(0, self.images, images)
             for start in range(0, self.height, rows)
         ]
 
-    def get(self, image: int, rows: slice) -> np.ndarray:
-        """Return the patches ``(rows·W', kh·kw·C)`` of some rows, valid until the next call."""
-        if image != self.image:
-            self.padded, self.image = _pad(self.x[image], self.padding), image
+    def get(self, images: slice, rows: slice) -> np.ndarray:
+        """Return the patches ``(images·rows·W', kh·kw·C)``, valid until the next call."""
+        if images != self.padded_images:
+            self.padded, self.padded_images = _pad(self.x[images], self.padding), images
         (sh, sw), (dh, dw) = self.stride, self.dilation
-        by_row, by_column, by_channel = self.padded.strides
-        count = rows.stop - rows.start
-        windows = as_strided(
-            self.padded[rows.start * sh :],
-            (count, self.width, self.kh, self.kw, self.channels),
-            (by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
+        by_image, by_row, by_column, by_channel = self.padded.strides
+        shape = (
+            images.stop - images.start,
+            rows.stop - rows.start,
+            self.width,
+            self.kh,
+            self.kw,
+            self.channels,
         )
-        block = self.buffer[: count * self.row].reshape(windows.shape)
+        windows = as_strided(
+            self.padded[:, rows.start * sh :],
+            shape,
+            (by_image, by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
+        )
+        block = self.buffer[: shape[0] * shape[1] * self.row].reshape(shape)
         np.copyto(block, windows)
-        return block.reshape(count * self.width, -1)
+        return block.reshape(-1, self.kh * self.kw * self.channels)
 
 
 # -- depthwise --------------------------------------------------------------------------------
@@ -388,18 +445,31 @@ class _Patches:
 def _depthwise_windows(
     padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the view ``(H', W', C, kh, kw)`` of a padded image ``(H, W, C)``."""
-    by_row, by_column, by_channel = padded.strides
+    """Return the view ``(N, H', W', C, kh, kw)`` of padded images ``(N, H, W, C)``."""
+    by_image, by_row, by_column, by_channel = padded.strides
     return as_strided(
         padded,
-        (shape[1], shape[2], padded.shape[-1], kh, kw),
+        (len(padded), shape[1], shape[2], padded.shape[-1], kh, kw),
         (
+            by_image,
             by_row * stride[0],
             by_column * stride[1],
             by_channel,
             by_row * dilation[0],
             by_column * dilation[1],
         ),
+    )
+
+
+def _row_windows(
+    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return the view ``(N, H', W'·C, kh, kw)`` of padded images, for horizontal stride 1."""
+    by_image, by_row, by_column, by_channel = padded.strides
+    return as_strided(
+        padded,
+        (len(padded), shape[1], shape[2] * padded.shape[-1], kh, kw),
+        (by_image, by_row * stride[0], by_channel, by_row * dilation[0], by_column * dilation[1]),
     )
 
 
@@ -426,32 +496,20 @@ def _depthwise(
     weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
     if by_row:
         weights = np.tile(weights[..., 0], (1, 1, y.shape[2]))
-    for image in range(len(x)):
-        padded, out = _pad(x[image], padding), y[image]
+    for part in _image_blocks(x):
+        padded, out = _pad(x[part], padding), y[part]
         if by_row:
             windows = _row_windows(padded, kh, kw, stride, dilation, y.shape)
-            np.einsum("hkij,ijk->hk", windows, weights, out=out.reshape(len(out), -1))
+            np.einsum("nhkij,ijk->nhk", windows, weights, out=out.reshape(*out.shape[:2], -1))
         else:
             windows = _depthwise_windows(padded, kh, kw, stride, dilation, y.shape)
             if multiplier == 1:
-                np.einsum("hwcij,ijc->hwc", windows, weights[..., 0], out=out)
+                np.einsum("nhwcij,ijc->nhwc", windows, weights[..., 0], out=out)
             else:
-                wide = out.reshape(*out.shape[:2], channels, multiplier)
-                np.einsum("hwcij,ijcm->hwcm", windows, weights, out=wide)
+                wide = out.reshape(*out.shape[:3], channels, multiplier)
+                np.einsum("nhwcij,ijcm->nhwcm", windows, weights, out=wide)
         if finish is not None:
             finish(out)
-
-
-def _row_windows(
-    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return the view ``(H', W'·C, kh, kw)`` of a padded image, for horizontal stride 1."""
-    by_row, by_column, by_channel = padded.strides
-    return as_strided(
-        padded,
-        (shape[1], shape[2] * padded.shape[-1], kh, kw),
-        (by_row * stride[0], by_channel, by_row * dilation[0], by_column * dilation[1]),
-    )
 
 
 def _depthwise_weight_grad(
@@ -465,20 +523,22 @@ def _depthwise_weight_grad(
     o, _, kh, kw = weight_shape
     channels = x.shape[3]
     multiplier = o // channels
-    if multiplier == 1 and stride[1] == 1:
-        row = grad.shape[2] * channels
-        by_position = np.zeros((kh, kw, row), grad.dtype)
-        for image in range(len(x)):
-            windows = _row_windows(_pad(x[image], padding), kh, kw, stride, dilation, grad.shape)
-            by_position += np.einsum("hkij,hk->ijk", windows, grad[image].reshape(-1, row))
-        total = by_position.reshape(kh, kw, grad.shape[2], channels).sum(axis=2)
-        return np.ascontiguousarray(total.transpose(2, 0, 1)).reshape(weight_shape)
+    by_row = multiplier == 1 and stride[1] == 1
+    row = grad.shape[2] * channels
+    by_position = np.zeros((kh, kw, row), grad.dtype)
     total = np.zeros((kh, kw, channels, multiplier), grad.dtype)
-    for image in range(len(x)):
-        windows = _depthwise_windows(_pad(x[image], padding), kh, kw, stride, dilation, grad.shape)
+    for part in _image_blocks(x):
+        padded, g = _pad(x[part], padding), grad[part]
+        if by_row:
+            windows = _row_windows(padded, kh, kw, stride, dilation, grad.shape)
+            by_position += np.einsum("nhkij,nhk->ijk", windows, g.reshape(*g.shape[:2], row))
+            continue
+        windows = _depthwise_windows(padded, kh, kw, stride, dilation, grad.shape)
         if multiplier == 1:
-            total[..., 0] += np.einsum("hwcij,hwc->ijc", windows, grad[image])
+            total[..., 0] += np.einsum("nhwcij,nhwc->ijc", windows, g)
         else:
-            wide = grad[image].reshape(*grad.shape[1:3], channels, multiplier)
-            total += np.einsum("hwcij,hwcm->ijcm", windows, wide)
+            wide = g.reshape(*g.shape[:3], channels, multiplier)
+            total += np.einsum("nhwcij,nhwcm->ijcm", windows, wide)
+    if by_row:
+        total[..., 0] = by_position.reshape(kh, kw, grad.shape[2], channels).sum(axis=2)
     return np.ascontiguousarray(total.transpose(2, 3, 0, 1)).reshape(weight_shape)

@@ -1,0 +1,211 @@
+"""What a model computes: its operations in order, found by running it.
+
+The model runs twice, on different random inputs. A tensor that no observed operation made is a
+constant; if it differs between the runs, the module that uses it does something with its input
+that operations do not show (NumPy on raw arrays, a choice by value). Such a module is then taken
+as one opaque step, which runs as itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Function, Tensor, enable_grad
+from lucid.autograd._function import observe, observing
+from lucid.nn import Module
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands for the value of that number in an operation's arguments."""
+
+    index: int
+
+
+@dataclass
+class Operation:
+    """One step: an operation or an opaque module, its arguments, the numbers of its outputs."""
+
+    kind: type[Function] | Module
+    args: list[Any]  # Ref for computed values; tensors and everything else are constants
+    outputs: list[int]
+    module: str  # the innermost module it ran in
+    structure: Any = None  # of an opaque module's output
+
+
+@dataclass
+class Trace:
+    """The operations of a model, and what it returns: numbers of values in their nesting."""
+
+    operations: list[Operation] = field(default_factory=list)
+    result: Any = None
+    values: list[np.ndarray] = field(default_factory=list)  # as they were in the traced run
+    changed_in: str | None = None  # the module that changed a computed value in place
+
+
+def trace(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Trace:
+    """Return the operations of ``model`` in evaluation mode on an input of ``shape``."""
+    opaque: set[str] = set()
+    rng = np.random.default_rng(0)
+    while True:
+        first, second = (
+            _run(model, Tensor._wrap(rng.standard_normal(shape).astype(dtype)), opaque)
+            for _ in range(2)
+        )
+        culprit = first.changed_in
+        if culprit is None:
+            culprit = _first_difference(first, second)
+        if culprit is None:
+            return first
+        opaque.add(culprit)
+
+
+# -- one run ----------------------------------------------------------------------------------
+
+
+class _Recorder:
+    def __init__(self, opaque: set[str]) -> None:
+        self.trace = Trace()
+        self.opaque = opaque
+        self.numbers: dict[int, int] = {}  # id of a tensor -> number of its value
+        self.alive: list[Tensor] = []  # ids stay unique while the tensors live
+        self.path: list[str] = []
+        self.opened = ""  # the opaque module that is running
+        self.changed_in: str | None = None  # a module that changes a computed value in place
+        self.versions: dict[int, int] = {}
+
+    def add_value(self, tensor: Tensor) -> int:
+        number = len(self.trace.values)
+        self.numbers[id(tensor)] = number
+        self.alive.append(tensor)
+        self.trace.values.append(tensor.data)
+        self.versions[id(tensor)] = tensor._version.count
+        return number
+
+    def replace(self, value: Any) -> Any:
+        """Return an argument with computed tensors as references."""
+        if isinstance(value, Tensor):
+            number = self.numbers.get(id(value))
+            if number is None:
+                return value
+            if self.changed_in is None and value._version.count != self.versions[id(value)]:
+                self.changed_in = self.path[-1] if self.path else ""
+            return Ref(number)
+        if isinstance(value, (list, tuple)):
+            return type(value)([self.replace(item) for item in value]) if value else value
+        if isinstance(value, dict):
+            return {key: self.replace(item) for key, item in value.items()}
+        return value
+
+    def operation(
+        self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
+    ) -> None:
+        replaced = [self.replace(arg) for arg in args]
+        numbers = [self.add_value(output) for output in outputs]
+        self.trace.operations.append(
+            Operation(kind, replaced, numbers, self.path[-1] if self.path else "")
+        )
+
+    # Hooks around each module: where operations run, and opaque ones as one operation.
+
+    def enter(self, name: str, module: Module, args: tuple[Any, ...]) -> None:
+        self.path.append(name)
+        if name in self.opaque and observing.observer is not None:
+            observing.observer = None
+            self.opened = name
+
+    def leave(self, name: str, module: Module, args: tuple[Any, ...], output: Any) -> None:
+        self.path.pop()
+        if name in self.opaque and self.opened == name:
+            self.opened = ""
+            observing.observer = self.operation
+            tensors = list(_tensors(output))
+            replaced = [self.replace(arg) for arg in args]
+            numbers = [self.add_value(tensor) for tensor in tensors]
+            self.trace.operations.append(
+                Operation(module, replaced, numbers, name, self.replace(output))
+            )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+
+
+def _run(model: Module, x: Tensor, opaque: set[str]) -> Trace:
+    recorder = _Recorder(opaque)
+    recorder.add_value(x)
+    with evaluation(model), contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            before = module.register_forward_pre_hook(
+                lambda module, args, name=name: recorder.enter(name, module, args)
+            )
+            after = module.register_forward_hook(
+                lambda module, args, output, name=name: recorder.leave(name, module, args, output)
+            )
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        # Recorded for gradients, every layer runs as its own operations: nothing is fused.
+        with enable_grad(), observe(recorder.operation):
+            output = model(x)
+    recorder.trace.result = recorder.replace(output)
+    recorder.trace.changed_in = recorder.changed_in
+    return recorder.trace
+
+
+@contextlib.contextmanager
+def evaluation(model: Module) -> Iterator[None]:
+    """Have all modules in evaluation mode, and give each its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+# -- two runs compared ------------------------------------------------------------------------
+
+
+def _first_difference(a: Trace, b: Trace) -> str | None:
+    """Return the module in which the runs first differ in more than the values, or None."""
+    for one, other in zip(a.operations, b.operations):
+        if one.kind is not other.kind or one.module != other.module:
+            return one.module
+        if not _same(one.args, other.args) or one.outputs != other.outputs:
+            return one.module
+    if len(a.operations) != len(b.operations):
+        longer = max(a.operations, b.operations, key=len)
+        return longer[min(len(a.operations), len(b.operations))].module
+    return None if _same(a.result, b.result) else ""
+
+
+def _same(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Tensor):
+        return a is b or np.array_equal(a.data, b.data, equal_nan=a.data.dtype.kind == "f")
+    if isinstance(a, np.ndarray):
+        return a is b or np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return bool(a is b or a == b)
+
+
+def frozen(module: Module) -> Module:
+    """Return a copy of an opaque module in evaluation mode, independent of the model."""
+    return copy.deepcopy(module).eval()

@@ -1,0 +1,66 @@
+"""``lucid embed``: images as the features that a model sees in them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from lucid._files import atomic_path
+from lucid.autograd import no_grad
+from lucid.cli._arguments import add_command
+from lucid.cli._errors import CommandError
+from lucid.cli._images import (
+    Failures,
+    add_arguments,
+    check_output,
+    find_images,
+    open_model,
+    read_batches,
+)
+from lucid.data.transforms import for_model
+from lucid.models import MobileNet_V4
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "embed",
+        common,
+        embed,
+        "Write the pooled features of images. The file holds `features`, (N, 1280) float32, and "
+        "`files`, the N names; numpy.load reads it. Images are found, and unreadable ones passed "
+        "over, as by `lucid predict`.",
+        "  lucid embed photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k -o photos.npz",
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .npz file to write"
+    )
+
+
+def embed(args: argparse.Namespace) -> int:
+    """Run ``lucid embed``."""
+    check_output(args.output, "--output", (".npz",))
+    failures = Failures("embed")
+    paths = find_images(args.images, failures)
+    model = open_model(args.weights, args.model).model
+    if not isinstance(model, MobileNet_V4):
+        raise CommandError(f"{type(model).__name__} has no pooled features to write")
+    names: list[str] = []
+    features: list[np.ndarray] = []
+    for good, images in read_batches(paths, for_model(model), args.batch_size, failures):
+        with no_grad():
+            features.append(model.forward_features(images).data)
+        names += map(str, good)
+    if not names:
+        raise CommandError(f"none of the {len(paths)} images could be read")
+    with atomic_path(args.output) as path:
+        np.savez(path, features=np.concatenate(features), files=np.array(names))
+    print(f"{len(names)} × {model.num_features} features in {args.output}")
+    return failures.status

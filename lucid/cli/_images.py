@@ -1,0 +1,278 @@
+"""What `lucid predict` and `lucid embed` share: finding images, reading them, opening weights."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import lucid
+from lucid import models, nn
+from lucid.autograd import Tensor
+from lucid.cli._arguments import model_name, positive_int
+from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._run import Description, RunFiles
+from lucid.cli._train import _model as model_of_run
+from lucid.data.datasets import SUFFIXES, _pictures, read_image
+from lucid.models._pretrained import open_checkpoint
+
+_STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
+
+# Pillow decodes and resizes without holding Python's lock.
+_READERS = min(4, os.cpu_count() or 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which images and which weights."""
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image (JPEG, PNG, WebP), a folder with images at any depth, or a pattern in "
+        "quotes such as 'photos/**/*.jpg'",
+    )
+    parser.add_argument(
+        "--weights",
+        required=True,
+        help="a .safetensors or .npz file, one that `lucid train` wrote, or a Hugging Face repo id",
+    )
+    parser.add_argument(
+        "--model",
+        help="a name that `lucid models` lists (default: what the .json of `lucid train` or the "
+        "name of the weights says)",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=16, help="images in a step (default: 16)"
+    )
+
+
+# -- images -----------------------------------------------------------------------------------
+
+
+class Failures:
+    """Names on stderr what cannot be read, at once, and remembers that there was something."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self.count = 0
+
+    def add(self, message: str) -> None:
+        """Tell of one more."""
+        self.count += 1
+        print(f"lucid {self._command}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command."""
+        return 1 if self.count else 0
+
+
+def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
+    """Return the files that the arguments name: each once, those of a folder sorted.
+
+    Raises:
+        UsageError: if there is none at all.
+    """
+    found: dict[Path, None] = {}
+    missing = []
+    for argument in arguments:
+        names = [argument]
+        if not os.path.lexists(argument) and glob.has_magic(argument):
+            names = sorted(glob.glob(argument, recursive=True))
+        paths = [path for name in names for path in _files(Path(name))]
+        if not paths:
+            missing.append(_nothing_at(argument))
+        found.update(dict.fromkeys(paths))
+    if not found:
+        raise UsageError("; ".join(missing))
+    for message in missing:
+        failures.add(message)
+    return list(found)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return _pictures(path)
+    return [path] if path.is_file() else []
+
+
+def _nothing_at(argument: str) -> str:
+    if Path(argument).is_dir():
+        return f"no image found in {argument}: no file in it ends in {', '.join(SUFFIXES)}"
+    if glob.has_magic(argument):
+        return f"no image found: nothing matches {argument}"
+    return f"no image found: there is no file {argument}"
+
+
+def read_batches(
+    paths: Sequence[Path],
+    transform: Callable[[Any], Tensor],
+    batch_size: int,
+    failures: Failures,
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """Yield paths and the batch ``(N, C, H, W)`` of their images, without those unreadable.
+
+    A progress bar goes to stderr if that is a terminal and tqdm is installed.
+    """
+
+    def load(path: Path) -> Tensor | Exception:
+        try:
+            return transform(read_image(path))
+        except (ValueError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(_READERS) as readers, _Progress(len(paths)) as progress:
+        for start in range(0, len(paths), batch_size):
+            part = paths[start : start + batch_size]
+            good: list[Path] = []
+            images: list[np.ndarray] = []
+            for path, image in zip(part, readers.map(load, part)):
+                if isinstance(image, Tensor):
+                    good.append(path)
+                    images.append(image.data)
+                else:
+                    progress.hide()
+                    failures.add(str(image))
+            if good:
+                yield good, Tensor(np.stack(images))
+            progress.step(len(part))
+
+
+class _Progress:
+    """A bar on stderr, if that is a terminal and tqdm is installed."""
+
+    def __init__(self, total: int) -> None:
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=total, unit="image", leave=False, file=sys.stderr)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def step(self, count: int) -> None:
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def hide(self) -> None:
+        """Clear the line, for something else to be printed."""
+        if self._bar is not None:
+            self._bar.clear()
+
+
+def shown(path: Path) -> str:
+    """Return a path as text on one line that any file and terminal takes."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+# -- files to write ---------------------------------------------------------------------------
+
+
+def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> Path:
+    """Return ``path`` if a file can be written there: said before the work, not after it.
+
+    Raises:
+        UsageError: if it is a folder, its folder is not there or not writable, or its suffix is
+            another.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UsageError(f"{option}: expected a name ending in {' or '.join(suffixes)}, got {path}")
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{option}: the folder {path.parent} cannot be written to")
+    return path
+
+
+# -- weights ----------------------------------------------------------------------------------
+
+
+class Opened(NamedTuple):
+    """A model with its weights, in evaluation mode, and the names of its classes if known."""
+
+    model: nn.Module
+    classes: list[str] | None
+
+
+def open_model(weights: str, name: str | None) -> Opened:
+    """Build the model that the weights are for, and load them.
+
+    Raises:
+        UsageError: if the weights are not there, or it cannot be told what model they are for.
+        CommandError: if they do not fit.
+    """
+    name = None if name is None else model_name(name)
+    run = RunFiles(Path(weights))
+    if run.weights.is_file() and run.description.is_file():
+        opened = _open_run(run, run.read_description(), name)
+    else:
+        opened = _open_weights(weights, name or _name_of(weights))
+    opened.model.eval()
+    return opened
+
+
+def _open_run(run: RunFiles, description: Description, name: str | None) -> Opened:
+    settings = description.settings
+    if name not in (None, settings.model):
+        raise UsageError(
+            f"--model: the weights in {run.weights} are those of {settings.model}, not of {name}"
+        )
+    model: Any = model_of_run(description)
+    try:
+        model.load_state_dict(lucid.load(run.weights))
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise CommandError(f"{run.weights}: {error}") from error
+    # The images of the training were resized and cropped to one size.
+    model.pretrained_cfg = {
+        "input_size": (description.in_channels, settings.size, settings.size),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": tuple(description.mean),
+        "std": tuple(description.std),
+        "num_classes": len(description.classes),
+    }
+    return Opened(model, description.classes)
+
+
+def _open_weights(weights: str, name: str) -> Opened:
+    try:
+        state = open_checkpoint(weights).state
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    # The model is made for the checkpoint's classes and channels, so that nothing starts fresh.
+    shapes = {key: value.shape for key, value in state.items() if isinstance(value, Tensor)}
+    classifier = shapes.get("classifier.weight", ())
+    settings: dict[str, Any] = {"num_classes": classifier[0] if len(classifier) == 2 else 0}
+    for stem in _STEMS:
+        if len(shapes.get(stem, ())) == 4:
+            settings["in_channels"] = shapes[stem][1]
+    return Opened(models.create_model(name, weights=weights, **settings), None)
+
+
+def _name_of(weights: str) -> str:
+    """Return the model that weights such as timm/mobilenetv4_conv_small.e2400_r224_in1k are of."""
+    stem = weights.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
+    try:
+        return model_name(stem)
+    except UsageError:
+        raise UsageError(
+            f"give --model: the name of {weights} does not say what model it is for, and there is "
+            "no .json of `lucid train` beside it"
+        ) from None

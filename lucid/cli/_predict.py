@@ -1,0 +1,245 @@
+"""``lucid predict``: what is in the images."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lucid._files import atomic_path
+from lucid.autograd import no_grad
+from lucid.cli._arguments import add_command, positive_int
+from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._images import (
+    Failures,
+    Opened,
+    add_arguments,
+    check_output,
+    find_images,
+    open_model,
+    read_batches,
+    shown,
+)
+from lucid.data.datasets import read_image
+from lucid.data.transforms import for_model
+from lucid.visual._explain import SUFFIXES, explain, matplotlib_figure
+from lucid.visual._gradcam import gradcam
+from lucid.visual._summary import table
+
+MOST_EXPLAINED = 20
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class that an image may show."""
+
+    index: int
+    name: str
+    probability: float
+
+
+class Prediction(NamedTuple):
+    """An image and its likeliest classes, likeliest first."""
+
+    path: Path
+    top: list[Guess]
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "predict",
+        common,
+        predict,
+        "Say what is in images. The likeliest classes of each image with their probabilities. "
+        "Folders are searched at any depth, hidden files left out. A file that cannot be read is "
+        "named on stderr and passed over; the exit status is then 1.",
+        "  lucid predict photo.jpg --weights timm/mobilenetv4_conv_small.e2400_r224_in1k\n"
+        "  lucid predict photos/ --weights w.safetensors --model mobilenet_v4_conv_small --csv -\n"
+        "  lucid predict digit.png --weights runs/mobilenet_v4_conv_small-digits.npz",
+    )
+    add_arguments(parser)
+    parser.add_argument(
+        "--top", type=positive_int, default=5, help="classes for each image (default: 5)"
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes: one a line, or a JSON list (default: those of the training, "
+        "ImageNet's for 1000 classes, otherwise numbers)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the result as JSON; - prints it instead of the table"
+    )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write the result as CSV; - prints it instead of the table"
+    )
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FILE",
+        help="draw what speaks for the likeliest class (Grad-CAM), a row for each image, at most "
+        f"{MOST_EXPLAINED}: {', '.join(SUFFIXES)}",
+    )
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Run ``lucid predict``."""
+    if args.json == args.csv == "-":
+        raise UsageError("--json - and --csv - would both print; give one of them a file")
+    for option, target in (("--json", args.json), ("--csv", args.csv)):
+        if target not in (None, "-"):
+            check_output(Path(target), option)
+    if args.explain is not None:
+        check_output(args.explain, "--explain", SUFFIXES)
+        matplotlib_figure()
+    given = None if args.classes is None else read_classes(args.classes)
+    failures = Failures("predict")
+    paths = find_images(args.images, failures)
+    if args.explain is not None and len(paths) > MOST_EXPLAINED:
+        raise UsageError(
+            f"--explain draws a row for each image, at most {MOST_EXPLAINED}; got {len(paths)}"
+        )
+    opened = open_model(args.weights, args.model)
+    predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
+    if not predictions:
+        raise CommandError(f"none of the {len(paths)} images could be read")
+    if args.json is not None:
+        _write(_as_json(predictions), args.json)
+    if args.csv is not None:
+        _write(_as_csv(predictions), args.csv)
+    if "-" not in (args.json, args.csv):
+        print(_as_table(predictions))
+    if args.explain is not None:
+        _explain(opened, predictions, args.explain)
+    return failures.status
+
+
+def _predict(
+    opened: Opened,
+    given: list[str] | None,
+    paths: Sequence[Path],
+    top: int,
+    batch_size: int,
+    failures: Failures,
+) -> list[Prediction]:
+    predictions = []
+    for good, images in read_batches(paths, for_model(opened.model), batch_size, failures):
+        with no_grad():
+            logits = opened.model(images).data.astype(np.float64)
+        if not getattr(opened.model, "num_classes", logits.shape[1]):
+            raise CommandError("the weights have no classifier; `lucid embed` takes them")
+        names = _names(opened, given, logits.shape[1])
+        for path, probabilities in zip(good, _softmax(logits)):
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            guesses = [Guess(int(i), names[i], float(probabilities[i])) for i in order]
+            predictions.append(Prediction(path, guesses))
+    return predictions
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        raise CommandError("the model's results are not all finite numbers; are the weights whole?")
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+# -- names of classes -------------------------------------------------------------------------
+
+
+def imagenet_classes() -> list[str]:
+    """Return the names of ImageNet's 1,000 classes, in the order of all published weights."""
+    file = resources.files("lucid.data").joinpath("imagenet_classes.json")
+    names: list[str] = json.loads(file.read_text(encoding="utf-8"))["names"]
+    return names
+
+
+def read_classes(path: Path) -> list[str]:
+    """Read the names of classes: a JSON list, or one a line.
+
+    Raises:
+        UsageError: if the file cannot be read, or its JSON is no list of names.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--classes: {path} cannot be read: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"--classes: {path} must hold a list of names")
+    while names and not names[-1].strip():
+        names.pop()
+    return [name.strip() for name in names]
+
+
+def _names(opened: Opened, given: list[str] | None, count: int) -> list[str]:
+    if given is not None:
+        if len(given) != count:
+            raise UsageError(f"--classes: {len(given)} names for the model's {count} classes")
+        return given
+    if opened.classes is not None:
+        return opened.classes
+    return imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
+
+
+# -- output -----------------------------------------------------------------------------------
+
+
+def _as_table(predictions: Sequence[Prediction]) -> str:
+    rows = [("image", "class", "probability")]
+    for path, top in predictions:
+        for rank, guess in enumerate(top):
+            name = shown(path) if rank == 0 else ""
+            rows.append((name, guess.name, f"{100 * guess.probability:.2f} %"))
+    return table(rows, left=2)
+
+
+def _as_json(predictions: Sequence[Prediction]) -> str:
+    document = [
+        {"file": str(path), "top": [asdict(guess) for guess in top]} for path, top in predictions
+    ]
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _as_csv(predictions: Sequence[Prediction]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "rank", "index", "name", "probability"))
+    for path, top in predictions:
+        for rank, guess in enumerate(top, start=1):
+            writer.writerow((shown(path), rank, guess.index, guess.name, guess.probability))
+    return text.getvalue()
+
+
+def _write(text: str, target: str) -> None:
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _explain(opened: Opened, predictions: Sequence[Prediction], target: Path) -> None:
+    rows: list[Any] = []
+    for path, top in predictions:
+        result = gradcam(opened.model, read_image(path), top[0].index)
+        bars = [(guess.name, guess.probability) for guess in top[:5]]
+        rows.append((path.name, result, bars))
+    figure = explain(rows)
+    with atomic_path(target) as path:
+        figure.savefig(path, dpi=150)

@@ -1,0 +1,181 @@
+"""``lucid convert``: renaming, what is refused, and that nothing is lost on the way."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lucid
+from lucid import models
+from lucid.cli import main
+from lucid.models import _timm
+from lucid.models._config import read_config
+from lucid.models._pretrained import VARIANTS, Checkpoint, configuration, convert
+from tests.models.test_pretrained_reference import reference
+from tests.reference import arrays
+
+
+def state_of(variant, timm=True, classes=3, **kwargs):
+    return models.MobileNet_V4(configuration(variant, timm), classes, **kwargs).state_dict()
+
+
+def small():
+    return {n: arrays.weight(n, tuple(s)) for n, s in reference("conv_small")["entries"]}
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    for name, array in expected.items():
+        found, wanted = np.asarray(state[name].numpy()), np.asarray(array)
+        assert found.dtype == wanted.dtype
+        assert found.tobytes() == wanted.tobytes(), name
+
+
+def run(capsys, *arguments):
+    status = main(["convert", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_round_trip_of_timms_file(tmp_path, capsys):
+    state = small()
+    lucid.save(state, tmp_path / "timm.npz")
+    status, out, err = run(capsys, tmp_path / "timm.npz", tmp_path / "o.npz", "--to", "lucid")
+    assert (status, err) == (0, "")
+    what = f"mobilenet_v4_conv_small under lucid's names, {len(state)} arrays"
+    assert out == f"{tmp_path / 'o.npz'}: {what}\n"
+    ours = lucid.load(tmp_path / "o.npz")
+    assert "head.convbn_0.conv.weight" in ours
+    model = models.mobilenet_v4_conv_small(weights=tmp_path / "o.npz")
+    assert_same(model.state_dict(), ours)
+    assert run(capsys, tmp_path / "o.npz", tmp_path / "back.npz", "--to", "timm")[0] == 0
+    assert_same(lucid.load(tmp_path / "back.npz"), state)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_round_trip_of_every_variant(variant):
+    ours = state_of(variant, timm=True, in_channels=4)
+    theirs = convert(Checkpoint("x", ours, None, False), f"mobilenet_v4_{variant}", to_timm=True)
+    assert _timm.is_timm(theirs)
+    back = convert(Checkpoint("x", theirs, None, False), f"mobilenet_v4_{variant}", to_timm=False)
+    assert_same(back, {name: value.numpy() for name, value in ours.items()})
+    if variant in ("conv_small", "conv_medium", "hybrid_medium"):  # timm's names, as stored
+        assert theirs.keys() == {name for name, _ in reference(variant)["entries"]}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    classes=st.integers(0, 4),
+    channels=st.integers(1, 4),
+    dtype=st.sampled_from(["f2", "f4", "f8"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_round_trip_keeps_every_bit(classes, channels, dtype, seed):
+    """Values of any bits (NaNs too), other dtypes, classes and channels."""
+    rng = np.random.default_rng(seed)
+    ours = {}
+    for name, value in state_of("conv_small", True, classes, in_channels=channels).items():
+        count = value.numel() * np.dtype(dtype).itemsize
+        ours[name] = lucid.tensor(
+            np.frombuffer(rng.bytes(count), dtype).reshape(value.shape), dtype
+        )
+    theirs = convert(Checkpoint("x", ours, None, False), "mobilenet_v4_conv_small", True)
+    back = convert(Checkpoint("x", theirs, None, False), "mobilenet_v4_conv_small", False)
+    assert_same(back, {name: value.numpy() for name, value in ours.items()})
+
+
+@pytest.mark.parametrize("variant", ["conv_small", "hybrid_medium"])
+def test_the_papers_form_comes_with_a_warning(tmp_path, capsys, variant):
+    ours = state_of(variant, timm=False)
+    lucid.save(ours, tmp_path / "ours.npz")
+    status, out, err = run(capsys, tmp_path / "ours.npz", tmp_path / "t.npz", "--to", "timm")
+    assert status == 0
+    assert f"mobilenet_v4_{variant} under timm's names" in out
+    assert "lucid convert: warning: " in err
+    assert "computes something else" in err
+    theirs = lucid.load(tmp_path / "t.npz")
+    expected = {name: tuple(shape) for name, shape in reference(variant)["entries"]}
+    assert theirs.keys() == expected.keys()
+    modules = _timm.module_names(read_config(configuration(variant, False)))
+    for name, value in ours.items():
+        np.testing.assert_array_equal(theirs[_timm.rename(name, modules)].numpy(), value.numpy())
+    added = theirs.keys() - {_timm.rename(name, modules) for name in ours}
+    for name in added:  # factors that change nothing
+        assert name.endswith("layer_scale.gamma")
+        np.testing.assert_array_equal(theirs[name].numpy(), np.ones(expected[name], "f4"))
+    assert bool(added) == (variant == "hybrid_medium")
+
+
+def test_an_output_that_exists_is_kept(tmp_path, capsys):
+    lucid.save(small(), tmp_path / "timm.npz")
+    (tmp_path / "out.npz").write_bytes(b"precious")
+    arguments = [tmp_path / "timm.npz", tmp_path / "out.npz", "--to", "lucid"]
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("lucid convert: ")
+    assert "out.npz is there already; give --overwrite" in err
+    assert (tmp_path / "out.npz").read_bytes() == b"precious"
+    assert run(capsys, *arguments, "--overwrite")[0] == 0
+    assert "head.convbn_0.conv.weight" in lucid.load(tmp_path / "out.npz")
+
+
+def test_in_place(tmp_path, capsys):
+    path = tmp_path / "w.npz"
+    lucid.save(small(), path)
+    assert run(capsys, path, path, "--to", "lucid", "--overwrite")[0] == 0
+    assert run(capsys, path, path, "--to", "timm", "--overwrite")[0] == 0
+    assert_same(lucid.load(path), small())
+
+
+def test_wrong_use(tmp_path, capsys):
+    lucid.save(small(), tmp_path / "timm.npz")
+    lucid.save({"x": np.ones(2)}, tmp_path / "other.npz")
+    out = tmp_path / "out.npz"
+    for arguments, message in [
+        ((tmp_path / "timm.npz", out, "--to", "timm"), "has timm's names already"),
+        ((tmp_path / "timm.npz", tmp_path / "out.pth", "--to", "lucid"), "expected a name ending"),
+        ((tmp_path / "timm.npz", tmp_path, "--to", "lucid"), "is a folder"),
+        ((tmp_path / "other.npz", out, "--to", "timm"), "not have the entries of any model; give"),
+        ((tmp_path / "timm.npz", out, "--to", "lucid", "--model", "resnet"), "no model 'resnet'"),
+    ]:
+        status, _, err = run(capsys, *arguments)
+        assert status == 2
+        assert message in err
+        assert err.count("\n") == 1
+    for arguments in [(tmp_path / "timm.npz", out), (tmp_path / "timm.npz", out, "--to", "keras")]:
+        with pytest.raises(SystemExit) as error:
+            run(capsys, *arguments)
+        assert error.value.code == 2
+        capsys.readouterr()
+    assert not out.exists()
+
+
+def test_failures(tmp_path, capsys):
+    state = small()
+    lucid.save(state, tmp_path / "timm.npz")
+    (tmp_path / "broken.npz").write_bytes(b"PK nonsense")
+    state["norm_head.bias"] = np.ones(3, "f4")
+    lucid.save(state, tmp_path / "shape.npz")
+    out = tmp_path / "out.npz"
+    large = ("--model", "mobilenetv4_conv_large")
+    for arguments, message in [
+        ((tmp_path / "gone.npz", out, "--to", "timm"), "there is no file"),
+        ((tmp_path / "broken.npz", out, "--to", "timm"), "broken.npz is not a .npz file"),
+        (
+            (tmp_path / "shape.npz", out, "--to", "lucid"),
+            "shape.npz does not fit mobilenet_v4_conv_small: entry 'norm_head.bias': expected "
+            "shape (1280,), got (3,)",
+        ),
+        (
+            (tmp_path / "timm.npz", out, "--to", "lucid", *large),
+            "entry 'conv_stem.weight': expected shape (24, 3, 3, 3), got (32, 3, 3, 3) (its "
+            "entries are those of mobilenet_v4_conv_small)",
+        ),
+    ]:
+        status, _, err = run(capsys, *arguments)
+        assert status == 1
+        assert message in err
+        assert err.count("\n") == 1
+    assert not out.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.npz", "shape.npz", "timm.npz"]

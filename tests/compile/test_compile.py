@@ -1,0 +1,346 @@
+"""lucid.compile: the model's own results, whatever the model does."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import kernels, models, nn
+from lucid._compile._fuse import Convolution
+from lucid._compile._plan import _Life, _place
+from tests.models.test_config import tiny
+
+
+@pytest.fixture(params=kernels.available_backends(), autouse=True)
+def backend(request):
+    before = kernels.get_backend()
+    try:
+        kernels.set_backend(request.param)
+    except ImportError as error:
+        pytest.skip(str(error))
+    yield request.param
+    kernels.set_backend(before)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(request.param)
+    yield request.param
+    kernels.set_num_threads(before)
+
+
+def settled(model, *shape):
+    """Return the model in evaluation mode, with statistics that are not at their start."""
+    with lucid.no_grad():
+        model(lucid.randn(4, *shape))
+    return model.eval()
+
+
+def outputs(value):
+    if isinstance(value, lucid.Tensor):
+        return [value.numpy()]
+    if isinstance(value, np.ndarray):
+        return [value]
+    items = value.values() if isinstance(value, dict) else value
+    return [array for item in items for array in outputs(item)]
+
+
+def check(model, shape, batches=None, rtol=1e-4):
+    compiled = lucid.compile(model, shape)
+    for n in batches or range(1, shape[0] + 1):
+        x = np.random.default_rng(n).standard_normal((n, *shape[1:])).astype(np.float32)
+        with lucid.no_grad():
+            expected = outputs(model(lucid.tensor(x)))
+        for given in (x, lucid.tensor(x)):
+            got = compiled(given)
+            assert type(got) in (type(given), list, tuple, dict)
+            for a, b in zip(outputs(got), expected):
+                assert a.shape == b.shape
+                assert a.dtype == b.dtype
+                np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max(initial=1))
+    return compiled
+
+
+@pytest.mark.parametrize("name", ["conv_small", "conv_medium", "hybrid_medium"])
+def test_variants(name, threads):
+    lucid.manual_seed(0)
+    model = settled(models.create_model(f"mobilenet_v4_{name}", num_classes=7), 3, 64, 64)
+    check(model, (3, 3, 64, 96), batches=[3, 1, 2])
+
+
+@pytest.mark.parametrize("act", ["relu6", "relu", "gelu", "silu", "hardswish"])
+def test_activations(act):
+    lucid.manual_seed(0)
+    cfg = {key: {**group, "act": act} for key, group in tiny(layer2__layer_scale=0.3).items()}
+    check(settled(models.MobileNet_V4(cfg, 5), 3, 40, 40), (2, 3, 37, 45))
+
+
+def test_strided_queries_and_heads():
+    attention = [2, 4, 6, 2, 2, 1, False, False, True]
+    rows = [[8, 16, 3, 5, True, 2, 2], [16, 16, 3, 0, True, 1, 2, attention]]
+    head = {"block_name": "convbn", "num_blocks": 1, "block_specs": [[32, 48, 1, 1]]}
+    model = models.MobileNet_V4(tiny(layer2__block_specs=rows, head=head), 5)
+    check(settled(model, 3, 64, 64), (2, 3, 64, 48))
+
+
+def test_features_only(threads):
+    model = models.MobileNet_V4(tiny(), features_only=True, out_indices=(0, 2, 5))
+    compiled = check(settled(model, 3, 32, 32), (2, 3, 40, 32))
+    assert isinstance(compiled(np.zeros((1, 3, 40, 32), np.float32)), list)
+
+
+def test_everything_is_fused():
+    """conv_small is its 46 convolutions, pooling, reshaping and the classifier."""
+    compiled = lucid.compile(models.mobilenet_v4_conv_small(), (1, 3, 64, 64))
+    (plan,) = compiled._plans.values()
+    kinds = [type(step) is Convolution for step in plan.steps]
+    assert kinds == [True] * 46 + [False] * 3
+
+
+def test_the_model_is_left_untouched():
+    model = models.MobileNet_V4(tiny(), 3)
+    model.layers[0].eval()
+    before = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    lucid.manual_seed(5)
+    expected = lucid.rand(3).numpy()
+    lucid.manual_seed(5)
+    lucid.compile(model, (2, 3, 32, 32))(np.zeros((2, 3, 32, 32), np.float32))
+    np.testing.assert_array_equal(lucid.rand(3).numpy(), expected)
+    assert [m.training for m in model.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[key])
+
+
+def test_later_changes_have_no_effect():
+    model = settled(models.MobileNet_V4(tiny(), 3), 3, 32, 32)
+    compiled = lucid.compile(model, (3, 3, 32, 32))
+    x = np.ones((3, 3, 32, 32), np.float32)
+    first = compiled(x)
+    with lucid.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    np.testing.assert_array_equal(compiled(x), first)
+    np.testing.assert_allclose(compiled(x[:2]), first[:2], rtol=1e-5)  # a plan made only now
+
+
+def test_results_outlive_the_next_call(threads):
+    compiled = lucid.compile(models.MobileNet_V4(tiny(), 0, features_only=True), (2, 3, 32, 32))
+    first = compiled(np.ones((2, 3, 32, 32), np.float32))
+    copies = [array.copy() for array in first]
+    compiled(np.full((2, 3, 32, 32), -3, np.float32))
+    for array, copy in zip(first, copies):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_the_input_is_not_written(threads):
+    compiled = lucid.compile(models.MobileNet_V4(tiny(), 2), (2, 3, 32, 32))
+    x = np.ones((2, 3, 32, 32), np.float32)
+    x.flags.writeable = False
+    compiled(x)
+    compiled(x.transpose(0, 1, 3, 2))
+
+
+def test_float64():
+    model = settled(models.MobileNet_V4(tiny(), 2), 3, 32, 32).double()
+    compiled = lucid.compile(model, (1, 3, 32, 32))
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32))
+    with lucid.no_grad():
+        expected = model(lucid.tensor(x, np.float64)).numpy()
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-10)
+
+
+# -- models of users --------------------------------------------------------------------------
+
+
+class Residual(nn.Module):
+    """The residual is younger than the convolution it is added to."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 3, 3, padding=1)
+        self.b = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+
+    def forward(self, x):
+        first = self.a(x)
+        second = self.b(x).tanh()
+        return first + second
+
+
+class UsedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return {"norm": self.norm(y).relu(), "both": [y, self.conv(y) + y], "twice": y + y}
+
+
+class OnRawArrays(nn.Module):
+    """What operations do not show: the values go through NumPy."""
+
+    def forward(self, x):
+        return lucid.tensor(np.sort(x.detach().numpy(), axis=-1)) * 2
+
+
+class ChoosesByValue(nn.Module):
+    def forward(self, x):
+        return x * 2 if float(x.detach().sum()) > 0 else x - 1
+
+
+class ChangesInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        y += 1
+        return y * y
+
+
+class WholeBatch(nn.Module):
+    """The images of a batch depend on each other."""
+
+    def forward(self, x):
+        return x - x.mean(0, keepdim=True)
+
+
+class ToOneNumber(nn.Module):
+    def forward(self, x):
+        return (x * x).mean()
+
+
+class Around(nn.Module):
+    """A network with something else in the middle."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.before = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU6())
+        self.inner = inner
+        self.after = nn.Flatten()
+
+    def forward(self, x):
+        return self.after(self.inner(self.before(x)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Residual(),
+        UsedTwice(),
+        OnRawArrays(),
+        ChangesInPlace(),
+        WholeBatch(),
+        ToOneNumber(),
+        nn.Identity(),
+        nn.Sequential(nn.Dropout(0.5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 3)),
+        nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.GELU("tanh"), nn.GroupNorm(2, 6)),
+        nn.Sequential(nn.Conv2d(3, 3, 3, dilation=2, padding="same", groups=3), nn.SiLU()),
+        Around(OnRawArrays()),
+        Around(WholeBatch()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_models_of_users(model, threads):
+    check(settled(model, 3, 8, 8), (3, 3, 8, 8))
+
+
+def test_a_choice_by_value():
+    compiled = lucid.compile(Around(ChoosesByValue()), (1, 3, 8, 8))
+    model = compiled._model
+    for value in (5.0, -5.0):
+        x = np.full((1, 3, 8, 8), value, np.float32)
+        with lucid.no_grad():
+            expected = model(lucid.tensor(x)).numpy()
+        np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_unknown_modules_run_as_themselves_and_the_rest_is_planned():
+    compiled = lucid.compile(Around(OnRawArrays()).eval(), (1, 3, 8, 8))
+    (plan,) = compiled._plans.values()
+    kinds = [type(getattr(step, "kind", step)).__name__ for step in plan.steps]
+    assert kinds[:2] == ["Convolution", "OnRawArrays"]
+
+
+# -- threads ----------------------------------------------------------------------------------
+
+
+def test_several_threads_and_two_models():
+    lucid.manual_seed(0)
+    small = settled(models.MobileNet_V4(tiny(), 3), 3, 32, 32)
+    other = settled(models.MobileNet_V4(tiny(), 4), 3, 32, 32)
+    compiled = [lucid.compile(small, (2, 3, 32, 32)), lucid.compile(other, (2, 3, 32, 32))]
+    x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    expected = [c(x) for c in compiled]
+    wrong = []
+
+    def work(index):
+        for _ in range(20):
+            # Not to the last bit: which calls divide their batch depends on the others.
+            if not np.allclose(compiled[index % 2](x), expected[index % 2], 1e-4, 1e-5):
+                wrong.append(index)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+# -- arguments --------------------------------------------------------------------------------
+
+
+def test_wrong_arguments():
+    model = models.MobileNet_V4(tiny(), 3)
+    with pytest.raises(TypeError, match="compile: expected a Module, got str"):
+        lucid.compile("conv_small", (1, 3, 32, 32))
+    with pytest.raises(TypeError, match="input_shape must be a sequence of integers, got 'x'"):
+        lucid.compile(model, "x")
+    with pytest.raises(ValueError, match="sizes in input_shape must be positive"):
+        lucid.compile(model, (0, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"Conv2d: expected 3 input channels \(axis 1\), got 4"):
+        lucid.compile(model, (1, 4, 32, 32))
+
+
+def test_wrong_inputs():
+    compiled = lucid.compile(models.MobileNet_V4(tiny(), 3), (2, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"expected an input of shape \(2, 3, 32, 32\).* got"):
+        compiled(np.zeros((2, 3, 32, 33), np.float32))
+    with pytest.raises(ValueError, match=r"expected a batch of 1 to 2 \(axis 0\), got 3"):
+        compiled(np.zeros((3, 3, 32, 32), np.float32))
+    with pytest.raises(ValueError, match="expected a batch of 1 to 2"):
+        compiled(np.zeros((0, 3, 32, 32), np.float32))
+    with pytest.raises(TypeError, match="expected an input of dtype float32, got float64"):
+        compiled(np.zeros((1, 3, 32, 32)))
+
+
+# -- the arena --------------------------------------------------------------------------------
+
+
+def test_maps_that_live_together_do_not_overlap():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lives = []
+        for first in range(20):
+            lives.append(_Life(int(rng.integers(1, 1000)), first, first + int(rng.integers(0, 6))))
+        total = _place(lives)
+        for a in lives:
+            assert a.offset % 64 == 0
+            assert a.offset + a.size <= total
+            for b in lives:
+                together = a is not b and a.first <= b.last and b.first <= a.last
+                if together:
+                    assert a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+
+
+def test_a_chain_needs_two_maps():
+    """Each map is needed only for the next one, so the two largest neighbours are enough."""
+    lives = [_Life(640, i, i + 1) for i in range(30)]
+    assert _place(lives) == 1280

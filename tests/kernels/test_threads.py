@@ -1,0 +1,145 @@
+"""Parts of a batch side by side: the same results, and NumPy's own threads as they were."""
+
+import multiprocessing
+import threading
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import kernels
+from lucid.kernels.numpy import _threads
+from lucid.kernels.numpy._threads import WORTHWHILE, _Pool, in_parts, sum_parts
+
+
+@pytest.fixture
+def two_threads():
+    kernels.set_backend("numpy")
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(2)
+    yield
+    kernels.set_num_threads(before)
+
+
+def test_parts_cover_the_range(two_threads):
+    for count in (1, 2, 3, 17):
+        numbers = np.arange(count)
+        parts = in_parts(numbers.__getitem__, count, WORTHWHILE)
+        assert len(parts) == min(2, count)
+        np.testing.assert_array_equal(np.concatenate(parts), numbers)
+
+
+def test_small_work_is_not_divided(two_threads):
+    assert in_parts(lambda part: part, 10, WORTHWHILE - 1) == [slice(0, 10)]
+
+
+def test_parts_run_in_different_threads(two_threads):
+    barrier = threading.Barrier(2, timeout=20)  # passes only if both parts are under way
+    in_parts(lambda part: barrier.wait(), 2, WORTHWHILE)
+
+
+def test_blas_is_held_at_one_thread_and_released(two_threads):
+    blas = _threads._pool._blas
+    if not blas.is_known:
+        pytest.skip("this NumPy has another BLAS")
+    assert in_parts(lambda part: blas.threads(), 2, WORTHWHILE) == [1, 1]
+    assert blas.threads() == 2
+
+
+def test_divisions_inside_a_part_run_as_they_are(two_threads):
+    inner = in_parts(lambda part: in_parts(lambda p: p, 4, WORTHWHILE), 2, WORTHWHILE)
+    assert inner == [[slice(0, 4)], [slice(0, 4)]]
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_errors_come_through_and_leave_everything_usable(two_threads, failing):
+    def work(part):
+        if part.start == failing:
+            raise ValueError(f"part {part.start}")
+        return part.start
+
+    with pytest.raises(ValueError, match=f"part {failing}"):
+        in_parts(work, 2, WORTHWHILE)
+    assert in_parts(lambda part: part.start, 2, WORTHWHILE) == [0, 1]
+    assert _threads._pool._blas.threads() == 2 or not _threads._pool._blas.is_known
+
+
+def test_callers_in_several_threads(two_threads):
+    wrong = []
+
+    def call():
+        for _ in range(50):
+            total = sum_parts(in_parts(lambda p: np.ones(3) * (p.stop - p.start), 10, WORTHWHILE))
+            if not (total == 10).all():
+                wrong.append(total)
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def _in_child(queue):
+    x = np.ones((8, 64, 64, 16), np.float32)
+    y = kernels.active().conv2d(x, np.ones((4, 16, 3, 3), np.float32))
+    queue.put(float(y.sum()))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own(two_threads):
+    in_parts(lambda part: part, 2, WORTHWHILE)  # the parent's threads exist
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == 8 * 62 * 62 * 4 * 144
+    child.join(timeout=60)
+    assert child.exitcode == 0
+
+
+def test_the_same_results_with_any_number_of_threads():
+    kernels.set_backend("numpy")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 40, 40, 16)).astype(np.float32)
+    weight = rng.standard_normal((16, 16, 3, 3)).astype(np.float32)
+    results = []
+    before = kernels.get_num_threads()
+    for threads in (1, 2, 3):
+        kernels.set_num_threads(threads)
+        k = kernels.active()
+        how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+        y = k.conv2d(x, weight, None, *how)
+        results.append(
+            (
+                y,
+                k.conv2d_input_grad(y, weight, x.shape, *how),
+                k.conv2d_weight_grad(x, y, weight.shape, *how),
+                k.clip(y, -1, 1),
+                k.clip_grad(x, k.clip(y, -1, 1), -1, 1),
+                *k.batch_norm_stats(x.reshape(-1, 16)),
+            )
+        )
+    kernels.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(a).max())
+
+
+def test_set_num_threads():
+    before = lucid.get_num_threads()
+    lucid.set_num_threads(3)
+    assert lucid.get_num_threads() == 3
+    lucid.set_num_threads(before)
+    for wrong in (0, -1, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="set_num_threads: expected a positive integer"):
+            lucid.set_num_threads(wrong)
+
+
+def test_without_a_blas_that_can_be_set(monkeypatch):
+    pool = _Pool()
+    monkeypatch.setattr(_threads.glob, "glob", lambda pattern: [])
+    assert pool.get_threads() == 1
+    assert pool.run(lambda part: part, 4) == [slice(0, 4)]
