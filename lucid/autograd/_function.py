@@ -12,7 +12,6 @@ import numpy as np
 
 from lucid.autograd._grad_mode import is_grad_enabled, no_grad
 from lucid.autograd._graph import Node
-from lucid.autograd._observe import observers
 from lucid.autograd._tensor import Tensor
 
 Observer = Callable[[type["Function"], tuple[Any, ...], tuple[Tensor, ...]], None]
@@ -103,8 +102,6 @@ class Function:
             outputs = (_output(cls, ctx, result, args),)
         if recording:
             ctx.record(args, outputs)
-        for watching in observers:
-            watching.operation(cls, args, outputs)
         if observer is not None:
             observer(cls, args, outputs)
         return outputs if isinstance(result, tuple) else outputs[0]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid.autograd._grad_mode import is_grad_enabled, no_grad
-from lucid.autograd._observe import observers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -419,8 +418,6 @@ class Tensor:
         np.copyto(self.data, result.data, casting="same_kind")
         self._version.count += 1
         self._seen = self._version.count
-        for observer in observers:
-            observer.assigned(self, result)
         if recording:
             self._node, self._index = result._node, result._index
             if base is not None and (self.requires_grad or base.requires_grad):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid.autograd import Function, Tensor, no_grad
-from lucid.autograd._observe import Observer, observers
+from lucid.autograd._function import observe
 from lucid.nn import Module
 from lucid.visual._macs import Shape
 
@@ -73,7 +72,7 @@ def trace(model: Module, shapes: Sequence[Shape], dtype: DTypeLike) -> Trace:
     """
     inputs = [Tensor(np.zeros(shape, dtype), dtype=dtype) for shape in shapes]
     recorder = _Recorder(model, inputs)
-    with _undisturbed(model), recorder, no_grad():
+    with _undisturbed(model), recorder, observe(recorder.operation), no_grad():
         result = model(*inputs)
     outputs = [
         Output(key, tensor.shape, recorder.source(tensor)) for key, tensor in _tensors(result)
@@ -103,14 +102,15 @@ def _undisturbed(model: Module) -> Iterator[None]:
                     buffer._assign(Tensor._wrap(values))
 
 
-class _Recorder(Observer):
+class _Recorder:
     """Builds the tree of calls by hooks on every module, and notes who made each tensor."""
 
     def __init__(self, model: Module, inputs: Sequence[Tensor]) -> None:
         self._model = model
-        self._thread = threading.get_ident()
         # Tensors and arrays by id, as long as they live, and what made them.
         self._made: dict[int, tuple[weakref.ref[Any], Op]] = {}
+        # Tensors by id, and their version: what was last computed of them.
+        self._used: dict[tuple[int, int], tuple[weakref.ref[Tensor], Op]] = {}
         self._handles: list[Any] = []
         self.inputs = [Op("input", None, []) for _ in inputs]
         for tensor, op in zip(inputs, self.inputs):
@@ -124,10 +124,8 @@ class _Recorder(Observer):
                 module.register_forward_pre_hook(self._enter, with_kwargs=True),
                 module.register_forward_hook(self._leave, with_kwargs=True),
             ]
-        observers.append(self)
 
     def __exit__(self, *exc: object) -> None:
-        observers.remove(self)
         for handle in self._handles:
             handle.remove()
 
@@ -135,6 +133,11 @@ class _Recorder(Observer):
 
     def source(self, tensor: Tensor) -> Op | None:
         """Return what made ``tensor``; None for a constant or a parameter."""
+        # An operation in place computes of the tensor, then makes that its next version.
+        version = tensor._version.count
+        user, op_in_place = self._used.get((id(tensor), version - 1), (None, None))
+        if user is not None and user() is tensor:
+            return op_in_place
         # Not every new tensor comes of an operation: detach() returns one around the same array.
         for thing in (tensor, tensor.data):
             reference, op = self._made.get(id(thing), (None, None))
@@ -155,15 +158,14 @@ class _Recorder(Observer):
     def operation(
         self, function: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
     ) -> None:
-        if not self._open or threading.get_ident() != self._thread:
+        """Note an operation."""
+        if not self._open:
             return
         op = self._add(function.__name__, self._sources(args))
+        if args and isinstance(args[0], Tensor):
+            tensor = args[0]
+            self._used[id(tensor), tensor._version.count] = (weakref.ref(tensor), op)
         for tensor in outputs:
-            self._note(tensor, op)
-
-    def assigned(self, tensor: Tensor, result: Tensor) -> None:
-        op = self.source(result)
-        if op is not None and threading.get_ident() == self._thread:
             self._note(tensor, op)
 
     def _add(self, name: str, sources: list[Op]) -> Op:
