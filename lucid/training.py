@@ -22,7 +22,13 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Score:
-    """How a classifier does on some images: mean loss, and how many it names correctly."""
+    """How a classifier does on some images: mean loss, and how many it names correctly.
+
+    Args:
+        loss: the mean cross-entropy of an image.
+        correct: how many images were named correctly.
+        count: how many there were.
+    """
 
     loss: float
     correct: int
@@ -39,7 +45,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch did: ``train`` was scored on the way, ``validation`` after it."""
+    """What one epoch did: ``train`` was scored on the way, ``validation`` after it.
+
+    Args:
+        number: counted from 1.
+        train: on the training images, while the model changed.
+        validation: on images that are not trained on.
+        seconds: how long it took.
+    """
 
     number: int
     train: Score

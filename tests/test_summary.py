@@ -41,6 +41,8 @@ def test_counts_of_a_small_net_by_hand():
     assert rows["6"].params == 16 * 5 + 5
     assert result.total_params == 216 + 16 + 80 + (16 * 8 + 16) + 85
     assert result.trainable_params == result.total_params
+    # Three outputs of 8 channels, the two convolutions, the pooling, no Flatten, the classifier.
+    assert result.total_activations == 2 * (4 * 8 * 4 * 4 + 16 * 4 * 4 + 16 + 5)
 
 
 def test_rows_are_in_order_with_shapes_and_kinds():

@@ -144,6 +144,9 @@ def once_differentiable(fn: Any) -> Any:
 
     A backward pass with ``create_graph=True`` through it raises RuntimeError: a second
     derivative would be silently wrong.
+
+    Args:
+        fn: the static method ``backward`` of a :class:`Function`.
     """
 
     @functools.wraps(fn)

@@ -243,6 +243,15 @@ def gradgradcheck(
     The gradient of ``fn`` for fixed random output gradients is itself checked by
     :func:`gradcheck`, with respect to the inputs and to the output gradients. The arguments
     are those of :func:`gradcheck`.
+
+    Args:
+        fn: a function of tensors, in tensor operations.
+        inputs: its arguments: a tensor or a tuple, those to check float64 and with
+            ``requires_grad``.
+        eps: the step of the differences.
+        atol: the absolute tolerance.
+        rtol: the relative tolerance.
+        raise_exception: raise if they differ, in place of returning False.
     """
     arguments = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
     wanted = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.requires_grad]

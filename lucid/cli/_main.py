@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 
 import lucid
-from lucid.cli import _bench, _convert, _embed, _models, _predict, _train
+from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
 from lucid.cli._errors import CommandError
 
 EPILOG = """\
 examples:
   lucid models                                   what there is
   lucid summary mobilenet_v4_conv_small          its layers, parameters, multiply-adds
+  lucid diagram mobilenet_v4_conv_small -o a.svg how the data flow
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenet_v4_conv_small-digits.npz
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     _models.add_parsers(commands, common)
+    _diagram.add_parsers(commands, common)
     _train.add_parsers(commands, common)
     _predict.add_parsers(commands, common)
     _embed.add_parsers(commands, common)

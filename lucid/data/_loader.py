@@ -109,6 +109,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
     and become a tuple or a dictionary of batches (in PyTorch a list). Strings become a list.
     Images that are channels-last in memory stay so.
 
+    Args:
+        samples: what the dataset returned, one entry a sample, all of one structure.
+
     Raises:
         ValueError: if there is no sample, or if shapes, lengths or keys differ.
         TypeError: if a sample is of another kind.

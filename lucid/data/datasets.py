@@ -61,7 +61,12 @@ class ImageArrays(TensorDataset):
 
 
 class Split(NamedTuple):
-    """What to learn from, and what to be judged by."""
+    """What to learn from, and what to be judged by.
+
+    Args:
+        train: to learn from.
+        test: held out.
+    """
 
     train: ImageArrays
     test: ImageArrays
@@ -131,7 +136,12 @@ def digits(
 
 
 def stratified(labels: Array, part: float) -> Array:
-    """Return indices of ``part`` of the labels of each class, always the same ones, sorted."""
+    """Return indices of ``part`` of the labels of each class, always the same ones, sorted.
+
+    Args:
+        labels: integers ``(N,)``.
+        part: the share of each class, between 0 and 1.
+    """
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = []
     for label in np.unique(labels):
@@ -215,6 +225,9 @@ def _pictures(folder: Path) -> list[Path]:
 
 def read_image(path: str | os.PathLike[str]) -> Any:
     """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
+
+    Args:
+        path: a JPEG, PNG or WebP file, or another that Pillow reads.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -236,7 +236,7 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
         if key not in group:
             raise ValueError(f"MobileNet_V4 configuration: {name}: the key {key!r} is missing")
     block_name, rows = group["block_name"], group["block_specs"]
-    if block_name not in _ROW_FIELDS:
+    if block_name not in list(_ROW_FIELDS):  # a list, as the name may be no hashable
         raise _fail(f"{name}.block_name", f"one of {', '.join(map(repr, _ROW_FIELDS))}", block_name)
     if not isinstance(rows, (list, tuple)) or not rows:
         raise _fail(f"{name}.block_specs", "a list with one row a block", rows)

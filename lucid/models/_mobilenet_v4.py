@@ -78,6 +78,8 @@ class MobileNet_V4(nn.Module):
             32 in all five variants. Stages behind the last one are not built.
 
     Attributes:
+        name: of the variant it was built as, such as ``"mobilenet_v4_conv_small"``; None for a
+            configuration of one's own.
         num_features: width of the pooled features.
         pretrained_cfg: what the weights expect of an image (``input_size``, ``crop_pct``,
             ``interpolation``, ``mean``, ``std``), or None without loaded weights.
@@ -104,6 +106,7 @@ class MobileNet_V4(nn.Module):
                 f"MobileNet_V4: num_classes must be an integer of at least 0, got {num_classes!r}"
             )
         spec = read_config(cfg, in_channels)
+        self.name: str | None = None
         self.in_channels = spec.in_channels
         self.num_classes = num_classes
         self.num_features = spec.num_features

@@ -46,18 +46,22 @@ def build(
     variant: str, num_classes: int, weights: str | os.PathLike[str] | None, **kwargs: Any
 ) -> MobileNet_V4:
     """Return a variant, with ``weights`` where they are given; see the factories."""
+    name = f"mobilenet_v4_{variant}"
     if weights is None:
-        return MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
+        model = MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
+        model.name = name
+        return model
     checkpoint = open_checkpoint(weights)
     cfg = configuration(variant, _timm.is_timm_form(checkpoint.state))
     model = MobileNet_V4(cfg, num_classes, **kwargs)
-    state = fit(model, read_config(cfg), checkpoint, f"mobilenet_v4_{variant}")
+    model.name = name
+    state = fit(model, read_config(cfg), checkpoint, name)
     model.load_state_dict(state, strict=False)
     model.pretrained_cfg = _settings(checkpoint, variant)
     if _CLASSIFIER[0] in model.state_dict() and _CLASSIFIER[0] not in state:
         given = model.pretrained_cfg["num_classes"]
         warnings.warn(
-            f"mobilenet_v4_{variant}: {checkpoint.source} has "
+            f"{name}: {checkpoint.source} has "
             f"{f'a classifier of {given} classes' if given else 'no classifier'}, the model one "
             f"of {num_classes}, which starts from fresh weights; all else is loaded",
             stacklevel=3,

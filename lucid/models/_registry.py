@@ -17,6 +17,9 @@ _factories: dict[str, Callable[..., nn.Module]] = {}
 def register(factory: Factory) -> Factory:
     """Make a function that builds a model known under its name; usable as a decorator.
 
+    Args:
+        factory: a function with ``num_classes`` and further keywords that returns a module.
+
     Raises:
         ValueError: if the name is taken by another function.
     """

@@ -80,29 +80,56 @@ def _fan(tensor: Tensor, mode: str, who: str) -> int:
 
 
 def constant_(tensor: T, val: float) -> T:
-    """Fill with one value."""
+    """Fill with one value.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+        val: the value.
+    """
     return _fill(tensor, val, "constant_")
 
 
 def ones_(tensor: T) -> T:
-    """Fill with 1."""
+    """Fill with 1.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+    """
     return _fill(tensor, 1, "ones_")
 
 
 def zeros_(tensor: T) -> T:
-    """Fill with 0."""
+    """Fill with 0.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+    """
     return _fill(tensor, 0, "zeros_")
 
 
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
-    """Fill with uniform values from ``[a, b)``."""
+    """Fill with uniform values from ``[a, b)``.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+        a: the smallest value.
+        b: the end of the range.
+        generator: a NumPy generator; lucid's own if left out.
+    """
     return _fill(tensor, _uniform(tensor, generator) * (b - a) + a, "uniform_")
 
 
 def normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> T:
-    """Fill with normal values of the given mean and standard deviation."""
+    """Fill with normal values of the given mean and standard deviation.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+        mean: the mean.
+        std: the standard deviation.
+        generator: a NumPy generator; lucid's own if left out.
+    """
     return _fill(tensor, _normal(tensor, generator) * std + mean, "normal_")
 
 
@@ -117,6 +144,14 @@ def trunc_normal_(
     """Fill with normal values, those outside ``[a, b]`` drawn again.
 
     ``a`` and ``b`` are limits for the values themselves, not multiples of ``std``.
+
+    Args:
+        tensor: any shape; is changed in place and returned.
+        mean: the mean before the cut.
+        std: the standard deviation before the cut.
+        a: the smallest value.
+        b: the largest value.
+        generator: a NumPy generator; lucid's own if left out.
 
     Raises:
         ValueError: if ``a`` is not below ``b`` or ``std`` is not positive.
@@ -144,14 +179,26 @@ def trunc_normal_(
 
 
 def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
-    """Fill uniformly within ± gain · √(6 / (fan in + fan out)) (Glorot & Bengio 2010)."""
+    """Fill uniformly within ± gain · √(6 / (fan in + fan out)) (Glorot & Bengio 2010).
+
+    Args:
+        tensor: at least two axes; is changed in place and returned.
+        gain: the factor, as of :func:`calculate_gain`.
+        generator: a NumPy generator; lucid's own if left out.
+    """
     fan_in, fan_out = _fans(tensor, "xavier_uniform_")
     bound = gain * math.sqrt(6 / max(1, fan_in + fan_out))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
-    """Fill with normal values, σ = gain · √(2 / (fan in + fan out)) (Glorot & Bengio 2010)."""
+    """Fill with normal values, σ = gain · √(2 / (fan in + fan out)) (Glorot & Bengio 2010).
+
+    Args:
+        tensor: at least two axes; is changed in place and returned.
+        gain: the factor, as of :func:`calculate_gain`.
+        generator: a NumPy generator; lucid's own if left out.
+    """
     fan_in, fan_out = _fans(tensor, "xavier_normal_")
     return normal_(tensor, 0.0, gain * math.sqrt(2 / max(1, fan_in + fan_out)), generator)
 
@@ -187,6 +234,13 @@ def kaiming_normal_(
     """Fill with normal values, σ = gain / √fan (He et al. 2015).
 
     The arguments are those of :func:`kaiming_uniform_`.
+
+    Args:
+        tensor: at least two axes; is changed in place and returned.
+        a: the negative slope of a leaky ReLU.
+        mode: ``"fan_in"`` or ``"fan_out"``.
+        nonlinearity: the function behind the layer.
+        generator: a NumPy generator; lucid's own if left out.
     """
     fan = _fan(tensor, mode, "kaiming_normal_")
     std = calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))
@@ -195,6 +249,9 @@ def kaiming_normal_(
 
 def eye_(tensor: T) -> T:
     """Fill a matrix with the identity.
+
+    Args:
+        tensor: ``(m, n)``; is changed in place and returned.
 
     Raises:
         ValueError: if the tensor does not have two axes.
@@ -206,6 +263,11 @@ def eye_(tensor: T) -> T:
 
 def dirac_(tensor: T, groups: int = 1) -> T:
     """Fill a convolution's weight so that it passes its input channels on unchanged.
+
+    Args:
+        tensor: ``(O, I / groups, ...)`` with one to three further axes; is changed in place
+            and returned.
+        groups: each group is filled for itself.
 
     Raises:
         ValueError: if the tensor does not have three to five axes, or ``groups`` does not
@@ -229,6 +291,11 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
 
     All axes but the first count as one.
 
+    Args:
+        tensor: at least two axes; is changed in place and returned.
+        gain: the factor.
+        generator: a NumPy generator; lucid's own if left out.
+
     Raises:
         ValueError: if the tensor has fewer than two axes.
     """
@@ -246,6 +313,12 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
 
 def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> T:
     """Fill a matrix with normal values, a fraction ``sparsity`` of each column 0 (Martens 2010).
+
+    Args:
+        tensor: ``(m, n)``; is changed in place and returned.
+        sparsity: the share of zeros, between 0 and 1.
+        std: the standard deviation of the others.
+        generator: a NumPy generator; lucid's own if left out.
 
     Raises:
         ValueError: if the tensor does not have two axes.

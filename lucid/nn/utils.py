@@ -81,19 +81,32 @@ def clip_grad_norm_(
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Limit each element of the gradients, in place, to ``[-clip_value, clip_value]``."""
+    """Limit each element of the gradients, in place, to ``[-clip_value, clip_value]``.
+
+    Args:
+        parameters: one parameter or several; those without a gradient are passed over.
+        clip_value: the largest absolute value.
+    """
     limit = float(clip_value)
     for gradient in _gradients(parameters):
         _set(gradient, np.clip(gradient.data, -limit, limit))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
-    """Return all parameters, flattened, in one tensor ``(P,)``."""
+    """Return all parameters, flattened, in one tensor ``(P,)``.
+
+    Args:
+        parameters: of any shapes, P elements altogether.
+    """
     return cat([parameter.reshape(-1) for parameter in parameters])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Copy the parts of ``(P,)`` into the parameters: undoes :func:`parameters_to_vector`.
+
+    Args:
+        vec: ``(P,)``.
+        parameters: of any shapes, P elements altogether; they are changed in place.
 
     Raises:
         ValueError: if the vector's length is not the parameters' total; nothing is changed then.

@@ -63,7 +63,12 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 
 
 def relu6(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``min(max(x, 0), 6)`` (Krizhevsky 2010). For the arguments see :func:`relu`."""
+    """Return ``min(max(x, 0), 6)`` (Krizhevsky 2010). For the arguments see :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return Clip.apply(floating(input, "relu6"), 0.0, 6.0)
 
 
@@ -73,6 +78,12 @@ def hardtanh(
     """Return ``min(max(x, min_val), max_val)``. For the other arguments see :func:`relu`.
 
     The gradient is 0 at the bounds, where ``clamp``'s is 1.
+
+    Args:
+        input: any shape.
+        min_val: the smallest output.
+        max_val: the largest output.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
 
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
@@ -104,7 +115,13 @@ def _slopes(x: Array, slope: float) -> Array:
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`."""
+    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`.
+
+    Args:
+        input: any shape.
+        negative_slope: the slope below 0.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return LeakyReLU.apply(floating(input, "leaky_relu"), float(negative_slope))
 
 
@@ -136,6 +153,11 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015).
 
     For the other arguments see :func:`relu`.
+
+    Args:
+        input: any shape.
+        alpha: minus the limit towards minus infinity.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
     x = floating(input, "elu")
     return relu(x) + expm1(clamp(x, max=0.0)) * alpha
@@ -146,7 +168,12 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``1.0507 * elu(x, 1.6733)`` (Klambauer et al. 2017). See :func:`relu`."""
+    """Return ``1.0507 * elu(x, 1.6733)`` (Klambauer et al. 2017). See :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return elu(floating(input, "selu"), _SELU_ALPHA) * _SELU_SCALE
 
 
@@ -154,6 +181,11 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return ``x`` where positive, else ``alpha * (e^(x/alpha) - 1)`` (Barron 2017).
 
     For the other arguments see :func:`relu`.
+
+    Args:
+        input: any shape.
+        alpha: minus the limit towards minus infinity.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
 
     Raises:
         ValueError: if ``alpha`` is 0.
@@ -181,7 +213,12 @@ class SiLU(Function):
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016). See :func:`relu`."""
+    """Return ``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016). See :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return SiLU.apply(floating(input, "silu"))
 
 
@@ -202,12 +239,22 @@ class Hardswish(Function):
 
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
+    """Return ``x * relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return Hardswish.apply(floating(input, "hardswish"))
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
+    """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     return relu6(floating(input, "hardsigmoid") + 3.0) / 6.0
 
 
@@ -272,29 +319,52 @@ class Softplus(Function):
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``."""
+    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``.
+
+    Args:
+        input: any shape.
+        beta: the sharpness of the bend.
+        threshold: where it becomes the identity.
+    """
     return Softplus.apply(floating(input, "softplus"), float(beta), float(threshold))
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * tanh(softplus(x))`` (Misra 2019). See :func:`relu`."""
+    """Return ``x * tanh(softplus(x))`` (Misra 2019). See :func:`relu`.
+
+    Args:
+        input: any shape.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
     x = floating(input, "mish")
     return x * tanh(softplus(x))
 
 
 def logsigmoid(input: Any) -> Tensor:
-    """Return ``log(sigmoid(x))`` without overflow."""
+    """Return ``log(sigmoid(x))`` without overflow.
+
+    Args:
+        input: any shape; the result has the same.
+    """
     return -softplus(-floating(input, "logsigmoid"), threshold=math.inf)
 
 
 def softsign(input: Any) -> Tensor:
-    """Return ``x / (1 + |x|)``."""
+    """Return ``x / (1 + |x|)``.
+
+    Args:
+        input: any shape; the result has the same.
+    """
     x = floating(input, "softsign")
     return x / (x.abs() + 1.0)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
     """Return ``a * sigmoid(b)``, where a and b are the halves of the input (Dauphin et al. 2017).
+
+    Args:
+        input: any shape with an even size along ``dim``.
+        dim: the axis, which is halved.
 
     Raises:
         ValueError: if the axis ``dim`` does not have an even size.
@@ -374,10 +444,22 @@ def softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) 
 
 
 def log_softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
-    r"""Return :math:`x_i - \ln\sum_j e^{x_j}` along the axis ``dim``; see :func:`softmax`."""
+    r"""Return :math:`x_i - \ln\sum_j e^{x_j}` along the axis ``dim``; see :func:`softmax`.
+
+    Args:
+        input: any shape.
+        dim: the axis; as in :func:`softmax` if left out.
+        dtype: convert to this dtype first.
+    """
     return _softmax(LogSoftmax, input, dim, dtype, "log_softmax")
 
 
 def softmin(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
-    """Return ``softmax(-input)``; see :func:`softmax`."""
+    """Return ``softmax(-input)``; see :func:`softmax`.
+
+    Args:
+        input: any shape.
+        dim: the axis; as in :func:`softmax` if left out.
+        dtype: convert to this dtype first.
+    """
     return _softmax(Softmax, -floating(input, "softmin"), dim, dtype, "softmin")

@@ -52,6 +52,9 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
 def from_numpy(array: np.ndarray) -> Tensor:
     """Return a tensor that shares the memory and the dtype of ``array``.
 
+    Args:
+        array: of any shape; a change in one is a change in the other.
+
     Raises:
         TypeError: if it is no array of real numbers, integers or booleans.
     """
@@ -64,17 +67,35 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return zeros of shape ``size``, float32 unless ``dtype`` says else."""
+    """Return zeros of shape ``size``, float32 unless ``dtype`` says else.
+
+    Args:
+        *size: the sizes of the axes: integers, or one tuple of them.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     return _finish(np.zeros(shape_argument(size, "zeros"), _dtype(dtype, "zeros")), requires_grad)
 
 
 def ones(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return ones of shape ``size``, float32 unless ``dtype`` says else."""
+    """Return ones of shape ``size``, float32 unless ``dtype`` says else.
+
+    Args:
+        *size: the sizes of the axes: integers, or one tuple of them.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     return _finish(np.ones(shape_argument(size, "ones"), _dtype(dtype, "ones")), requires_grad)
 
 
 def empty(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return a tensor of shape ``size`` whose values are whatever was in memory."""
+    """Return a tensor of shape ``size`` whose values are whatever was in memory.
+
+    Args:
+        *size: the sizes of the axes: integers, or one tuple of them.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     return _finish(np.empty(shape_argument(size, "empty"), _dtype(dtype, "empty")), requires_grad)
 
 
@@ -84,6 +105,12 @@ def full(
     """Return ``fill_value`` in every element.
 
     Without ``dtype`` it is the fill value's: float32, int64 or bool.
+
+    Args:
+        size: a tuple of sizes.
+        fill_value: a number.
+        dtype: the NumPy dtype.
+        requires_grad: record operations on it.
     """
     value = operand(fill_value, "full").data
     if value.size != 1:
@@ -96,7 +123,14 @@ def full(
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return the (n, m) matrix with ones on its diagonal; m is n unless given."""
+    """Return the (n, m) matrix with ones on its diagonal; m is n unless given.
+
+    Args:
+        n: the rows.
+        m: the columns.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     shape = shape_argument((n, n if m is None else m), "eye")
     return _finish(np.eye(*shape, dtype=_dtype(dtype, "eye")), requires_grad)
 
@@ -111,6 +145,13 @@ def arange(
     """Return ``start, start + step, …`` up to, without, ``end``; ``arange(end)`` starts at 0.
 
     Integers give int64, a float among the arguments gives float32.
+
+    Args:
+        start: the first number.
+        end: where to stop; it is not included.
+        step: the distance, negative to go down.
+        dtype: the NumPy dtype.
+        requires_grad: record operations on it.
 
     Raises:
         ValueError: if ``step`` is 0 or leads away from ``end``.
@@ -137,7 +178,15 @@ def linspace(
     dtype: DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return ``steps`` equally spaced numbers from ``start`` to ``end``, both included."""
+    """Return ``steps`` equally spaced numbers from ``start`` to ``end``, both included.
+
+    Args:
+        start: the first number.
+        end: the last number.
+        steps: how many.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     (count,) = shape_argument((steps,), "linspace")
     array = np.linspace(float(start), float(end), count, dtype=_dtype(dtype, "linspace"))
     return _finish(array, requires_grad)
@@ -152,14 +201,26 @@ def _random_float(draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: 
 
 
 def rand(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed`."""
+    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed`.
+
+    Args:
+        *size: the sizes of the axes: integers, or one tuple of them.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     shape = shape_argument(size, "rand")
     array = _random_float(generator().random, shape, _dtype(dtype, "rand"), "rand")
     return _finish(array, requires_grad)
 
 
 def randn(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers of the standard normal distribution."""
+    """Return random numbers of the standard normal distribution.
+
+    Args:
+        *size: the sizes of the axes: integers, or one tuple of them.
+        dtype: the NumPy dtype; float32 if left out.
+        requires_grad: record operations on it.
+    """
     shape = shape_argument(size, "randn")
     array = _random_float(generator().standard_normal, shape, _dtype(dtype, "randn"), "randn")
     return _finish(array, requires_grad)
@@ -169,6 +230,12 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
     """Return random integers from ``low`` up to, without, ``high``, as int64.
 
     As in PyTorch, ``low`` may be left out: ``randint(10, (2, 3))`` is ``randint(0, 10, (2, 3))``.
+
+    Args:
+        low: the smallest integer.
+        high: the first integer that is too large.
+        size: a tuple of sizes.
+        dtype: an integer dtype.
 
     Raises:
         ValueError: if there is no integer between ``low`` and ``high``.
@@ -186,25 +253,47 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
 
 
 def randperm(n: int) -> Tensor:
-    """Return the integers from 0 to n - 1 in random order, as int64."""
+    """Return the integers from 0 to n - 1 in random order, as int64.
+
+    Args:
+        n: how many.
+    """
     (count,) = shape_argument((n,), "randperm")
     return Tensor._wrap(generator().permutation(count))
 
 
 def zeros_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return zeros of the shape, dtype and memory layout of ``x``."""
+    """Return zeros of the shape, dtype and memory layout of ``x``.
+
+    Args:
+        x: any shape.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "zeros_like").data
     return _finish(np.zeros_like(array, _dtype(dtype, "zeros_like", array.dtype)), requires_grad)
 
 
 def ones_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return ones of the shape, dtype and memory layout of ``x``."""
+    """Return ones of the shape, dtype and memory layout of ``x``.
+
+    Args:
+        x: any shape.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "ones_like").data
     return _finish(np.ones_like(array, _dtype(dtype, "ones_like", array.dtype)), requires_grad)
 
 
 def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``."""
+    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``.
+
+    Args:
+        x: any shape.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "empty_like").data
     return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
 
@@ -212,7 +301,14 @@ def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fal
 def full_like(
     x: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return ``fill_value`` in the shape, dtype and memory layout of ``x``."""
+    """Return ``fill_value`` in the shape, dtype and memory layout of ``x``.
+
+    Args:
+        x: any shape.
+        fill_value: a number.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "full_like").data
     value = operand(fill_value, "full_like").item()
     wanted = _dtype(dtype, "full_like", array.dtype)
@@ -220,14 +316,26 @@ def full_like(
 
 
 def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``."""
+    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``.
+
+    Args:
+        x: any shape.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "rand_like").data
     wanted = _dtype(dtype, "rand_like", array.dtype)
     return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
 
 
 def randn_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return standard normal random numbers of the shape and dtype of ``x``."""
+    """Return standard normal random numbers of the shape and dtype of ``x``.
+
+    Args:
+        x: any shape.
+        dtype: another dtype than that of ``x``.
+        requires_grad: record operations on it.
+    """
     array = operand(x, "randn_like").data
     wanted = _dtype(dtype, "randn_like", array.dtype)
     return randn(array.shape, dtype=wanted, requires_grad=requires_grad)

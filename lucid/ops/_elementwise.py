@@ -67,6 +67,10 @@ class Sub(Function):
 def sub(a: Any, b: Any) -> Tensor:
     """Return ``a - b`` element by element, broadcasting as NumPy does.
 
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+
     Raises:
         ValueError: if the shapes do not broadcast.
         TypeError: if both are booleans: use ``logical_xor`` or ``logical_not``.
@@ -98,6 +102,10 @@ class Mul(Function):
 def mul(a: Any, b: Any) -> Tensor:
     """Return ``a * b`` element by element, broadcasting as NumPy does.
 
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+
     Raises:
         ValueError: if the shapes do not broadcast.
     """
@@ -126,6 +134,10 @@ def div(a: Any, b: Any) -> Tensor:
 
     Division by zero gives an infinity or NaN, silently.
 
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+
     Raises:
         ValueError: if the shapes do not broadcast.
     """
@@ -137,6 +149,10 @@ def div(a: Any, b: Any) -> Tensor:
 
 def floor_divide(a: Any, b: Any) -> Tensor:
     """Return the largest whole number below ``a / b``, element by element; it has no gradient.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
 
     Raises:
         ValueError: if the shapes do not broadcast.
@@ -167,6 +183,10 @@ class Remainder(Function):
 def remainder(a: Any, b: Any) -> Tensor:
     """Return ``a - b * floor(a / b)``, element by element: it has the sign of ``b``.
 
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+
     Raises:
         ValueError: if the shapes do not broadcast.
         ZeroDivisionError: if an integer is divided by zero.
@@ -196,6 +216,9 @@ class Neg(Function):
 def neg(x: Any) -> Tensor:
     """Return ``-x``.
 
+    Args:
+        x: any shape; the result has the same.
+
     Raises:
         TypeError: for booleans: use ``logical_not``.
     """
@@ -223,7 +246,11 @@ class Abs(Function):
 
 
 def abs(x: Any) -> Tensor:
-    """Return the absolute value; the gradient at 0 is 0."""
+    """Return the absolute value; the gradient at 0 is 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Abs.apply(operand(x, "abs"))
 
 
@@ -274,6 +301,10 @@ class PowScalar(Function):
 def pow(x: Any, exponent: Any) -> Tensor:
     """Return ``x`` to the power ``exponent``, broadcasting as NumPy does.
 
+    Args:
+        x: the base, a tensor or a number.
+        exponent: a tensor or a number whose shape broadcasts with it.
+
     Raises:
         ValueError: if the shapes do not broadcast, or an integer is raised to a negative one.
     """
@@ -303,7 +334,11 @@ class Sqrt(Function):
 
 
 def sqrt(x: Any) -> Tensor:
-    """Return the square root; negative numbers give NaN, and the gradient at 0 is infinite."""
+    """Return the square root; negative numbers give NaN, and the gradient at 0 is infinite.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Sqrt.apply(floating(x, "sqrt"))
 
 
@@ -321,12 +356,20 @@ class Rsqrt(Function):
 
 
 def rsqrt(x: Any) -> Tensor:
-    r"""Return :math:`1 / \sqrt{x}`."""
+    r"""Return :math:`1 / \sqrt{x}`.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Rsqrt.apply(floating(x, "rsqrt"))
 
 
 def square(x: Any) -> Tensor:
-    """Return ``x * x``."""
+    """Return ``x * x``.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return pow(x, 2)
 
 
@@ -344,7 +387,11 @@ class Reciprocal(Function):
 
 
 def reciprocal(x: Any) -> Tensor:
-    """Return ``1 / x``; integers are taken as float32."""
+    """Return ``1 / x``; integers are taken as float32.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Reciprocal.apply(floating(x, "reciprocal"))
 
 
@@ -365,7 +412,11 @@ class Exp(Function):
 
 
 def exp(x: Any) -> Tensor:
-    """Return :math:`e^x`, element by element; integers are taken as float32."""
+    """Return :math:`e^x`, element by element; integers are taken as float32.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Exp.apply(floating(x, "exp"))
 
 
@@ -383,7 +434,11 @@ class Expm1(Function):
 
 
 def expm1(x: Any) -> Tensor:
-    """Return :math:`e^x - 1`, exact also near 0."""
+    """Return :math:`e^x - 1`, exact also near 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Expm1.apply(floating(x, "expm1"))
 
 
@@ -400,7 +455,11 @@ class Log(Function):
 
 
 def log(x: Any) -> Tensor:
-    """Return the natural logarithm; 0 gives -inf and negative numbers NaN."""
+    """Return the natural logarithm; 0 gives -inf and negative numbers NaN.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Log.apply(floating(x, "log"))
 
 
@@ -417,7 +476,11 @@ class Log1p(Function):
 
 
 def log1p(x: Any) -> Tensor:
-    r"""Return :math:`\ln(1 + x)`, exact also near 0."""
+    r"""Return :math:`\ln(1 + x)`, exact also near 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Log1p.apply(floating(x, "log1p"))
 
 
@@ -438,7 +501,11 @@ class Sigmoid(Function):
 
 
 def sigmoid(x: Any) -> Tensor:
-    r"""Return :math:`1 / (1 + e^{-x})`."""
+    r"""Return :math:`1 / (1 + e^{-x})`.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Sigmoid.apply(floating(x, "sigmoid"))
 
 
@@ -456,7 +523,11 @@ class Erf(Function):
 
 
 def erf(x: Any) -> Tensor:
-    r"""Return the error function :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`."""
+    r"""Return the error function :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Erf.apply(floating(x, "erf"))
 
 
@@ -476,7 +547,11 @@ class Sin(Function):
 
 
 def sin(x: Any) -> Tensor:
-    """Return the sine of an angle in radians."""
+    """Return the sine of an angle in radians.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Sin.apply(floating(x, "sin"))
 
 
@@ -493,7 +568,11 @@ class Cos(Function):
 
 
 def cos(x: Any) -> Tensor:
-    """Return the cosine of an angle in radians."""
+    """Return the cosine of an angle in radians.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Cos.apply(floating(x, "cos"))
 
 
@@ -511,7 +590,11 @@ class Tan(Function):
 
 
 def tan(x: Any) -> Tensor:
-    """Return the tangent of an angle in radians."""
+    """Return the tangent of an angle in radians.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Tan.apply(floating(x, "tan"))
 
 
@@ -529,7 +612,11 @@ class Tanh(Function):
 
 
 def tanh(x: Any) -> Tensor:
-    """Return the hyperbolic tangent."""
+    """Return the hyperbolic tangent.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Tanh.apply(floating(x, "tanh"))
 
 
@@ -551,22 +638,38 @@ class Step(Function):
 
 
 def sign(x: Any) -> Tensor:
-    """Return -1, 0 or 1; the gradient is 0."""
+    """Return -1, 0 or 1; the gradient is 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Step.apply(operand(x, "sign"), np.sign)
 
 
 def floor(x: Any) -> Tensor:
-    """Return the largest whole number not above ``x``; the gradient is 0."""
+    """Return the largest whole number not above ``x``; the gradient is 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Step.apply(operand(x, "floor"), np.floor)
 
 
 def ceil(x: Any) -> Tensor:
-    """Return the smallest whole number not below ``x``; the gradient is 0."""
+    """Return the smallest whole number not below ``x``; the gradient is 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Step.apply(operand(x, "ceil"), np.ceil)
 
 
 def round(x: Any) -> Tensor:
-    """Return the nearest whole number, halves to the even one; the gradient is 0."""
+    """Return the nearest whole number, halves to the even one; the gradient is 0.
+
+    Args:
+        x: any shape; the result has the same.
+    """
     return Step.apply(operand(x, "round"), np.rint)
 
 
@@ -581,52 +684,101 @@ def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
 
 
 def eq(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` equals ``b``, as booleans."""
+    """Return where ``a`` equals ``b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.equal, "eq")
 
 
 def ne(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` differs from ``b``, as booleans."""
+    """Return where ``a`` differs from ``b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.not_equal, "ne")
 
 
 def lt(a: Any, b: Any) -> Tensor:
-    """Return where ``a < b``, as booleans."""
+    """Return where ``a < b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.less, "lt")
 
 
 def le(a: Any, b: Any) -> Tensor:
-    """Return where ``a <= b``, as booleans."""
+    """Return where ``a <= b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.less_equal, "le")
 
 
 def gt(a: Any, b: Any) -> Tensor:
-    """Return where ``a > b``, as booleans."""
+    """Return where ``a > b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.greater, "gt")
 
 
 def ge(a: Any, b: Any) -> Tensor:
-    """Return where ``a >= b``, as booleans."""
+    """Return where ``a >= b``, as booleans.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.greater_equal, "ge")
 
 
 def logical_not(x: Any) -> Tensor:
-    """Return where ``x`` is zero or False."""
+    """Return where ``x`` is zero or False.
+
+    Args:
+        x: any shape; the result is boolean, of the same shape.
+    """
     return Tensor._wrap(np.logical_not(operand(x, "logical_not").data))
 
 
 def logical_and(a: Any, b: Any) -> Tensor:
-    """Return where both are nonzero or True."""
+    """Return where both are nonzero or True.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.logical_and, "logical_and")
 
 
 def logical_or(a: Any, b: Any) -> Tensor:
-    """Return where at least one is nonzero or True."""
+    """Return where at least one is nonzero or True.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.logical_or, "logical_or")
 
 
 def logical_xor(a: Any, b: Any) -> Tensor:
-    """Return where exactly one is nonzero or True."""
+    """Return where exactly one is nonzero or True.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast, and the result is boolean.
+    """
     return _compare(a, b, np.logical_xor, "logical_xor")
 
 
@@ -639,7 +791,11 @@ def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
 
 
 def bitwise_not(x: Any) -> Tensor:
-    """Return ``~x``: each bit turned; for booleans the same as ``logical_not``."""
+    """Return ``~x``: each bit turned; for booleans the same as ``logical_not``.
+
+    Args:
+        x: integers or booleans, of any shape.
+    """
     x = operand(x, "bitwise_not")
     if x.data.dtype.kind == "f":
         raise TypeError(f"bitwise_not: expected integers or booleans, got {x.dtype}")
@@ -647,39 +803,74 @@ def bitwise_not(x: Any) -> Tensor:
 
 
 def bitwise_and(a: Any, b: Any) -> Tensor:
-    """Return ``a & b``, for integers and booleans."""
+    """Return ``a & b``, for integers and booleans.
+
+    Args:
+        a: integers or booleans.
+        b: the same; the shapes broadcast.
+    """
     return _bitwise(a, b, np.bitwise_and, "bitwise_and")
 
 
 def bitwise_or(a: Any, b: Any) -> Tensor:
-    """Return ``a | b``, for integers and booleans."""
+    """Return ``a | b``, for integers and booleans.
+
+    Args:
+        a: integers or booleans.
+        b: the same; the shapes broadcast.
+    """
     return _bitwise(a, b, np.bitwise_or, "bitwise_or")
 
 
 def bitwise_xor(a: Any, b: Any) -> Tensor:
-    """Return ``a ^ b``, for integers and booleans."""
+    """Return ``a ^ b``, for integers and booleans.
+
+    Args:
+        a: integers or booleans.
+        b: the same; the shapes broadcast.
+    """
     return _bitwise(a, b, np.bitwise_xor, "bitwise_xor")
 
 
 def isnan(x: Any) -> Tensor:
-    """Return where ``x`` is NaN."""
+    """Return where ``x`` is NaN.
+
+    Args:
+        x: any shape; the result is boolean, of the same shape.
+    """
     return Tensor._wrap(np.isnan(operand(x, "isnan").data))
 
 
 def isinf(x: Any) -> Tensor:
-    """Return where ``x`` is an infinity."""
+    """Return where ``x`` is an infinity.
+
+    Args:
+        x: any shape; the result is boolean, of the same shape.
+    """
     return Tensor._wrap(np.isinf(operand(x, "isinf").data))
 
 
 def isfinite(x: Any) -> Tensor:
-    """Return where ``x`` is neither NaN nor an infinity."""
+    """Return where ``x`` is neither NaN nor an infinity.
+
+    Args:
+        x: any shape; the result is boolean, of the same shape.
+    """
     return Tensor._wrap(np.isfinite(operand(x, "isfinite").data))
 
 
 def isclose(
     a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Return where ``|a - b| <= atol + rtol * |b|``."""
+    """Return where ``|a - b| <= atol + rtol * |b|``.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+        rtol: the tolerance relative to ``b``.
+        atol: the absolute tolerance.
+        equal_nan: let NaN equal NaN.
+    """
     a, b = operands(a, b, "isclose")
     return Tensor._wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
 
@@ -687,12 +878,25 @@ def isclose(
 def allclose(
     a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Return whether ``|a - b| <= atol + rtol * |b|`` everywhere, as a Python bool."""
+    """Return whether ``|a - b| <= atol + rtol * |b|`` everywhere, as a Python bool.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+        rtol: the tolerance relative to ``b``.
+        atol: the absolute tolerance.
+        equal_nan: let NaN equal NaN.
+    """
     return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Return whether two tensors have the same shape and values, as a Python bool."""
+    """Return whether two tensors have the same shape and values, as a Python bool.
+
+    Args:
+        a: a tensor or an array of any shape.
+        b: another.
+    """
     return bool(np.array_equal(operand(a, "equal").data, operand(b, "equal").data))
 
 
@@ -723,6 +927,11 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     With the condition alone, return the indices of its nonzero elements: one integer tensor an
     axis, as ``nonzero(as_tuple=True)`` in PyTorch.
 
+    Args:
+        condition: booleans.
+        input: values where it holds.
+        other: values elsewhere.
+
     Raises:
         TypeError: if the condition is not boolean.
         ValueError: if the shapes do not broadcast, or only one of two choices is given.
@@ -748,7 +957,13 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
 
 
 def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
-    """Return ``x`` with ``value`` where the boolean ``mask``, which broadcasts, holds."""
+    """Return ``x`` with ``value`` where the boolean ``mask``, which broadcasts, holds.
+
+    Args:
+        x: any shape.
+        mask: booleans whose shape broadcasts with it.
+        value: a number.
+    """
     x = operand(x, "masked_fill")
     result: Tensor = where(mask, value, x)
     return result
@@ -776,12 +991,22 @@ class Maximum(Function):
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """Return the larger of two elements, NaN if one is; equal ones halve the gradient."""
+    """Return the larger of two elements, NaN if one is; equal ones halve the gradient.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+    """
     return Maximum.apply(*operands(a, b, "maximum"), np.maximum)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """Return the smaller of two elements. See :func:`maximum`."""
+    """Return the smaller of two elements. See :func:`maximum`.
+
+    Args:
+        a: a tensor, an array or a number.
+        b: another; the shapes broadcast.
+    """
     return Maximum.apply(*operands(a, b, "minimum"), np.minimum)
 
 
@@ -857,6 +1082,10 @@ def astype(x: Any, dtype: DTypeLike) -> Tensor:
     """Return ``x`` converted to ``dtype``; ``x`` itself if it has that dtype.
 
     The gradient is converted back. Integers and booleans have no gradient.
+
+    Args:
+        x: any shape.
+        dtype: a NumPy dtype or its name.
 
     Raises:
         TypeError: if ``dtype`` names no real, integer or boolean dtype.

@@ -233,7 +233,13 @@ def _check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
 
 
 def index_select(x: Any, dim: int, index: Any) -> Tensor:
-    """Return the slices of ``x`` along axis ``dim`` that a 1-D ``index`` names, in its order."""
+    """Return the slices of ``x`` along axis ``dim`` that a 1-D ``index`` names, in its order.
+
+    Args:
+        x: any shape.
+        dim: the axis to take along.
+        index: integers ``(n,)``; the result has n slices.
+    """
     x = operand(x, "index_select")
     axis = normalize_axis(dim, x.ndim, "index_select")
     array = _index_array(index, "index_select")
@@ -247,6 +253,11 @@ def gather(x: Any, dim: int, index: Any) -> Tensor:
     """Return values taken along axis ``dim``: for ``dim=1``, ``y[i, j] = x[i, index[i, j]]``.
 
     The result has the shape of ``index``, which may be smaller than ``x`` along the other axes.
+
+    Args:
+        x: any shape.
+        dim: the axis to take along.
+        index: integers, with as many axes as ``x``.
     """
     x = operand(x, "gather")
     axis = normalize_axis(dim, x.ndim, "gather")
@@ -260,6 +271,11 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
 
     Without ``dim``, ``x`` and ``indices`` are taken as flat. It picks the values that belong to
     the results of ``argmax``, ``argsort`` and their like.
+
+    Args:
+        x: any shape.
+        indices: integers, with as many axes as ``x``.
+        dim: the axis to take along.
     """
     x = operand(x, "take_along_dim")
     array = _index_array(indices, "take_along_dim")
@@ -333,12 +349,25 @@ def scatter(x: Any, dim: int, index: Any, src: Any) -> Tensor:
 
     ``src`` is a number or a tensor at least as large as ``index``. Where an index repeats, one
     of the values is kept.
+
+    Args:
+        x: any shape.
+        dim: the axis to put along.
+        index: integers, with as many axes as ``x``.
+        src: the values: a number, or a tensor at least as large as ``index``.
     """
     return _scatter(x, dim, index, src, False, "scatter")
 
 
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """Return ``x`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``."""
+    """Return ``x`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``.
+
+    Args:
+        x: any shape.
+        dim: the axis to put along.
+        index: integers, with as many axes as ``x``.
+        src: the values: a tensor at least as large as ``index``.
+    """
     return _scatter(x, dim, index, src, True, "scatter_add")
 
 
@@ -356,10 +385,20 @@ def _triangle(x: Any, diagonal: int, lower: bool, who: str) -> Tensor:
 
 
 def tril(x: Any, diagonal: int = 0) -> Tensor:
-    """Return the matrices in the last two axes with zeros above the given diagonal."""
+    """Return the matrices in the last two axes with zeros above the given diagonal.
+
+    Args:
+        x: ``(..., m, n)``.
+        diagonal: 0 for the main diagonal, positive numbers above it.
+    """
     return _triangle(x, diagonal, True, "tril")
 
 
 def triu(x: Any, diagonal: int = 0) -> Tensor:
-    """Return the matrices in the last two axes with zeros below the given diagonal."""
+    """Return the matrices in the last two axes with zeros below the given diagonal.
+
+    Args:
+        x: ``(..., m, n)``.
+        diagonal: 0 for the main diagonal, positive numbers above it.
+    """
     return _triangle(x, diagonal, False, "triu")

@@ -69,7 +69,13 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """Return the absolute differences. Arguments as in :func:`mse_loss`."""
+    """Return the absolute differences. Arguments as in :func:`mse_loss`.
+
+    Args:
+        input: predictions of any shape.
+        target: what they should be, of the same shape.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+    """
     _check_reduction(reduction, "l1_loss")
     x, t = _pair(input, target, "l1_loss")
     return _reduce((x - t).abs(), reduction)
@@ -81,6 +87,12 @@ def smooth_l1_loss(
     """Return ``d²/(2·beta)`` where the difference d is below ``beta``, else ``|d| - beta/2``.
 
     From Girshick 2015. Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
+
+    Args:
+        input: predictions of any shape.
+        target: what they should be, of the same shape.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        beta: where it changes over; not negative.
 
     Raises:
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
@@ -101,6 +113,12 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)``.
 
     From Huber 1964. Arguments as in :func:`mse_loss`.
+
+    Args:
+        input: predictions of any shape.
+        target: what they should be, of the same shape.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        delta: where it changes over; positive.
 
     Raises:
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.

@@ -84,6 +84,10 @@ def matmul(a: Any, b: Any) -> Tensor:
 def mm(a: Any, b: Any) -> Tensor:
     """Return the product of two matrices, (m, k) and (k, n).
 
+    Args:
+        a: ``(m, k)``.
+        b: ``(k, n)``.
+
     Raises:
         ValueError: if one has another number of axes, or the inner sizes differ.
     """
@@ -97,6 +101,10 @@ def mm(a: Any, b: Any) -> Tensor:
 
 def bmm(a: Any, b: Any) -> Tensor:
     """Return the products of two batches of matrices, (batch, m, k) and (batch, k, n).
+
+    Args:
+        a: ``(batch, m, k)``.
+        b: ``(batch, k, n)``.
 
     Raises:
         ValueError: if one has another number of axes, or the sizes do not fit.
@@ -113,6 +121,10 @@ def bmm(a: Any, b: Any) -> Tensor:
 def dot(a: Any, b: Any) -> Tensor:
     """Return the inner product of two vectors of the same length.
 
+    Args:
+        a: ``(n,)``.
+        b: ``(n,)``.
+
     Raises:
         ValueError: if one is no vector, or the lengths differ.
     """
@@ -126,6 +138,10 @@ def dot(a: Any, b: Any) -> Tensor:
 
 def outer(a: Any, b: Any) -> Tensor:
     """Return the (n, m) matrix of the products of the elements of two vectors.
+
+    Args:
+        a: ``(n,)``.
+        b: ``(m,)``.
 
     Raises:
         ValueError: if one is no vector.

@@ -62,7 +62,14 @@ class Sum(Function):
 
 
 def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
-    """Return the sum over ``dim``; integers and booleans are summed as int64."""
+    """Return the sum over ``dim``; integers and booleans are summed as int64.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+        dtype: convert to this dtype first.
+    """
     x = operand(x, "sum")
     if dtype is not None:
         x = astype(x, dtype)
@@ -90,7 +97,14 @@ def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 
 def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
-    """Return the mean over ``dim``; integers are taken as float32. Of nothing it is NaN."""
+    """Return the mean over ``dim``; integers are taken as float32. Of nothing it is NaN.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+        dtype: convert to this dtype first.
+    """
     x = floating(x, "mean") if dtype is None else astype(x, dtype)
     return Mean.apply(x, _axes(dim, x, "mean"), keepdim)
 
@@ -181,7 +195,15 @@ def std(
     *,
     correction: float = 1,
 ) -> Tensor:
-    """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0."""
+    """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        unbiased: divide by n - 1 (True, the default) or n (False).
+        keepdim: keep those axes, with size 1.
+        correction: divide by n less this, if ``unbiased`` is left out.
+    """
     x = floating(x, "std")
     return Std.apply(x, _axes(dim, x, "std"), keepdim, _correction(correction, unbiased))
 
@@ -267,6 +289,12 @@ def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None
     """Return the product over ``dim``; integers are multiplied as int64.
 
     The gradient is right at zeros too, also where several factors are zero.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+        dtype: convert to this dtype first.
     """
     x = operand(x, "prod")
     if dtype is not None:
@@ -303,7 +331,12 @@ class Cumsum(Function):
 
 
 def cumsum(x: Any, dim: int) -> Tensor:
-    """Return the sums of the elements up to each one along an axis."""
+    """Return the sums of the elements up to each one along an axis.
+
+    Args:
+        x: any shape.
+        dim: the axis; the result has the shape of ``x``.
+    """
     x = operand(x, "cumsum")
     if x.ndim == 0:
         return Sum.apply(x, (), False)
@@ -342,6 +375,11 @@ def _extremum(x: Any, dim: Dim, keepdim: bool, ufunc: Any, who: str) -> Tensor:
 def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the largest element over ``dim``; equal ones share the gradient evenly.
 
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+
     Raises:
         ValueError: if there is none.
     """
@@ -350,6 +388,11 @@ def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the smallest element over ``dim``; equal ones share the gradient evenly.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
 
     Raises:
         ValueError: if there is none.
@@ -400,6 +443,11 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
       the index, the first of equal ones.
     - ``max(x, other)``: :func:`maximum`.
 
+    Args:
+        x: any shape.
+        dim: the axis, or the other tensor; over all elements if left out.
+        keepdim: keep the axis, with size 1.
+
     Raises:
         ValueError: if there is no element to choose from.
     """
@@ -407,7 +455,13 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`."""
+    """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`.
+
+    Args:
+        x: any shape.
+        dim: the axis, or the other tensor; over all elements if left out.
+        keepdim: keep the axis, with size 1.
+    """
     return _max_or_min(x, dim, keepdim, "min")
 
 
@@ -425,12 +479,23 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the position of the largest element along an axis, or in the flat tensor.
 
     The first of equal ones counts, and NaN counts as largest.
+
+    Args:
+        x: any shape.
+        dim: the axis; without it the tensor is taken as flat.
+        keepdim: keep the axis, with size 1.
     """
     return _arg(x, dim, keepdim, np.argmax, "argmax")
 
 
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the position of the smallest element along an axis, or in the flat tensor."""
+    """Return the position of the smallest element along an axis, or in the flat tensor.
+
+    Args:
+        x: any shape.
+        dim: the axis; without it the tensor is taken as flat.
+        keepdim: keep the axis, with size 1.
+    """
     return _arg(x, dim, keepdim, np.argmin, "argmin")
 
 
@@ -438,19 +503,36 @@ def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Return whether all elements over ``dim`` are nonzero or True."""
+    """Return whether all elements over ``dim`` are nonzero or True.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+    """
     x = operand(x, "all")
     return Tensor._wrap(x.data.all(axis=_axes(dim, x, "all"), keepdims=keepdim))
 
 
 def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Return whether one of the elements over ``dim`` is nonzero or True."""
+    """Return whether one of the elements over ``dim`` is nonzero or True.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+    """
     x = operand(x, "any")
     return Tensor._wrap(x.data.any(axis=_axes(dim, x, "any"), keepdims=keepdim))
 
 
 def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
-    """Return how many elements over ``dim`` are nonzero or True."""
+    """Return how many elements over ``dim`` are nonzero or True.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+    """
     return sum(operand(x, "count_nonzero").data != 0, dim)
 
 
@@ -480,7 +562,13 @@ class LogSumExp(Function):
 
 
 def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow."""
+    r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes, negative ones from the back; all of them if left out.
+        keepdim: keep those axes, with size 1.
+    """
     x = floating(x, "logsumexp")
     return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
 
@@ -506,7 +594,14 @@ def _order(x: Tensor, axis: int, descending: bool) -> Array:
 
 
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """Return the positions that sort ``x`` along an axis. See :func:`sort`."""
+    """Return the positions that sort ``x`` along an axis. See :func:`sort`.
+
+    Args:
+        x: any shape.
+        dim: the axis.
+        descending: the largest first.
+        stable: keep equal elements in order, which is always done.
+    """
     x = operand(x, "argsort")
     if x.ndim == 0:
         return Tensor._wrap(np.zeros((), np.int64))
@@ -517,6 +612,12 @@ def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -
     """Return a named tuple of the values, sorted along an axis, and their positions.
 
     Equal elements always keep their order, whatever ``stable`` says; NaN counts as largest.
+
+    Args:
+        x: any shape.
+        dim: the axis.
+        descending: the largest first.
+        stable: keep equal elements in order, which is always done.
     """
     x = operand(x, "sort")
     if x.ndim == 0:

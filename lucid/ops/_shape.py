@@ -72,7 +72,13 @@ def view_as(x: Any, other: Tensor) -> Tensor:
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return ``x`` with the axes from ``start_dim`` to ``end_dim`` made one."""
+    """Return ``x`` with the axes from ``start_dim`` to ``end_dim`` made one.
+
+    Args:
+        x: any shape.
+        start_dim: the first axis to join.
+        end_dim: the last one.
+    """
     x = operand(x, "flatten")
     if x.ndim == 0:
         return reshape(x, 1)
@@ -85,7 +91,13 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Return ``x`` with axis ``dim`` split into axes of the given sizes; one may be -1."""
+    """Return ``x`` with axis ``dim`` split into axes of the given sizes; one may be -1.
+
+    Args:
+        x: any shape.
+        dim: the axis to split.
+        sizes: the new sizes, whose product is the old one.
+    """
     x = operand(x, "unflatten")
     axis = normalize_axis(dim, x.ndim, "unflatten")
     sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
@@ -115,6 +127,10 @@ class Permute(Function):
 def permute(x: Any, *dims: Any) -> Tensor:
     """Return a view with the axes in the order ``dims``.
 
+    Args:
+        x: any shape.
+        *dims: all axes in their new order: integers, or one tuple of them.
+
     Raises:
         ValueError: if ``dims`` does not name every axis once.
     """
@@ -127,7 +143,13 @@ def permute(x: Any, *dims: Any) -> Tensor:
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
-    """Return a view with two axes exchanged."""
+    """Return a view with two axes exchanged.
+
+    Args:
+        x: at least two axes.
+        dim0: one of the axes.
+        dim1: the other.
+    """
     x = operand(x, "transpose")
     axes = list(range(x.ndim))
     first = normalize_axis(dim0, x.ndim, "transpose")
@@ -141,6 +163,9 @@ swapaxes = transpose
 
 def t(x: Any) -> Tensor:
     """Return a matrix transposed; fewer axes stay as they are.
+
+    Args:
+        x: at most two axes, ``(m, n)``; the result is ``(n, m)``.
 
     Raises:
         ValueError: for more than two axes: use ``mT`` or ``permute``.
@@ -166,7 +191,13 @@ def reverse_axes(x: Any) -> Tensor:
 
 
 def movedim(x: Any, source: Any, destination: Any) -> Tensor:
-    """Return a view with axes moved from ``source`` to ``destination``, the others in order."""
+    """Return a view with axes moved from ``source`` to ``destination``, the others in order.
+
+    Args:
+        x: any shape.
+        source: an axis, or a tuple of axes.
+        destination: where they stand in the result.
+    """
     x = operand(x, "movedim")
     sources = normalize_axes(source, x.ndim, "movedim")
     targets = normalize_axes(destination, x.ndim, "movedim")
@@ -181,7 +212,12 @@ def movedim(x: Any, source: Any, destination: Any) -> Tensor:
 
 
 def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``."""
+    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``.
+
+    Args:
+        x: any shape.
+        dim: the axis or axes; those of another size stay.
+    """
     x = operand(x, "squeeze")
     axes = normalize_axes(dim, x.ndim, "squeeze") if x.ndim else ()
     shape = tuple([s for axis, s in enumerate(x.shape) if not (s == 1 and axis in axes)])
@@ -189,7 +225,12 @@ def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 def unsqueeze(x: Any, dim: int) -> Tensor:
-    """Return ``x`` with an axis of size 1 put in at ``dim``."""
+    """Return ``x`` with an axis of size 1 put in at ``dim``.
+
+    Args:
+        x: any shape.
+        dim: where the axis stands in the result.
+    """
     x = operand(x, "unsqueeze")
     axis = normalize_axis(dim, x.ndim + 1, "unsqueeze")
     return Reshape.apply(x, (*x.shape[:axis], 1, *x.shape[axis:]))
@@ -240,12 +281,22 @@ def expand(x: Any, *sizes: Any) -> Tensor:
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
-    """Return ``expand(x, shape)``."""
+    """Return ``expand(x, shape)``.
+
+    Args:
+        x: a shape that broadcasts to the new one.
+        shape: the new shape.
+    """
     return expand(x, tuple(shape))
 
 
 def expand_as(x: Any, other: Tensor) -> Tensor:
-    """Return ``x`` expanded to the shape of ``other``."""
+    """Return ``x`` expanded to the shape of ``other``.
+
+    Args:
+        x: a shape that broadcasts to that of ``other``.
+        other: any tensor.
+    """
     return expand(x, other.shape)
 
 
@@ -263,7 +314,11 @@ class Copy(Function):
 
 
 def clone(x: Any) -> Tensor:
-    """Return a copy with the same memory layout; gradients flow back to ``x``."""
+    """Return a copy with the same memory layout; gradients flow back to ``x``.
+
+    Args:
+        x: any shape.
+    """
     return Copy.apply(operand(x, "clone"), "K")
 
 
@@ -271,6 +326,9 @@ def contiguous(x: Any) -> Tensor:
     """Return ``x`` itself if its memory is in row-major order, and such a copy otherwise.
 
     Images lie channels last in lucid, so they are usually copied. No operation needs this.
+
+    Args:
+        x: any shape.
     """
     x = operand(x, "contiguous")
     return x if x.data.flags.c_contiguous else Copy.apply(x, "C")
@@ -288,7 +346,12 @@ class Flip(Function):
 
 
 def flip(x: Any, *dims: Any) -> Tensor:
-    """Return a copy with the order of elements along the axes ``dims`` reversed."""
+    """Return a copy with the order of elements along the axes ``dims`` reversed.
+
+    Args:
+        x: any shape.
+        *dims: the axes: integers, or one tuple of them.
+    """
     x = operand(x, "flip")
     return Flip.apply(x, normalize_axes(shape_argument(dims, "flip", minimum=None), x.ndim, "flip"))
 
@@ -310,6 +373,11 @@ def roll(
     """Return a copy with elements moved on by ``shifts`` along ``dims``, the last ones in front.
 
     Without ``dims`` the tensor is rolled as if it were flat.
+
+    Args:
+        x: any shape.
+        shifts: by how many places, one number an axis.
+        dims: the axes.
     """
     x = operand(x, "roll")
     steps = shape_argument((shifts,), "roll: shifts", minimum=None)
@@ -325,7 +393,12 @@ def roll(
 
 
 def tile(x: Any, *dims: Any) -> Tensor:
-    """Return ``x`` repeated ``dims`` times along its axes, aligned at the last one."""
+    """Return ``x`` repeated ``dims`` times along its axes, aligned at the last one.
+
+    Args:
+        x: any shape.
+        *dims: how often along each axis: integers, or one tuple of them.
+    """
     x = operand(x, "tile")
     counts = shape_argument(dims, "tile")
     counts = (1,) * (x.ndim - len(counts)) + counts
@@ -339,6 +412,10 @@ def tile(x: Any, *dims: Any) -> Tensor:
 
 def repeat(x: Any, *sizes: Any) -> Tensor:
     """Return ``x`` repeated ``sizes`` times along its axes; further axes may stand in front.
+
+    Args:
+        x: any shape.
+        *sizes: how often along each axis: integers, or one tuple of them.
 
     Raises:
         ValueError: if there are fewer sizes than axes.
@@ -382,6 +459,10 @@ def _tensors(tensors: Any, who: str) -> list[Tensor]:
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Return the tensors joined along an axis they have; the other sizes must agree.
 
+    Args:
+        tensors: a sequence of tensors with the same number of axes.
+        dim: the axis to join them along.
+
     Raises:
         ValueError: if there are none, or their shapes differ elsewhere.
     """
@@ -403,6 +484,10 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Return the tensors, all of one shape, joined along a new axis.
+
+    Args:
+        tensors: a sequence of tensors of one shape.
+        dim: where the new axis stands in the result.
 
     Raises:
         ValueError: if there are none, or their shapes differ.
@@ -449,7 +534,13 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
 
 
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return ``x`` cut into at most ``chunks`` views of equal size, the last maybe smaller."""
+    """Return ``x`` cut into at most ``chunks`` views of equal size, the last maybe smaller.
+
+    Args:
+        x: at least one axis.
+        chunks: how many parts at most.
+        dim: the axis to cut.
+    """
     x = operand(x, "chunk")
     if isinstance(chunks, bool) or not isinstance(chunks, (int, np.integer)) or chunks < 1:
         raise ValueError(f"chunk: expected a positive number of chunks, got {chunks!r}")
@@ -460,7 +551,12 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return a tuple of views, one for each index along an axis."""
+    """Return a tuple of views, one for each index along an axis.
+
+    Args:
+        x: at least one axis.
+        dim: the axis, which the views do not have.
+    """
     x = operand(x, "unbind")
     axis = normalize_axis(dim, x.ndim, "unbind")
     return tuple([x[at_axis(axis, index)] for index in range(x.shape[axis])])
@@ -547,7 +643,11 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
 
 
 def numel(x: Any) -> int:
-    """Return the number of elements."""
+    """Return the number of elements.
+
+    Args:
+        x: any shape.
+    """
     return operand(x, "numel").data.size
 
 

@@ -639,12 +639,24 @@ class OneCycleLR(LRScheduler):
 
 
 def linear(start: float, end: float, done: float) -> float:
-    """Return the point of a straight line from ``start`` to ``end`` at the part ``done``."""
+    """Return the point of a straight line from ``start`` to ``end`` at the part ``done``.
+
+    Args:
+        start: the value at 0.
+        end: the value at 1.
+        done: between 0 and 1.
+    """
     return start + (end - start) * done
 
 
 def cosine(start: float, end: float, done: float) -> float:
-    """Return the point of half a cosine from ``start`` to ``end`` at the part ``done``."""
+    """Return the point of half a cosine from ``start`` to ``end`` at the part ``done``.
+
+    Args:
+        start: the value at 0.
+        end: the value at 1.
+        done: between 0 and 1.
+    """
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 

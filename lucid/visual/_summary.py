@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,18 @@ class Summary:
     total_params: int
     trainable_params: int
     total_macs: int
+
+    @property
+    def total_activations(self) -> int:
+        """Elements of all the layers' outputs; in float32 four times as many bytes.
+
+        ``Identity`` and ``Flatten`` return their input and count as nothing.
+        """
+        return sum(
+            math.prod(layer.output_shape)
+            for layer in self.layers
+            if layer.output_shape is not None and layer.kind not in ("Identity", "Flatten")
+        )
 
     def __str__(self) -> str:
         header = ("layer", "kind", "output shape", "parameters", "multiply-adds")
@@ -253,7 +266,7 @@ def _total_macs(call: _Call) -> int:
     return call.macs + sum(_total_macs(child) for child in call.children)
 
 
-def _shapes(value: Any) -> tuple[Shape, ...]:
+def _shapes(value: Any, who: str = "summary") -> tuple[Shape, ...]:
     """Return one shape, or a list of shapes, as a tuple of shapes."""
     try:
         several = len(value) > 0 and all(not isinstance(v, (int, np.integer)) for v in value)
@@ -263,9 +276,9 @@ def _shapes(value: Any) -> tuple[Shape, ...]:
     for size in (size for shape in shapes for size in shape):
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
             raise TypeError(
-                "summary: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
+                f"{who}: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
                 f"or a list of such tuples, got {value!r}"
             )
         if size < 0:
-            raise ValueError(f"summary: input_shape has a negative size: {value!r}")
+            raise ValueError(f"{who}: input_shape has a negative size: {value!r}")
     return tuple(tuple(int(size) for size in shape) for shape in shapes)

@@ -28,7 +28,11 @@ class _Inplace(Module):
 
 
 class ReLU(_Inplace):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -36,7 +40,11 @@ class ReLU(_Inplace):
 
 
 class ReLU6(_Inplace):
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6).
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -44,7 +52,11 @@ class ReLU6(_Inplace):
 
 
 class SiLU(_Inplace):
-    """x · sigmoid(x), also called swish."""
+    """x · sigmoid(x), also called swish.
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -52,7 +64,11 @@ class SiLU(_Inplace):
 
 
 class Mish(_Inplace):
-    """x · tanh(softplus(x))."""
+    """x · tanh(softplus(x)).
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -60,7 +76,11 @@ class Mish(_Inplace):
 
 
 class Hardswish(_Inplace):
-    """x · relu6(x + 3) / 6."""
+    """x · relu6(x + 3) / 6.
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -72,7 +92,11 @@ class Hardswish(_Inplace):
 
 
 class Hardsigmoid(Hardswish):
-    """relu6(x + 3) / 6."""
+    """relu6(x + 3) / 6.
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -80,7 +104,11 @@ class Hardsigmoid(Hardswish):
 
 
 class SELU(_Inplace):
-    """1.0507 · elu(x, 1.6733)."""
+    """1.0507 · elu(x, 1.6733).
+
+    Args:
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -88,7 +116,13 @@ class SELU(_Inplace):
 
 
 class Hardtanh(_Inplace):
-    """min(max(x, min_val), max_val)."""
+    """min(max(x, min_val), max_val).
+
+    Args:
+        min_val: the smallest output.
+        max_val: the largest output.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -108,7 +142,12 @@ class Hardtanh(_Inplace):
 
 
 class LeakyReLU(_Inplace):
-    """x where positive, else negative_slope · x."""
+    """x where positive, else negative_slope · x.
+
+    Args:
+        negative_slope: the slope below 0.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -124,7 +163,12 @@ class LeakyReLU(_Inplace):
 
 
 class ELU(_Inplace):
-    """x where positive, else alpha · (e^x - 1)."""
+    """x where positive, else alpha · (e^x - 1).
+
+    Args:
+        alpha: minus the limit towards minus infinity.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
@@ -140,7 +184,12 @@ class ELU(_Inplace):
 
 
 class CELU(ELU):
-    """x where positive, else alpha · (e^(x/alpha) - 1)."""
+    """x where positive, else alpha · (e^(x/alpha) - 1).
+
+    Args:
+        alpha: minus the limit towards minus infinity.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -168,7 +217,12 @@ class GELU(Module):
 
 
 class Softplus(Module):
-    """log(1 + e^(beta·x)) / beta, and x itself where beta·x is above the threshold."""
+    """log(1 + e^(beta·x)) / beta, and x itself where beta·x is above the threshold.
+
+    Args:
+        beta: the sharpness of the bend.
+        threshold: where it becomes the identity.
+    """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -209,7 +263,7 @@ class Tanh(Module):
 
 
 class Softsign(Module):
-    """x / (1 + |x|)."""
+    """``x / (1 + |x|)``."""
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -239,7 +293,11 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """log(softmax(x)) along an axis; see :class:`Softmax`."""
+    """log(softmax(x)) along an axis; see :class:`Softmax`.
+
+    Args:
+        dim: the axis.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
@@ -247,7 +305,11 @@ class LogSoftmax(Softmax):
 
 
 class GLU(Module):
-    """a · sigmoid(b), where a and b are the input's halves along an axis."""
+    """a · sigmoid(b), where a and b are the input's halves along an axis.
+
+    Args:
+        dim: the axis.
+    """
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()

@@ -33,7 +33,12 @@ class Dropout(Module):
 
 
 class Dropout2d(Dropout):
-    """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`."""
+    """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`.
+
+    Args:
+        p: the probability to drop a channel.
+        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape; in evaluation the input itself."""

@@ -92,7 +92,12 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Makes one axis of ``start_dim`` to ``end_dim``, by default of all but the batch's."""
+    """Makes one axis of ``start_dim`` to ``end_dim``, by default of all but the batch's.
+
+    Args:
+        start_dim: the first axis to join.
+        end_dim: the last one.
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()

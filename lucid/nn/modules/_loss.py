@@ -55,7 +55,12 @@ class L1Loss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`."""
+    """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`.
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        beta: where it changes over; not negative.
+    """
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
@@ -69,7 +74,12 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`."""
+    """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`.
+
+    Args:
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        delta: where it changes over; positive.
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)

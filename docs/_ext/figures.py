@@ -1,0 +1,377 @@
+"""Directives for tables, plots and drawings.
+
+- ``variant-table``: the five variants with parameters and multiply-adds, as lucid counts them.
+- ``published-table``: their published accuracy.
+- ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
+- ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
+- ``project-file``: CONTRIBUTING.md and its like.
+- ``drawing``: an SVG file, put into the page itself so that its colours follow the page's.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from published import PAPER, TIMM
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import lucid
+from lucid import models
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+#: In the order of their size.
+VARIANTS = tuple(PAPER)
+
+
+@functools.cache
+def figures(name: str, size: int) -> lucid.visual.Summary:
+    """Return the summary of a variant for one square image."""
+    return lucid.summary(models.create_model(name), (1, 3, size, size))
+
+
+def short(name: str) -> str:
+    """Return a variant's name without the family."""
+    return name.removeprefix("mobilenet_v4_")
+
+
+# -- tables -----------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a ``list-table`` in reStructuredText; all columns but the first are numbers."""
+    lines = [".. list-table::", "    :header-rows: 1", "    :class: figures", ""]
+    for row in [head, *rows]:
+        for index, cell in enumerate(row):
+            lines.append(f"    {'*' if index == 0 else ' '} - {cell}")
+    return "\n".join(lines)
+
+
+class Generated(SphinxDirective):
+    """A directive whose content is reStructuredText or HTML that is computed."""
+
+    def rst(self, text: str) -> list[nodes.Node]:
+        """Return parsed reStructuredText."""
+        return self.parse_text_to_nodes(text)
+
+    def html(self, text: str) -> list[nodes.Node]:
+        """Return HTML as it stands."""
+        return [nodes.raw("", text, format="html")]
+
+
+class VariantTable(Generated):
+    """``variant-table``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        head = ["model", "parameters", "multiply-adds", "activations"]
+        rows = []
+        for name in VARIANTS:
+            counts = figures(name, 224)
+            rows.append(
+                [
+                    f":doc:`{name} </models/{name}>`",
+                    f"{counts.total_params:,}",
+                    f"{counts.total_macs:,}",
+                    f"{counts.total_activations * 4 / 2**20:.1f} MiB",
+                ]
+            )
+        note = (
+            "For 1000 classes and one image of 224×224; activations are the outputs of all layers "
+            "in float32. Counted from the running models when these pages were built."
+        )
+        return self.rst(table(head, rows) + "\n\n" + note)
+
+
+class PublishedTable(Generated):
+    """``published-table``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        head = ["model", "paper: top-1", "timm: top-1", "at size", "timm's weights"]
+        rows = [
+            [
+                f":doc:`{short(name)} </models/{name}>`",
+                f"{PAPER[name].top1:.1f} %",
+                f"{TIMM[name].top1:.1f} %",
+                str(TIMM[name].size),
+                f"``{TIMM[name].name}``",
+            ]
+            for name in VARIANTS
+        ]
+        return self.rst(table(head, rows))
+
+
+# -- plots ------------------------------------------------------------------------------------
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return round numbers over a range."""
+    step = (high - low) / count
+    power = 10 ** math.floor(math.log10(step))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step)
+    first = math.ceil(low / step)
+    return [n * step for n in range(first, math.floor(high / step) + 1)]
+
+
+def figure(svg: list[str], width: int, height: int, title: str, caption: str) -> str:
+    """Return a drawing with its description."""
+    return "\n".join(
+        [
+            '<figure class="drawing">',
+            f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
+            f'aria-label="{html.escape(title)}">',
+            *svg,
+            "</svg>",
+            f"<figcaption>{html.escape(caption)}</figcaption>",
+            "</figure>",
+        ]
+    )
+
+
+Point = tuple[str, float, float, str]
+
+
+def scatter(points: list[Point], x_title: str, caption: str) -> str:
+    """Return named points as an SVG: (label, x, y, class)."""
+    width, height, left, right, top, bottom = 640, 380, 56, 90, 16, 46
+    xs, ys = [p[1] for p in points], [p[2] for p in points]
+    low, high = math.floor(min(ys)) - 1, math.ceil(max(ys)) + 1
+    most = max(xs) * 1.08
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (width - left - right) * x / most,
+            top + (height - top - bottom) * (1 - (y - low) / (high - low)),
+        )
+
+    svg = []
+    for tick in ticks(0, most):
+        x, y = at(tick, low)
+        svg.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}"/>')
+        label = f"{tick:g}"
+        svg.append(
+            f'<text class="small" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{label}</text>'
+        )
+    for tick in ticks(low, high):
+        x, y = at(0, tick)
+        svg.append(
+            f'<line class="grid" x1="{x:.1f}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text class="small" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        )
+    middle = (left + width - right) / 2
+    svg.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{x_title}</text>')
+    centre = (top + height - bottom) / 2
+    svg.append(
+        f'<text x="14" y="{centre}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {centre})">top-1 accuracy, per cent</text>'
+    )
+    for label, px, py, kind in points:
+        x, y = at(px, py)
+        svg.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        svg.append(f'<text class="small" x="{x + 8:.1f}" y="{y + 4:.1f}">{label}</text>')
+    return figure(svg, width, height, f"Accuracy over {x_title}", caption)
+
+
+def bars(values: list[tuple[str, float, str]], title: str, unit: str, caption: str) -> str:
+    """Return horizontal bars as an SVG: (label, value, class)."""
+    row, left, right, width = 30, 130, 90, 640
+    height = row * len(values) + 12
+    most = max(value for _, value, _ in values)
+    svg = []
+    for index, (label, value, kind) in enumerate(values):
+        y = 6 + index * row
+        length = (width - left - right) * value / most
+        svg.append(f'<text x="{left - 8}" y="{y + 19}" text-anchor="end">{label}</text>')
+        svg.append(
+            f'<rect class="{kind}" x="{left}" y="{y + 5}" width="{length:.1f}" height="19" rx="2"/>'
+        )
+        end = left + length + 6
+        svg.append(f'<text class="small" x="{end:.1f}" y="{y + 19}">{value:.3g} {unit}</text>')
+    return figure(svg, width, height, title, caption)
+
+
+def kind(name: str) -> str:
+    """Return the class of a variant's marks: hybrids have the second colour."""
+    return "b" if "hybrid" in name else "a"
+
+
+class AccuracyPlot(Generated):
+    """``accuracy-plot``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the plot."""
+        points = [
+            (short(name), paper.macs, paper.top1, f"dot-{kind(name)}")
+            for name, paper in PAPER.items()
+        ]
+        caption = (
+            "Top-1 accuracy on ImageNet-1k and multiply-adds as the paper reports them, each "
+            "variant at its own image size. Orange: with attention."
+        )
+        return self.html(scatter(points, "multiply-adds, billions", caption))
+
+
+class SizePlot(Generated):
+    """``size-plot``: ``params``, ``macs`` or ``activations``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the plot."""
+        get: dict[str, tuple[Callable[[lucid.visual.Summary], float], str, str]] = {
+            "params": (lambda s: s.total_params / 1e6, "Parameters", "M"),
+            "macs": (lambda s: s.total_macs / 1e9, "Multiply-adds of one image", "G"),
+            "activations": (
+                lambda s: s.total_activations * 4 / 2**20,
+                "Activation memory of one image",
+                "MiB",
+            ),
+        }
+        read, title, unit = get[self.arguments[0]]
+        values = [(short(name), read(figures(name, 224)), f"bar-{kind(name)}") for name in VARIANTS]
+        caption = f"{title}, at 224×224, counted by lucid. Orange: with attention."
+        return self.html(bars(values, title, unit, caption))
+
+
+# -- benchmarks -------------------------------------------------------------------------------
+
+
+def results() -> dict[str, Any]:
+    """Return the benchmarks' results by the name of the file."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.glob("*.json"))
+    }
+
+
+NO_RESULTS = (
+    "There is no result file in ``benchmarks/results`` yet, so there is nothing to show here. "
+    "Speed depends on the machine: measure on yours with the scripts in ``benchmarks/``."
+)
+
+
+def cell(value: Any) -> str:
+    """Return a value of a result file as the text of a cell."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (dict, list)):
+        return f"``{json.dumps(value)}``"
+    return "" if value is None else str(value)
+
+
+def facts(value: dict[str, Any]) -> str:
+    """Return the simple entries of a dictionary as a list."""
+    lines = []
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            inside = ", ".join(f"{k} {cell(v)}" for k, v in entry.items())
+            lines.append(f"- {key}: {inside}")
+        elif not isinstance(entry, list):
+            lines.append(f"- {key}: {cell(entry)}")
+    return "\n".join(lines)
+
+
+def record_tables(value: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the entries of a result file that are lists of records."""
+    return [
+        (key, entry)
+        for key, entry in value.items()
+        if isinstance(entry, list) and entry and all(isinstance(row, dict) for row in entry)
+    ]
+
+
+class BenchmarkResults(Generated):
+    """``benchmark-results``: every file as its facts and its tables."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return them, or the sentence that there are none."""
+        parts = []
+        for name, value in results().items():
+            self.env.note_dependency(str(RESULTS / f"{name}.json"))
+            parts += [f".. rubric:: {name}", facts(value)]
+            for key, records in record_tables(value):
+                head = list(dict.fromkeys(column for row in records for column in row))
+                rows = [[cell(row.get(column)) for column in head] for row in records]
+                parts += [f"*{key}*", table(head, rows)]
+        return self.rst("\n\n".join(parts) or NO_RESULTS)
+
+
+class LatencyTable(Generated):
+    """``latency-table``: milliseconds of the variants, where a result file has them."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, or the sentence that there is none."""
+        rows = []
+        for file, value in results().items():
+            for _, records in record_tables(value):
+                for row in records:
+                    time = next((row[k] for k in ("median_ms", "ms") if k in row), None)
+                    if row.get("model") in VARIANTS and time is not None:
+                        other = {
+                            k: v
+                            for k, v in row.items()
+                            if k not in ("model", "median_ms", "ms") and not isinstance(v, dict)
+                        }
+                        about = ", ".join(f"{k} {cell(v)}" for k, v in other.items())
+                        rows.append([short(row["model"]), f"{time:.2f} ms", about, file])
+        if not rows:
+            return self.rst(NO_RESULTS)
+        return self.rst(table(["model", "median", "measured", "file"], rows))
+
+
+# -- files and drawings ----------------------------------------------------------------------
+
+
+class ProjectFile(Generated):
+    """``project-file``: a Markdown file of the project's root; its links lead to these pages."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return its content."""
+        path = ROOT / self.arguments[0]
+        self.env.note_dependency(str(path))
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+class Drawing(Generated):
+    """``drawing``: a file of the folder drawings, with its caption as content."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the figure."""
+        path = Path(self.env.srcdir) / "drawings" / self.arguments[0]
+        self.env.note_dependency(str(path))
+        caption = html.escape(" ".join(self.content))
+        svg = path.read_text(encoding="utf-8")
+        text = f'<figure class="drawing">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>'
+        return self.html(text)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    for name, directive in {
+        "variant-table": VariantTable,
+        "published-table": PublishedTable,
+        "accuracy-plot": AccuracyPlot,
+        "size-plot": SizePlot,
+        "benchmark-results": BenchmarkResults,
+        "latency-table": LatencyTable,
+        "project-file": ProjectFile,
+        "drawing": Drawing,
+    }.items():
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,55 @@
+"""What is public in lucid: read from the modules, for the reference and for the tests."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+from typing import Any
+
+#: The modules whose names users may count on; each has a page in the reference.
+MODULES = (
+    "lucid",
+    "lucid.autograd",
+    "lucid.nn",
+    "lucid.nn.functional",
+    "lucid.nn.init",
+    "lucid.nn.utils",
+    "lucid.optim",
+    "lucid.optim.lr_scheduler",
+    "lucid.models",
+    "lucid.models.configs",
+    "lucid.data",
+    "lucid.data.datasets",
+    "lucid.data.transforms",
+    "lucid.training",
+    "lucid.visual",
+)
+
+
+def public_names(module_name: str) -> dict[str, Any]:
+    """Return the public names of a module that are lucid's own, without modules and type aliases.
+
+    A module written as one file (``lucid.nn.init``) lists what it defines and what it re-exports
+    as ``from x import y as y`` from a file whose name starts with an underscore.
+    """
+    module = importlib.import_module(module_name)
+    found: dict[str, Any] = {}
+    for name in sorted(dir(module)):
+        value = getattr(module, name)
+        if name.startswith("_") or isinstance(value, types.ModuleType) or not callable(value):
+            continue
+        home = getattr(value, "__module__", None) or ""
+        if not home.startswith("lucid") or (
+            not inspect.isroutine(value) and not inspect.isclass(value)
+        ):
+            continue
+        if home == module_name or is_reexported(module, name):
+            found[name] = value
+    return found
+
+
+def is_reexported(module: types.ModuleType, name: str) -> bool:
+    """Whether the module's text says ``import name as name``, or loads the name when it is used."""
+    lazy = getattr(module, "_LAZY", {})
+    return f" import {name} as {name}\n" in inspect.getsource(module) or name in lazy

@@ -1,0 +1,127 @@
+"""The directive ``public-names``: every public name of a module, with its docstring.
+
+.. code-block:: rst
+
+    .. public-names:: lucid.nn
+        :skip: functional init
+
+The names are read from the running module, so that none can be missing: first a table of them,
+then each with its documentation. ``:sections:`` groups the names by the file that defines them,
+under the titles below. ``:elsewhere:`` lists names that are documented on another page, so that the
+table links there; ``:skip:`` leaves names out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from names import public_names
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+#: The last part of the defining module -> the title of its section.
+TITLES = {
+    "_tensor": "Tensor",
+    "_create": "Creation",
+    "_elementwise": "Element by element",
+    "_reduce": "Reduction, sorting and searching",
+    "_shape": "Shapes",
+    "_index": "Indexing",
+    "_matmul": "Products",
+    "_activation": "Activations",
+    "_grad_mode": "Recording of gradients",
+    "_random": "Randomness",
+    "_files": "Files",
+    "_dispatch": "Backends",
+    "_summary": "Summaries",
+    "_mermaid": "Diagrams",
+    "_module": "Base class",
+    "_parameter": "Parameters",
+    "_container": "Containers",
+    "_linear": "Linear layers and shapes",
+    "_conv": "Convolution",
+    "_pool": "Pooling",
+    "_batch_norm": "Batch normalisation",
+    "_norm": "Other normalisations",
+    "_layer_norm": "Other normalisations",
+    "_attention": "Attention",
+    "_embedding": "Embedding",
+    "_dropout": "Dropout",
+    "_loss": "Losses",
+    "_resize": "Resizing",
+    "functional": "Norms and distances",
+}
+ORDER = {name: index for index, name in enumerate(TITLES)}
+
+
+class PublicNames(SphinxDirective):
+    """See the module."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {
+        "sections": directives.flag,
+        "skip": directives.unchanged,
+        "elsewhere": directives.unchanged,
+        "only": directives.unchanged,
+        "no-index": directives.flag,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table and the entries."""
+        module_name = self.arguments[0]
+        names = public_names(module_name)
+        skip = self.options.get("skip", "").split()
+        if unknown := [name for name in skip if name not in names]:
+            raise self.error(f"public-names: {module_name} has no {', '.join(unknown)}")
+        names = {name: value for name, value in names.items() if name not in skip}
+        if "only" in self.options:
+            names = {name: names[name] for name in self.options["only"].split()}
+        lines = ["" if "no-index" in self.options else f".. py:module:: {module_name}", ""]
+        if "sections" in self.options:
+            sections: dict[str, dict[str, Any]] = {}
+            for name, value in names.items():
+                home = value.__module__.rpartition(".")[2]
+                if home not in TITLES:
+                    raise self.error(f"public-names: no section title for {value.__module__}")
+                sections.setdefault(home, {})[name] = value
+            for home in sorted(sections, key=ORDER.__getitem__):
+                title = TITLES[home]
+                lines += [title, "-" * len(title), "", *self.entries(module_name, sections[home])]
+        else:
+            lines += self.entries(module_name, names)
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+    def entries(self, module_name: str, names: dict[str, Any]) -> list[str]:
+        """Return the reStructuredText of a table and an entry for each name."""
+        table = [
+            ".. list-table::",
+            "    :class: public-names",
+            "    :widths: auto",
+            "",
+        ]
+        bodies = []
+        elsewhere = self.options.get("elsewhere", "").split()
+        for name, value in names.items():
+            full = f"{module_name}.{name}"
+            is_class = inspect.isclass(value)
+            role = "class" if is_class else "func"
+            first = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+            table += [f"    * - :py:{role}:`~{full}`", f"      - {first}"]
+            if name in elsewhere:
+                continue
+            bodies += [f".. auto{'class' if is_class else 'function'}:: {full}"]
+            if "no-index" in self.options:
+                bodies += ["    :no-index:"]
+            if is_class:
+                bodies += ["    :members:", "    :show-inheritance:"]
+            bodies += [""]
+        return [*table, "", *bodies]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("public-names", PublicNames)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,143 @@
+"""``lucid diagram``: a model as a chart, in a file or as text."""
+
+from __future__ import annotations
+
+import argparse
+import html
+from pathlib import Path
+from typing import Any
+
+from lucid import models
+from lucid._files import atomic_path
+from lucid.cli._arguments import add_command, model_name, non_negative_int, positive_int, shape
+from lucid.cli._errors import CommandError, UsageError
+from lucid.visual import mermaid, svg
+
+SUFFIXES = (".mmd", ".svg", ".html")
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+body {{ margin: 1rem; font-family: system-ui, sans-serif; }}
+figure {{ margin: 0; overflow: auto; }}
+pre {{ overflow: auto; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<figure tabindex="0">
+{image}</figure>
+<details>
+<summary>The same as Mermaid</summary>
+<pre>{chart}</pre>
+</details>
+</body>
+</html>
+"""
+
+
+def add_parsers(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    common: argparse.ArgumentParser,
+) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "diagram",
+        common,
+        draw,
+        "Draw a model: its layers, shapes and the ways of the data. As a Mermaid chart, an SVG "
+        "image or a page; neither of them needs anything else to be seen.",
+        "  lucid diagram mobilenet_v4_conv_medium -o medium.svg\n"
+        "  lucid diagram mobilenet_v4_hybrid_medium --depth 3 --direction TB > hybrid.mmd",
+    )
+    parser.add_argument("model", help="a name that `lucid models` lists")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="ends in .mmd (Mermaid), .svg or .html (default: print Mermaid)",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=shape,
+        default=(1, 3, 224, 224),
+        metavar="N,C,H,W",
+        help="shape of the input; its channels are the model's (default: 1,3,224,224)",
+    )
+    parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
+    parser.add_argument(
+        "--depth",
+        type=_depth,
+        default=4,
+        help="draw modules this deep as one box; `all` opens everything (default: 4)",
+    )
+    parser.add_argument(
+        "--direction",
+        choices=("LR", "RL", "TB", "BT"),
+        default="LR",
+        help="from left to right, from top to bottom, … (default: LR)",
+    )
+    parser.add_argument(
+        "--repeats",
+        choices=("like", "exact", "all"),
+        default="like",
+        help="of neighbours alike in kind, or in all shapes and settings too, draw one with the "
+        "count; or draw all (default: like)",
+    )
+    parser.add_argument("--no-shapes", action="store_true", help="leave the shapes out")
+
+
+def _depth(text: str) -> int | None:
+    return None if text == "all" else positive_int(text)
+
+
+def draw(args: argparse.Namespace) -> int:
+    """Run ``lucid diagram``."""
+    name = model_name(args.model)
+    if len(args.input_shape) != 4:
+        raise UsageError(
+            f"--input-shape: expected four sizes, N,C,H,W, got {len(args.input_shape)}"
+        )
+    suffix = ".mmd" if args.output is None else args.output.suffix
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"--output: expected a file ending in {', '.join(SUFFIXES)}, got {args.output}"
+        )
+    if args.output is not None and args.output.is_dir():
+        raise UsageError(f"--output: {args.output} is a folder; name a file in it")
+    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.input_shape[1])
+    options: dict[str, Any] = {
+        "depth": args.depth,
+        "collapse_repeats": {"like": True, "exact": "exact", "all": False}[args.repeats],
+        "show_shapes": not args.no_shapes,
+        "direction": args.direction,
+    }
+    if suffix == ".svg":
+        text = svg(model, args.input_shape, **options)
+    elif suffix == ".mmd":
+        text = mermaid(model, args.input_shape, **options)
+    else:
+        text = _PAGE.format(
+            title=html.escape(name),
+            image=svg(model, args.input_shape, **options),
+            chart=html.escape(mermaid(model, args.input_shape, **options)),
+        )
+    if args.output is None:
+        print(text, end="")
+        return 0
+    try:
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(args.output) as path:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{args.output}: cannot write there: {error.strerror}") from error
+    print(args.output)
+    return 0

@@ -1,0 +1,366 @@
+"""The built site in headless Chromium: diagrams, explorer, search, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lucid
+from lucid import models
+from lucid.models import configs
+from tests.docs import site as building
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+FLAGS = [
+    "--no-sandbox",  # CI runs as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WITH_DIAGRAMS = [
+    "index",
+    "models/MobileNet_V4",
+    *(f"models/{name}" for name in models.list_models("mobilenet_v4_")),
+    "tutorials/autograd",
+    "explorer",
+]
+DRAWN = """() => {
+  const all = [...document.querySelectorAll(".diagram")];
+  return all.length && all.every((d) => d.dataset.drawn || d.dataset.error);
+}"""
+
+
+@pytest.fixture(scope="module")
+def address(site) -> Iterator[str]:
+    with building.served(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address) -> Iterator[Callable[..., Any]]:
+    """Open pages; afterwards no error may have been logged, and no request have left."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(path: str, width: int = 1280, height: int = 900, **settings: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on(
+            "console",
+            lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((address, "file://", "data:", "blob:"))
+                else complaints.append(f"request to {request.url}")
+            ),
+        )
+        page.goto(path if "://" in path else f"{address}/{path}")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", WITH_DIAGRAMS)
+def test_every_diagram_is_drawn(visit, name, scheme):
+    page = visit(f"{name}.html", color_scheme=scheme)
+    page.wait_for_function(DRAWN)
+    diagrams = page.locator(".diagram")
+    assert page.locator("pre.mermaid").count() == 0
+    for index in range(diagrams.count()):
+        diagram = diagrams.nth(index)
+        assert diagram.get_attribute("data-error") is None
+        assert diagram.locator("svg .node").count() > 3
+        assert "Syntax error" not in diagram.inner_text()
+
+
+def test_no_page_has_errors_or_is_wider_than_a_phone(visit, site):
+    """Every page at a phone's width: nothing to scroll sideways but tables and diagrams."""
+    page = visit("index.html", width=390, height=844)
+    for path in sorted(site.rglob("*.html")):
+        name = path.relative_to(site).as_posix()
+        if name.startswith("_modules/"):
+            continue
+        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + "/" + name)
+        wide = page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert wide <= 0, f"{name} is {wide} pixels too wide"
+
+
+def test_search_finds_the_model(visit):
+    page = visit("index.html")
+    page.get_by_placeholder("Search").first.fill("MobileNet_V4")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=MobileNet_V4*")
+    page.wait_for_selector("#search-results li a")
+    titles = page.locator("#search-results li a").all_inner_texts()
+    assert any("MobileNet_V4" in title for title in titles)
+
+
+def test_a_diagram_zooms_moves_and_fills_the_window(visit):
+    page = visit("models/mobilenet_v4_conv_small.html")
+    page.wait_for_function(DRAWN)
+    view = page.locator(".diagram-viewport")
+    canvas = page.locator(".diagram-canvas")
+
+    def transform() -> str:
+        return canvas.evaluate("node => node.style.transform")
+
+    seen = {transform()}
+    for act in (
+        lambda: page.get_by_role("button", name="Zoom in").click(),
+        lambda: (view.focus(), page.keyboard.press("ArrowRight")),
+        lambda: page.keyboard.press("-"),
+        lambda: page.get_by_role("button", name="Show all of it").click(),
+    ):
+        act()
+        assert transform() not in seen
+        seen.add(transform())
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 60)
+    page.mouse.up()
+    assert transform() not in seen
+    view.focus()
+    page.keyboard.press("f")
+    assert page.locator("dialog.diagram-dialog").is_visible()
+    full = view.bounding_box()
+    assert full["width"] >= 1200
+    assert full["height"] >= 800
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert view.is_visible()
+
+
+def test_diagrams_follow_the_theme(visit):
+    page = visit("index.html", color_scheme="light")
+    page.wait_for_function(DRAWN)
+    before = page.locator(".diagram svg").get_attribute("id")
+    page.evaluate("document.body.dataset.theme = 'dark'")
+    page.wait_for_function(
+        "before => document.querySelector('.diagram svg').id !== before", arg=before
+    )
+    colour = page.locator(".diagram .cluster-label").first.evaluate(
+        "node => getComputedStyle(node.querySelector('span, text') || node).color"
+    )
+    red = int(colour.split("(")[1].split(",")[0])
+    assert red > 150, f"titles are {colour} on a dark page"
+
+
+# -- explorer ---------------------------------------------------------------------------------
+
+
+def explorer(visit: Any, link: str = "", **settings: Any) -> Any:
+    page = visit(f"explorer.html{link}", **settings)
+    page.wait_for_selector("#explorer-app[data-ready]")
+    page.wait_for_function(DRAWN)
+    return page
+
+
+def total(page: Any, key: str, model: str = "a") -> int:
+    cell = page.locator(f'[data-total="{model}-{key}"]')
+    return int(cell.get_attribute("data-value"))
+
+
+def open_stage(page: Any, name: str) -> None:
+    page.locator(f'details[data-stage="{name}"] > summary').click()
+
+
+def control(page: Any, path: str) -> Any:
+    return page.locator(f'#explorer-form [data-path="{path}"]')
+
+
+def assert_counts(page: Any, cfg: Any, classes: int = 1000, size: tuple[int, int] = (224, 224)):
+    ours = lucid.summary(models.MobileNet_V4(cfg, classes), (1, 3, *size))
+    assert total(page, "params") == ours.total_params
+    assert total(page, "macs") == ours.total_macs
+    assert total(page, "activations") == ours.total_activations
+
+
+def test_explorer_shows_each_variant(visit):
+    page = explorer(visit)
+    for name in models.list_models("mobilenet_v4_"):
+        page.locator("#explorer-variant").select_option(name)
+        assert_counts(page, getattr(configs, name.removeprefix("mobilenet_v4_"))())
+        page.locator("#explorer-rows").select_option("layers")
+        layers = lucid.summary(models.create_model(name), (1, 3, 32, 32)).layers
+        assert page.locator("#explorer-layers tbody tr").count() == len(layers)
+
+
+def test_explorer_edits_in_the_form(visit):
+    page = explorer(visit)
+    cfg = configs.conv_small()
+    open_stage(page, "layer3")
+    control(page, "layer3.block_specs[1].expand").fill("3.5")
+    cfg["layer3"]["block_specs"][1]["expand"] = 3.5
+    assert_counts(page, cfg)
+    control(page, "layer3.block_specs[0].mid_dw_downsample").uncheck()
+    cfg["layer3"]["block_specs"][0]["mid_dw_downsample"] = False
+    assert_counts(page, cfg)
+    control(page, "layer3.act").select_option("gelu")
+    cfg["layer3"]["act"] = "gelu"
+    assert_counts(page, cfg)
+    page.get_by_label("Add a block behind layer3.block_specs[5]").click()
+    rows = cfg["layer3"]["block_specs"]
+    rows.append({**rows[5]})
+    cfg["layer3"]["num_blocks"] = 7
+    assert_counts(page, cfg)
+    control(page, "layer3.block_specs[6].attention").check()
+    attention = {"num_heads": 4, "key_dim": 64, "value_dim": 64, "kv_stride": 1}
+    attention |= {"query_h_stride": 1, "query_w_stride": 1}
+    attention |= dict.fromkeys(("use_layer_scale", "use_multi_query", "use_residual"), True)
+    rows[6]["attention"] = attention
+    assert_counts(page, cfg)
+    page.get_by_label("Remove layer3.block_specs[2]").click()
+    del rows[2]
+    cfg["layer3"]["num_blocks"] = 6
+    assert_counts(page, cfg)
+    # The next stage takes what the last block of this one gives.
+    control(page, "layer3.block_specs[5].out").fill("112")
+    rows[5]["out"] = cfg["layer4"]["block_specs"][0]["in"] = 112
+    assert_counts(page, cfg)
+    page.locator("#explorer-classes").fill("10")
+    page.locator("#explorer-height").fill("128")
+    assert_counts(page, cfg, 10, (128, 224))
+    # What stands in the JSON is a configuration for lucid.
+    page.locator(".explorer-json > summary").click()
+    assert json.loads(page.locator("#explorer-json").input_value()) == cfg
+    page.get_by_role("button", name="Undo all edits").click()
+    assert_counts(page, configs.conv_small(), 10, (128, 224))
+
+
+def test_explorer_changes_the_kind_of_a_stage(visit):
+    page = explorer(visit)
+    open_stage(page, "layer1")
+    control(page, "layer1.block_name").select_option("fused_ib")
+    cfg = json.loads(page.locator("#explorer-json").input_value())
+    assert cfg["layer1"]["block_name"] == "fused_ib"
+    assert_counts(page, cfg)
+
+
+def test_explorer_edits_the_json(visit):
+    page = explorer(visit)
+    cfg = configs.hybrid_medium()
+    cfg["layer4"]["block_specs"][0] = list(cfg["layer4"]["block_specs"][0].values())
+    page.locator(".explorer-json > summary").click()
+    page.locator("#explorer-json").fill(json.dumps(cfg))
+    assert_counts(page, cfg)
+
+
+def test_explorer_explains_what_is_wrong(visit):
+    page = explorer(visit)
+    open_stage(page, "layer4")
+    before = total(page, "params")
+    path = "layer4.block_specs[1].start_dw_kernel"
+    control(page, path).fill("4")
+    cfg = configs.conv_small()
+    cfg["layer4"]["block_specs"][1]["start_dw_kernel"] = 4
+    with pytest.raises(ValueError, match="start_dw_kernel") as caught:
+        models.MobileNet_V4(cfg)
+    error = page.locator("#explorer-error")
+    assert error.locator("p").inner_text() == str(caught.value)
+    assert control(page, path).get_attribute("aria-invalid") == "true"
+    assert total(page, "params") == before
+    control(page, path).fill("7")
+    assert not error.is_visible()
+    assert control(page, path).get_attribute("aria-invalid") is None
+    assert total(page, "params") > before
+
+    page.locator(".explorer-json > summary").click()
+    page.locator("#explorer-json").fill('{"conv0": ')
+    assert "no JSON" in error.inner_text()
+    page.locator("#explorer-json").fill("[]")
+    with pytest.raises(TypeError) as wrong:
+        models.MobileNet_V4([])
+    assert error.inner_text().strip() == str(wrong.value)
+
+
+def test_explorer_shares_its_state_by_the_link(visit):
+    page = explorer(visit)
+    page.locator("#explorer-variant").select_option("mobilenet_v4_conv_medium")
+    open_stage(page, "layer2")
+    control(page, "layer2.block_specs[1].expand").fill("5")
+    page.locator("#explorer-other").select_option("mobilenet_v4_hybrid_large")
+    page.locator("#explorer-width").fill("160")
+    page.wait_for_function("location.hash.includes('acfg') && location.hash.includes('x160')")
+    link = page.evaluate("location.hash")
+    other = explorer(visit, link)
+    for model in ("a", "b"):
+        for key in ("params", "macs", "activations"):
+            assert total(other, key, model) == total(page, key, model)
+    assert other.locator("#explorer-title").inner_text() == "mobilenet_v4_conv_medium, edited"
+    assert other.locator(".diagram").count() == 2
+    assert other.locator("#explorer-layers figure").count() == 2
+
+
+def test_explorer_keeps_the_model_to_compare_with(visit):
+    page = explorer(visit)
+    open_stage(page, "layer4")
+    control(page, "layer4.block_specs[1].expand").fill("2")
+    page.locator("#explorer-other").select_option("this")
+    kept = total(page, "params", "b")
+    assert kept == total(page, "params")
+    control(page, "layer4.block_specs[1].expand").fill("6")
+    assert total(page, "params", "b") == kept
+    assert total(page, "params") > kept
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["#a=nonsense", "#a=__proto__", "#acfg=%%%&a=mobilenet_v4_conv_small", "#classes=-1&size=0x"],
+)
+def test_explorer_survives_a_damaged_link(visit, link):
+    page = explorer(visit, link)
+    assert_counts(page, configs.conv_small())
+
+
+def test_explorer_opens_from_the_disk(visit, site):
+    """Without a server, as a file."""
+    page = visit(Path(site / "explorer.html").as_uri())
+    page.wait_for_selector("#explorer-app[data-ready]")
+    page.wait_for_function(DRAWN)
+    assert_counts(page, configs.conv_small())
+
+
+def test_explorer_by_keyboard_at_a_phones_width(visit):
+    page = explorer(visit, width=390, height=844)
+    page.locator('details[data-stage="layer3"] > summary').focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.dataset.path")
+    assert focused == "layer3.block_name"
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0

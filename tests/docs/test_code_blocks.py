@@ -1,0 +1,214 @@
+"""Every code block of the documentation runs, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import pkgutil
+import re
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import cli, models
+from lucid.models import _timm, configs
+from lucid.models._config import read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not run from a source checkout")
+
+# Blocks in these languages are data, output or drawings, and not run.
+NOT_CODE = {"text", "output", "{mermaid}", "{toctree}", "{raw}", "{drawing}", "{include}", "json"}
+# Pages whose shell blocks install things; .ci/run does what they say.
+INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md"}
+# The design page shows how an operation is written; it is no program.
+EXCERPTS = {"design.md"}
+
+# README.md is run by tests/test_project.py.
+PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md")])
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the fenced blocks of a Markdown page."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\S+)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [Block(text[: m.start()].count("\n") + 1, m[1], m[2]) for m in found]
+
+
+def pages_with(*languages: str) -> list[Any]:
+    return [
+        pytest.param(page, id=str(page.relative_to(ROOT)))
+        for page in PAGES
+        if page.name not in EXCERPTS and any(b.language in languages for b in blocks(page))
+    ]
+
+
+def run_shell(text: str) -> str:
+    """Run the ``lucid`` commands of a block in this process; there are to be no others."""
+    out = io.StringIO()
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            assert words[0] == "lucid", f"only lucid's commands can be run here: {line}"
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+                assert cli.main(words[1:]) == 0, line
+    return out.getvalue()
+
+
+def run_python(block: Block, page: Path, names: dict[str, Any]) -> str:
+    out = io.StringIO()
+    code = "\n" * block.line + block.text  # so that a traceback names the line of the page
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, str(page), "exec"), names)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("page", pages_with("python", "bash"))
+def test_page(page, tmp_path, monkeypatch, hub):
+    """Run a page's blocks in order, in one namespace and an empty folder."""
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    printed = None
+    for block in blocks(page):
+        where = f"{page.relative_to(ROOT)}, line {block.line}"
+        if block.language == "python":
+            printed = run_python(block, page, names)
+        elif block.language == "bash" and page.name not in INSTALLS:
+            printed = run_shell(block.text)
+        elif block.language == "output":
+            assert printed is not None, f"{where}: output of nothing"
+            checker = doctest.OutputChecker()
+            options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            assert checker.check_output(block.text, printed, options), (
+                f"{where}: expected\n{block.text}\nprinted\n{printed}"
+            )
+            printed = None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_block_is_of_an_unknown_kind(page):
+    """A block in another language would silently never be run."""
+    assert {b.language for b in blocks(page)} <= NOT_CODE | {"python", "bash"}
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """Put a checkpoint in timm's naming into a cache of the hub, which is then not asked."""
+    pytest.importorskip("huggingface_hub")
+    safetensors = pytest.importorskip("safetensors.numpy")
+    home = tmp_path_factory.mktemp("hub")
+    name = "mobilenetv4_conv_small.e2400_r224_in1k"
+    revision = "0" * 40
+    repository = home / f"models--timm--{name}"
+    snapshot = repository / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    cfg = configs.timm(configs.conv_small())
+    modules = _timm.module_names(read_config(cfg))
+    state = models.MobileNet_V4(cfg).state_dict()
+    arrays = {
+        _timm.to_timm(key, modules): np.array(value.numpy(), order="C")
+        for key, value in state.items()
+    }
+    safetensors.save_file(arrays, str(snapshot / "model.safetensors"))
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+# -- docstrings -------------------------------------------------------------------------------
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(lucid.__path__, "lucid.")
+    return sorted(m.name for m in found if m.name != "lucid.__main__" and "numba" not in m.name)
+
+
+def docstrings() -> list[Any]:
+    """Return all docstrings of lucid that hold code: (name, text)."""
+    found: dict[str, tuple[Any, str]] = {}
+    for name in modules():
+        module = importlib.import_module(name)
+        members = [(name, module), *((f"{name}.{k}", v) for k, v in vars(module).items())]
+        for path, value in members:
+            if path != name and not (
+                (inspect.isroutine(value) or inspect.isclass(value)) and value.__module__ == name
+            ):
+                continue
+            own = vars(value).items() if inspect.isclass(value) else ()
+            for full, thing in [(path, value), *((f"{path}.{k}", v) for k, v in own)]:
+                text = getattr(thing, "__doc__", None)
+                if isinstance(text, str) and ("::\n" in text or ">>>" in text):
+                    found[full] = module, text
+    return [pytest.param(*found[full], id=full) for full in found]
+
+
+#: What the examples take as given.
+GIVEN = """
+import numpy as np
+import lucid
+from lucid import data, models, nn, optim
+from lucid.data import DataLoader
+from lucid.data.transforms import *
+from lucid.training import fit
+lucid.manual_seed(0)
+x = lucid.tensor([1.0, 2.0], requires_grad=True)
+model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+batch = (lucid.randn(4, 3, 2, 2), lucid.tensor([0, 1, 2, 0]))
+loader = held_out_loader = [batch]
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+@pytest.mark.parametrize(("module", "text"), docstrings())
+def test_docstring(module, text, tmp_path, monkeypatch):
+    """Run the examples of a docstring where it is written: they know the names of its module."""
+    monkeypatch.chdir(tmp_path)
+    names = {**vars(module), "__name__": "__main__"}
+    exec(GIVEN, names)
+    for code in literal_blocks(text):
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(code, "docstring", "exec"), names)
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
+    test = parser.get_doctest(inspect.cleandoc(text), names, "docstring", None, 0)
+    report = io.StringIO()
+    assert runner.run(test, out=report.write).failed == 0, report.getvalue()
+
+
+def literal_blocks(text: str) -> list[str]:
+    """Return the indented blocks behind a line that ends in ``::``."""
+    lines, found = inspect.cleandoc(text).splitlines(), []
+    index = 0
+    while index < len(lines):
+        line = lines[index]
+        index += 1
+        if not line.endswith("::") or line.lstrip().startswith(".."):
+            continue
+        indent = len(line) - len(line.lstrip())
+        block = []
+        while index < len(lines) and (
+            not lines[index].strip() or len(lines[index]) - len(lines[index].lstrip()) > indent
+        ):
+            block.append(lines[index])
+            index += 1
+        found.append(textwrap.dedent("\n".join(block)))
+    return found

@@ -1,0 +1,102 @@
+"""Every public class and function says what it does, and what each of its arguments is."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = Path(__file__).resolve().parents[2] / "docs" / "_ext" / "names.py"
+if not NAMES.is_file():
+    pytest.skip("not run from a source checkout", allow_module_level=True)
+_spec = importlib.util.spec_from_file_location("names", NAMES)
+assert _spec is not None
+assert _spec.loader is not None
+_names = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_names)
+MODULES, public_names = _names.MODULES, _names.public_names
+
+#: Arguments that need no word, and why.
+#: name -> the arguments
+EXCEPTIONS = {
+    # It takes anything and ignores it.
+    "lucid.nn.Identity": {"args", "kwargs"},
+    # A protocol: nobody calls it.
+    "lucid.data.Dataset": {"args", "kwargs"},
+    # Made by lucid, not by users.
+    "lucid.autograd.Node": {"function", "needs_input_grad"},
+}
+
+
+def all_public() -> list[Any]:
+    return [
+        pytest.param(f"{module}.{name}", value, id=f"{module}.{name}")
+        for module in MODULES
+        for name, value in public_names(module).items()
+    ]
+
+
+def arguments(value: Any) -> set[str]:
+    """Return the names of a function's arguments, or of those that make an object of a class."""
+    try:
+        parameters = inspect.signature(value).parameters
+    except ValueError:  # a class without a constructor of its own
+        return set()
+    return {name for name in parameters if name not in ("self", "cls")}
+
+
+def sections(text: str) -> set[str]:
+    return set(re.findall(r"^(Args|Attributes|Returns|Raises):$", text, re.MULTILINE))
+
+
+def described(text: str) -> set[str]:
+    """Return the names under ``Args:`` and ``Attributes:``; several may share a line."""
+    found: set[str] = set()
+    for block in re.findall(
+        r"^(?:Args|Attributes):\n((?:[ ]{4}.*\n?|\n)+)", text + "\n", re.MULTILINE
+    ):
+        for line in re.findall(r"^    (?! )([^:]+):", block, re.MULTILINE):
+            found.update(name.strip("* `") for name in line.split(","))
+    return found
+
+
+def test_there_is_something_to_check():
+    assert len(all_public()) > 250
+
+
+@pytest.mark.parametrize(("name", "value"), all_public())
+def test_docstring(name, value):
+    text = inspect.getdoc(value) or ""
+    assert text, f"{name} has no docstring"
+    own = not inspect.isclass(value) or ("__doc__" in vars(value) and vars(value)["__doc__"])
+    assert own, f"{name} has only the docstring of its base class"
+    assert text.split("\n\n")[0].rstrip().endswith((".", ":", "::")), f"{name}: no first sentence"
+    undescribed = arguments(value) - described(text) - EXCEPTIONS.get(name, set())
+    assert not undescribed, f"{name}: no word under Args on {', '.join(sorted(undescribed))}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [p for p in all_public() if inspect.isclass(p.values[1])]
+)
+def test_public_methods_have_docstrings(name, value):
+    bare = [
+        method
+        for method, function in vars(value).items()
+        if not method.startswith("_")
+        and (inspect.isroutine(function) or isinstance(function, property))
+        # The base class says it, or the class itself: what a layer's forward takes and returns.
+        and method not in ("forward", "extra_repr")
+        and not inspect.getdoc(getattr(value, method))
+    ]
+    assert not bare, f"{name}: no docstring of {', '.join(bare)}"
+
+
+def test_exceptions_are_needed():
+    values = {p.values[0]: p.values[1] for p in all_public()}
+    for name, names in EXCEPTIONS.items():
+        left = arguments(values[name]) - described(inspect.getdoc(values[name]) or "")
+        assert names <= left, f"{name} need not be an exception any more"
