@@ -96,7 +96,7 @@ def test_from_the_cache_without_a_network(tmp_path, weights, logits, prefix):
     config = json.dumps(CONFIG).encode()
     fill_cache(tmp_path, {"model.safetensors": weights.read_bytes(), "config.json": config})
     found = loaded(run(tmp_path, f"{prefix}timm/{NAME}", HF_HUB_OFFLINE="1"))
-    np.testing.assert_allclose(found["logits"], logits, rtol=1e-6)
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5)
     assert found["cfg"] == {**CONFIG["pretrained_cfg"], "num_classes": 4}
 
 
@@ -190,7 +190,7 @@ def test_a_download_shows_its_progress_and_stays_in_the_cache(tmp_path, server, 
     # The bar is for terminals; -1 is how it is had elsewhere.
     process = run(tmp_path, f"timm/{NAME}", HF_ENDPOINT=address, TQDM_POSITION="-1")
     found = loaded(process)
-    np.testing.assert_allclose(found["logits"], logits, rtol=1e-6)
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5)
     assert found["cfg"]["input_size"] == [3, 256, 256]
     assert "model.safetensors: 100%" in process.stderr
     assert any(line.startswith("GET") for line in asked)
