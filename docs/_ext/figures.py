@@ -58,6 +58,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
 class Generated(SphinxDirective):
     """A directive whose content is reStructuredText or HTML that is computed."""
 
+    def run(self) -> list[nodes.Node]:
+        """Return the content; it does not only depend on the page's own file."""
+        self.env.note_reread()
+        return self.content_nodes()
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the content."""
+        raise NotImplementedError
+
     def rst(self, text: str) -> list[nodes.Node]:
         """Return parsed reStructuredText."""
         return self.parse_text_to_nodes(text)
@@ -70,7 +79,7 @@ class Generated(SphinxDirective):
 class VariantTable(Generated):
     """``variant-table``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "parameters", "multiply-adds", "activations"]
         rows = []
@@ -94,7 +103,7 @@ class VariantTable(Generated):
 class PublishedTable(Generated):
     """``published-table``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "paper: top-1", "timm: top-1", "at size", "timm's weights"]
         rows = [
@@ -207,7 +216,7 @@ def kind(name: str) -> str:
 class AccuracyPlot(Generated):
     """``accuracy-plot``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the plot."""
         points = [
             (short(name), paper.macs, paper.top1, f"dot-{kind(name)}")
@@ -225,7 +234,7 @@ class SizePlot(Generated):
 
     required_arguments = 1
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the plot."""
         get: dict[str, tuple[Callable[[lucid.visual.Summary], float], str, str]] = {
             "params": (lambda s: s.total_params / 1e6, "Parameters", "M"),
@@ -292,11 +301,10 @@ def record_tables(value: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]
 class BenchmarkResults(Generated):
     """``benchmark-results``: every file as its facts and its tables."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return them, or the sentence that there are none."""
         parts = []
         for name, value in results().items():
-            self.env.note_dependency(str(RESULTS / f"{name}.json"))
             parts += [f".. rubric:: {name}", facts(value)]
             for key, records in record_tables(value):
                 head = list(dict.fromkeys(column for row in records for column in row))
@@ -308,7 +316,7 @@ class BenchmarkResults(Generated):
 class LatencyTable(Generated):
     """``latency-table``: milliseconds of the variants, where a result file has them."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table, or the sentence that there is none."""
         rows = []
         for file, value in results().items():
@@ -336,10 +344,9 @@ class ProjectFile(Generated):
 
     required_arguments = 1
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return its content."""
         path = ROOT / self.arguments[0]
-        self.env.note_dependency(str(path))
         text = path.read_text(encoding="utf-8")
         text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
         return self.parse_text_to_nodes(text, allow_section_headings=True)
@@ -351,10 +358,9 @@ class Drawing(Generated):
     required_arguments = 1
     has_content = True
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the figure."""
         path = Path(self.env.srcdir) / "drawings" / self.arguments[0]
-        self.env.note_dependency(str(path))
         caption = html.escape(" ".join(self.content))
         svg = path.read_text(encoding="utf-8")
         text = f'<figure class="drawing">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>'
