@@ -30,8 +30,7 @@ extensions = [
     "source_pages",
     "lucid.visual.sphinx",
 ]
-exclude_patterns = ["_build", "_static", "drawings"]
-templates_path = ["_templates"]
+exclude_patterns = ["_build", "_static", "_templates", "drawings"]
 
 # Prose is Markdown, pages about code are reStructuredText.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -64,6 +63,7 @@ html_math_renderer = "mathml"
 html_title = "lucid"
 html_static_path = ["_static"]
 html_css_files = ["lucid.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

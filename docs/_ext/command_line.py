@@ -31,6 +31,7 @@ class CommandLine(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a section for each subcommand."""
         program = self.arguments[0]
+        self.env.note_reread()
         before = os.environ.get("COLUMNS")
         os.environ["COLUMNS"] = WIDTH  # argparse wraps to the width of the terminal
         os.environ["NO_COLOR"] = "1"

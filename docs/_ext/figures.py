@@ -58,6 +58,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
 class Generated(SphinxDirective):
     """A directive whose content is reStructuredText or HTML that is computed."""
 
+    def run(self) -> list[nodes.Node]:
+        """Return the content; it does not only depend on the page's own file."""
+        self.env.note_reread()
+        return self.content_nodes()
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the content."""
+        raise NotImplementedError
+
     def rst(self, text: str) -> list[nodes.Node]:
         """Return parsed reStructuredText."""
         return self.parse_text_to_nodes(text)
@@ -70,7 +79,7 @@ class Generated(SphinxDirective):
 class VariantTable(Generated):
     """``variant-table``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "parameters", "multiply-adds", "activations"]
         rows = []
@@ -94,7 +103,7 @@ class VariantTable(Generated):
 class PublishedTable(Generated):
     """``published-table``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "paper: top-1", "timm: top-1", "at size", "timm's weights"]
         rows = [
@@ -207,7 +216,7 @@ def kind(name: str) -> str:
 class AccuracyPlot(Generated):
     """``accuracy-plot``."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the plot."""
         points = [
             (short(name), paper.macs, paper.top1, f"dot-{kind(name)}")
@@ -225,7 +234,7 @@ class SizePlot(Generated):
 
     required_arguments = 1
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the plot."""
         get: dict[str, tuple[Callable[[lucid.visual.Summary], float], str, str]] = {
             "params": (lambda s: s.total_params / 1e6, "Parameters", "M"),
@@ -259,73 +268,42 @@ NO_RESULTS = (
 )
 
 
-def cell(value: Any) -> str:
-    """Return a value of a result file as the text of a cell."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (dict, list)):
-        return f"``{json.dumps(value)}``"
-    return "" if value is None else str(value)
-
-
-def facts(value: dict[str, Any]) -> str:
-    """Return the simple entries of a dictionary as a list."""
-    lines = []
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            inside = ", ".join(f"{k} {cell(v)}" for k, v in entry.items())
-            lines.append(f"- {key}: {inside}")
-        elif not isinstance(entry, list):
-            lines.append(f"- {key}: {cell(entry)}")
-    return "\n".join(lines)
-
-
-def record_tables(value: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Return the entries of a result file that are lists of records."""
-    return [
-        (key, entry)
-        for key, entry in value.items()
-        if isinstance(entry, list) and entry and all(isinstance(row, dict) for row in entry)
-    ]
-
-
 class BenchmarkResults(Generated):
-    """``benchmark-results``: every file as its facts and its tables."""
+    """``benchmark-results``: the table that ``benchmarks.compare`` wrote beside each result."""
 
-    def run(self) -> list[nodes.Node]:
-        """Return them, or the sentence that there are none."""
-        parts = []
-        for name, value in results().items():
-            self.env.note_dependency(str(RESULTS / f"{name}.json"))
-            parts += [f".. rubric:: {name}", facts(value)]
-            for key, records in record_tables(value):
-                head = list(dict.fromkeys(column for row in records for column in row))
-                rows = [[cell(row.get(column)) for column in head] for row in records]
-                parts += [f"*{key}*", table(head, rows)]
-        return self.rst("\n\n".join(parts) or NO_RESULTS)
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the tables, or the sentence that there are none."""
+        texts = [RESULTS / f"{name}.md" for name in results()]
+        found = [path.read_text(encoding="utf-8") for path in texts if path.is_file()]
+        if not found:
+            return self.rst(NO_RESULTS)
+        return self.parse_text_to_nodes(
+            "\n\n".join(found).replace("\n## ", "\n### "), allow_section_headings=True
+        )
 
 
 class LatencyTable(Generated):
-    """``latency-table``: milliseconds of the variants, where a result file has them."""
+    """``latency-table``: the fastest time of each variant that was measured, and with what."""
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the table, or the sentence that there is none."""
         rows = []
-        for file, value in results().items():
-            for _, records in record_tables(value):
-                for row in records:
-                    time = next((row[k] for k in ("median_ms", "ms") if k in row), None)
-                    if row.get("model") in VARIANTS and time is not None:
-                        other = {
-                            k: v
-                            for k, v in row.items()
-                            if k not in ("model", "median_ms", "ms") and not isinstance(v, dict)
-                        }
-                        about = ", ".join(f"{k} {cell(v)}" for k, v in other.items())
-                        rows.append([short(row["model"]), f"{time:.2f} ms", about, file])
+        for value in results().values():
+            machine = value.get("machine", {})
+            where = f"{machine.get('processor', '?')}, {machine.get('threads', '?')} threads"
+            for case in value.get("cases", []):
+                ours = {
+                    name: row["median_ms"]
+                    for name, row in case["rows"].items()
+                    if name.startswith("lucid") and "median_ms" in row
+                }
+                if case["mode"] == "inference" and ours:
+                    name = min(ours, key=ours.__getitem__)
+                    time = f"{ours[name]:.1f} ms"
+                    rows.append([case["variant"], str(case["batch"]), time, name, where])
         if not rows:
             return self.rst(NO_RESULTS)
-        return self.rst(table(["model", "median", "measured", "file"], rows))
+        return self.rst(table(["model", "batch", "median", "with", "on"], rows))
 
 
 # -- files and drawings ----------------------------------------------------------------------
@@ -336,10 +314,9 @@ class ProjectFile(Generated):
 
     required_arguments = 1
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return its content."""
         path = ROOT / self.arguments[0]
-        self.env.note_dependency(str(path))
         text = path.read_text(encoding="utf-8")
         text = text.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
         return self.parse_text_to_nodes(text, allow_section_headings=True)
@@ -351,10 +328,9 @@ class Drawing(Generated):
     required_arguments = 1
     has_content = True
 
-    def run(self) -> list[nodes.Node]:
+    def content_nodes(self) -> list[nodes.Node]:
         """Return the figure."""
         path = Path(self.env.srcdir) / "drawings" / self.arguments[0]
-        self.env.note_dependency(str(path))
         caption = html.escape(" ".join(self.content))
         svg = path.read_text(encoding="utf-8")
         text = f'<figure class="drawing">\n{svg}\n<figcaption>{caption}</figcaption>\n</figure>'

@@ -36,6 +36,7 @@ TITLES = {
     "_random": "Randomness",
     "_files": "Files",
     "_dispatch": "Backends",
+    "_compiled": "Compiled inference",
     "_summary": "Summaries",
     "_mermaid": "Diagrams",
     "_module": "Base class",
@@ -72,6 +73,7 @@ class PublicNames(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table and the entries."""
         module_name = self.arguments[0]
+        self.env.note_reread()  # the docstrings are in other files than the page
         names = public_names(module_name)
         skip = self.options.get("skip", "").split()
         if unknown := [name for name in skip if name not in names]:

@@ -52,6 +52,7 @@
       this.view = { x: 0, y: 0, scale: 1 };
       this.moved = false;
       this.pointers = new Map();
+      this.waiting = null;
       host.classList.add("diagram");
       host.replaceChildren();
       this.viewport = document.createElement("div");
@@ -80,9 +81,15 @@
       this.listen();
     }
 
+    /* Draw when the turn comes; until then, what is to be drawn may change without a second turn. */
     draw() {
-      queue = queue.then(() => this.render());
-      return queue;
+      if (!this.waiting) {
+        this.waiting = queue = queue.then(() => {
+          this.waiting = null;
+          return this.render();
+        });
+      }
+      return this.waiting;
     }
 
     async render() {
@@ -200,6 +207,11 @@
         dialog.remove();
         this.fit(false);
         full.focus();
+      });
+      dialog.addEventListener("keydown", (event) => {
+        if (event.key !== "Escape") return;
+        event.preventDefault();
+        dialog.close();
       });
       dialog.append(this.frame);
       document.body.append(dialog);

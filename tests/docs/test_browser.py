@@ -73,7 +73,14 @@ def visit(browser, address) -> Iterator[Callable[..., Any]]:
             lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None,
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on(
+            "response",
+            lambda answer: (
+                complaints.append(f"{answer.status} for {answer.url}")
+                if answer.status >= 400
+                else None
+            ),
+        )
         page.on(
             "request",
             lambda request: (
@@ -105,14 +112,14 @@ def test_every_diagram_is_drawn(visit, name, scheme):
         assert "Syntax error" not in diagram.inner_text()
 
 
-def test_no_page_has_errors_or_is_wider_than_a_phone(visit, site):
+def test_no_page_has_errors_or_is_wider_than_a_phone(visit, site, address):
     """Every page at a phone's width: nothing to scroll sideways but tables and diagrams."""
     page = visit("index.html", width=390, height=844)
     for path in sorted(site.rglob("*.html")):
         name = path.relative_to(site).as_posix()
         if name.startswith("_modules/"):
             continue
-        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + "/" + name)
+        page.goto(f"{address}/{name}")
         wide = page.evaluate(
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
@@ -161,7 +168,7 @@ def test_a_diagram_zooms_moves_and_fills_the_window(visit):
     assert full["width"] >= 1200
     assert full["height"] >= 800
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
     assert view.is_visible()
 
 
@@ -322,7 +329,7 @@ def test_explorer_shares_its_state_by_the_link(visit):
         for key in ("params", "macs", "activations"):
             assert total(other, key, model) == total(page, key, model)
     assert other.locator("#explorer-title").inner_text() == "mobilenet_v4_conv_medium, edited"
-    assert other.locator(".diagram").count() == 2
+    other.wait_for_function("document.querySelectorAll('.diagram[data-drawn]').length === 2")
     assert other.locator("#explorer-layers figure").count() == 2
 
 

@@ -28,11 +28,13 @@ DOCS = ROOT / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not run from a source checkout")
 
 # Blocks in these languages are data, output or drawings, and not run.
-NOT_CODE = {"text", "output", "{mermaid}", "{toctree}", "{raw}", "{drawing}", "{include}", "json"}
+NOT_CODE = {"text", "output", "{mermaid}", "{toctree}", "{raw}", "{eval-rst}", "{project-file}"}
 # Pages whose shell blocks install things; .ci/run does what they say.
 INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md"}
 # The design page shows how an operation is written; it is no program.
 EXCERPTS = {"design.md"}
+# The code of the landing page is README's, says test_site.py.
+EXCERPTS |= {"index.md"}
 
 # README.md is run by tests/test_project.py.
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md")])
@@ -80,9 +82,11 @@ def run_python(block: Block, page: Path, names: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("page", pages_with("python", "bash"))
-def test_page(page, tmp_path, monkeypatch, hub):
+def test_page(page, tmp_path, monkeypatch, request):
     """Run a page's blocks in order, in one namespace and an empty folder."""
     pytest.importorskip("sklearn")
+    if page.name == "pretrained.md":
+        request.getfixturevalue("hub")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     printed = None
@@ -100,6 +104,20 @@ def test_page(page, tmp_path, monkeypatch, hub):
                 f"{where}: expected\n{block.text}\nprinted\n{printed}"
             )
             printed = None
+
+
+# A signature, not a program.
+SIGNATURE = "class MobileNet_V4(nn.Module):"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("models/*.rst")), ids=lambda page: page.stem)
+def test_page_of_a_model(page):
+    """Run the blocks of the pages that are written in reStructuredText."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"^\.\. code-block:: python\n\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    for block in map(textwrap.dedent, found):
+        if not block.startswith(SIGNATURE):
+            exec(compile(block, str(page), "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -125,7 +143,7 @@ def hub(tmp_path_factory, monkeypatch):
     modules = _timm.module_names(read_config(cfg))
     state = models.MobileNet_V4(cfg).state_dict()
     arrays = {
-        _timm.to_timm(key, modules): np.array(value.numpy(), order="C")
+        _timm.rename(key, modules): np.array(value.numpy(), order="C")
         for key, value in state.items()
     }
     safetensors.save_file(arrays, str(snapshot / "model.safetensors"))

@@ -619,6 +619,7 @@
 
   // -- showing --------------------------------------------------------------------------------
 
+  let drawing = 0; // a diagram takes longer than a keystroke
   function show() {
     let problem = null;
     try {
@@ -652,7 +653,8 @@
         element("figure", {}, element("figcaption", {}, title(slot)), layerTable(slot, result))
       )
     );
-    showDiagrams(pair);
+    window.clearTimeout(drawing);
+    drawing = window.setTimeout(() => showDiagrams(pair), drawing ? 300 : 0);
   }
 
   function legend(pair) {
