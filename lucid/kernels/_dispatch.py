@@ -81,6 +81,9 @@ def get_num_threads() -> int:
 def set_num_threads(threads: int) -> None:
     """Set how many threads the kernels work with, for the whole process.
 
+    Call it while no other thread computes: memory that kernels share out among their threads is
+    measured out when they start.
+
     Args:
         threads: at least 1. At the start it is what ``OMP_NUM_THREADS`` says, or the number of
             processors. With the NumPy backend NumPy's own matrix products use as many.
