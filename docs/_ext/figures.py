@@ -277,9 +277,13 @@ class BenchmarkResults(Generated):
         found = [path.read_text(encoding="utf-8") for path in texts if path.is_file()]
         if not found:
             return self.rst(NO_RESULTS)
-        return self.parse_text_to_nodes(
-            "\n\n".join(found).replace("\n## ", "\n### "), allow_section_headings=True
-        )
+        parts: list[nodes.Node] = []
+        for text in found:
+            about, _, tables = text.partition("\n## ")
+            parts += self.parse_text_to_nodes(about)
+            headed = "### " + tables.replace("\n## ", "\n### ")
+            parts += self.parse_text_to_nodes(headed, allow_section_headings=True)
+        return parts
 
 
 class LatencyTable(Generated):
