@@ -14,6 +14,7 @@ import functools
 import html
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -277,13 +278,9 @@ class BenchmarkResults(Generated):
         found = [path.read_text(encoding="utf-8") for path in texts if path.is_file()]
         if not found:
             return self.rst(NO_RESULTS)
-        parts: list[nodes.Node] = []
-        for text in found:
-            about, _, tables = text.partition("\n## ")
-            parts += self.parse_text_to_nodes(about)
-            headed = "### " + tables.replace("\n## ", "\n### ")
-            parts += self.parse_text_to_nodes(headed, allow_section_headings=True)
-        return parts
+        # Headings as bold lines: sections from inside a directive would come before its text.
+        text = re.sub(r"^## (.*)$", r"**\1**", "\n\n".join(found), flags=re.MULTILINE)
+        return self.parse_text_to_nodes(text)
 
 
 class LatencyTable(Generated):
