@@ -232,8 +232,7 @@ def apply_batch_norm(
             return _empty(x, weight, bias)
         y, mean, variance = BatchNormTraining.apply(x, weight, bias, float(eps))
         if training and running_mean is not None and running_var is not None:
-            _update(running_mean, mean.data, momentum)
-            _update(running_var, variance.data * (count / (count - 1)), momentum)
+            update_running(running_mean, running_var, mean.data, variance.data, count, momentum)
         result: Tensor = y
         return result
     y = BatchNormInference.apply(x, weight, bias, running_mean.data, running_var.data, float(eps))
@@ -247,7 +246,17 @@ def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias.reshape(shape)
 
 
-def _update(running: Tensor, batch: Array, momentum: float) -> None:
-    running.data *= 1 - momentum
-    running.data += (momentum * batch).astype(running.dtype)
-    running._version.count += 1
+def update_running(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Array,
+    variance: Array,
+    count: int,
+    momentum: float,
+) -> None:
+    """Move the running statistics towards the batch's, of ``count`` values a channel."""
+    unbiased = variance * (count / (count - 1))
+    for running, batch in ((running_mean, mean), (running_var, unbiased)):
+        running.data *= 1 - momentum
+        running.data += (momentum * batch).astype(running.dtype)
+        running._version.count += 1

@@ -176,7 +176,7 @@ def apply_conv2d(
     groups: int,
 ) -> Tensor:
     """Check the arguments in the name of ``who`` and convolve."""
-    return Conv2d.apply(*_checked(who, input, weight, bias, stride, padding, dilation, groups))
+    return Conv2d.apply(*checked(who, input, weight, bias, stride, padding, dilation, groups))
 
 
 def apply_conv_norm_act(
@@ -193,12 +193,12 @@ def apply_conv_norm_act(
     groups: int,
 ) -> Tensor:
     """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
-    x, w, _, how = _checked(who, input, weight, None, stride, padding, dilation, groups)
+    x, w, _, how = checked(who, input, weight, None, stride, padding, dilation, groups)
     y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, low, high, *how)
     return Tensor._wrap(from_nhwc(y))
 
 
-def _checked(
+def checked(
     who: str,
     input: Any,
     weight: Any,
@@ -208,6 +208,7 @@ def _checked(
     dilation: Any,
     groups: int,
 ) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
+    """Return a convolution's arguments as tensors, and its geometry; raise as :func:`conv2d`."""
     x, w = operand(input, who), operand(weight, who)
     check_image(x, who)
     if w.ndim != 4:

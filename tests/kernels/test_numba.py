@@ -18,7 +18,7 @@ pytest.importorskip("numba")
 from lucid import kernels
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _conv, _matmul, _threads, _weight_grad
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, WIDTH, Workspace, empty
+from lucid.kernels.numba._native import PANEL, TILE_ROWS, WIDTH, Workspace, empty, workspace
 
 ROWS = sorted({1, 2, TILE_ROWS - 1, TILE_ROWS, TILE_ROWS + 1, 3 * TILE_ROWS + 2, 300})
 COLUMNS = sorted({1, 3, WIDTH - 1, WIDTH, WIDTH + 1, PANEL - 1, PANEL, PANEL + 1, 3 * PANEL + 5})
@@ -70,24 +70,31 @@ def test_product(rows, columns, threads):
             assert (whole[[0, -1]] == 7).all()
 
 
+def product_transposed(a, b):
+    workspace.start()
+    rows, result = _weight_grad.product_transposed(a, b)
+    _threads.run(_threads.plan(*rows))
+    return result()
+
+
 @pytest.mark.parametrize("rows", [1, 5, 127, 128, 129, 1000])
 @pytest.mark.parametrize("n1", ROWS[:-1])
 @pytest.mark.parametrize("n2", [1, WIDTH, PANEL + 3])
 def test_product_of_transposed(rows, n1, n2):
     a, b = random(rows, n1), random(rows, n2, seed=1)
-    out = _weight_grad.product_transposed(a, b)
+    out = product_transposed(a, b)
     close(out, a.T.astype(np.float64) @ b, rows)
 
 
 def test_product_of_transposed_in_parts():
     a, b = random(20_000, 40), random(20_000, 33, seed=1)
     kernels.set_num_threads(1)
-    alone = _weight_grad.product_transposed(a, b)
+    alone = product_transposed(a, b)
     close(alone, a.T.astype(np.float64) @ b, 20_000)
     kernels.set_num_threads(2)
-    first = _weight_grad.product_transposed(a, b)
+    first = product_transposed(a, b)
     for _ in range(5):  # whichever thread takes which part
-        np.testing.assert_array_equal(_weight_grad.product_transposed(a, b), first)
+        np.testing.assert_array_equal(product_transposed(a, b), first)
 
 
 # (n, h, w, in, out, kernel, stride, padding, groups): maps large enough for several chunks, and

@@ -1,16 +1,42 @@
 """Batch normalisation over rows ``(M, C)``: statistics, value, gradient; see the NumPy backend.
 
-The statistics take one pass, the gradient two. A vector of columns is summed over GROUP rows in
-registers in float32, the groups' sums in float64.
+Each pass over an activation is cut into parts of the rows. A vector of columns is summed over
+GROUP rows in registers in float32, the groups' sums in float64. Clipping comes with it for nothing:
+the value is bounded while it is in a register, and the gradient's mask is computed again from what
+was normalised, which the pass reads anyway.
+
+The functions that end in ``_row`` give rows of a plan, so that a convolution with its batch norm
+and activation is one launch (``_conv_norm_act``).
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._native import WIDTH, address, empty, f64s, floats, kernel
-from lucid.kernels.numba._vector import add, fused, load, spread, store, subtract
+from lucid.kernels.numba._native import (
+    WIDTH,
+    address,
+    bits_to_float,
+    empty,
+    f64s,
+    float_bits,
+    floats,
+    kernel,
+)
+from lucid.kernels.numba._vector import (
+    add,
+    bounded,
+    fused,
+    load,
+    spread,
+    store,
+    subtract,
+    where_inside,
+)
 from lucid.kernels.numpy import _batch_norm as reference
 
 Array = np.ndarray
@@ -19,105 +45,187 @@ _GROUP = 64
 
 # Floats of an activation worth a chunk: 128 KiB, some 10 µs.
 _WORTH = 1 << 15
+# Parts of which the sums are kept: each is some memory, and time to put together.
+_MOST_PARTS = 64
+# Columns that a chunk of the small kernels takes.
+_COLUMNS = 64
 
 
 def _chunks(x: Array, most: int = _threads.MAX_CHUNKS) -> int:
     return max(1, min(most, x.size // _WORTH, len(x) // _GROUP))
 
 
+# -- statistics -----------------------------------------------------------------------------------
+#
+# Each part of the rows has a record of float64: how many rows it has, the columns' means, their
+# squared deviations, and scratch memory.
+
+
+class Records:
+    """The records of what a kernel writes; it decides how many there are."""
+
+    array: Array
+
+    def make(self, parts: int, columns: int) -> tuple[int, int]:
+        """Return the address of so many records of so many columns, and the size of one."""
+        self.array = np.empty((parts, 8 + -(-3 * columns // 8) * 8))
+        return address(self.array), self.array.shape[1]
+
+
+@njit
+def write_record(record, columns, first, count, x, step, rows):
+    """Write the means and squared deviations of ``count`` columns of a block of rows.
+
+    The block starts at ``x``, with ``step`` bytes from row to row; its first column is column
+    ``first`` of the record. Its first row is the pivot: nothing cancels where a mean is large.
+    """
+    f64s(record)[0] = np.float64(rows)
+    means = f64s(record + (8 + first) * 8)
+    squares = f64s(record + (8 + columns + first) * 8)
+    scratch = record + (8 + 2 * columns + first) * 8
+    firsts, seconds = floats(scratch), floats(scratch + count * 4)
+    pivot = floats(x)
+    for j in range(count):
+        means[j] = 0.0
+        squares[j] = 0.0
+    for group in range(0, rows, _GROUP):
+        last = min(rows, group + _GROUP)
+        for j in range(0, count, WIDTH):
+            left = count - j
+            centre = load(x + j * 4, left)
+            # Two sums each: an addition takes some cycles, and the next one of a sum waits for it.
+            first_a = first_b = second_a = second_b = spread(np.float32(0))
+            at = x + group * step + j * 4
+            for _row in range(group, last - 1, 2):
+                a = subtract(load(at, left), centre)
+                b = subtract(load(at + step, left), centre)
+                first_a, first_b = add(first_a, a), add(first_b, b)
+                second_a, second_b = fused(a, a, second_a), fused(b, b, second_b)
+                at += 2 * step
+            if (last - group) % 2:
+                a = subtract(load(at, left), centre)
+                first_a, second_a = add(first_a, a), fused(a, a, second_a)
+            store(scratch + j * 4, add(first_a, first_b), left)
+            store(scratch + (count + j) * 4, add(second_a, second_b), left)
+        for j in range(count):
+            means[j] += firsts[j]
+            squares[j] += seconds[j]
+    for j in range(count):
+        shift = means[j] / rows
+        squares[j] = max(0.0, squares[j] - shift * means[j])
+        means[j] = pivot[j] + shift
+
+
 @kernel
-def sums(args, chunk, thread):
-    """Column sums of ``x - pivot`` and its square, or of ``grad`` and ``grad · (x - pivot)``."""
-    x, grad, rows, columns, pivot = args[0], args[1], args[2], args[3], args[4]
-    chunks = args[7]
-    out = f64s(args[5] + chunk * 2 * columns * 8)
-    scratch = args[6] + chunk * 2 * columns * 4
-    firsts, seconds = floats(scratch), floats(scratch + columns * 4)
-    for j in range(2 * columns):
-        out[j] = 0.0
+def statistics(args, chunk, thread):
+    """The record of one part of the rows."""
+    x, rows, columns, records, size, chunks = args[0], args[1], args[2], args[3], args[4], args[5]
     start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
     step = columns * 4
-    for group in range(start, stop, _GROUP):
-        last = min(stop, group + _GROUP)
-        for j in range(0, columns, WIDTH):
-            count = columns - j
-            centre = load(pivot + j * 4, count)
-            first = second = spread(np.float32(0))
-            # Two sums each: an addition takes some cycles, and the next one of a sum waits for it.
-            first_b = second_b = spread(np.float32(0))
-            at = x + (group * columns + j) * 4
-            if grad == 0:
-                for _row in range(group, last - 1, 2):
-                    a = subtract(load(at, count), centre)
-                    b = subtract(load(at + step, count), centre)
-                    first, first_b = add(first, a), add(first_b, b)
-                    second, second_b = fused(a, a, second), fused(b, b, second_b)
-                    at += 2 * step
-                if (last - group) % 2:
-                    a = subtract(load(at, count), centre)
-                    first, second = add(first, a), fused(a, a, second)
-            else:
-                other = grad + (group * columns + j) * 4
-                for _row in range(group, last - 1, 2):
-                    a = subtract(load(at, count), centre)
-                    b = subtract(load(at + step, count), centre)
-                    ga, gb = load(other, count), load(other + step, count)
-                    first, first_b = add(first, ga), add(first_b, gb)
-                    second, second_b = fused(ga, a, second), fused(gb, b, second_b)
-                    at += 2 * step
-                    other += 2 * step
-                if (last - group) % 2:
-                    ga = load(other, count)
-                    first = add(first, ga)
-                    second = fused(ga, subtract(load(at, count), centre), second)
-            store(scratch + j * 4, add(first, first_b), count)
-            store(scratch + (columns + j) * 4, add(second, second_b), count)
-        for j in range(columns):
-            out[j] += firsts[j]
-            out[columns + j] += seconds[j]
+    record = records + chunk * size * 8
+    write_record(record, columns, 0, columns, x + start * step, step, stop - start)
 
 
-def _sums(x: Array, grad: Array | None, pivot: Array) -> Array:
-    """Return the two column sums ``(2, C)`` in float64."""
-    rows, columns = x.shape
-    chunks = _chunks(x, 64)
-    parts = np.empty((chunks, 2, columns))
-    scratch = empty((chunks, 2, columns))
-    _threads.run(
-        _threads.plan(
-            (
-                sums.address,
-                chunks,
-                address(x),
-                0 if grad is None else address(grad),
-                rows,
-                columns,
-                address(pivot),
-                address(parts),
-                address(scratch),
-                chunks,
-            )
-        )
+@kernel
+def merge(args, chunk, thread):
+    """Mean and variance from the records (Chan et al. 1983); batch norm's factor and summand."""
+    records, size, count, columns, rows = args[0], args[1], args[2], args[3], args[4]
+    means, variances = f64s(args[5]), f64s(args[6])
+    scales, shifts = floats(args[7]), floats(args[7] + columns * 4)
+    weight, bias = floats(args[8]), floats(args[9])
+    for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
+        mean = 0.0
+        for part in range(count):
+            record = f64s(records + part * size * 8)
+            mean += record[0] * record[8 + j]
+        mean /= rows
+        squares = 0.0
+        for part in range(count):
+            record = f64s(records + part * size * 8)
+            difference = record[8 + j] - mean
+            squares += record[8 + columns + j] + record[0] * difference * difference
+        means[j] = mean
+        variances[j] = squares / rows
+        if args[7] != 0:
+            scale = 1.0 / math.sqrt(squares / rows + f64s(args[10])[0])
+            if args[8] != 0:
+                scale *= weight[j]
+            offset = -mean * scale
+            if args[9] != 0:
+                offset += bias[j]
+            scales[j] = np.float32(scale)
+            shifts[j] = np.float32(offset)
+
+
+def merge_row(
+    records: Records,
+    rows: int,
+    statistics: Array,
+    factors: Array | None = None,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: Array | None = None,
+) -> tuple[int, ...]:
+    """Return the row of a plan that puts the statistics of ``records`` together.
+
+    Args:
+        records: written before.
+        rows: how many rows there are in all.
+        statistics: ``(2, C)`` in float64, to be written: mean and variance.
+        factors: ``(2, C)`` in float32, to be written: batch norm's factor and summand.
+        weight: ``(C,)`` in float32, or None for 1.
+        bias: ``(C,)`` in float32, or None for 0.
+        eps: one number in float64.
+    """
+    columns = statistics.shape[1]
+    return (
+        merge.address,
+        -(-columns // _COLUMNS),
+        address(records.array),
+        records.array.shape[1],
+        len(records.array),
+        columns,
+        rows,
+        address(statistics),
+        address(statistics) + 8 * columns,
+        *(0 if array is None else address(array) for array in (factors, weight, bias, eps)),
     )
-    total: Array = parts.sum(axis=0) if chunks > 1 else parts[0]
-    return total
 
 
 def batch_norm_stats(x: Array) -> tuple[Array, Array]:
     """Return the mean and the biased variance of each column of ``x`` ``(M, C)``, in float64."""
     if x.dtype != np.float32 or x.size == 0:
         return reference.batch_norm_stats(x)
-    # The mean of some rows as the pivot: nothing cancels where the mean is large.
-    pivot = x[:_GROUP].mean(axis=0, dtype=np.float64).astype(np.float32)
-    shift, squares = _sums(x, None, pivot) / len(x)
-    return pivot + shift, np.maximum(squares - shift * shift, 0)
+    rows, columns = x.shape
+    chunks = _chunks(x, _MOST_PARTS)
+    records = Records()
+    result = np.empty((2, columns))
+    _threads.run(
+        _threads.plan(
+            (
+                statistics.address,
+                chunks,
+                address(x),
+                rows,
+                columns,
+                *records.make(chunks, columns),
+                chunks,
+            ),
+            merge_row(records, rows, result),
+        )
+    )
+    return result[0], result[1]
+
+
+# -- value ----------------------------------------------------------------------------------------
 
 
 @kernel
 def affine(args, chunk, thread):
-    """``out = x · scale + shift``, or ``grad · a + (x - mean) · b + c``, for some rows."""
+    """``out = clip(x · scale + shift, low, high)`` for some rows."""
     x, out, rows, columns, chunks = args[0], args[1], args[2], args[3], args[4]
-    scale, shift, grad, mean, factor = args[5], args[6], args[7], args[8], args[9]
+    scale, shift = args[5], args[6]
+    low, high = spread(bits_to_float(args[7])), spread(bits_to_float(args[8]))
     start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
     step = columns * 4
     for group in range(start, stop, _GROUP):
@@ -127,20 +235,34 @@ def affine(args, chunk, thread):
             a, c = load(scale + j * 4, count), load(shift + j * 4, count)
             offset = (group * columns + j) * 4
             source, target = x + offset, out + offset
-            if grad == 0:
-                for _row in range(group, last):
-                    store(target, fused(load(source, count), a, c), count)
-                    source += step
-                    target += step
-            else:
-                centre, b = load(mean + j * 4, count), load(factor + j * 4, count)
-                other = grad + offset
-                for _row in range(group, last):
-                    value = fused(subtract(load(source, count), centre), b, c)
-                    store(target, fused(load(other, count), a, value), count)
-                    source += step
-                    target += step
-                    other += step
+            for _row in range(group, last):
+                store(target, bounded(fused(load(source, count), a, c), low, high), count)
+                source += step
+                target += step
+
+
+def affine_row(
+    x: Array,
+    out: Array,
+    scale: Array,
+    shift: Array,
+    low: float | None = None,
+    high: float | None = None,
+) -> tuple[int, ...]:
+    """Return the row of a plan for ``out = clip(x · scale + shift, low, high)`` of rows."""
+    chunks = _chunks(x)
+    return (
+        affine.address,
+        chunks,
+        address(x),
+        address(out),
+        *x.shape,
+        chunks,
+        address(scale),
+        address(shift),
+        float_bits(-math.inf if low is None else low),
+        float_bits(math.inf if high is None else high),
+    )
 
 
 def scale_shift(x: Array, scale: Array, shift: Array) -> Array:
@@ -149,22 +271,253 @@ def scale_shift(x: Array, scale: Array, shift: Array) -> Array:
         return reference.scale_shift(x, scale, shift)
     y = empty(x.shape)
     scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
-    chunks = _chunks(x)
-    _threads.run(
-        _threads.plan(
+    _threads.run(_threads.plan(affine_row(x, y, scale, shift)))
+    return y
+
+
+# -- gradient -------------------------------------------------------------------------------------
+
+# What the two passes of the gradient read, one row of C float32 each.
+_SCALE, _SHIFT, _MEAN, _A, _B, _C = range(6)
+
+
+@kernel
+def gradient_sums(args, chunk, thread):
+    """Column sums of ``g`` and of ``g · (x - mean)``, in float64, over one part of the rows.
+
+    ``g`` is the gradient where ``x · scale + shift`` lies between the bounds, else 0.
+    """
+    x, grad, rows, columns, vectors = args[0], args[1], args[2], args[3], args[4]
+    low, high = spread(bits_to_float(args[5])), spread(bits_to_float(args[6]))
+    size, chunks = args[8], args[9]
+    record = args[7] + chunk * size * 8
+    out, scratch = f64s(record), record + 2 * columns * 8
+    firsts, seconds = floats(scratch), floats(scratch + columns * 4)
+    for j in range(2 * columns):
+        out[j] = 0.0
+    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    step = columns * 4
+    for group in range(start, stop, _GROUP):
+        last = min(stop, group + _GROUP)
+        for j in range(0, columns, WIDTH):
+            count = columns - j
+            scale, shift = (
+                load(vectors + (_SCALE * columns + j) * 4, count),
+                load(vectors + (_SHIFT * columns + j) * 4, count),
+            )
+            mean = load(vectors + (_MEAN * columns + j) * 4, count)
+            first_a = first_b = second_a = second_b = spread(np.float32(0))
+            at, other = x + (group * columns + j) * 4, grad + (group * columns + j) * 4
+            for _row in range(group, last - 1, 2):
+                a, b = load(at, count), load(at + step, count)
+                ga = where_inside(load(other, count), fused(a, scale, shift), low, high)
+                gb = where_inside(load(other + step, count), fused(b, scale, shift), low, high)
+                first_a, first_b = add(first_a, ga), add(first_b, gb)
+                second_a = fused(ga, subtract(a, mean), second_a)
+                second_b = fused(gb, subtract(b, mean), second_b)
+                at += 2 * step
+                other += 2 * step
+            if (last - group) % 2:
+                a = load(at, count)
+                ga = where_inside(load(other, count), fused(a, scale, shift), low, high)
+                first_a, second_a = add(first_a, ga), fused(ga, subtract(a, mean), second_a)
+            store(scratch + j * 4, add(first_a, first_b), count)
+            store(scratch + (columns + j) * 4, add(second_a, second_b), count)
+        for j in range(columns):
+            out[j] += firsts[j]
+            out[columns + j] += seconds[j]
+
+
+@kernel
+def gradient_factors(args, chunk, thread):
+    """The sums of all parts: the gradients of weight and bias, and the factors for x's.
+
+    ``dx = a · g + (x - mean) · b + c``, see the NumPy backend.
+    """
+    records, size, count, columns, rows = args[0], args[1], args[2], args[3], args[4]
+    means, variances, eps = f64s(args[5]), f64s(args[6]), f64s(args[7])[0]
+    weight, vectors = floats(args[8]), floats(args[9])
+    dweight, dbias = floats(args[10]), floats(args[11])
+    for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
+        first = second = 0.0
+        for part in range(count):
+            record = f64s(records + part * size * 8)
+            first += record[j]
+            second += record[columns + j]
+        inverse_std = 1.0 / math.sqrt(variances[j] + eps)
+        # The pass took the float32 mean for the mean.
+        second += first * (np.float64(vectors[_MEAN * columns + j]) - means[j])
+        second *= inverse_std
+        factor = inverse_std * (weight[j] if args[8] != 0 else np.float32(1))
+        vectors[_A * columns + j] = np.float32(factor)
+        vectors[_B * columns + j] = np.float32(-factor * inverse_std * second / rows)
+        vectors[_C * columns + j] = np.float32(-factor * first / rows)
+        dweight[j] = np.float32(second)
+        dbias[j] = np.float32(first)
+
+
+@kernel
+def gradient_vectors(args, chunk, thread):
+    """Batch norm's factor, summand and mean of each channel in float32, as the forward had them."""
+    columns, means, variances, eps = args[0], f64s(args[1]), f64s(args[2]), f64s(args[3])[0]
+    weight, bias, vectors = floats(args[4]), floats(args[5]), floats(args[6])
+    for j in range(columns):
+        scale = 1.0 / math.sqrt(variances[j] + eps)
+        if args[4] != 0:
+            scale *= weight[j]
+        offset = -means[j] * scale
+        if args[5] != 0:
+            offset += bias[j]
+        vectors[_SCALE * columns + j] = np.float32(scale)
+        vectors[_SHIFT * columns + j] = np.float32(offset)
+        vectors[_MEAN * columns + j] = np.float32(means[j])
+
+
+@njit
+def gradient_block(x, grad, out, out_step, step, rows, columns, vectors, low, high):
+    """``out = a · g + (x - mean) · b + c`` for rows that start at the given addresses."""
+    lows, highs = spread(low), spread(high)
+    for group in range(0, rows, _GROUP):
+        last = min(rows, group + _GROUP)
+        for j in range(0, columns, WIDTH):
+            count = columns - j
+            scale, shift = (
+                load(vectors + (_SCALE * columns + j) * 4, count),
+                load(vectors + (_SHIFT * columns + j) * 4, count),
+            )
+            mean, a = (
+                load(vectors + (_MEAN * columns + j) * 4, count),
+                load(vectors + (_A * columns + j) * 4, count),
+            )
+            b, c = (
+                load(vectors + (_B * columns + j) * 4, count),
+                load(vectors + (_C * columns + j) * 4, count),
+            )
+            at, other = x + group * step + j * 4, grad + group * step + j * 4
+            target = out + group * out_step + j * 4
+            for _row in range(group, last):
+                value = load(at, count)
+                g = where_inside(load(other, count), fused(value, scale, shift), lows, highs)
+                store(target, fused(g, a, fused(subtract(value, mean), b, c)), count)
+                at += step
+                other += step
+                target += out_step
+
+
+@kernel
+def gradient(args, chunk, thread):
+    """The gradient of some rows."""
+    x, grad, out, rows, columns = args[0], args[1], args[2], args[3], args[4]
+    vectors, chunks = args[5], args[8]
+    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    step = columns * 4
+    offset = start * step
+    gradient_block(
+        x + offset,
+        grad + offset,
+        out + offset,
+        step,
+        step,
+        stop - start,
+        columns,
+        vectors,
+        bits_to_float(args[6]),
+        bits_to_float(args[7]),
+    )
+
+
+class Gradient:
+    """The gradient of ``clip(batch_norm(x), low, high)`` in rows of a plan, for rows ``(M, C)``.
+
+    ``sums`` are the rows of the plan that come first; then ``dweight`` and ``dbias`` are there, and
+    ``vectors`` for :func:`gradient_block`. ``whole_row`` gives x's gradient.
+    """
+
+    def __init__(
+        self,
+        grad: Array,
+        x: Array,
+        statistics: tuple[Array, Array],
+        eps: float,
+        weight: Array | None,
+        bias: Array | None = None,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> None:
+        rows, columns = x.shape
+        self.x, self.grad = x, grad
+        chunks = _chunks(x, _MOST_PARTS)
+        records = np.empty((chunks, 3 * columns))
+        # All vectors and results in one array: fewer calls at small sizes.
+        numbers = np.empty((8, columns), np.float32)
+        self.vectors = numbers[:6]
+        self.dweight, self.dbias = numbers[6], numbers[7]
+        mean, variance = (np.ascontiguousarray(array, np.float64) for array in statistics)
+        epsilon = np.array([eps])
+        weight_at = 0 if weight is None else address(weight)
+        # Nothing is below minus infinity or reaches NaN.
+        self.bounds = (
+            float_bits(-math.inf if low is None else low),
+            float_bits(math.nan if high is None or high == math.inf else high),
+        )
+        self.sums: list[tuple[int, ...]] = [
             (
-                affine.address,
+                gradient_vectors.address,
+                1,
+                columns,
+                address(mean),
+                address(variance),
+                address(epsilon),
+                weight_at,
+                0 if bias is None else address(bias),
+                address(self.vectors),
+            ),
+            (
+                gradient_sums.address,
                 chunks,
                 address(x),
-                address(y),
-                *x.shape,
+                address(grad),
+                rows,
+                columns,
+                address(self.vectors),
+                *self.bounds,
+                address(records),
+                records.shape[1],
                 chunks,
-                address(scale),
-                address(shift),
-            )
+            ),
+            (
+                gradient_factors.address,
+                -(-columns // _COLUMNS),
+                address(records),
+                records.shape[1],
+                chunks,
+                columns,
+                rows,
+                address(mean),
+                address(variance),
+                address(epsilon),
+                weight_at,
+                address(self.vectors),
+                address(self.dweight),
+                address(self.dbias),
+            ),
+        ]
+        self._inputs = records, mean, variance, epsilon, weight, bias
+
+    def whole_row(self, out: Array) -> tuple[int, ...]:
+        """Return the row of a plan that writes x's gradient into ``out`` ``(M, C)``."""
+        chunks = _chunks(self.x)
+        return (
+            gradient.address,
+            chunks,
+            address(self.x),
+            address(self.grad),
+            address(out),
+            *self.x.shape,
+            address(self.vectors),
+            *self.bounds,
+            chunks,
         )
-    )
-    return y
 
 
 def batch_norm_grad(
@@ -173,30 +526,9 @@ def batch_norm_grad(
     """Return the gradients of ``x``, of the weight and of the bias in training mode."""
     if not x.dtype == grad.dtype == mean.dtype == np.float32 or x.size == 0:
         return reference.batch_norm_grad(grad, x, mean, inverse_std, weight)
-    mean = np.ascontiguousarray(mean)
-    dbias, dweight = _sums(x, grad, mean)
-    dweight = dweight * inverse_std
-    factor = inverse_std if weight is None else inverse_std * weight
-    a = np.ascontiguousarray(factor, np.float32)
-    b = (-factor * inverse_std * dweight / len(x)).astype(np.float32)
-    c = (-factor * dbias / len(x)).astype(np.float32)
+    weight = None if weight is None else np.ascontiguousarray(weight)
+    variance = inverse_std.astype(np.float64) ** -2.0
+    result = Gradient(grad, x, (mean, variance), 0.0, weight)
     gx = empty(x.shape)
-    chunks = _chunks(x)
-    _threads.run(
-        _threads.plan(
-            (
-                affine.address,
-                chunks,
-                address(x),
-                address(gx),
-                *x.shape,
-                chunks,
-                address(a),
-                address(c),
-                address(grad),
-                address(mean),
-                address(b),
-            )
-        )
-    )
-    return gx, dweight.astype(np.float32), dbias.astype(np.float32)
+    _threads.run(_threads.plan(*result.sums, result.whole_row(gx)))
+    return gx, result.dweight, result.dbias

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._batch_norm import Records
 from lucid.kernels.numba._dense import dense_row, scratch_size
 from lucid.kernels.numba._depthwise import depthwise_row, pack_taps_row
 from lucid.kernels.numba._matmul import (
@@ -25,6 +26,7 @@ from lucid.kernels.numba._matmul import (
 from lucid.kernels.numba._native import empty, workspace
 from lucid.kernels.numba._weight_grad import (
     DEPTHWISE_KERNELS,
+    Rows,
     dense_weight_grad,
     depthwise_weight_grad,
     product_transposed,
@@ -49,7 +51,7 @@ def conv2d(
     groups: int = 1,
 ) -> Array:
     """Return the cross-correlation of ``x`` ``(N, H, W, I)`` with ``weight``: NHWC too."""
-    if not _is_fast(x, weight, dilation, groups):
+    if not is_fast(x, weight, dilation, groups):
         return reference.conv2d(x, weight, bias, stride, padding, dilation, groups)
     return _convolve(x, weight, None, bias, None, None, stride, padding, dilation, groups)
 
@@ -70,7 +72,7 @@ def conv_norm_act(
 
     ``scale`` is multiplied into the weights, ``shift`` is where the sums start.
     """
-    if not _is_fast(x, weight, dilation, groups):
+    if not is_fast(x, weight, dilation, groups):
         return reference.conv_norm_act(
             x, weight, scale, shift, low, high, stride, padding, dilation, groups
         )
@@ -81,7 +83,7 @@ def _is_depthwise(weight: Array, groups: int) -> bool:
     return groups == weight.shape[0] > 1 == weight.shape[1]
 
 
-def _is_fast(x: Array, weight: Array, dilation: Pair, groups: int) -> bool:
+def is_fast(x: Array, weight: Array, dilation: Pair, groups: int) -> bool:
     """Whether kernels of this backend compute it."""
     if x.dtype != np.float32 or weight.dtype != np.float32 or weight.size == 0:
         return False
@@ -141,7 +143,7 @@ def conv_scratch(
     contiguous: bool = True,
 ) -> int:
     """Return the floats of scratch memory that :func:`conv_row` needs, for all threads."""
-    if packed.is_depthwise or (contiguous and _is_pointwise(packed, stride, padding)):
+    if packed.is_depthwise or (contiguous and is_pointwise(packed.kernel, stride, padding)):
         return 0
     return scratch_size(shape, out_shape, packed.kernel, stride, padding)
 
@@ -157,25 +159,28 @@ def conv_row(
     high: float | None = None,
     residual: Array | None = None,
     scratch: Array | None = None,
+    records: Records | None = None,
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(conv(x), low, high) + residual``.
 
     All arrays are C-contiguous float32 NHWC, but ``out`` may be a view with adjacent channels. The
     row holds their addresses, so they must live as long as the plan. A depthwise convolution adds
-    no residual.
+    no residual. ``records`` take the statistics of the channels of ``out``.
     """
     if packed.is_depthwise:
         taps = packed.weight
-        return depthwise_row(x, taps, out, packed.kernel, stride, padding, dilation, low, high)
-    if out.flags.c_contiguous and _is_pointwise(packed, stride, padding):
-        return product_row(x, packed.weight, out, low, high, residual)
+        kernel = packed.kernel
+        return depthwise_row(x, taps, out, kernel, stride, padding, dilation, low, high, records)
+    if out.flags.c_contiguous and is_pointwise(packed.kernel, stride, padding):
+        return product_row(x, packed.weight, out, low, high, residual, records)
     return dense_row(
-        x, packed.weight, out, packed.kernel, stride, padding, scratch, low, high, residual
+        x, packed.weight, out, packed.kernel, stride, padding, scratch, low, high, residual, records
     )
 
 
-def _is_pointwise(packed: PackedConv, stride: Pair, padding: Padding) -> bool:
-    return packed.kernel == stride == UNIT and padding == NO_PADDING
+def is_pointwise(kernel: Pair, stride: Pair, padding: Padding, groups: int = 1) -> bool:
+    """Whether it is one matrix product."""
+    return kernel == stride == UNIT and padding == NO_PADDING and groups == 1
 
 
 def _convolve(
@@ -194,29 +199,33 @@ def _convolve(
     if out.size == 0:
         return out
     workspace.start()
-    rows, _inputs = _rows(x, weight, scale, bias, low, high, stride, padding, dilation, groups, out)
+    how = stride, padding, dilation, groups
+    rows, _inputs = forward_rows(x, weight, out, *how, scale, bias, low, high)
     _threads.run(_threads.plan(*rows))
     return out
 
 
-def _rows(
+def forward_rows(
     x: Array,
     weight: Array,
-    scale: Array | None,
-    bias: Array | None,
-    low: float | None,
-    high: float | None,
+    out: Array,
     stride: Pair,
     padding: Padding,
     dilation: Pair,
     groups: int,
-    out: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    records: Records | None = None,
 ) -> tuple[list[tuple[int, ...]], Any]:
     """Return the rows of a plan that pack and convolve into ``out``, and what must live for it."""
     packed, pack_weights, inputs = _pack(weight, scale, bias, groups, workspace.empty)
     size = conv_scratch(packed, x.shape, out.shape, stride, padding, out.flags.c_contiguous)
     scratch = workspace.empty((size,)) if size else None
-    convolve = conv_row(packed, x, out, stride, padding, dilation, low, high, scratch=scratch)
+    convolve = conv_row(
+        packed, x, out, stride, padding, dilation, low, high, scratch=scratch, records=records
+    )
     return [pack_weights, convolve], (packed, inputs, scratch)
 
 
@@ -229,28 +238,42 @@ def conv2d_input_grad(
     dilation: Pair = UNIT,
     groups: int = 1,
 ) -> Array:
-    """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output.
+    """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
+    if not is_fast(grad, weight, dilation, groups) or grad.size == 0:
+        return reference.conv2d_input_grad(
+            grad, weight, input_shape, stride, padding, dilation, groups
+        )
+    workspace.start()
+    gx = empty(input_shape)
+    rows, _inputs = input_grad_rows(grad, weight, gx, stride, padding, dilation, groups)
+    _threads.run(_threads.plan(*rows))
+    return gx
+
+
+def input_grad_rows(
+    grad: Array,
+    weight: Array,
+    gx: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> tuple[list[tuple[int, ...]], Any]:
+    """Return the rows of a plan that write the gradient of ``x``, and what must live for it.
 
     With stride 1 it is a convolution of ``grad`` with the turned weights, else one for each phase
     of the input position, see the NumPy backend; each writes to its pixels in place.
     """
-    if not _is_fast(grad, weight, dilation, groups) or grad.size == 0:
-        return reference.conv2d_input_grad(
-            grad, weight, input_shape, stride, padding, dilation, groups
-        )
     o, i, kh, kw = weight.shape
-    workspace.start()
-    gx = empty(input_shape)
-    if kh == kw == groups == 1 and stride == UNIT and padding == NO_PADDING:
+    if is_pointwise((kh, kw), stride, padding, groups):
         matrix = np.ascontiguousarray(weight).reshape(o, i)
         packed = packed_like(o, i, workspace.empty)
-        _threads.run(_threads.plan(pack_rows_row(matrix, packed), product_row(grad, packed, gx)))
-        return gx
+        return [pack_rows_row(matrix, packed), product_row(grad, packed, gx)], (matrix, packed)
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
     vertical, horizontal = (
         reference._phases(
-            input_shape[1 + axis],
+            gx.shape[1 + axis],
             grad.shape[1 + axis],
             weight.shape[2 + axis],
             stride[axis],
@@ -270,13 +293,10 @@ def conv2d_input_grad(
             kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
             pads = phase_h.padding, phase_w.padding
             steps = phase_h.step, phase_w.step
-            new, inputs = _rows(
-                grad, kernel, None, None, None, None, UNIT, pads, steps, groups, part
-            )
+            new, inputs = forward_rows(grad, kernel, part, UNIT, pads, steps, groups)
             rows += new
             alive.append(inputs)
-    _threads.run(_threads.plan(*rows))
-    return gx
+    return rows, alive
 
 
 def conv2d_weight_grad(
@@ -289,13 +309,39 @@ def conv2d_weight_grad(
     groups: int = 1,
 ) -> Array:
     """Return the gradient of the weights, ``weight_shape`` ``(O, I/groups, kh, kw)``."""
+    workspace.start()
+    made = weight_grad_rows(x, grad, weight_shape, stride, padding, dilation, groups)
+    if made is None:
+        return reference.conv2d_weight_grad(
+            x, grad, weight_shape, stride, padding, dilation, groups
+        )
+    rows, result = made
+    _threads.run(_threads.plan(*rows))
+    return result()
+
+
+def weight_grad_rows(
+    x: Array,
+    grad: Array,
+    weight_shape: tuple[int, int, int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> Rows | None:
+    """Return the rows of a plan for the gradient of the weights, and how to get it; None if slow.
+
+    ``grad`` need not be filled before the plan runs.
+    """
     o, i, kh, kw = weight_shape
     fast = x.dtype == grad.dtype == np.float32 and x.size > 0 and grad.size > 0
-    if fast and dilation == UNIT:
-        if kh == kw == groups == 1 and stride == UNIT and padding == NO_PADDING:
-            return product_transposed(grad.reshape(-1, o), x.reshape(-1, i)).reshape(weight_shape)
-        if groups == 1:
-            return dense_weight_grad(x, grad, (kh, kw), stride, padding)
-        if groups == o and i == 1 and (kh, kw) in DEPTHWISE_KERNELS:
-            return depthwise_weight_grad(x, grad, (kh, kw), stride, padding)
-    return reference.conv2d_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
+    if not fast or dilation != UNIT:
+        return None
+    if is_pointwise((kh, kw), stride, padding, groups):
+        rows, matrix = product_transposed(grad.reshape(-1, o), x.reshape(-1, i))
+        return rows, lambda: matrix().reshape(weight_shape)
+    if groups == 1:
+        return dense_weight_grad(x, grad, (kh, kw), stride, padding)
+    if groups == o and i == 1 and (kh, kw) in DEPTHWISE_KERNELS:
+        return depthwise_weight_grad(x, grad, (kh, kw), stride, padding)
+    return None

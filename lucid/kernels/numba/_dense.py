@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._matmul import INFINITY, Packed
 from lucid.kernels.numba._native import PANEL, TILE_ROWS, address, float_bits, floats, kernel
 from lucid.kernels.numba._tile import (
@@ -31,8 +32,8 @@ Padding = tuple[Pair, Pair]
 (
     _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT,
     _STRIDE, _TOP, _LEFT, _PADDED_W, _PACKED, _PANEL_BYTES, _RESIDUAL, _SCRATCH,
-    _SCRATCH_BYTES, _ROWS,
-) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 22)  # fmt: skip
+    _SCRATCH_BYTES, _ROWS, _RECORDS, _RECORD_SIZE,
+) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 24)  # fmt: skip
 
 
 @njit
@@ -101,6 +102,16 @@ def dense(args, chunk, thread):
                     width,
                     args,
                 )
+    if args[_RECORDS] != 0:  # while the block is in the cache
+        write_record(
+            args[_RECORDS] + chunk * args[_RECORD_SIZE] * 8,
+            columns,
+            0,
+            columns,
+            args[_OUT] + image * args[_OUT_IMAGE] + start * args[_OUT_ROW],
+            args[C_ROW],
+            (stop - start) * ow,
+        )
 
 
 # Floats of input that a chunk may touch, see _matmul; and its multiply-adds, some 10 µs.
@@ -152,12 +163,14 @@ def dense_row(
     low: float | None = None,
     high: float | None = None,
     residual: Array | None = None,
+    records: Records | None = None,
 ) -> tuple[int, ...]:
     """Return the row of a plan for a dense convolution, of dilation 1, of NHWC ``x`` into ``out``.
 
     ``out`` and ``residual`` may be views; only the channels must be adjacent.
     ``packed`` holds the weights ``(O, kh·kw·I)``, taps before channels; ``scratch`` has as
     many floats as :func:`scratch_size` says. The result is clipped before the residual is added.
+    ``records`` take the statistics of the channels of a contiguous ``out``.
     """
     images, h, w, c = x.shape
     oh, ow, o = out.shape[1:]
@@ -166,9 +179,10 @@ def dense_row(
     left = padding[1][0]
     if not size:  # no copy: negative padding is a later start
         start += -left * c * 4
+    chunks = images * -(-oh // rows)
     return (
         dense.address,
-        images * -(-oh // rows),
+        chunks,
         4 * stride[1] * c,
         kernel[0],
         kernel[1] * c,
@@ -200,4 +214,5 @@ def dense_row(
         0 if scratch is None or not size else address(scratch),
         4 * size,
         rows,
+        *((0, 0) if records is None else records.make(chunks, o)),
     )

@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._native import (
     WIDTH,
     address,
@@ -180,8 +181,8 @@ def _sum_pixels(typingctx, pixels, x, weights, bias, out, tap_rows, taps, channe
 
 (
     _X, _TAPS, _OUT, _OUT_IMAGE, _OUT_ROW, _IMAGES, _H, _W, _OH, _OW,
-    _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _ROWS,
-) = range(8, 27)  # fmt: skip
+    _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _ROWS, _RECORDS, _RECORD_SIZE,
+) = range(8, 29)  # fmt: skip
 
 
 @kernel
@@ -238,6 +239,17 @@ def depthwise(args, chunk, thread):
             else:  # the kernel lies in the padding
                 _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
             x += count
+    if args[_RECORDS] != 0:  # while the rows are in the cache
+        count = min((chunk + 1) * rows, args[_IMAGES] * oh) - chunk * rows
+        write_record(
+            args[_RECORDS] + chunk * args[_RECORD_SIZE] * 8,
+            channels,
+            0,
+            channels,
+            args[_OUT] + chunk * rows * ow * pixel_bytes,
+            pixel_bytes,
+            count * ow,
+        )
 
 
 @intrinsic
@@ -308,19 +320,25 @@ def depthwise_row(
     dilation: tuple[int, int],
     low: float | None = None,
     high: float | None = None,
+    records: Records | None = None,
 ) -> tuple[int, ...]:
-    """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``."""
+    """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``.
+
+    ``records`` take the statistics of the channels of a contiguous ``out``.
+    """
     images, h, w, channels = x.shape
     oh, ow = out.shape[1:3]
     kh, kw = kernel_size
     total = images * oh
-    # Chunks of some 5 µs, at least one row.
+    # Chunks of some 5 µs, at least one row; larger ones where each leaves a record.
     work = ow * channels * kh * kw
-    rows = max(1, -(-total // min(_threads.MAX_CHUNKS, max(1, total * work // (1 << 16)))))
+    worth = 1 << 16 if records is None else 1 << 18
+    rows = max(1, -(-total // min(_threads.MAX_CHUNKS, max(1, total * work // worth))))
     pixel = 4 * channels
+    chunks = -(-total // rows)
     return (
         depthwise.address,
-        -(-total // rows),
+        chunks,
         channels,
         dilation[1] * pixel,
         dilation[0] * w * pixel,
@@ -345,4 +363,5 @@ def depthwise_row(
         padding[0][0],
         padding[1][0],
         rows,
+        *((0, 0) if records is None else records.make(chunks, channels)),
     )

@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._native import (
     PANEL,
     TILE_ROWS,
@@ -186,9 +187,10 @@ def pack_rows_row(weight: Array, packed: Packed) -> tuple[int, ...]:
 
 # -- the product ----------------------------------------------------------------------------------
 
-_X, _ROWS, _PACKED, _PANEL_BYTES, _COLUMNS, _OUT, _RESIDUAL, _ROW_BLOCKS, _COLUMN_BLOCKS = range(
-    TILE_ARGUMENTS, TILE_ARGUMENTS + 9
-)
+(
+    _X, _ROWS, _PACKED, _PANEL_BYTES, _COLUMNS, _OUT, _RESIDUAL, _ROW_BLOCKS, _COLUMN_BLOCKS,
+    _RECORDS, _RECORD_SIZE,
+) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 11)  # fmt: skip
 
 
 @kernel
@@ -223,6 +225,17 @@ def product(args, chunk, thread):
                 width,
                 args,
             )
+    if args[_RECORDS] != 0:  # while the block is in the cache
+        first = first_panel * PANEL
+        write_record(
+            args[_RECORDS] + row_block * args[_RECORD_SIZE] * 8,
+            columns,
+            first,
+            min(columns, last_panel * PANEL) - first,
+            args[_OUT] + start * args[5] + first * 4,
+            args[5],
+            count,
+        )
 
 
 # Floats of x that a chunk may touch: 256 KiB, a quarter of a core's second-level cache, so that
@@ -257,10 +270,12 @@ def product_row(
     low: float | None = None,
     high: float | None = None,
     residual: Array | None = None,
+    records: Records | None = None,
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(x @ packed + bias, low, high) + residual``.
 
     All are contiguous float32: ``x`` ``(rows, k)``, ``out`` and ``residual`` ``(rows, n)``.
+    ``records`` take the statistics of the columns of ``out``.
     """
     rows = out.size // packed.n
     row_blocks, column_blocks = grid(rows, packed.k, packed.n)
@@ -287,4 +302,5 @@ def product_row(
         0 if residual is None else address(residual),
         row_blocks,
         column_blocks,
+        *((0, 0) if records is None else records.make(row_blocks, packed.n)),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._conv import _is_fast, conv_row, conv_scratch, pack
+from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
 from lucid.kernels.numba._native import address, empty
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
@@ -32,7 +32,7 @@ def prepare_conv(
     applied to the sums while they are in registers, other activations in a pass of their own. See
     the NumPy backend for the arguments.
     """
-    if not _is_fast(weight, weight, dilation, groups):
+    if not is_fast(weight, weight, dilation, groups):
         return reference.prepare_conv(
             input_shape, weight, bias, activation, stride, padding, dilation, groups
         )

@@ -54,9 +54,11 @@ ARGUMENTS = 3
 
 MAX_CHUNKS = (1 << 16) - 1
 
-# Rounds of waiting before a worker sleeps, some 200 µs: longer than the Python code between two
-# kernels, too short to matter to others on the machine.
-_PATIENCE = 10_000
+# A worker waits for some 200 µs in a loop, then for some 2 ms in which it lets others have the
+# core, before it sleeps. Between two kernels of a training step Python takes 100 to 300 µs, and to
+# wake a thread of Python's as much again.
+_ATTENTIVE = 10_000
+_PATIENCE = _ATTENTIVE + 5_000
 
 
 @compiled(types.void(types.int64, types.int64))
@@ -76,7 +78,10 @@ def _work(base, thread):
             continue
         if load_acquire(base + 8 * _STOP) != 0:
             break
-        pause()
+        if waited < _ATTENTIVE:
+            pause()
+        else:
+            give_way()
         waited += 1
     atomic_add(base + 8 * _SLEEPING, 1)
 

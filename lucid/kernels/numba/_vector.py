@@ -117,3 +117,32 @@ def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
         return multiply_add(builder, *args)
 
     return vector(vector, vector, vector), codegen
+
+
+def _select(builder: Any, comparison: str, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(comparison, a, b), then, otherwise)
+
+
+@intrinsic
+def bounded(typingctx: Any, value: Any, low: Any, high: Any) -> Any:
+    """``min(max(value, low), high)``; NaN passes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, low, high = args
+        value = _select(builder, "<", value, low, low, value)
+        return _select(builder, ">", value, high, high, value)
+
+    return vector(vector, vector, vector), codegen
+
+
+@intrinsic
+def where_inside(typingctx: Any, value: Any, place: Any, low: Any, high: Any) -> Any:
+    """``value`` where ``place`` is above ``low`` and does not reach ``high``, else 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, place, low, high = args
+        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
+        value = _select(builder, ">", place, low, value, zero)
+        return _select(builder, ">=", place, high, zero, value)
+
+    return vector(vector, vector, vector, vector), codegen

@@ -6,6 +6,7 @@ not depend on which thread computes them, so a result is the same every time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,10 @@ from lucid.kernels.numba._tile import (
 Array = np.ndarray
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
+
+# Rows of a plan, and a function that returns the result when they have run. It holds all the arrays
+# whose addresses are in the rows.
+Rows = tuple[list[tuple[int, ...]], Callable[[], Array]]
 
 DEPTHWISE_KERNELS = ((3, 3), (5, 5))
 
@@ -137,8 +142,8 @@ def transposed_product(args, chunk, thread):
                 )
 
 
-def product_transposed(a: Array, b: Array) -> Array:
-    """Return ``aᵀ @ b`` of contiguous float32 ``(rows, n1)`` and ``(rows, n2)``."""
+def product_transposed(a: Array, b: Array) -> Rows:
+    """Return rows for ``aᵀ @ b`` of contiguous float32 ``(rows, n1)`` and ``(rows, n2)``."""
     rows, n1 = a.shape
     n2 = b.shape[1]
     out = empty((n1, n2))
@@ -149,7 +154,6 @@ def product_transposed(a: Array, b: Array) -> Array:
     blocks_2 = min(-(-panels // 4), wanted)
     blocks_1 = min(-(-tiles // 4), -(-wanted // blocks_2))
     count = min(sections, -(-wanted // (blocks_1 * blocks_2)))
-    workspace.start()
     parts = workspace.empty((count, n1, n2)) if count > 1 else out[None]
     settings = {"a_step": 4 * n1, "b_step": 4 * n2, "c_row": 4 * n2, "segments": 1}
     plan = [
@@ -172,8 +176,11 @@ def product_transposed(a: Array, b: Array) -> Array:
     ]
     if count > 1:
         plan.append(_add_parts_row(parts, out))
-    _threads.run(_threads.plan(*plan))
-    return out
+
+    def result(inputs: tuple[Array, ...] = (a, b, parts)) -> Array:
+        return out
+
+    return plan, result
 
 
 # -- dense ----------------------------------------------------------------------------------------
@@ -241,8 +248,8 @@ def _block_rows(oh: int, row_floats: int) -> int:
 
 def dense_weight_grad(
     x: Array, grad: Array, kernel_size: Pair, stride: Pair, padding: Padding
-) -> Array:
-    """Return the gradient ``(O, C, kh, kw)`` of a dense convolution of dilation 1."""
+) -> Rows:
+    """Return rows for the gradient ``(O, C, kh, kw)`` of a dense convolution of dilation 1."""
     images, h, w, c = x.shape
     oh, ow, o = grad.shape[1:]
     (kh, kw), (sh, sw) = kernel_size, stride
@@ -253,7 +260,6 @@ def dense_weight_grad(
     threads = _threads.get_num_threads()
     splits = max(1, min(blocks, 4 * threads, images * oh * ow * size // _WORTH))
     scratch_size = -(-((rows - 1) * sh + kh) * padded_w * c // 16) * 16 + 16
-    workspace.start()
     parts = workspace.empty((splits, kh * kw * c, o))
     scratch = workspace.empty((threads, scratch_size))
     sums = parts[0] if splits == 1 else empty((kh * kw * c, o))
@@ -294,8 +300,11 @@ def dense_weight_grad(
     ]
     if splits > 1:
         plan.append(_add_parts_row(parts, sums))
-    _threads.run(_threads.plan(*plan))
-    return np.ascontiguousarray(sums.reshape(kh, kw, c, o).transpose(3, 2, 0, 1))
+
+    def result(inputs: tuple[Array, ...] = (x, grad, parts, scratch)) -> Array:
+        return np.ascontiguousarray(sums.reshape(kh, kw, c, o).transpose(3, 2, 0, 1))
+
+    return plan, result
 
 
 # -- depthwise ------------------------------------------------------------------------------------
@@ -465,8 +474,8 @@ def depthwise_sums(args, chunk, thread):
 
 def depthwise_weight_grad(
     x: Array, grad: Array, kernel_size: Pair, stride: Pair, padding: Padding
-) -> Array:
-    """Return the gradient ``(C, 1, kh, kw)`` of a depthwise convolution of dilation 1."""
+) -> Rows:
+    """Return rows for the gradient ``(C, 1, kh, kw)`` of a depthwise one of dilation 1."""
     images, h, w, c = x.shape
     oh, ow = grad.shape[1:3]
     (kh, kw), (sh, sw) = kernel_size, stride
@@ -477,37 +486,36 @@ def depthwise_weight_grad(
     work = images * oh * ow * c * kh * kw
     splits = max(1, min(blocks, 8 * threads, work // (_WORTH // 8)))
     scratch_size = -(-((rows - 1) * sh + kh) * padded_w * c // 16) * 16 + 16
-    workspace.start()
     parts = workspace.empty((splits, kh * kw, c))
     scratch = workspace.empty((threads, scratch_size))
-    _threads.run(
-        _threads.plan(
-            (
-                depthwise_sums.address,
-                splits,
-                *[0] * TILE_ARGUMENTS,
-                address(x),
-                address(grad),
-                address(parts),
-                address(scratch),
-                4 * scratch_size,
-                images,
-                h,
-                w,
-                c,
-                oh,
-                ow,
-                c,
-                kh,
-                kw,
-                sh,
-                padding[0][0],
-                padding[1][0],
-                padded_w,
-                splits,
-                rows,
-                sw,
-            )
-        )
+    row = (
+        depthwise_sums.address,
+        splits,
+        *[0] * TILE_ARGUMENTS,
+        address(x),
+        address(grad),
+        address(parts),
+        address(scratch),
+        4 * scratch_size,
+        images,
+        h,
+        w,
+        c,
+        oh,
+        ow,
+        c,
+        kh,
+        kw,
+        sh,
+        padding[0][0],
+        padding[1][0],
+        padded_w,
+        splits,
+        rows,
+        sw,
     )
-    return np.ascontiguousarray(parts.sum(axis=0).T).reshape(c, 1, kh, kw)
+
+    def result(inputs: tuple[Array, ...] = (x, grad, scratch)) -> Array:
+        return np.ascontiguousarray(parts.sum(axis=0).T).reshape(c, 1, kh, kw)
+
+    return [row], result

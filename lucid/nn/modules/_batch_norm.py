@@ -13,7 +13,7 @@ from lucid.nn._parameter import Parameter
 from lucid.nn.modules._checks import count
 from lucid.nn.modules._linear import empty_parameter
 from lucid.nn.modules._module import Module
-from lucid.ops._batch_norm import apply_batch_norm
+from lucid.ops._batch_norm import apply_batch_norm, update_running
 from lucid.ops._common import operand
 
 
@@ -88,10 +88,6 @@ class _BatchNorm(Module):
                 f"{who}: expected {self.num_features} channels (axis 1), got {x.shape[1]} from an "
                 f"input of shape {x.shape}"
             )
-        batches = self.num_batches_tracked if self.training else None
-        momentum = self.momentum
-        if momentum is None:  # the plain average of all batches so far
-            momentum = 0.0 if batches is None else 1 / (int(batches.data) + 1)
         result = apply_batch_norm(
             who,
             x,
@@ -100,12 +96,28 @@ class _BatchNorm(Module):
             self.weight,
             self.bias,
             self.training,
-            momentum,
+            self._weight_of_new(),
             self.eps,
         )
-        if batches is not None:
-            batches.data += 1
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.data += 1
         return result
+
+    def _weight_of_new(self) -> float:
+        """Return the weight of this batch in the running statistics."""
+        if self.momentum is not None:
+            return self.momentum
+        if not self.training or self.num_batches_tracked is None:
+            return 0.0
+        return 1 / (int(self.num_batches_tracked.data) + 1)  # the plain average of all batches
+
+    def _take_statistics(self, mean: Any, variance: Any, count: int) -> None:
+        """Take over the statistics of a batch that was normalised elsewhere, in training."""
+        if self.running_mean is not None and self.running_var is not None:
+            momentum = self._weight_of_new()
+            update_running(self.running_mean, self.running_var, mean, variance, count, momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.data += 1
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""

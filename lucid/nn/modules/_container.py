@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
-from lucid.autograd import is_grad_enabled
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._module import Module, format_tree
 
@@ -115,13 +114,9 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's output."""
-        if not is_grad_enabled():
-            from lucid.nn.modules._fusion import run_fused
+        from lucid.nn.modules._fusion import run_fused
 
-            return run_fused(self._values(), input)
-        for module in self:
-            input = module(input)
-        return input
+        return run_fused(self._values(), input)
 
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...

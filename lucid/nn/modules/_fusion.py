@@ -1,8 +1,10 @@
-"""Inference: convolution, batch norm and activation of a Sequential as one kernel.
+"""Convolution, batch norm and activation of a Sequential as one operation.
 
-One pass over the output instead of three. It happens only where nothing can tell the difference:
-operations are not recorded, the layers are in evaluation mode, and none of them has hooks or is
-of a class of the user's own.
+Fewer passes over the output: in inference batch norm is multiplied into the weights, in training
+the batch's statistics are taken while the convolution's result is in the cache, and the gradient
+needs neither the normalised map nor the activation's output. It happens only where nothing can
+tell the difference: none of the layers has hooks or is of a class of the user's own, and nobody
+observes the single operations.
 """
 
 from __future__ import annotations
@@ -10,16 +12,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lucid.autograd import Tensor
+from lucid.autograd import Tensor, is_grad_enabled
+from lucid.autograd._function import observing
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
 from lucid.ops._batch_norm import scale_and_shift
 from lucid.ops._conv import apply_conv_norm_act
+from lucid.ops._conv_norm_act import apply_conv_norm_act_train
+
+Bounds = tuple[float | None, float | None]
 
 # The bounds that an activation clips to.
-_BOUNDS: dict[type[Module], tuple[float | None, float | None]] = {
+_BOUNDS: dict[type[Module], Bounds] = {
     ReLU: (0.0, None),
     ReLU6: (0.0, 6.0),
 }
@@ -31,16 +37,30 @@ def run_fused(modules: Sequence[Module], input: Any) -> Any:
     while position < len(modules):
         module = modules[position]
         following = modules[position + 1] if position + 1 < len(modules) else None
-        if _is(module, Conv2d) and _is(following, BatchNorm2d) and _has_statistics(following):
-            activation = modules[position + 2] if position + 2 < len(modules) else None
-            kind = next((kind for kind in _BOUNDS if _is(activation, kind)), None)
-            bounds = (None, None) if kind is None else _BOUNDS[kind]
-            input = _conv_norm_act(module, following, bounds, input)
-            position += 2 if kind is None else 3
-        else:
+        fused = _fused(module, following, input)
+        if fused is None:
             input = module(input)
             position += 1
+            continue
+        activation = modules[position + 2] if position + 2 < len(modules) else None
+        kind = next((kind for kind in _BOUNDS if _is(activation, kind)), None)
+        input = fused(module, following, (None, None) if kind is None else _BOUNDS[kind], input)
+        position += 2 if kind is None else 3
     return input
+
+
+def _fused(conv: Any, norm: Any, input: Any) -> Any:
+    """Return the function for a convolution and its batch norm, or None if they stay apart."""
+    if not _is(conv, Conv2d) or not _is(norm, BatchNorm2d):
+        return None
+    if norm.num_features != conv.out_channels:
+        return None  # the batch norm says so
+    if norm.training or norm.running_mean is None:
+        # One image may have one value a channel, which batch norm refuses.
+        several = len(getattr(input, "shape", ())) == 4 and input.shape[0] > 1
+        plain = conv.bias is None and observing.observer is None
+        return _train if plain and several else None
+    return None if is_grad_enabled() else _infer
 
 
 def _is(module: Module | None, kind: type[Module]) -> bool:
@@ -54,19 +74,31 @@ def _is(module: Module | None, kind: type[Module]) -> bool:
     )
 
 
-def _has_statistics(norm: Any) -> bool:
-    return not norm.training and norm.running_mean is not None
+def _train(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
+    y, mean, variance = apply_conv_norm_act_train(
+        "Conv2d",
+        input,
+        conv.weight,
+        norm.weight,
+        norm.bias,
+        norm.eps,
+        bounds,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+    )
+    if norm.training:
+        n, _, h, w = y.shape
+        norm._take_statistics(mean.data, variance.data, n * h * w)
+    return y
 
 
-def _conv_norm_act(
-    conv: Any, norm: Any, bounds: tuple[float | None, float | None], input: Any
-) -> Tensor:
+def _infer(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
     dtype = conv.weight.dtype
     scale, shift = scale_and_shift(
         norm.weight, norm.bias, norm.running_mean.data, norm.running_var.data, norm.eps, dtype
     )
-    if len(scale) != conv.out_channels:
-        norm(conv(input))  # says what does not fit
     if conv.bias is not None:
         shift = shift + conv.bias.data * scale
     return apply_conv_norm_act(

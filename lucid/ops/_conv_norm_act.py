@@ -1,0 +1,127 @@
+"""Convolution, batch norm and a clipping activation as one operation of training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lucid import kernels
+from lucid.autograd import Function, Tensor, grad, is_grad_enabled
+from lucid.autograd._graph import Node
+from lucid.ops._activation import Clip
+from lucid.ops._batch_norm import BatchNormTraining
+from lucid.ops._common import Array
+from lucid.ops._conv import Conv2d, Geometry, checked
+from lucid.ops._layout import from_nhwc, to_nhwc
+
+Bounds = tuple[float | None, float | None]
+
+
+class ConvNormAct(Function):
+    """``clip(batch_norm(conv2d(x, weight)), *bounds)`` by the batch's own statistics.
+
+    Those come out as second and third results. Of what lies between input and output only the
+    convolution's result is kept.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Node,
+        x: Tensor,
+        weight: Tensor,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        eps: float,
+        bounds: Bounds,
+        how: Geometry,
+    ) -> tuple[Array, Array, Array]:
+        images = to_nhwc(x.data)
+        y, z, mean, variance = kernels.active().conv_norm_act_train(
+            images, weight.data, _data(norm_weight), _data(norm_bias), eps, *bounds, *how
+        )
+        ctx.save_for_backward(x, weight, norm_weight, norm_bias)
+        ctx.images, ctx.z, ctx.mean, ctx.variance = images, z, mean, variance
+        ctx.eps, ctx.bounds, ctx.how = eps, bounds, how
+        ctx.mark_non_differentiable(mean, variance)
+        return from_nhwc(y), mean, variance
+
+    @staticmethod
+    def backward(ctx: Node, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, norm_weight, norm_bias = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        if is_grad_enabled():
+            return ConvNormAct._differentiable(ctx, gradient, x, weight, norm_weight, norm_bias)
+        gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(
+            to_nhwc(gradient.data),
+            ctx.images,  # of a foreign layout it is a copy: made once
+            weight.data,
+            ctx.z,
+            ctx.mean,
+            ctx.variance,
+            _data(norm_weight),
+            _data(norm_bias),
+            ctx.eps,
+            *ctx.bounds,
+            *ctx.how,
+            needs[0],
+            needs[1],
+        )
+        return (
+            None if gx is None else Tensor._wrap(from_nhwc(gx)),
+            None if gweight is None else Tensor._wrap(gweight),
+            Tensor._wrap(gnorm_weight) if needs[2] else None,
+            Tensor._wrap(gnorm_bias) if needs[3] else None,
+        )
+
+    @staticmethod
+    def _differentiable(
+        ctx: Node,
+        gradient: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+    ) -> tuple[Tensor | None, ...]:
+        """The same gradient by way of the three operations, for second derivatives."""
+        y, _, _ = BatchNormTraining.apply(
+            Conv2d.apply(x, weight, None, ctx.how), norm_weight, norm_bias, ctx.eps
+        )
+        low, high = ctx.bounds
+        if low is not None or high is not None:
+            y = Clip.apply(y, -np.inf if low is None else low, np.inf if high is None else high)
+        inputs = [x, weight, norm_weight, norm_bias]
+        wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad) if needed and t is not None]
+        found = iter(grad(y, wanted, gradient, create_graph=True))
+        return tuple(
+            next(found) if needed and t is not None else None
+            for t, needed in zip(inputs, ctx.needs_input_grad)
+        )
+
+
+def _data(tensor: Tensor | None) -> Array | None:
+    return None if tensor is None else tensor.data
+
+
+def apply_conv_norm_act_train(
+    who: str,
+    input: Any,
+    weight: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    eps: float,
+    bounds: Bounds,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Check the arguments in the name of ``who``; return output, batch mean and variance.
+
+    The batch must have at least two images.
+    """
+    x, w, _, how = checked(who, input, weight, None, stride, padding, dilation, groups)
+    result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
+        x, w, norm_weight, norm_bias, float(eps), bounds, how
+    )
+    return result
