@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lucid.kernels._memory import empty, empty_like
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 # Floats in a block: half a MiB, so that a block and its scratch copy fit the second-level cache.
@@ -23,7 +24,7 @@ def _blocks(x: np.ndarray, part: slice) -> Iterator[slice]:
 
 
 def _scratch(x: np.ndarray) -> np.ndarray:
-    return np.empty((min(len(x), max(1, _BLOCK // max(1, x.shape[1]))), x.shape[1]), x.dtype)
+    return empty((min(len(x), max(1, _BLOCK // max(1, x.shape[1]))), x.shape[1]), x.dtype)
 
 
 # Rows that are summed in the array's own precision; longer sums continue in float64. One float32
@@ -75,7 +76,7 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return ``x * scale + shift`` for rows ``(M, C)`` and columns' factors ``(C,)``."""
-    y = np.empty_like(x)
+    y = empty_like(x)
 
     def rows(part: slice) -> None:
         for block in _blocks(x, part):
@@ -115,7 +116,7 @@ def batch_norm_grad(
     a = np.asarray(factor, x.dtype)
     b = (-factor * inverse_std * dweight / len(x)).astype(x.dtype)
     c = (-factor * dbias / len(x)).astype(x.dtype)
-    gx = np.empty_like(x)
+    gx = empty_like(x)
 
     def rows(part: slice) -> None:
         scratch = _scratch(x)

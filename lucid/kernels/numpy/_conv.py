@@ -24,6 +24,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lucid.kernels._memory import empty
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 Pair = tuple[int, int]
@@ -112,7 +113,7 @@ def _convolve(
     finish: Callable[[np.ndarray], None] | None,
 ) -> np.ndarray:
     """Convolve, and call ``finish`` on each block ``(…, O)`` of the output when it is complete."""
-    y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    y = empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
 
@@ -150,7 +151,9 @@ def conv2d_input_grad(
     columns_of = _phases(input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
     if stride == UNIT:
         return _phase_convolution(grad, turned, rows_of[0], columns_of[0], groups)
-    gx = np.zeros(input_shape, grad.dtype)
+    gx = empty(input_shape, grad.dtype)
+    if any(phase.taps is None for phase in rows_of + columns_of):
+        gx[...] = 0
     for phase_h, phase_w in itertools.product(rows_of, columns_of):
         if phase_h.taps is not None and phase_w.taps is not None:
             gx[:, phase_h.positions, phase_w.positions] = _phase_convolution(
@@ -218,7 +221,9 @@ def _pointwise(
 def _pointwise_input_grad(
     grad: np.ndarray, weight: np.ndarray, input_shape: tuple[int, int, int, int], stride: Pair
 ) -> np.ndarray:
-    gx = np.empty(input_shape, grad.dtype) if stride == UNIT else np.zeros(input_shape, grad.dtype)
+    gx = empty(input_shape, grad.dtype)
+    if stride != UNIT:
+        gx[...] = 0
 
     def images(part: slice) -> None:
         rows, matrix = grad[part].reshape(-1, grad.shape[3]), _matrix(weight)
@@ -242,7 +247,8 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
         return np.ascontiguousarray(x)
     (top, bottom), (left, right) = padding
     h, w, c = x.shape[-3:]
-    padded = np.zeros((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
+    padded = empty((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
+    padded[...] = 0
     rows, columns = (
         slice(max(0, top), h + top + min(0, bottom)),
         slice(max(0, left), w + left + min(0, right)),
@@ -405,7 +411,7 @@ class _Patches:
         # Equal blocks: a small rest would be a slow product.
         images = math.ceil(self.images / math.ceil(self.images / images))
         rows = math.ceil(self.height / math.ceil(self.height / rows))
-        self.buffer = np.empty(images * rows * self.row, self.x.dtype)
+        self.buffer = empty(images * rows * self.row, self.x.dtype)
         return [
             (
                 slice(image, min(image + images, self.images)),
