@@ -19,6 +19,10 @@ from lucid.kernels.numpy._conv import conv2d as conv2d
 from lucid.kernels.numpy._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numpy._conv import conv2d_weight_grad as conv2d_weight_grad
 from lucid.kernels.numpy._conv import conv_norm_act as conv_norm_act
+from lucid.kernels.numpy._conv_norm_act import conv_norm_act_train as conv_norm_act_train
+from lucid.kernels.numpy._conv_norm_act import (
+    conv_norm_act_train_grad as conv_norm_act_train_grad,
+)
 from lucid.kernels.numpy._erf import erf as erf
 from lucid.kernels.numpy._loss import cross_entropy as cross_entropy
 from lucid.kernels.numpy._loss import cross_entropy_grad as cross_entropy_grad
