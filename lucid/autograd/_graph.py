@@ -11,6 +11,7 @@ import numpy as np
 
 from lucid.autograd._grad_mode import is_grad_enabled, set_grad_enabled
 from lucid.autograd._tensor import Tensor, as_array
+from lucid.kernels._memory import is_lease
 
 if TYPE_CHECKING:
     from lucid.autograd._function import Function
@@ -373,7 +374,12 @@ def _call_hooks(hooks: list[Hook] | None, gradient: Tensor) -> Tensor:
 
 
 def _references(tensor: Tensor) -> int:
-    return sys.getrefcount(tensor.data if tensor.data.base is None else tensor.data.base)
+    base = tensor.data.base
+    if base is None or is_lease(base):
+        del base
+        return sys.getrefcount(tensor.data)
+    del base
+    return sys.getrefcount(tensor.data.base)
 
 
 # What _references counts for an array that only its tensor holds; it differs between Pythons.
@@ -390,7 +396,11 @@ def _sole_owner(tensor: Tensor) -> bool:
         whole = array.flags.owndata
     else:
         base = array.base
-        whole = type(base) is np.ndarray and base.base is None and base.nbytes == array.nbytes
+        whole = is_lease(base) or (
+            type(base) is np.ndarray
+            and (base.base is None or is_lease(base.base))
+            and base.nbytes == array.nbytes
+        )
         del base
     del array
     return whole and _references(tensor) <= _SOLE_REFERENCES

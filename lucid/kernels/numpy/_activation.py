@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lucid.kernels._memory import empty_like
 from lucid.kernels.numpy._erf import erf
 from lucid.kernels.numpy._threads import in_parts
 
@@ -29,7 +30,7 @@ def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
         return fn(*arrays)
     if first.strides.count(0):  # a broadcast view has no order of its own
         first = np.ascontiguousarray(first)
-    out = np.empty_like(first)
+    out = empty_like(first)
     flat = [first.ravel(order="K")]
     for other in arrays[1:]:
         if other.strides != first.strides:
@@ -56,7 +57,7 @@ def clip(x: Array, low: float, high: float) -> Array:
     bounds = x.dtype.type(low), x.dtype.type(high)
     if x.ndim == 0:
         return np.asarray(np.clip(x, *bounds))
-    y = np.empty_like(x)
+    y = empty_like(x)
 
     def part(rows: slice) -> None:
         np.clip(x[rows], *bounds, out=y[rows])  # also with infinity faster than np.maximum

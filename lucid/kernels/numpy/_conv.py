@@ -24,6 +24,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lucid.kernels._memory import empty
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 Pair = tuple[int, int]
@@ -34,6 +35,9 @@ UNIT: Pair = (1, 1)
 
 # Floats in a block of patches: 1 MiB, about one core's second-level cache.
 _BLOCK = 1 << 18
+
+# Floats in a block of the output that is finished right after its product.
+_FINISHED = 1 << 16
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
@@ -90,16 +94,22 @@ def conv_norm_act(
     ``scale`` and ``shift`` ``(O,)`` are a batch norm's; each block of the output is finished
     while it is in the cache. ``low`` and ``high`` of None do not bound.
     """
+    bounds = clip_bounds(low, high)
 
     def finish(block: np.ndarray) -> None:
         block *= scale
         block += shift
-        if low is not None:
-            np.maximum(block, low, out=block)
-        if high is not None:
-            np.minimum(block, high, out=block)
+        if bounds is not None:
+            np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
 
     return _convolve(x, weight, stride, padding, dilation, groups, finish)
+
+
+def clip_bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Return both bounds of a clip, infinite where there is none, or None without any."""
+    if low is None and high is None:
+        return None
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def _convolve(
@@ -112,20 +122,34 @@ def _convolve(
     finish: Callable[[np.ndarray], None] | None,
 ) -> np.ndarray:
     """Convolve, and call ``finish`` on each block ``(…, O)`` of the output when it is complete."""
-    y = np.empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    y = empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
     if y.size == 0:
         return y
 
     def images(part: slice) -> None:
-        if _is_pointwise(weight, padding, groups):
-            _pointwise(x[part], weight, stride, y[part], finish)
-        elif weight.shape[1] == 1 and groups > 1:
-            _depthwise(x[part], weight, stride, padding, dilation, y[part], finish)
-        else:
-            _dense(x[part], weight, stride, padding, dilation, groups, y[part], finish)
+        convolve_into(y[part], x[part], weight, stride, padding, dilation, groups, finish)
 
     in_parts(images, len(x), y.size)
     return y
+
+
+def convolve_into(
+    y: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    finish: Callable[[np.ndarray], None] | None,
+) -> None:
+    """Write the convolution of ``x`` into ``y`` on this thread, and ``finish`` each block."""
+    if is_pointwise(weight.shape, padding, groups):
+        _pointwise(x, weight, stride, y, finish)
+    elif weight.shape[1] == 1 and groups > 1:
+        _depthwise(x, weight, stride, padding, dilation, y, finish)
+    else:
+        _dense(x, weight, stride, padding, dilation, groups, y, finish)
 
 
 def conv2d_input_grad(
@@ -140,23 +164,45 @@ def conv2d_input_grad(
     """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
     if grad.size == 0 or 0 in input_shape:
         return np.zeros(input_shape, grad.dtype)
-    if _is_pointwise(weight, padding, groups):
-        return _pointwise_input_grad(grad, weight, input_shape, stride)
+    gx = empty(input_shape, grad.dtype)
+
+    def images(part: slice) -> None:
+        input_grad_into(gx[part], grad[part], weight, stride, padding, dilation, groups)
+
+    in_parts(images, len(grad), max(grad.size, gx.size))
+    return gx
+
+
+def input_grad_into(
+    gx: np.ndarray,
+    grad: np.ndarray,
+    weight: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> None:
+    """Write the gradient of the input into ``gx``, on this thread."""
+    if is_pointwise(weight.shape, padding, groups):
+        _pointwise_input_grad(gx, grad, weight, stride)
+        return
     # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
     turned = turned.reshape(groups * i, o // groups, kh, kw)
-    rows_of = _phases(input_shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0])
-    columns_of = _phases(input_shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
+    rows_of = _phases(gx.shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0])
+    columns_of = _phases(gx.shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
     if stride == UNIT:
-        return _phase_convolution(grad, turned, rows_of[0], columns_of[0], groups)
-    gx = np.zeros(input_shape, grad.dtype)
+        _phase_convolution(gx, grad, turned, rows_of[0], columns_of[0], groups)
+        return
+    if any(phase.taps is None for phase in rows_of + columns_of):
+        gx[...] = 0
     for phase_h, phase_w in itertools.product(rows_of, columns_of):
         if phase_h.taps is not None and phase_w.taps is not None:
-            gx[:, phase_h.positions, phase_w.positions] = _phase_convolution(
-                grad, turned, phase_h, phase_w, groups
-            )
-    return gx
+            target = gx[:, phase_h.positions, phase_w.positions]
+            part = empty(target.shape, gx.dtype)
+            _phase_convolution(part, grad, turned, phase_h, phase_w, groups)
+            target[...] = part
 
 
 def conv2d_weight_grad(
@@ -171,25 +217,44 @@ def conv2d_weight_grad(
     """Return the gradient of the weights, ``weight_shape`` ``(O, I/groups, kh, kw)``."""
     if grad.size == 0 or x.size == 0:
         return np.zeros(weight_shape, grad.dtype)
-    o, i, kh, kw = weight_shape
 
     def images(part: slice) -> np.ndarray:
-        if kh == kw == groups == 1 and padding == NO_PADDING:
-            taken = np.ascontiguousarray(x[part, :: stride[0], :: stride[1]]).reshape(-1, i)
-            return (grad[part].reshape(-1, o).T @ taken).reshape(weight_shape)
-        geometry = (stride, padding, dilation)
-        if i == 1 and groups > 1:
-            return _depthwise_weight_grad(x[part], grad[part], weight_shape, *geometry)
-        return _dense_weight_grad(x[part], grad[part], weight_shape, *geometry, groups)
+        return weight_grad_part(
+            x[part], grad[part], weight_shape, stride, padding, dilation, groups
+        )
 
     return sum_parts(in_parts(images, len(x), grad.size))
+
+
+def weight_grad_part(
+    x: np.ndarray,
+    grad: np.ndarray,
+    weight_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> np.ndarray:
+    """Return what some images contribute to the gradient of the weights, on this thread."""
+    if is_pointwise(weight_shape, padding, groups):
+        o = weight_shape[0]
+        rows = _pointwise_rows(x, stride)
+        return (grad.reshape(-1, o).T @ rows).reshape(weight_shape)
+    if weight_shape[1] == 1 and groups > 1:
+        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
+    return _dense_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
 
 
 # -- pointwise --------------------------------------------------------------------------------
 
 
-def _is_pointwise(weight: np.ndarray, padding: Padding, groups: int) -> bool:
-    return weight.shape[2] == weight.shape[3] == groups == 1 and padding == NO_PADDING
+def is_pointwise(weight_shape: tuple[int, ...], padding: Padding, groups: int) -> bool:
+    """Whether a convolution is one product of its input's rows."""
+    return weight_shape[2] == weight_shape[3] == groups == 1 and padding == NO_PADDING
+
+
+def _pointwise_rows(x: np.ndarray, stride: Pair) -> np.ndarray:
+    return np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
 
 
 def _matrix(weight: np.ndarray) -> np.ndarray:
@@ -203,12 +268,12 @@ def _pointwise(
     y: np.ndarray,
     finish: Callable[[np.ndarray], None] | None,
 ) -> None:
-    rows = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
+    rows = _pointwise_rows(x, stride)
     out, matrix = y.reshape(-1, y.shape[3]), _matrix(weight).T
     if finish is None:
         np.matmul(rows, matrix, out=out)
         return
-    step = max(512, _BLOCK // out.shape[1])  # fewer rows would be a slow product
+    step = max(512, _FINISHED // out.shape[1])  # fewer rows would be a slow product
     for start in range(0, len(out), step):
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)
@@ -216,21 +281,14 @@ def _pointwise(
 
 
 def _pointwise_input_grad(
-    grad: np.ndarray, weight: np.ndarray, input_shape: tuple[int, int, int, int], stride: Pair
-) -> np.ndarray:
-    gx = np.empty(input_shape, grad.dtype) if stride == UNIT else np.zeros(input_shape, grad.dtype)
-
-    def images(part: slice) -> None:
-        rows, matrix = grad[part].reshape(-1, grad.shape[3]), _matrix(weight)
-        if stride == UNIT:
-            np.matmul(rows, matrix, out=gx[part].reshape(len(rows), -1))
-        else:
-            gx[part, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(
-                *grad[part].shape[:3], -1
-            )
-
-    in_parts(images, len(grad), gx.size)
-    return gx
+    gx: np.ndarray, grad: np.ndarray, weight: np.ndarray, stride: Pair
+) -> None:
+    rows, matrix = grad.reshape(-1, grad.shape[3]), _matrix(weight)
+    if stride == UNIT:
+        np.matmul(rows, matrix, out=gx.reshape(len(rows), -1))
+    else:
+        gx[...] = 0
+        gx[:, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(*grad.shape[:3], -1)
 
 
 # -- padding and phases -----------------------------------------------------------------------
@@ -242,7 +300,8 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
         return np.ascontiguousarray(x)
     (top, bottom), (left, right) = padding
     h, w, c = x.shape[-3:]
-    padded = np.zeros((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
+    padded = empty((*x.shape[:-3], h + top + bottom, w + left + right, c), x.dtype)
+    padded[...] = 0
     rows, columns = (
         slice(max(0, top), h + top + min(0, bottom)),
         slice(max(0, left), w + left + min(0, right)),
@@ -299,21 +358,19 @@ def _phases(
 
 
 def _phase_convolution(
-    grad: np.ndarray, turned: np.ndarray, phase_h: _Phase, phase_w: _Phase, groups: int
-) -> np.ndarray:
-    kernel = turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1]
+    gx: np.ndarray,
+    grad: np.ndarray,
+    turned: np.ndarray,
+    phase_h: _Phase,
+    phase_w: _Phase,
+    groups: int,
+) -> None:
+    kernel = np.ascontiguousarray(turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1])
     padding = (phase_h.padding, phase_w.padding)
     if min(map(min, padding)) < 0:
         grad, padding = _pad(grad, padding), NO_PADDING
-    return conv2d(
-        grad,
-        np.ascontiguousarray(kernel),
-        None,
-        UNIT,
-        padding,
-        (phase_h.step, phase_w.step),
-        groups,
-    )
+    steps = (phase_h.step, phase_w.step)
+    convolve_into(gx, grad, kernel, UNIT, padding, steps, groups, None)
 
 
 # -- dense ------------------------------------------------------------------------------------
@@ -341,10 +398,12 @@ def _dense(
             block = patches.get(images, rows)
             if groups == 1:
                 np.matmul(block, matrix, out=out[images, rows].reshape(-1, kernel.shape[0]))
+                if finish is not None:
+                    finish(out[images, rows])
             else:
                 target = out[images, rows]
                 target[...] = (block @ matrix).reshape(target.shape)
-    if finish is not None:
+    if finish is not None and groups > 1:
         for part in _image_blocks(y):
             finish(y[part])
 
@@ -352,7 +411,7 @@ def _dense(
 def _dense_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,
-    weight_shape: tuple[int, int, int, int],
+    weight_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
     dilation: Pair,
@@ -405,7 +464,7 @@ class _Patches:
         # Equal blocks: a small rest would be a slow product.
         images = math.ceil(self.images / math.ceil(self.images / images))
         rows = math.ceil(self.height / math.ceil(self.height / rows))
-        self.buffer = np.empty(images * rows * self.row, self.x.dtype)
+        self.buffer = empty(images * rows * self.row, self.x.dtype)
         return [
             (
                 slice(image, min(image + images, self.images)),
@@ -515,7 +574,7 @@ def _depthwise(
 def _depthwise_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,
-    weight_shape: tuple[int, int, int, int],
+    weight_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
     dilation: Pair,

@@ -1,0 +1,176 @@
+"""Convolution, batch norm and clip as one operation of training, against its definition."""
+
+import numpy as np
+import pytest
+
+from tests.kernels.test_conv import CASES, build, conv2d_by_definition
+
+EPS = 1e-3
+TRAINABLE = {name: case for name, case in CASES.items() if case[0]}  # not the empty batch
+BOUNDS = [(None, None), (0.0, None), (0.0, 6.0), (-0.5, 0.5), (None, 0.25)]
+
+LARGE = {
+    # several blocks, rows that do not divide evenly, several groups of images
+    "pointwise": (5, 37, 31, 24, 40, 1, 1, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "pointwise wide": (3, 23, 23, 72, 168, 1, 1, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "dense": (3, 65, 64, 8, 24, 3, 3, (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "depthwise": (4, 40, 41, 56, 56, 5, 5, (1, 1), ((2, 2), (2, 2)), (1, 1), 56),
+    "depthwise strided": (6, 40, 41, 56, 56, 3, 3, (2, 2), ((1, 1), (1, 1)), (1, 1), 56),
+}
+
+
+@pytest.fixture
+def kernels(backend):
+    if not hasattr(backend, "conv_norm_act_train"):
+        pytest.skip("this backend does not train convolution, norm and clip as one operation yet")
+    return backend
+
+
+def arguments(case, dtype=np.float64, seed=0):
+    x, weight, gamma, how = build(case, dtype, seed)
+    beta = np.random.default_rng(seed + 5).standard_normal(gamma.shape).astype(dtype)
+    return x, weight, gamma, beta, how
+
+
+def by_definition(x, weight, gamma, beta, bounds, how):
+    z = conv2d_by_definition(x, weight, None, *how)
+    mean, variance = z.mean((0, 1, 2)), z.var((0, 1, 2))
+    y = (z - mean) / np.sqrt(variance + EPS)
+    y = y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
+    low, high = bounds
+    return np.clip(y, -np.inf if low is None else low, np.inf if high is None else high), z
+
+
+def check_value(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True):
+    x, weight, gamma, beta, how = arguments(case, dtype)
+    if not gamma_and_beta:
+        gamma = beta = None
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, gamma, beta, EPS, *bounds, *how)
+    expected, z_expected = by_definition(x, weight, gamma, beta, bounds, how)
+    assert y.dtype == z.dtype == dtype
+    assert mean.dtype == variance.dtype == np.float64
+    assert y.flags.c_contiguous
+    assert z.flags.c_contiguous
+    np.testing.assert_allclose(z, z_expected, rtol=tolerance, atol=tolerance * 10)
+    np.testing.assert_allclose(mean, z_expected.mean((0, 1, 2)), atol=tolerance * 10)
+    np.testing.assert_allclose(variance, z_expected.var((0, 1, 2)), rtol=tolerance * 10, atol=1e-9)
+    np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("case", TRAINABLE.values(), ids=TRAINABLE)
+def test_value(kernels, case, bounds):
+    check_value(kernels, case, bounds, np.float64, 1e-11)
+
+
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+def test_value_of_large_maps(kernels, case):
+    check_value(kernels, case, (0.0, 6.0), np.float32, 2e-5)
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, 6.0)])
+def test_value_without_weight_and_bias(kernels, bounds):
+    check_value(kernels, CASES["dense"], bounds, np.float64, 1e-11, gamma_and_beta=False)
+
+
+def separately(kernels, grad, x, weight, gamma, beta, bounds, how, z):
+    """The gradients by the kernels for one step each, the mask from the definition."""
+    columns = z.shape[3]
+    mean, variance = z.mean((0, 1, 2)), z.var((0, 1, 2))
+    inverse_std = 1 / np.sqrt(variance + EPS)
+    y = (z - mean) * inverse_std * (1 if gamma is None else gamma)
+    y = y + (0 if beta is None else beta)
+    low, high = bounds
+    inside = (y > (-np.inf if low is None else low)) & (y < (np.inf if high is None else high))
+    gz, dgamma, dbeta = kernels.batch_norm_grad(
+        (grad * inside).reshape(-1, columns), z.reshape(-1, columns), mean, inverse_std, gamma
+    )
+    gz = gz.reshape(z.shape)
+    return (
+        kernels.conv2d_input_grad(gz, weight, x.shape, *how),
+        kernels.conv2d_weight_grad(x, gz, weight.shape, *how),
+        dgamma,
+        dbeta,
+    )
+
+
+def check_gradients(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True):
+    x, weight, gamma, beta, how = arguments(case)
+    if not gamma_and_beta:
+        gamma = beta = None
+    _, z = by_definition(x, weight, gamma, beta, bounds, how)
+    grad = np.random.default_rng(1).standard_normal(z.shape)
+    expected = separately(kernels, grad, x, weight, gamma, beta, bounds, how, z)
+
+    def cast(array):
+        array = None if array is None else array.astype(dtype)
+        if array is not None:
+            array.flags.writeable = False
+        return array
+
+    x, weight, gamma, beta, grad = map(cast, (x, weight, gamma, beta, grad))
+    settings = (gamma, beta, EPS, *bounds, *how)
+    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    for needs in ((True, True), (False, True), (True, False), (False, False)):
+        results = kernels.conv_norm_act_train_grad(
+            grad, x, weight, z, mean, variance, *settings, *needs
+        )
+        for result, right, needed in zip(results, expected, (*needs, True, True)):
+            assert (result is not None) == needed
+            if needed:
+                assert result.dtype == dtype
+                assert result.shape == right.shape
+                scale = max(np.abs(right).max(), 1)
+                np.testing.assert_allclose(result, right, atol=tolerance * scale, rtol=tolerance)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+@pytest.mark.parametrize("case", TRAINABLE.values(), ids=TRAINABLE)
+def test_gradients(kernels, case, bounds):
+    check_gradients(kernels, case, bounds, np.float64, 1e-9)
+
+
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (0.0, 6.0)])
+def test_gradients_of_large_maps(kernels, case, bounds):
+    check_gradients(kernels, case, bounds, np.float64, 1e-9)
+
+
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+def test_gradients_in_float32(kernels, case):
+    # Without bounds: which elements are next to a bound is a matter of rounding.
+    check_gradients(kernels, case, (None, None), np.float32, 2e-4)
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, 6.0)])
+def test_gradients_without_weight_and_bias(kernels, bounds):
+    check_gradients(kernels, CASES["dense"], bounds, np.float64, 1e-9, gamma_and_beta=False)
+
+
+def test_variance_of_a_large_mean(kernels):
+    """A mean of a thousand deviations does not spoil the variance."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 32, 32, 8)).astype(np.float32) + np.float32(1000)
+    weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
+    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, None, None, EPS, None, None, *how)
+    np.testing.assert_allclose(mean, z.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(variance, z.astype(np.float64).var((0, 1, 2)), rtol=1e-4)
+
+
+def test_gradient_stops_where_the_value_was_clipped(kernels):
+    """The mask of the gradient is the forward's to the last bit, also at the bounds."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, 16, 16, 4)).astype(np.float32)  # many equal values
+    weight = np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)
+    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    free = (None, None, EPS, None, None, *how)
+    y, *_ = kernels.conv_norm_act_train(x, weight, *free)
+    low, high = (float(v) for v in np.unique(y[..., 0])[[2, 4]])  # values that occur
+    settings = (None, None, EPS, low, high, *how)
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    grad = np.ones_like(y)
+    *_, dbeta = kernels.conv_norm_act_train_grad(
+        grad, x, weight, z, mean, variance, *settings, False, False
+    )
+    np.testing.assert_array_equal(dbeta, ((y > low) & (y < high)).sum((0, 1, 2)))
