@@ -28,6 +28,8 @@ from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from lucid.kernels import _memory
+
 i64 = ir.IntType(64)
 f32 = ir.FloatType()
 
@@ -108,10 +110,12 @@ def address(array: np.ndarray) -> int:
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an uninitialised float32 array that starts at a cache line.
+    """Return an uninitialised float32 array that starts at a cache line; large ones are recycled.
 
     Vectors of 64 bytes that straddle two lines cost two reads; NumPy aligns to 16 bytes.
     """
+    if 4 * math.prod(shape) >= _memory.SMALLEST:
+        return _memory.empty(shape)
     return _aligned(np.empty(math.prod(shape) + 16, np.float32), math.prod(shape)).reshape(shape)
 
 
