@@ -54,11 +54,11 @@ ARGUMENTS = 3
 
 MAX_CHUNKS = (1 << 16) - 1
 
-# A worker waits for some 200 µs in a loop, then for some 2 ms in which it lets others have the
-# core, before it sleeps. Between two kernels of a training step Python takes 100 to 300 µs, and to
-# wake a thread of Python's as much again.
-_ATTENTIVE = 10_000
-_PATIENCE = _ATTENTIVE + 5_000
+# Rounds of waiting before a worker sleeps, some 1 ms: longer than the Python code between two
+# kernels of a training step (100 to 300 µs), after which it would have to be woken, which takes as
+# long again. To yield the core while waiting is no improvement: Linux then may leave worker and
+# caller on one core, though another is free.
+_PATIENCE = 50_000
 
 
 @compiled(types.void(types.int64, types.int64))
@@ -78,10 +78,7 @@ def _work(base, thread):
             continue
         if load_acquire(base + 8 * _STOP) != 0:
             break
-        if waited < _ATTENTIVE:
-            pause()
-        else:
-            give_way()
+        pause()
         waited += 1
     atomic_add(base + 8 * _SLEEPING, 1)
 
