@@ -82,10 +82,12 @@ class Masked:
         full = f"llvm.masked.{name}.v{WIDTH}f32.p0"
         return cgutils.get_or_insert_function(self.builder.module, kind, full)
 
-    def load(self, place: Any) -> Any:
+    def load(self, place: Any, others: Any = None) -> Any:
+        """Return the floats at ``place``, and those of ``others`` (zeros) after them."""
         function = self._declare("load", VECTOR, [place.type, i32, self.mask.type, VECTOR])
-        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
-        return self.builder.call(function, [place, i32(4), self.mask, zero])
+        if others is None:
+            others = ir.Constant(VECTOR, [0.0] * WIDTH)
+        return self.builder.call(function, [place, i32(4), self.mask, others])
 
     def store(self, value: Any, place: Any) -> None:
         function = self._declare("store", ir.VoidType(), [VECTOR, place.type, i32, self.mask.type])
