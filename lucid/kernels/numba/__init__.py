@@ -20,6 +20,8 @@ from lucid.kernels.numba._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numba._conv import conv2d_weight_grad as conv2d_weight_grad
 from lucid.kernels.numba._conv import conv_norm_act as conv_norm_act
 from lucid.kernels.numba._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numba._product import linear as linear
+from lucid.kernels.numba._product import matmul as matmul
 from lucid.kernels.numba._softmax import log_softmax as log_softmax
 from lucid.kernels.numba._softmax import log_softmax_grad as log_softmax_grad
 from lucid.kernels.numba._softmax import softmax as softmax

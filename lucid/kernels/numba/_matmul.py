@@ -48,7 +48,7 @@ class Packed(NamedTuple):
 
 
 @intrinsic
-def _transpose_block(typingctx, source, source_row, target, target_row, factor):
+def transpose_block(typingctx, source, source_row, target, target_row, factor):
     """Transpose WIDTH × WIDTH floats, times ``factor`` (address of WIDTH floats, or 0: none).
 
     Interleaving the first half of the vectors with the second, log2(WIDTH) times over, is the
@@ -109,7 +109,7 @@ def pack_transposed(args, chunk, thread):
             whole = k // WIDTH * WIDTH
             factor_at = factor + (first + half) * 4 if factor != 0 else 0
             for i in range(0, whole, WIDTH):
-                _transpose_block(
+                transpose_block(
                     source + (first + half) * row + i * 4,
                     row,
                     target + ((1 + i) * PANEL + half) * 4,
