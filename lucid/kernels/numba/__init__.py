@@ -12,6 +12,7 @@ from lucid.kernels.numba._activation import hardswish as hardswish
 from lucid.kernels.numba._activation import hardswish_grad as hardswish_grad
 from lucid.kernels.numba._activation import silu as silu
 from lucid.kernels.numba._activation import silu_grad as silu_grad
+from lucid.kernels.numba._attention import prepare_attention as prepare_attention
 from lucid.kernels.numba._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numba._batch_norm import batch_norm_stats as batch_norm_stats
 from lucid.kernels.numba._batch_norm import scale_shift as scale_shift

@@ -49,16 +49,15 @@ def row_maximum(x, count):
 
 
 @njit
-def exponentials(x, y, count, scale):
-    """Write ``e^(scale · (x - max(x)))`` of a row to ``y`` and return its sum; ``scale`` > 0."""
+def exponentials(x, y, count):
+    """Write ``e^(x - max(x))`` of a row to ``y``, or in place, and return its sum."""
     lowest = spread(_LOWEST)
-    factor, centre = spread(scale), spread(row_maximum(x, count))
+    centre = spread(row_maximum(x, count))
     sums = spread(np.float32(0))
     for i in range(0, count, WIDTH):
         rest = count - i
         # What is not there counts as minus infinity, whose exponential adds nothing.
-        value = multiply(subtract(load_or(x + i * 4, rest, lowest), centre), factor)
-        power = vector_exp(value)
+        power = vector_exp(subtract(load_or(x + i * 4, rest, lowest), centre))
         store(y + i * 4, power, rest)
         sums = add(sums, power)
     return total(sums)
@@ -85,7 +84,7 @@ def softmax_rows(args, chunk, thread):
     x, y, rows, columns, chunks = args[0], args[1], args[2], args[3], args[4]
     for row in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
         out = y + row * columns * 4
-        sums = exponentials(x + row * columns * 4, out, columns, np.float32(1))
+        sums = exponentials(x + row * columns * 4, out, columns)
         factor = spread(np.float32(1) / sums)
         for i in range(0, columns, WIDTH):
             at, rest = out + i * 4, columns - i

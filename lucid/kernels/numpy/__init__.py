@@ -12,6 +12,7 @@ from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
 from lucid.kernels.numpy._activation import softmax as softmax
 from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
+from lucid.kernels.numpy._attention import prepare_attention as prepare_attention
 from lucid.kernels.numpy._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numpy._batch_norm import batch_norm_stats as batch_norm_stats
 from lucid.kernels.numpy._batch_norm import scale_shift as scale_shift
