@@ -7,7 +7,7 @@ from numba import njit
 
 from lucid.kernels.numba import _formula, _threads
 from lucid.kernels.numba._native import WIDTH, address, bits_to_float, float_bits, floats, kernel
-from lucid.kernels.numba._vector import load, store
+from lucid.kernels.numba._vector import add, load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference
 
@@ -121,6 +121,20 @@ def activate(kind, x, y, count):
     elif kind == ERF:
         for i in range(0, count, WIDTH):
             store(y + i * 4, _erf(load(x + i * 4, count - i)), count - i)
+
+
+@njit
+def finish(kind, rows, columns, out, out_row, residual, residual_row):
+    """Apply an activation to some rows in place, then add those of a residual (0: none)."""
+    for row in range(rows):
+        at = out + row * out_row
+        activate(kind, at, at, columns)
+        if residual != 0:
+            other = residual + row * residual_row
+            for j in range(0, columns, WIDTH):
+                rest = columns - j
+                value = add(load(at + j * 4, rest), load(other + j * 4, rest))
+                store(at + j * 4, value, rest)
 
 
 @kernel

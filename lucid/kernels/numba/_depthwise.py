@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._native import (
     WIDTH,
     address,
@@ -25,7 +26,7 @@ from lucid.kernels.numba._native import (
     kernel,
     pointer,
 )
-from lucid.kernels.numba._tile import multiply_add
+from lucid.kernels.numba._tile import ACTIVATION, multiply_add
 
 Array = np.ndarray
 
@@ -238,6 +239,8 @@ def depthwise(args, chunk, thread):
             else:  # the kernel lies in the padding
                 _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
             x += count
+        if args[ACTIVATION] != 0:
+            finish(args[ACTIVATION], ow, channels, out, args[OUT_PIXEL], 0, 0)
 
 
 @intrinsic

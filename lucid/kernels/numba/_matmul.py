@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._native import (
     PANEL,
     TILE_ROWS,
@@ -29,7 +30,7 @@ from lucid.kernels.numba._native import (
     kernel,
     pointer,
 )
-from lucid.kernels.numba._tile import TILE_ARGUMENTS, tile
+from lucid.kernels.numba._tile import A_ROW, ACTIVATION, C_ROW, RESIDUAL_ROW, TILE_ARGUMENTS, tile
 
 Array = np.ndarray
 
@@ -213,16 +214,20 @@ def product(args, chunk, thread):
             offset = panel * PANEL * 4
             residual = args[_RESIDUAL]
             if residual != 0:
-                residual += row * args[6] + offset
+                residual += row * args[RESIDUAL_ROW] + offset
+            kind = args[ACTIVATION]
+            out = args[_OUT] + row * args[C_ROW] + offset
             tile(
                 height,
-                args[_X] + row * args[0],
+                args[_X] + row * args[A_ROW],
                 weights,
-                args[_OUT] + row * args[5] + offset,
-                residual,
+                out,
+                residual if kind == 0 else 0,
                 width,
                 args,
             )
+            if kind != 0:
+                finish(kind, height, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
 
 
 # Floats of x that a chunk may touch: 256 KiB, a quarter of a core's second-level cache, so that

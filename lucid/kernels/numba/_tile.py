@@ -23,6 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lucid.kernels.numba._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64
+from lucid.kernels.numba._threads import ARGUMENTS, ROW
 
 i32 = ir.IntType(32)
 
@@ -41,6 +42,10 @@ i32 = ir.IntType(32)
     B_SEGMENT,  # from the start of one run of b to the next, where a is transposed
 ) = range(11)
 TILE_ARGUMENTS = 11
+
+# The last word of a row holds the kind of an activation that is no clipping (0: none). Kernels
+# apply it to what a tile has written, while it is in the nearest cache.
+ACTIVATION = ROW - ARGUMENTS - 1
 
 
 def _splat(builder: Any, value: Any) -> Any:
