@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lucid._compile._trace import Operation, Ref, Trace, frozen
-from lucid.autograd import Tensor, no_grad
+from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.nn import Module
-from lucid.ops._activation import GELU, Clip, Hardswish, SiLU
+from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d, Geometry
 from lucid.ops._elementwise import Add, Mul
 from lucid.ops._linear import Linear
+from lucid.ops._matmul import MatMul
+from lucid.ops._shape import Permute, Reshape
 
 # An activation as the kernels take it: its name and its settings.
 Activation = tuple[Any, ...]
@@ -39,18 +42,41 @@ class Convolution:
     module: str = ""  # the path of the layer in the model
 
 
-Step = Operation | Convolution
+@dataclass(eq=False)
+class Attention:
+    """``softmax(scale · q·k)·v``, with the keys as columns: ``k`` is ``(…, E, S)``."""
+
+    q: Ref
+    k: Ref
+    v: Ref
+    scale: float
+    output: int
+    module: str
+
+    @property
+    def args(self) -> list[Any]:
+        return [self.q, self.k, self.v]
+
+    @property
+    def outputs(self) -> list[int]:
+        return [self.output]
+
+
+Step = Operation | Convolution | Attention
 
 _POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
 
 def simplify(trace: Trace) -> list[Step]:
     """Return the steps of inference that compute what ``trace`` does."""
-    operations = _fold_constants(trace)
+    operations = _fuse_attention(_fold_constants(trace), trace)
     uses = _count_uses(operations, trace.result)
     steps: list[Step] = []
     made: dict[int, Convolution] = {}  # value -> the convolution that makes it
     for operation in operations:
+        if isinstance(operation, Attention):
+            steps.append(operation)
+            continue
         convolution = _extended(operation, made, uses, trace)
         if convolution is not None:
             del made[convolution.output]
@@ -115,6 +141,82 @@ def _fold_constants(trace: Trace) -> list[Operation]:
     return operations
 
 
+# -- attention ------------------------------------------------------------------------------------
+
+
+def _fuse_attention(operations: list[Operation], trace: Trace) -> list[Operation | Attention]:
+    """Put one step in the place of each product, softmax and product that are used only there."""
+    uses = _count_uses(operations, trace.result)
+    makers = {number: operation for operation in operations for number in operation.outputs}
+
+    def only_for_this(value: Any, kind: type[Function]) -> Operation | None:
+        """Return the operation of that kind that makes ``value`` if nothing else uses it."""
+        if not isinstance(value, Ref) or uses[value.index] != 1 or value.index not in makers:
+            return None
+        maker = makers[value.index]
+        return maker if maker.kind is kind else None
+
+    gone: set[int] = set()  # ids of operations
+    fused: dict[int, Attention] = {}
+    for operation in operations:
+        if operation.kind is not MatMul or not isinstance(operation.args[1], Ref):
+            continue
+        softmax = only_for_this(operation.args[0], Softmax)
+        if softmax is None or softmax.args[1] != trace.values[softmax.outputs[0]].ndim - 1:
+            continue
+        scale, scores = 1.0, softmax.args[0]
+        used = [softmax]
+        scaled = only_for_this(scores, Mul)
+        if scaled is not None and (factor := _factor(scaled)) is not None:
+            scale, scores = factor, scaled.args[0]
+            used.append(scaled)
+        product = only_for_this(scores, MatMul)
+        if product is None or not all(isinstance(arg, Ref) for arg in product.args):
+            continue
+        q, k = product.args
+        if len({trace.values[ref.index].dtype for ref in (q, k, operation.args[1])}) > 1:
+            continue
+        gone |= {id(step) for step in (*used, product)}
+        # A factor of the queries may lie before changes of their shape.
+        shapes: list[Operation] = []
+        value = q
+        while (view := only_for_this(value, Reshape) or only_for_this(value, Permute)) is not None:
+            shapes.append(view)
+            value = view.args[0]
+        scaled = only_for_this(value, Mul)
+        if scaled is not None and (factor := _factor(scaled)) is not None:
+            scale *= factor
+            gone.add(id(scaled))
+            q = _reshaped(scaled.args[0], shapes, trace)
+        fused[id(operation)] = Attention(
+            q, k, operation.args[1], scale, operation.outputs[0], operation.module
+        )
+    return [fused.get(id(step), step) for step in operations if id(step) not in gone]
+
+
+def _factor(product: Operation) -> float | None:
+    """Return the number with which a product multiplies its first argument, if it is one."""
+    x, other = product.args
+    if isinstance(x, Ref) and isinstance(other, Tensor) and other.data.size == 1 and other.ndim < 2:
+        return float(other.data.reshape(()))
+    return None
+
+
+def _reshaped(source: Ref, shapes: list[Operation], trace: Trace) -> Ref:
+    """Let changes of shape, the last first, start from ``source``, and return their result."""
+    result = source
+    for view in reversed(shapes):
+        view.args[0] = result
+        settings = [Tensor._wrap(trace.values[result.index]), *view.args[1:]]
+        # The plan asks the traced values which of them share memory.
+        assert not isinstance(view.kind, Module)
+        trace.values[view.outputs[0]] = view.kind.forward(
+            Node(view.kind, (False,) * len(settings)), *settings
+        )
+        result = Ref(view.outputs[0])
+    return result
+
+
 def _refs(value: Any) -> list[Ref]:
     if isinstance(value, Ref):
         return [value]
@@ -132,7 +234,7 @@ def references(step: Step) -> list[Ref]:
     return _refs(step.args)
 
 
-def _count_uses(operations: list[Operation], result: Any) -> Counter[int]:
+def _count_uses(operations: Sequence[Operation | Attention], result: Any) -> Counter[int]:
     uses = Counter(ref.index for operation in operations for ref in _refs(operation.args))
     uses.update(ref.index for ref in _refs(result))
     return uses

@@ -11,12 +11,13 @@ import numpy as np
 
 from lucid import kernels
 from lucid._compile._describe import StepInfo, describe
-from lucid._compile._fuse import Convolution, freeze, references, simplify
+from lucid._compile._fuse import Attention, Convolution, freeze, references, simplify
 from lucid._compile._trace import Ref, Trace, trace
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.nn import Module
 from lucid.ops._layout import from_nhwc, to_nhwc
+from lucid.ops._shape import Permute, Reshape
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
@@ -54,25 +55,33 @@ class Plan:
         start = -arena.ctypes.data % _ALIGNMENT
         self._calls: list[Callable[[], None]] = []
         maps: dict[int, np.ndarray] = {}  # value -> its NHWC array in the arena
+        attended = {step.output for step in self.steps if isinstance(step, Attention)}
         for number, life in lives.items():
             value = traced.values[number]
             begin = start + life.offset
             flat = arena[begin : begin + life.size].view(value.dtype)
+            if number in attended:
+                self.values[number] = flat.reshape(value.shape)
+                continue
             maps[number] = flat.reshape(_nhwc_shape(value))
             self.values[number] = (
                 from_nhwc(maps[number]) if value.ndim == 4 else flat.reshape(value.shape)
             )
+        fixed = set(lives)  # values that are the same arrays in every run
         for step in self.steps:
             if isinstance(step, Convolution):
                 self._calls.append(self._convolution(step, traced, maps))
+            elif isinstance(step, Attention):
+                self._calls.append(self._attention(step, traced))
             else:
-                self._calls.append(self._operation(step))
+                call = self._operation(step)
+                self._calls.append(_nothing if self._is_fixed(step, call, arena, fixed) else call)
         self._in_arena = arena_values
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
         self._drops: list[list[int]] = [[] for _ in self.steps]
         for number, position in last.items():
-            if number not in lives and 0 <= position < len(self.steps):
+            if number not in fixed and 0 <= position < len(self.steps):
                 self._drops[position].append(number)
 
     def _last_uses(self, traced: Trace) -> dict[int, int]:
@@ -86,12 +95,12 @@ class Plan:
         return last
 
     def _lifetimes(self, traced: Trace) -> tuple[dict[int, _Life], set[int]]:
-        """Return when the convolutions' maps are needed, and all values that lie in the arena."""
+        """Return when the fused steps' results are needed, and all values that lie in the arena."""
         last = self._last_uses(traced)
         owner: dict[int, int] = {}  # a value that is a view of a map -> that map
         lives: dict[int, _Life] = {}
         for position, step in enumerate(self.steps):
-            if isinstance(step, Convolution):
+            if isinstance(step, (Convolution, Attention)):
                 number = step.output
                 size = traced.values[number].nbytes
                 lives[number] = _Life(size, position, last.get(number, position))
@@ -126,6 +135,28 @@ class Plan:
         return lambda: run(
             _images(values[x]), out, None if residual is None else _images(values[residual])
         )
+
+    def _attention(self, step: Attention, traced: Trace) -> Callable[[], None]:
+        values, out = self.values, self.values[step.output]
+        q, k, v = step.q.index, step.k.index, step.v.index
+        shapes = [traced.values[number].shape for number in (q, k, v)]
+        keys = (*shapes[1][:-2], shapes[1][-1], shapes[1][-2])
+        run = kernels.active().prepare_attention(
+            shapes[0], keys, shapes[2], step.scale, traced.values[q].dtype
+        )
+        return lambda: run(values[q], values[k].swapaxes(-1, -2), values[v], out)
+
+    def _is_fixed(
+        self, step: Any, call: Callable[[], None], arena: np.ndarray, fixed: set[int]
+    ) -> bool:
+        """Whether the step only views a map in the arena in another shape: then do it now."""
+        if step.kind not in (Permute, Reshape) or step.args[0].index not in fixed:
+            return False
+        call()
+        if not np.may_share_memory(self.values[step.outputs[0]], arena):
+            return False
+        fixed.update(step.outputs)
+        return True
 
     def _operation(self, step: Any) -> Callable[[], None]:
         values, outputs, args = self.values, step.outputs, step.args
@@ -197,6 +228,10 @@ class Plan:
         if isinstance(value, (list, tuple)):
             return type(value)([self._returned(item) for item in value])
         return value
+
+
+def _nothing() -> None:
+    """A step that was done when the plan was made."""
 
 
 def _nhwc_shape(value: np.ndarray) -> tuple[int, int, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating
@@ -19,9 +20,7 @@ class Linear(Function):
         ctx.x_shape = x.shape
         # One large matrix product: NumPy would make one for each row of the leading axes.
         rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        y: Array = rows @ weight.data.T
-        if bias is not None:
-            y += bias.data
+        y: Array = kernels.active().linear(rows, weight.data, None if bias is None else bias.data)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     @staticmethod

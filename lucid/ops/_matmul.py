@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, operand, operands_of, sum_to
@@ -22,7 +23,8 @@ class MatMul(Function):
         ctx.save_for_backward(
             a if ctx.needs_input_grad[1] else None, b if ctx.needs_input_grad[0] else None
         )
-        return np.matmul(a.data, b.data)
+        product: Array = kernels.active().matmul(a.data, b.data)
+        return product
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -5,6 +5,14 @@ Functions that it does not have are the NumPy backend's.
 
 from lucid.kernels.numba._activation import clip as clip
 from lucid.kernels.numba._activation import clip_grad as clip_grad
+from lucid.kernels.numba._activation import erf as erf
+from lucid.kernels.numba._activation import gelu as gelu
+from lucid.kernels.numba._activation import gelu_grad as gelu_grad
+from lucid.kernels.numba._activation import hardswish as hardswish
+from lucid.kernels.numba._activation import hardswish_grad as hardswish_grad
+from lucid.kernels.numba._activation import silu as silu
+from lucid.kernels.numba._activation import silu_grad as silu_grad
+from lucid.kernels.numba._attention import prepare_attention as prepare_attention
 from lucid.kernels.numba._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numba._batch_norm import batch_norm_stats as batch_norm_stats
 from lucid.kernels.numba._batch_norm import scale_shift as scale_shift
@@ -17,21 +25,16 @@ from lucid.kernels.numba._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,
 )
 from lucid.kernels.numba._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numba._product import linear as linear
+from lucid.kernels.numba._product import matmul as matmul
+from lucid.kernels.numba._softmax import log_softmax as log_softmax
+from lucid.kernels.numba._softmax import log_softmax_grad as log_softmax_grad
+from lucid.kernels.numba._softmax import softmax as softmax
+from lucid.kernels.numba._softmax import softmax_grad as softmax_grad
 from lucid.kernels.numba._threads import divide as divide
 from lucid.kernels.numba._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba._threads import in_parts as in_parts
 from lucid.kernels.numba._threads import set_num_threads as set_num_threads
-from lucid.kernels.numpy._activation import gelu as gelu
-from lucid.kernels.numpy._activation import gelu_grad as gelu_grad
-from lucid.kernels.numpy._activation import hardswish as hardswish
-from lucid.kernels.numpy._activation import hardswish_grad as hardswish_grad
-from lucid.kernels.numpy._activation import log_softmax as log_softmax
-from lucid.kernels.numpy._activation import log_softmax_grad as log_softmax_grad
-from lucid.kernels.numpy._activation import silu as silu
-from lucid.kernels.numpy._activation import silu_grad as silu_grad
-from lucid.kernels.numpy._activation import softmax as softmax
-from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
-from lucid.kernels.numpy._erf import erf as erf
 from lucid.kernels.numpy._loss import cross_entropy as cross_entropy
 from lucid.kernels.numpy._loss import cross_entropy_grad as cross_entropy_grad
 from lucid.kernels.numpy._optim import adagrad_step as adagrad_step

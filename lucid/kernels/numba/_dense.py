@@ -12,12 +12,14 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._matmul import INFINITY, Packed
 from lucid.kernels.numba._native import PANEL, TILE_ROWS, address, float_bits, floats, kernel
 from lucid.kernels.numba._tile import (
     A_ROW,
     A_SEGMENT,
+    ACTIVATION,
     C_ROW,
     RESIDUAL_ROW,
     SEGMENTS,
@@ -93,15 +95,18 @@ def dense(args, chunk, thread):
                         + column * args[RESIDUAL_ROW]
                         + panel * PANEL * 4
                     )
+                kind, out = args[ACTIVATION], out_row + column * args[C_ROW]
                 tile(
                     count,
                     x_row + column * args[A_ROW],
                     weights,
-                    out_row + column * args[C_ROW],
-                    residual,
+                    out,
+                    residual if kind == 0 else 0,
                     width,
                     args,
                 )
+                if kind != 0:
+                    finish(kind, count, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
     if args[_RECORDS] != 0:  # while the block is in the cache
         write_record(
             args[_RECORDS] + chunk * args[_RECORD_SIZE] * 8,

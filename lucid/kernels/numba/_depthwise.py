@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._native import (
     WIDTH,
@@ -26,7 +27,7 @@ from lucid.kernels.numba._native import (
     kernel,
     pointer,
 )
-from lucid.kernels.numba._tile import multiply_add
+from lucid.kernels.numba._tile import ACTIVATION, multiply_add
 
 Array = np.ndarray
 
@@ -239,6 +240,8 @@ def depthwise(args, chunk, thread):
             else:  # the kernel lies in the padding
                 _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
             x += count
+        if args[ACTIVATION] != 0:
+            finish(args[ACTIVATION], ow, channels, out, args[OUT_PIXEL], 0, 0)
     if args[_RECORDS] != 0:  # while the rows are in the cache
         count = min((chunk + 1) * rows, args[_IMAGES] * oh) - chunk * rows
         write_record(

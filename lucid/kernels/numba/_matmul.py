@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._native import (
     PANEL,
@@ -30,7 +31,7 @@ from lucid.kernels.numba._native import (
     kernel,
     pointer,
 )
-from lucid.kernels.numba._tile import TILE_ARGUMENTS, tile
+from lucid.kernels.numba._tile import A_ROW, ACTIVATION, C_ROW, RESIDUAL_ROW, TILE_ARGUMENTS, tile
 
 Array = np.ndarray
 
@@ -49,7 +50,7 @@ class Packed(NamedTuple):
 
 
 @intrinsic
-def _transpose_block(typingctx, source, source_row, target, target_row, factor):
+def transpose_block(typingctx, source, source_row, target, target_row, factor):
     """Transpose WIDTH × WIDTH floats, times ``factor`` (address of WIDTH floats, or 0: none).
 
     Interleaving the first half of the vectors with the second, log2(WIDTH) times over, is the
@@ -110,7 +111,7 @@ def pack_transposed(args, chunk, thread):
             whole = k // WIDTH * WIDTH
             factor_at = factor + (first + half) * 4 if factor != 0 else 0
             for i in range(0, whole, WIDTH):
-                _transpose_block(
+                transpose_block(
                     source + (first + half) * row + i * 4,
                     row,
                     target + ((1 + i) * PANEL + half) * 4,
@@ -215,16 +216,20 @@ def product(args, chunk, thread):
             offset = panel * PANEL * 4
             residual = args[_RESIDUAL]
             if residual != 0:
-                residual += row * args[6] + offset
+                residual += row * args[RESIDUAL_ROW] + offset
+            kind = args[ACTIVATION]
+            out = args[_OUT] + row * args[C_ROW] + offset
             tile(
                 height,
-                args[_X] + row * args[0],
+                args[_X] + row * args[A_ROW],
                 weights,
-                args[_OUT] + row * args[5] + offset,
-                residual,
+                out,
+                residual if kind == 0 else 0,
                 width,
                 args,
             )
+            if kind != 0:
+                finish(kind, height, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
     if args[_RECORDS] != 0:  # while the block is in the cache
         first = first_panel * PANEL
         write_record(

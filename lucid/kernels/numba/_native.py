@@ -8,6 +8,7 @@ Numba compiles each once for all array layouts. Machine code is kept on disk.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import math
@@ -103,10 +104,26 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
+# Behind the head of every Python object, an array object begins with the address of its data: C
+# extensions that use NumPy are compiled with that layout. Reading it takes 0.2 µs, asking the
+# array for its interface 1.1 µs, and a kernel needs some six addresses.
+_HEAD = object.__basicsize__
+_word_at = ctypes.c_size_t.from_address
+
+
+def _interface_address(array: np.ndarray) -> int:
+    place: int = array.__array_interface__["data"][0]
+    return place
+
+
 def address(array: np.ndarray) -> int:
     """Return where an array's data start."""
-    place: int = array.__array_interface__["data"][0]  # half the time of array.ctypes.data
-    return place
+    return _word_at(id(array) + _HEAD).value
+
+
+_probe = np.empty(3)[1:]
+if sys.implementation.name != "cpython" or address(_probe) != _interface_address(_probe):
+    address = _interface_address
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:

@@ -8,8 +8,10 @@ import numpy as np
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
 from lucid.kernels.numba._native import address, empty
+from lucid.kernels.numba._tile import ACTIVATION
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 
@@ -29,8 +31,8 @@ def prepare_conv(
     """Return the output's shape and a function ``run(x, out, residual)``.
 
     ``run`` writes ``act(conv(x) + bias) + residual`` into ``out``. Clipping and the residual are
-    applied to the sums while they are in registers, other activations in a pass of their own. See
-    the NumPy backend for the arguments.
+    applied to the sums while they are in registers, other activations to each tile in the nearest
+    cache. See the NumPy backend for the arguments.
     """
     if not is_fast(weight, weight, dilation, groups):
         return reference.prepare_conv(
@@ -45,15 +47,14 @@ def prepare_conv(
         o,
     )
     packed = pack(weight, None, bias, groups)
-    low = high = function = None
-    settings: tuple[Any, ...] = ()
+    low = high = None
+    kind = 0
     if activation is not None:
-        name, *rest = activation
-        if name == "clip":
-            low, high = rest
+        if activation[0] == "clip":
+            _, low, high = activation
         else:
-            function, settings = getattr(reference, name), tuple(rest)
-    inside = function is None and not packed.is_depthwise
+            kind = KINDS[activation]
+    inside = not packed.is_depthwise
     bound: tuple[Any, ...] = ()
     plan = np.empty(0, np.int64)
     kept: Array | None = None
@@ -65,6 +66,7 @@ def prepare_conv(
         plan = _threads.plan(
             conv_row(packed, x, out, stride, padding, dilation, low, high, residual, kept)
         )
+        plan[0, _threads.ARGUMENTS + ACTIVATION] = kind
 
     def run(x: Array, out: Array, residual: Array | None) -> None:
         nonlocal bound
@@ -79,8 +81,6 @@ def prepare_conv(
             bind(x, out, fused)
             bound = now
         _threads.run(plan)
-        if function is not None:
-            out[...] = function(out, *settings)
         if residual is not None and not inside:
             np.add(out, residual, out=out)
 

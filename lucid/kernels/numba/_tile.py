@@ -23,6 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lucid.kernels.numba._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64
+from lucid.kernels.numba._threads import ARGUMENTS, ROW
 
 i32 = ir.IntType(32)
 
@@ -41,6 +42,10 @@ i32 = ir.IntType(32)
     B_SEGMENT,  # from the start of one run of b to the next, where a is transposed
 ) = range(11)
 TILE_ARGUMENTS = 11
+
+# The last word of a row holds the kind of an activation that is no clipping (0: none). Kernels
+# apply it to what a tile has written, while it is in the nearest cache.
+ACTIVATION = ROW - ARGUMENTS - 1
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -82,10 +87,12 @@ class Masked:
         full = f"llvm.masked.{name}.v{WIDTH}f32.p0"
         return cgutils.get_or_insert_function(self.builder.module, kind, full)
 
-    def load(self, place: Any) -> Any:
+    def load(self, place: Any, others: Any = None) -> Any:
+        """Return the floats at ``place``, and those of ``others`` (zeros) after them."""
         function = self._declare("load", VECTOR, [place.type, i32, self.mask.type, VECTOR])
-        zero = ir.Constant(VECTOR, [0.0] * WIDTH)
-        return self.builder.call(function, [place, i32(4), self.mask, zero])
+        if others is None:
+            others = ir.Constant(VECTOR, [0.0] * WIDTH)
+        return self.builder.call(function, [place, i32(4), self.mask, others])
 
     def store(self, value: Any, place: Any) -> None:
         function = self._declare("store", ir.VoidType(), [VECTOR, place.type, i32, self.mask.type])

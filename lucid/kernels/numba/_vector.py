@@ -6,6 +6,7 @@ sums should stay in registers from row to row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -61,6 +62,14 @@ def _load_part(typingctx: Any, place: Any, count: Any) -> Any:
 
 
 @intrinsic
+def _load_part_or(typingctx: Any, place: Any, count: Any, others: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return Masked(builder, args[1]).load(pointer(builder, args[0], VECTOR), args[2])
+
+    return vector(types.int64, types.int64, vector), codegen
+
+
+@intrinsic
 def _store_whole(typingctx: Any, place: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[1], pointer(builder, args[0], VECTOR), align=4)
@@ -84,6 +93,14 @@ def load(place, count):
     if count >= WIDTH:
         return _load_whole(place)
     return _load_part(place, count)
+
+
+@njit
+def load_or(place, count, others):
+    """Like :func:`load`, with floats of the vector ``others`` after the first ``count``."""
+    if count >= WIDTH:
+        return _load_whole(place)
+    return _load_part_or(place, count, others)
 
 
 @njit
@@ -146,3 +163,31 @@ def where_inside(typingctx: Any, value: Any, place: Any, low: Any, high: Any) ->
         return _select(builder, ">=", place, high, zero, value)
 
     return vector(vector, vector, vector, vector), codegen
+
+
+def _across(combine: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return a function that combines the floats of a vector: halves, then halves of these."""
+
+    @intrinsic
+    def function(typingctx: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            (value,) = args
+            half = WIDTH // 2
+            while half:
+                numbers = [(i + half) % WIDTH for i in range(WIDTH)]
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), numbers)
+                value = combine(builder, value, builder.shuffle_vector(value, value, mask))
+                half //= 2
+            return builder.extract_element(value, ir.IntType(32)(0))
+
+        return types.float32(vector), codegen
+
+    return function
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+total = _across(lambda builder, a, b: builder.fadd(a, b))
+largest = _across(_larger)

@@ -12,6 +12,7 @@ from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
 from lucid.kernels.numpy._activation import softmax as softmax
 from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
+from lucid.kernels.numpy._attention import prepare_attention as prepare_attention
 from lucid.kernels.numpy._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numpy._batch_norm import batch_norm_stats as batch_norm_stats
 from lucid.kernels.numpy._batch_norm import scale_shift as scale_shift
@@ -36,6 +37,8 @@ from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numpy._product import linear as linear
+from lucid.kernels.numpy._product import matmul as matmul
 from lucid.kernels.numpy._threads import divide as divide
 from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts

@@ -1,0 +1,232 @@
+"""Formulas on vectors: exp, erf, and the activations made of them, with their gradients.
+
+A formula is a Python function of :class:`Value`; calling it writes LLVM's instructions for a vector
+of WIDTH floats. Nothing depends on what a compiler recognises, and products followed by a sum
+become one multiply-add.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from lucid.kernels.numba._native import VECTOR, WIDTH
+from lucid.kernels.numba._vector import vector
+from lucid.kernels.numpy._erf import _FLOAT32_P, _FLOAT32_Q
+
+_INTS = ir.VectorType(ir.IntType(32), WIDTH)
+_FLAGS = ("contract",)  # a·b + c in one instruction
+
+
+class Value:
+    """A vector in a formula; numbers beside it stand for vectors of that number."""
+
+    def __init__(self, builder: Any, ir_value: Any) -> None:
+        self.builder, self.ir = builder, ir_value
+
+    def _other(self, other: Value | float) -> Any:
+        if isinstance(other, Value):
+            return other.ir
+        return ir.Constant(VECTOR, [float(other)] * WIDTH)
+
+    def _new(self, operation: str, a: Any, b: Any) -> Value:
+        return Value(self.builder, getattr(self.builder, operation)(a, b, flags=_FLAGS))
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._new("fadd", self.ir, self._other(other))
+
+    def __radd__(self, other: float) -> Value:
+        return self + other
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._new("fsub", self.ir, self._other(other))
+
+    def __rsub__(self, other: float) -> Value:
+        return self._new("fsub", self._other(other), self.ir)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._new("fmul", self.ir, self._other(other))
+
+    def __rmul__(self, other: float) -> Value:
+        return self * other
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._new("fdiv", self.ir, self._other(other))
+
+    def __rtruediv__(self, other: float) -> Value:
+        return self._new("fdiv", self._other(other), self.ir)
+
+    def where(self, relation: str, bound: float, chosen: Value | float) -> Value:
+        """Return ``chosen`` where this is ``<`` or ``>`` ``bound``, elsewhere this. NaN stays."""
+        condition = self.builder.fcmp_ordered(relation, self.ir, self._other(bound))
+        return Value(self.builder, self.builder.select(condition, self._other(chosen), self.ir))
+
+    def choose(self, relation: str, bound: float, yes: Value | float, no: Value | float) -> Value:
+        """Return ``yes`` where this is ``<`` or ``>`` ``bound``, elsewhere and for NaN ``no``."""
+        condition = self.builder.fcmp_ordered(relation, self.ir, self._other(bound))
+        chosen = self.builder.select(condition, self._other(yes), self._other(no))
+        return Value(self.builder, chosen)
+
+    def clip(self, low: float, high: float) -> Value:
+        """Return this within bounds; NaN stays."""
+        return self.where("<", low, low).where(">", high, high)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Value) -> Value:
+    """Horner's rule, highest power first."""
+    result = x * coefficients[0] + coefficients[1]
+    for coefficient in coefficients[2:]:
+        result = result * x + coefficient
+    return result
+
+
+# -- functions ------------------------------------------------------------------------------------
+
+# Added to a float of moderate size it leaves the nearest integer in the low bits.
+_ROUNDER = 1.5 * 2**23
+_ROUNDER_BITS = struct.unpack("<i", struct.pack("<f", _ROUNDER))[0]
+# log(2) in two floats: the first times an integer of a few bits is exact.
+_LOG2_HIGH, _LOG2_LOW = 0.693359375, -2.12194440e-4
+# (e^r - 1 - r) / r² for |r| <= log(2)/2, from the Cephes library (S. L. Moshier, expf).
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+        4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)  # fmt: skip
+
+
+def exp(x: Value) -> Value:
+    """e^x = 2^n · e^r with the integer n nearest to x / log(2); error below 1.5 units."""
+    builder, given = x.builder, x
+    # Beyond the bounds it is 0 and infinite. The 0 is put in at the end: a product that underflows
+    # costs the processor as much as the rest.
+    x = x.where("<", -104.0, 0.0).where(">", 89.0, 89.0)
+    shifted = x * (1 / math.log(2)) + _ROUNDER
+    n = shifted - _ROUNDER
+    r = x - n * _LOG2_HIGH
+    r = r - n * _LOG2_LOW
+    power = _polynomial(_EXP, r) * (r * r) + r + 1.0
+    bits = builder.bitcast(shifted.ir, _INTS)
+    whole = builder.sub(bits, ir.Constant(_INTS, [_ROUNDER_BITS] * WIDTH))
+    # 2^n as two factors, as n itself may be beyond the exponents of normal floats.
+    half = builder.ashr(whole, ir.Constant(_INTS, [1] * WIDTH))
+    for part in (half, builder.sub(whole, half)):
+        exponent = builder.add(part, ir.Constant(_INTS, [127] * WIDTH))
+        factor = builder.shl(exponent, ir.Constant(_INTS, [23] * WIDTH))
+        power = power * Value(builder, builder.bitcast(factor, VECTOR))
+    return given.choose("<", -104.0, 0.0, power)
+
+
+def erf(x: Value) -> Value:
+    """The NumPy backend's ratio of polynomials."""
+    x = x.clip(-4.0, 4.0)
+    square = x * x
+    return _polynomial(_FLOAT32_P, square) / _polynomial(_FLOAT32_Q, square) * x
+
+
+def _logistic(x: Value) -> Value:
+    return 1.0 / (1.0 + exp(x * -1.0))
+
+
+def silu(x: Value) -> Value:
+    """X / (1 + e^-x)."""
+    return x * _logistic(x)
+
+
+def silu_grad(grad: Value, x: Value) -> Value:
+    """With s = 1 / (1 + e^-x) the slope is s·(1 + x·(1 - s))."""
+    s = _logistic(x)
+    return ((1.0 - s) * x + 1.0) * s * grad
+
+
+def hardswish(x: Value) -> Value:
+    """X · min(max(x + 3, 0), 6) / 6."""
+    return (x + 3.0).clip(0.0, 6.0) * x / 6.0
+
+
+def hardswish_grad(grad: Value, x: Value) -> Value:
+    """x/3 + 1/2 between the bends, 0 before and 1 after."""
+    slope = (x / 3.0 + 0.5) * x.choose(">", -3.0, 1.0, 0.0)
+    return x.choose("<", 3.0, slope, 1.0) * grad
+
+
+_SQRT_HALF = math.sqrt(0.5)
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu(x: Value) -> Value:
+    """X times the normal distribution function at x."""
+    return (erf(x * _SQRT_HALF) + 1.0) * x * 0.5
+
+
+def gelu_grad(grad: Value, x: Value) -> Value:
+    """The distribution function plus x times the density."""
+    density = exp(x * x * -0.5) * _DENSITY
+    return grad * (0.5 * (1.0 + erf(x * _SQRT_HALF)) + x * density)
+
+
+def _tanh_argument(x: Value) -> Value:
+    return (x * x * x * _TANH_CUBE + x) * _TANH_SCALE
+
+
+def gelu_tanh(x: Value) -> Value:
+    """x/2 · (1 + tanh(u)), and (1 + tanh(u)) / 2 is 1 / (1 + e^-2u): nothing cancels."""
+    return x * _logistic(_tanh_argument(x) * 2.0)
+
+
+def gelu_tanh_grad(grad: Value, x: Value) -> Value:
+    """With s = 1 / (1 + e^-2u) the slope is s + x · 2s·(1 - s) · du/dx."""
+    s = _logistic(_tanh_argument(x) * 2.0)
+    inner = (x * x * (3 * _TANH_CUBE) + 1.0) * _TANH_SCALE
+    return grad * (s + x * (s * (1.0 - s) * 2.0 * inner))
+
+
+def _maximum(a: Value, b: Value) -> Value:
+    condition = a.builder.fcmp_ordered(">", b.ir, a.ir)
+    return Value(a.builder, a.builder.select(condition, b.ir, a.ir))
+
+
+def _function(module: Any, formula: Callable[..., Value], count: int) -> Any:
+    """Return the formula as a function of a module, written at its first use there."""
+    name = f"lucid_formula_{formula.__name__}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(VECTOR, [VECTOR] * count), name)
+    function.linkage = "internal"
+    function.attributes.add("alwaysinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder.ret(formula(*[Value(builder, arg) for arg in function.args]).ir)
+    return function
+
+
+def of_one(formula: Callable[[Value], Value]) -> Any:
+    """Return a formula of one vector as a function for compiled code."""
+
+    @intrinsic
+    def function(typingctx: Any, x: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.call(_function(builder.module, formula, 1), args)
+
+        return vector(vector), codegen
+
+    return function
+
+
+def of_two(formula: Callable[[Value, Value], Value]) -> Any:
+    """Return a formula of two vectors as a function for compiled code."""
+
+    @intrinsic
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.call(_function(builder.module, formula, 2), args)
+
+        return vector(vector, vector), codegen
+
+    return function
+
+
+vector_exp = of_one(exp)
+vector_maximum = of_two(_maximum)

@@ -1,0 +1,44 @@
+"""Attention prepared for many calls on inputs of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+Attend = Callable[[Array, Array, Array, Array], None]
+
+
+def prepare_attention(
+    q_shape: tuple[int, ...],
+    k_shape: tuple[int, ...],
+    v_shape: tuple[int, ...],
+    scale: float,
+    dtype: np.dtype,
+) -> Attend:
+    """Return a function ``run(q, k, v, out)``.
+
+    It writes ``softmax(scale · q·kᵀ)·v`` into ``out``, which is C-contiguous and overlaps none of
+    the others. Their layout may be any.
+
+    Args:
+        q_shape: ``(…, L, E)``.
+        k_shape: ``(…, S, E)``; the leading axes of all three broadcast.
+        v_shape: ``(…, S, V)``.
+        scale: factor of the scores.
+        dtype: of all arrays.
+    """
+    lead = np.broadcast_shapes(q_shape[:-2], k_shape[:-2])
+    scores = np.empty((*lead, q_shape[-2], k_shape[-2]), dtype)
+    row = np.empty((*lead, q_shape[-2], 1), dtype)
+
+    def run(q: Array, k: Array, v: Array, out: Array) -> None:
+        np.matmul(q, k.swapaxes(-1, -2), out=scores)
+        np.multiply(scores, scale, out=scores)
+        np.max(scores, axis=-1, keepdims=True, out=row)
+        np.exp(np.subtract(scores, row, out=scores), out=scores)
+        np.sum(scores, axis=-1, keepdims=True, out=row)
+        np.matmul(np.divide(scores, row, out=scores), v, out=out)
+
+    return run
