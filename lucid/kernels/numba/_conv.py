@@ -24,6 +24,7 @@ from lucid.kernels.numba._matmul import (
     product_row,
 )
 from lucid.kernels.numba._native import empty, workspace
+from lucid.kernels.numba._tile import ACTIVATION
 from lucid.kernels.numba._weight_grad import (
     DEPTHWISE_KERNELS,
     Rows,
@@ -160,22 +161,28 @@ def conv_row(
     residual: Array | None = None,
     scratch: Array | None = None,
     records: Records | None = None,
+    kind: int = 0,
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(conv(x), low, high) + residual``.
 
     All arrays are C-contiguous float32 NHWC, but ``out`` may be a view with adjacent channels. The
     row holds their addresses, so they must live as long as the plan. A depthwise convolution adds
-    no residual. ``records`` take the statistics of the channels of ``out``.
+    no residual. ``records`` take the statistics of the channels of ``out``. ``kind`` is the number
+    of an activation that is no clip, see ``_activation``; it comes before the residual.
     """
+    weight, kernel = packed.weight, packed.kernel
     if packed.is_depthwise:
-        taps = packed.weight
-        kernel = packed.kernel
-        return depthwise_row(x, taps, out, kernel, stride, padding, dilation, low, high, records)
-    if out.flags.c_contiguous and is_pointwise(packed.kernel, stride, padding):
-        return product_row(x, packed.weight, out, low, high, residual, records)
-    return dense_row(
-        x, packed.weight, out, packed.kernel, stride, padding, scratch, low, high, residual, records
-    )
+        row = depthwise_row(x, weight, out, kernel, stride, padding, dilation, low, high, records)
+    elif out.flags.c_contiguous and is_pointwise(kernel, stride, padding):
+        row = product_row(x, weight, out, low, high, residual, records)
+    else:
+        row = dense_row(
+            x, weight, out, kernel, stride, padding, scratch, low, high, residual, records
+        )
+    if not kind:
+        return row
+    last = _threads.ARGUMENTS - 1 + ACTIVATION  # a row here has no room for threads yet
+    return (*row, *[0] * (last - len(row)), kind)
 
 
 def is_pointwise(kernel: Pair, stride: Pair, padding: Padding, groups: int = 1) -> bool:

@@ -1,7 +1,14 @@
-"""A convolution prepared for many calls on inputs of one shape: inference with fixed weights."""
+"""Steps of inference prepared for many calls on inputs of one shape, and joined to one launch.
+
+A prepared step can say the rows of a plan for given arrays. Alone it keeps the plan of its last
+arrays; many that follow each other on memory that stays the same become one plan, whose launch
+costs Python one call.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +17,74 @@ from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
-from lucid.kernels.numba._native import address, empty
+from lucid.kernels.numba._native import address, empty, floats, kernel
 from lucid.kernels.numba._tile import ACTIVATION
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 
 Array = np.ndarray
+Row = tuple[int, ...]
+
+
+class Prepared:
+    """A step, by a function from its arrays to rows of a plan and all that must live for them.
+
+    Call it with arrays like those it was prepared for.
+    """
+
+    def __init__(self, rows: Callable[..., tuple[list[Row], Any]]) -> None:
+        self.rows = rows
+        self._bound: tuple[Any, ...] = ()
+
+    def __call__(self, *arrays: Array | None) -> None:
+        now = (
+            _threads.get_num_threads(),
+            *[None if array is None else (address(array), array.strides) for array in arrays],
+        )
+        if now != self._bound:
+            rows, self._alive = self.rows(*arrays)
+            self._plan = _threads.plan(*rows)
+            self._bound = now
+        _threads.run(self._plan)
+
+
+class _Chain:
+    """Prepared steps one after the other on fixed arrays, in one launch."""
+
+    def __init__(self, steps: Sequence[tuple[Prepared, tuple[Array | None, ...]]]) -> None:
+        self.steps = steps
+        self.threads = 0
+
+    def __call__(self) -> None:
+        if self.threads != _threads.get_num_threads():
+            self.threads = _threads.get_num_threads()
+            made = [run.rows(*arrays) for run, arrays in self.steps]
+            self.alive = [alive for _, alive in made]
+            self.plan = _threads.plan(*itertools.chain.from_iterable(rows for rows, _ in made))
+        _threads.run(self.plan)
+
+
+def join(steps: Sequence[tuple[Any, tuple[Array | None, ...]]]) -> Callable[[], None]:
+    """Return a function that runs prepared steps, each on its arrays, one after the other."""
+    calls: list[Callable[[], None]] = []
+    for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
+        calls += [_Chain(list(group))] if is_prepared else [reference.join(list(group))]
+    if len(calls) == 1:
+        return calls[0]
+    return reference.join([(call, ()) for call in calls])
+
+
+@kernel
+def add_part(args, chunk, thread):
+    """``x += y``, a part of it."""
+    x, y, size, chunks = floats(args[0]), floats(args[1]), args[2], args[3]
+    for i in range(size * chunk // chunks, size * (chunk + 1) // chunks):
+        x[i] += y[i]
+
+
+def _add_row(x: Array, y: Array) -> Row:
+    chunks = max(1, min(_threads.MAX_CHUNKS, x.size >> 15))
+    return add_part.address, chunks, address(x), address(y), x.size, chunks
 
 
 def prepare_conv(
@@ -28,11 +97,12 @@ def prepare_conv(
     dilation: Pair,
     groups: int,
 ) -> tuple[tuple[int, int, int, int], Run]:
-    """Return the output's shape and a function ``run(x, out, residual)``.
+    """Return the output's shape and a step ``run(x, out, residual)``.
 
-    ``run`` writes ``act(conv(x) + bias) + residual`` into ``out``. Clipping and the residual are
-    applied to the sums while they are in registers, other activations to each tile in the nearest
-    cache. See the NumPy backend for the arguments.
+    It writes ``act(conv(x) + bias) + residual`` into ``out``.
+
+    Clipping and the residual are applied to the sums while they are in registers, other activations
+    to each tile in the nearest cache. See the NumPy backend for the arguments.
     """
     if not is_fast(weight, weight, dilation, groups):
         return reference.prepare_conv(
@@ -54,34 +124,97 @@ def prepare_conv(
             _, low, high = activation
         else:
             kind = KINDS[activation]
-    inside = not packed.is_depthwise
-    bound: tuple[Any, ...] = ()
-    plan = np.empty(0, np.int64)
-    kept: Array | None = None
 
-    def bind(x: Array, out: Array, residual: Array | None) -> None:
-        nonlocal plan, kept
+    def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
+        inside = None if packed.is_depthwise else residual
         size = conv_scratch(packed, input_shape, shape, stride, padding)
-        kept = empty((size,)) if size else None
-        plan = _threads.plan(
-            conv_row(packed, x, out, stride, padding, dilation, low, high, residual, kept)
+        scratch = empty((size,)) if size else None
+        row = conv_row(
+            packed, x, out, stride, padding, dilation, low, high, inside, scratch, kind=kind
         )
-        plan[0, _threads.ARGUMENTS + ACTIVATION] = kind
+        result = [row]
+        if residual is not None and inside is None:
+            result.append(_add_row(out, residual))
+        return result, (packed, x, out, residual, scratch)
 
-    def run(x: Array, out: Array, residual: Array | None) -> None:
-        nonlocal bound
-        fused = residual if inside else None
-        now = (
+    return shape, Prepared(rows)
+
+
+# -- images from outside --------------------------------------------------------------------------
+
+
+@kernel
+def gather_images(args, chunk, thread):
+    """Some rows of images of any layout as NHWC."""
+    height, width, channels = args[2], args[3], args[4]
+    for row in range(chunk * args[9], min((chunk + 1) * args[9], args[10] * height)):
+        source = args[0] + row // height * args[5] + row % height * args[6]
+        target = floats(args[1] + row * width * channels * 4)
+        for c in range(channels):
+            at = source + c * args[8]
+            for column in range(width):
+                target[column * channels + c] = floats(at + column * args[7])[0]
+
+
+def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
+    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout."""
+    if dtype != np.float32 or 0 in shape:
+        return reference.prepare_images(shape, dtype)
+    n, height, width, channels = shape
+    # Rows of a chunk: some 10 µs.
+    count = max(1, (1 << 13) // (width * channels))
+
+    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+        chunks = -(-n * height // count)
+        row = (
+            gather_images.address,
+            chunks,
             address(x),
             address(out),
-            None if fused is None else address(fused),
-            _threads.get_num_threads(),
+            height,
+            width,
+            channels,
+            *x.strides,
+            count,
+            n,
         )
-        if now != bound:
-            bind(x, out, fused)
-            bound = now
-        _threads.run(plan)
-        if residual is not None and not inside:
-            np.add(out, residual, out=out)
+        return [row], (x, out)
 
-    return shape, run
+    return Prepared(rows)
+
+
+# -- the mean over all positions ------------------------------------------------------------------
+
+
+@kernel
+def average_part(args, chunk, thread):
+    """Some channels' means of one image."""
+    positions, channels, blocks = args[2], args[3], args[4]
+    image, block = chunk // blocks, chunk % blocks
+    first, last = channels * block // blocks, channels * (block + 1) // blocks
+    source = args[0] + image * positions * channels * 4
+    target = floats(args[1] + image * channels * 4)
+    for c in range(first, last):
+        target[c] = np.float32(0)
+    for p in range(positions):
+        pixel = floats(source + p * channels * 4)
+        for c in range(first, last):
+            target[c] += pixel[c]
+    factor = np.float32(1.0 / positions)
+    for c in range(first, last):
+        target[c] *= factor
+
+
+def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
+    """Return a step ``run(x, out)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
+    if dtype != np.float32 or 0 in shape:
+        return reference.prepare_average(shape, dtype)
+    n, height, width, channels = shape
+    positions = height * width
+
+    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+        blocks = max(1, min(channels // 64, positions * channels >> 14))
+        arguments = address(x), address(out), positions, channels, blocks
+        return [(average_part.address, n * blocks, *arguments)], (x, out)
+
+    return Prepared(rows)
