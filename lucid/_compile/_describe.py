@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lucid._compile._fuse import Attention, Convolution, Step
+from lucid._compile._fuse import Attention, Average, Convolution, Step
 from lucid._compile._trace import Ref, Trace
 from lucid.nn import Module
 from lucid.ops._linear import Linear
@@ -44,6 +44,8 @@ def describe(step: Step, traced: Trace) -> StepInfo:
         queries, keys = traced.values[step.q.index].shape, traced.values[step.k.index].shape
         macs = math.prod(shape[:-1]) * keys[-1] * (queries[-1] + shape[-1])
         return StepInfo(step.module, "attention", shape, macs)
+    if isinstance(step, Average):
+        return StepInfo(step.module, "mean of positions", shape, 0)
     if isinstance(step.kind, Module):
         return StepInfo(step.module, type(step.kind).__name__, shape, 0)
     macs = 0

@@ -19,6 +19,7 @@ from lucid.ops._conv import Conv2d, Geometry
 from lucid.ops._elementwise import Add, Mul
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
+from lucid.ops._reduce import Mean
 from lucid.ops._shape import Permute, Reshape
 
 # An activation as the kernels take it: its name and its settings.
@@ -62,7 +63,24 @@ class Attention:
         return [self.output]
 
 
-Step = Operation | Convolution | Attention
+@dataclass(eq=False)
+class Average:
+    """The mean ``(N, C)`` of maps over all positions."""
+
+    x: Ref
+    output: int
+    module: str
+
+    @property
+    def args(self) -> list[Any]:
+        return [self.x]
+
+    @property
+    def outputs(self) -> list[int]:
+        return [self.output]
+
+
+Step = Operation | Convolution | Attention | Average
 
 _POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
@@ -87,7 +105,7 @@ def simplify(trace: Trace) -> list[Step]:
                 steps.append(convolution)
         else:
             convolution = _started(operation, trace)
-            steps.append(operation if convolution is None else convolution)
+            steps.append(convolution or _average(operation, trace) or operation)
         if convolution is not None:
             made[convolution.output] = convolution
     return steps
@@ -108,6 +126,16 @@ def _started(operation: Operation, trace: Trace) -> Convolution | None:
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
     how = rest[0] if rest else _POINTWISE
     return Convolution(x, kernel, summand, how, operation.outputs[0], module=operation.module)
+
+
+def _average(operation: Operation, trace: Trace) -> Average | None:
+    """Return the mean over all positions as a step of its own."""
+    if operation.kind is not Mean or not isinstance(operation.args[0], Ref):
+        return None
+    x, axes = operation.args[0], operation.args[1]
+    if trace.values[x.index].ndim != 4 or sorted(axes) != [2, 3]:
+        return None
+    return Average(x, operation.outputs[0], operation.module)
 
 
 def _fold_constants(trace: Trace) -> list[Operation]:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lucid import kernels
 from lucid._compile._describe import StepInfo, describe
-from lucid._compile._fuse import Attention, Convolution, freeze, references, simplify
+from lucid._compile._fuse import (
+    Attention,
+    Average,
+    Convolution,
+    Step,
+    freeze,
+    references,
+    simplify,
+)
 from lucid._compile._trace import Ref, Trace, trace
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
@@ -32,6 +41,17 @@ class _Life:
     offset: int = -1
 
 
+class _Bound(NamedTuple):
+    """A prepared step of the backend and the arrays, in the arena, that it works on."""
+
+    run: Callable[..., None]
+    arrays: tuple[np.ndarray | None, ...]
+
+
+# What runs a step; None where nothing is left to do.
+_Call = _Bound | Callable[[], None] | None
+
+
 class Plan:
     """A model's inference on inputs of exactly one shape.
 
@@ -49,40 +69,39 @@ class Plan:
         self._bind(traced)
 
     def _bind(self, traced: Trace) -> None:
-        lives, arena_values = self._lifetimes(traced)
+        lives, self._in_arena = self._lifetimes(traced)
         self.arena_bytes = _place(list(lives.values()))
         arena = np.empty(self.arena_bytes + _ALIGNMENT, np.uint8)
         start = -arena.ctypes.data % _ALIGNMENT
-        self._calls: list[Callable[[], None]] = []
-        maps: dict[int, np.ndarray] = {}  # value -> its NHWC array in the arena
         attended = {step.output for step in self.steps if isinstance(step, Attention)}
         for number, life in lives.items():
             value = traced.values[number]
             begin = start + life.offset
             flat = arena[begin : begin + life.size].view(value.dtype)
-            if number in attended:
-                self.values[number] = flat.reshape(value.shape)
-                continue
-            maps[number] = flat.reshape(_nhwc_shape(value))
-            self.values[number] = (
-                from_nhwc(maps[number]) if value.ndim == 4 else flat.reshape(value.shape)
-            )
-        fixed = set(lives)  # values that are the same arrays in every run
-        for step in self.steps:
-            if isinstance(step, Convolution):
-                self._calls.append(self._convolution(step, traced, maps))
-            elif isinstance(step, Attention):
-                self._calls.append(self._attention(step, traced))
+            if value.ndim == 4 and number not in attended:
+                self.values[number] = from_nhwc(flat.reshape(_nhwc_shape(value)))
             else:
-                call = self._operation(step)
-                self._calls.append(_nothing if self._is_fixed(step, call, arena, fixed) else call)
-        self._in_arena = arena_values
+                self.values[number] = flat.reshape(value.shape)
+        self._arena = arena
+        self._fixed = set(lives)  # values that are the same arrays in every run
+        self._load: Callable[..., None] | None = None
+        if 0 in lives:
+            value = traced.values[0]
+            self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
+        calls = [self._call(step, traced) for step in self.steps]
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
-        self._drops: list[list[int]] = [[] for _ in self.steps]
+        drops: list[list[int]] = [[] for _ in self.steps]
         for number, position in last.items():
-            if number not in fixed and 0 <= position < len(self.steps):
-                self._drops[position].append(number)
+            if number not in self._fixed and 0 <= position < len(self.steps):
+                drops[position].append(number)
+        self._calls = _joined_calls(calls, drops)
+        self._single_calls = [
+            (kernels.active().join([] if call is None else [call]), numbers)
+            if call is None or isinstance(call, _Bound)
+            else (call, numbers)
+            for call, numbers in zip(calls, drops)
+        ]
 
     def _last_uses(self, traced: Trace) -> dict[int, int]:
         """Return, for each value, the last step that reads it; views count for their base."""
@@ -99,8 +118,11 @@ class Plan:
         last = self._last_uses(traced)
         owner: dict[int, int] = {}  # a value that is a view of a map -> that map
         lives: dict[int, _Life] = {}
+        if traced.values[0].ndim == 4:  # images are copied into the arena
+            lives[0] = _Life(traced.values[0].nbytes, 0, last.get(0, 0))
+            owner[0] = 0
         for position, step in enumerate(self.steps):
-            if isinstance(step, (Convolution, Attention)):
+            if isinstance(step, (Convolution, Attention, Average)):
                 number = step.output
                 size = traced.values[number].nbytes
                 lives[number] = _Life(size, position, last.get(number, position))
@@ -120,23 +142,48 @@ class Plan:
 
     # -- binding one step -------------------------------------------------------------------
 
-    def _convolution(
-        self, step: Convolution, traced: Trace, maps: dict[int, np.ndarray]
-    ) -> Callable[[], None]:
-        shape = _nhwc_shape(traced.values[step.x.index])
-        _, run = kernels.active().prepare_conv(
-            shape, step.weight, step.bias, step.activation, *step.how
-        )
-        values, out = self.values, maps[step.output]
-        x, residual = step.x.index, None if step.residual is None else step.residual.index
-        if x in maps and (residual is None or residual in maps):
-            source, other = maps[x], None if residual is None else maps[residual]
-            return lambda: run(source, out, other)
-        return lambda: run(
-            _images(values[x]), out, None if residual is None else _images(values[residual])
-        )
+    def _call(self, step: Step, traced: Trace) -> _Call:
+        """Return what runs a step: bound to the arena, or on what is there; None: done for good."""
+        backend, values = kernels.active(), self.values
+        if isinstance(step, Convolution):
+            _, run = backend.prepare_conv(
+                _nhwc_shape(traced.values[step.x.index]),
+                step.weight,
+                step.bias,
+                step.activation,
+                *step.how,
+            )
+            x, out = step.x.index, _images(values[step.output])
+            if step.residual is None:
+                return self._on_images([x], lambda x: (run, (x, out, None)))
+            return self._on_images(
+                [x, step.residual.index], lambda x, residual: (run, (x, out, residual))
+            )
+        if isinstance(step, Average):
+            value = traced.values[step.x.index]
+            run, out = backend.prepare_average(_nhwc_shape(value), value.dtype), values[step.output]
+            return self._on_images([step.x.index], lambda x: (run, (x, out)))
+        if isinstance(step, Attention):
+            return self._attention(step, traced)
+        call = self._operation(step)
+        return None if self._is_fixed(step, call) else call
 
-    def _attention(self, step: Attention, traced: Trace) -> Callable[[], None]:
+    def _on_images(
+        self, numbers: list[int], bind: Callable[..., tuple[Any, tuple[Any, ...]]]
+    ) -> _Call:
+        """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
+        if self._fixed.issuperset(numbers):
+            maps = [_images(self.values[number]) for number in numbers]
+            if all(np.may_share_memory(array, self._arena) for array in maps):
+                return _Bound(*bind(*maps))
+
+        def call() -> None:
+            run, arrays = bind(*[_images(self.values[number]) for number in numbers])
+            run(*arrays)
+
+        return call
+
+    def _attention(self, step: Attention, traced: Trace) -> _Call:
         values, out = self.values, self.values[step.output]
         q, k, v = step.q.index, step.k.index, step.v.index
         shapes = [traced.values[number].shape for number in (q, k, v)]
@@ -144,18 +191,27 @@ class Plan:
         run = kernels.active().prepare_attention(
             shapes[0], keys, shapes[2], step.scale, traced.values[q].dtype
         )
-        return lambda: run(values[q], values[k].swapaxes(-1, -2), values[v], out)
 
-    def _is_fixed(
-        self, step: Any, call: Callable[[], None], arena: np.ndarray, fixed: set[int]
-    ) -> bool:
+        def arrays() -> tuple[np.ndarray, ...]:
+            queries = values[q]
+            if queries.strides[-1] != queries.itemsize:
+                queries = np.ascontiguousarray(queries)
+            return queries, values[k].swapaxes(-1, -2), values[v], out
+
+        if self._fixed.issuperset((q, k, v)):
+            fixed = arrays()
+            if np.may_share_memory(fixed[0], self._arena):
+                return _Bound(run, fixed)
+        return lambda: run(*arrays())
+
+    def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
-        if step.kind not in (Permute, Reshape) or step.args[0].index not in fixed:
+        if step.kind not in (Permute, Reshape) or step.args[0].index not in self._fixed:
             return False
         call()
-        if not np.may_share_memory(self.values[step.outputs[0]], arena):
+        if not np.may_share_memory(self.values[step.outputs[0]], self._arena):
             return False
-        fixed.update(step.outputs)
+        self._fixed.update(step.outputs)
         return True
 
     def _operation(self, step: Any) -> Callable[[], None]:
@@ -182,36 +238,40 @@ class Plan:
     # -- running ----------------------------------------------------------------------------
 
     def __call__(self, x: np.ndarray) -> Any:
+        return self._run(x, self._calls)
+
+    def _run(self, x: np.ndarray, calls: list[tuple[Callable[[], None], list[int]]]) -> Any:
         values = self.values
-        values[0] = x
+        if self._load is None:
+            values[0] = x
         with no_grad(), np.errstate(all="ignore"):
-            for call, drops in zip(self._calls, self._drops):
+            if self._load is not None:
+                self._load(x.transpose(0, 2, 3, 1), to_nhwc(values[0]))
+            for call, drops in calls:
                 call()
                 for number in drops:
                     values[number] = None
         result = self._returned(self.result)
-        values[0] = None
+        if self._load is None:
+            values[0] = None
         return result
 
     def timed(self, x: np.ndarray) -> list[float]:
-        """Run like a call, and return the seconds of each step in the order of ``infos``."""
-        seconds: list[float] = []
+        """Run step by step, and return the seconds of each in the order of ``infos``.
+
+        Bringing the input into the plan's memory counts for the first.
+        """
+        ends = [time.perf_counter()]
 
         def clocked(call: Callable[[], None]) -> Callable[[], None]:
             def run() -> None:
-                start = time.perf_counter()
                 call()
-                seconds.append(time.perf_counter() - start)
+                ends.append(time.perf_counter())
 
             return run
 
-        calls = self._calls
-        self._calls = [clocked(call) for call in calls]
-        try:
-            self(x)
-        finally:
-            self._calls = calls
-        return seconds
+        self._run(x, [(clocked(call), drops) for call, drops in self._single_calls])
+        return [end - start for start, end in itertools.pairwise(ends)]
 
     def _returned(self, value: Any) -> Any:
         """Return a result with arrays in place of references, out of the arena."""
@@ -230,8 +290,29 @@ class Plan:
         return value
 
 
-def _nothing() -> None:
-    """A step that was done when the plan was made."""
+def _joined_calls(
+    calls: list[_Call], drops: list[list[int]]
+) -> list[tuple[Callable[[], None], list[int]]]:
+    """Return the calls, those bound to memory joined, each with the values to drop after it."""
+    joined: list[tuple[Callable[[], None], list[int]]] = []
+    bound: list[_Bound] = []
+    dropped: list[int] = []
+
+    def finish() -> None:
+        nonlocal bound, dropped
+        if bound or dropped:
+            joined.append((kernels.active().join(bound), dropped))
+        bound, dropped = [], []
+
+    for call, numbers in zip(calls, drops):
+        if call is None or isinstance(call, _Bound):
+            bound += [] if call is None else [call]
+            dropped += numbers
+        else:
+            finish()
+            joined.append((call, numbers))
+    finish()
+    return joined
 
 
 def _nhwc_shape(value: np.ndarray) -> tuple[int, int, int, int]:

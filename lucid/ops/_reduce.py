@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, normalize_axes, normalize_axis, operand
@@ -49,12 +50,23 @@ def _check_nonempty(x: Tensor, axes: tuple[int, ...], who: str) -> None:
 # -- sums ---------------------------------------------------------------------------------------
 
 
+def _total(x: Array, axes: tuple[int, ...], keepdim: bool) -> Any:
+    """Return the sum over ``axes``; that of whole images, channels last, is a pooling kernel's."""
+    if axes == (2, 3) and x.ndim == 4 and x.dtype.kind == "f":
+        images = x.transpose(0, 2, 3, 1)
+        if images.flags.c_contiguous and images.size:
+            whole = images.shape[1], images.shape[2]
+            sums = kernels.active().sum_pool2d(images, whole, whole, ((0, 0), (0, 0)), (1, 1))
+            sums = sums.reshape(len(x), x.shape[1])
+            return sums[:, :, None, None] if keepdim else sums
+    return x.sum(axis=axes, keepdims=keepdim, dtype=None if x.dtype.kind == "f" else np.int64)
+
+
 class Sum(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.shape, ctx.axes = x.shape, axes
-        dtype = None if x.data.dtype.kind == "f" else np.int64
-        return x.data.sum(axis=axes, keepdims=keepdim, dtype=dtype)
+        return _total(x.data, axes, keepdim)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -80,7 +92,7 @@ class Mean(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.shape, ctx.axes = x.shape, axes
-        total = x.data.sum(axis=axes, keepdims=keepdim)
+        total = _total(x.data, axes, keepdim)
         return np.asarray(total / x.data.dtype.type(_count(x.shape, axes)))
 
     @staticmethod

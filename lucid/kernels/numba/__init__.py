@@ -1,6 +1,6 @@
 """The fast backend: kernels compiled for this machine by Numba.
 
-Functions that it does not have are the NumPy backend's.
+Where it has no kernel for a dtype or a layout, the NumPy backend's computes.
 """
 
 from lucid.kernels.numba._activation import clip as clip
@@ -24,7 +24,21 @@ from lucid.kernels.numba._conv_norm_act import conv_norm_act_train as conv_norm_
 from lucid.kernels.numba._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,
 )
+from lucid.kernels.numba._loss import cross_entropy as cross_entropy
+from lucid.kernels.numba._loss import cross_entropy_grad as cross_entropy_grad
+from lucid.kernels.numba._optim import adagrad_step as adagrad_step
+from lucid.kernels.numba._optim import adam_step as adam_step
+from lucid.kernels.numba._optim import rmsprop_step as rmsprop_step
+from lucid.kernels.numba._optim import sgd_step as sgd_step
+from lucid.kernels.numba._pool import max_pool2d as max_pool2d
+from lucid.kernels.numba._pool import max_pool2d_grad as max_pool2d_grad
+from lucid.kernels.numba._pool import max_pool2d_take as max_pool2d_take
+from lucid.kernels.numba._pool import sum_pool2d as sum_pool2d
+from lucid.kernels.numba._pool import sum_pool2d_grad as sum_pool2d_grad
+from lucid.kernels.numba._prepared import join as join
+from lucid.kernels.numba._prepared import prepare_average as prepare_average
 from lucid.kernels.numba._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numba._prepared import prepare_images as prepare_images
 from lucid.kernels.numba._product import linear as linear
 from lucid.kernels.numba._product import matmul as matmul
 from lucid.kernels.numba._softmax import log_softmax as log_softmax
@@ -35,14 +49,3 @@ from lucid.kernels.numba._threads import divide as divide
 from lucid.kernels.numba._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba._threads import in_parts as in_parts
 from lucid.kernels.numba._threads import set_num_threads as set_num_threads
-from lucid.kernels.numpy._loss import cross_entropy as cross_entropy
-from lucid.kernels.numpy._loss import cross_entropy_grad as cross_entropy_grad
-from lucid.kernels.numpy._optim import adagrad_step as adagrad_step
-from lucid.kernels.numpy._optim import adam_step as adam_step
-from lucid.kernels.numpy._optim import rmsprop_step as rmsprop_step
-from lucid.kernels.numpy._optim import sgd_step as sgd_step
-from lucid.kernels.numpy._pool import max_pool2d as max_pool2d
-from lucid.kernels.numpy._pool import max_pool2d_grad as max_pool2d_grad
-from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
-from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
-from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad

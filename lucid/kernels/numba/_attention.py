@@ -8,6 +8,7 @@ softmax's divisor is applied to the result, whose rows are shorter.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from lucid.kernels.numba._native import (
     kernel,
     words,
 )
+from lucid.kernels.numba._prepared import Prepared, Row
 from lucid.kernels.numba._product import addresses, pack_panel
 from lucid.kernels.numba._softmax import exponentials
 from lucid.kernels.numba._tile import (
@@ -148,12 +150,8 @@ def prepare_attention(
     packed_values = empty((images * value_panels, 1 + s, PANEL))
     factors = np.full(PANEL, scale, np.float32)
     score_row = -(-s // WIDTH) * WIDTH
-    bound: tuple[object, ...] = ()
-    plan = np.empty(0, np.int64)
-    alive: tuple[Array, ...] = ()
 
-    def bind(q: Array, k: Array, v: Array, out: Array) -> None:
-        nonlocal plan, alive
+    def rows(q: Array, k: Array, v: Array, out: Array) -> tuple[list[Row], Any]:
         threads = _threads.get_num_threads()
         tiles = -(-length // TILE_ROWS)
         blocks = -(-length * score_row // _BLOCK)
@@ -164,56 +162,38 @@ def prepare_attention(
         size = -(-(-(-length // blocks) * (score_row + 1)) // 16) * 16
         scratch = empty((threads * size,))
         tables = [addresses(array, lead) for array in (q, k, v)]
-        alive = (scratch, *tables)
         q_at, k_at, v_at = (address(table) for table in tables)
-        plan = _threads.plan(
-            (
-                pack_keys_and_values.address,
-                images * (key_panels + value_panels),
-                k_at,
-                v_at,
-                address(packed_keys),
-                address(packed_values),
-                s,
-                e,
-                v_width,
-                address(factors) if scale != 1 else 0,
-                *k.strides[-2:],
-                *v.strides[-2:],
-            ),
-            (
-                attend.address,
-                images * blocks,
-                *_tile_arguments(q.strides[-2], e, 4 * score_row),
-                *_tile_arguments(4 * score_row, s, 4 * v_width),
-                q_at,
-                address(out),
-                address(packed_keys),
-                address(packed_values),
-                length,
-                e,
-                s,
-                v_width,
-                blocks,
-                address(scratch),
-                4 * size,
-            ),
+        pack = (
+            pack_keys_and_values.address,
+            images * (key_panels + value_panels),
+            k_at,
+            v_at,
+            address(packed_keys),
+            address(packed_values),
+            s,
+            e,
+            v_width,
+            address(factors) if scale != 1 else 0,
+            *k.strides[-2:],
+            *v.strides[-2:],
         )
-
-    def run(q: Array, k: Array, v: Array, out: Array) -> None:
-        nonlocal bound
-        if q.strides[-1] != 4:
-            q = np.ascontiguousarray(q)
-        now = (
-            *(address(array) for array in (q, k, v, out)),
-            q.strides,
-            k.strides,
-            v.strides,
-            _threads.get_num_threads(),
+        apply = (
+            attend.address,
+            images * blocks,
+            *_tile_arguments(q.strides[-2], e, 4 * score_row),
+            *_tile_arguments(4 * score_row, s, 4 * v_width),
+            q_at,
+            address(out),
+            address(packed_keys),
+            address(packed_values),
+            length,
+            e,
+            s,
+            v_width,
+            blocks,
+            address(scratch),
+            4 * size,
         )
-        if now != bound:
-            bind(q, k, v, out)
-            bound = now
-        _threads.run(plan)
+        return [pack, apply], (q, k, v, out, scratch, tables, packed_keys, packed_values, factors)
 
-    return run
+    return Prepared(rows)

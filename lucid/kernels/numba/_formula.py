@@ -184,11 +184,6 @@ def gelu_tanh_grad(grad: Value, x: Value) -> Value:
     return grad * (s + x * (s * (1.0 - s) * 2.0 * inner))
 
 
-def _maximum(a: Value, b: Value) -> Value:
-    condition = a.builder.fcmp_ordered(">", b.ir, a.ir)
-    return Value(a.builder, a.builder.select(condition, b.ir, a.ir))
-
-
 def _function(module: Any, formula: Callable[..., Value], count: int) -> Any:
     """Return the formula as a function of a module, written at its first use there."""
     name = f"lucid_formula_{formula.__name__}"
@@ -229,4 +224,3 @@ def of_two(formula: Callable[[Value, Value], Value]) -> Any:
 
 
 vector_exp = of_one(exp)
-vector_maximum = of_two(_maximum)

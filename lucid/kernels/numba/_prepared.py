@@ -18,7 +18,6 @@ from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
 from lucid.kernels.numba._native import address, empty, floats, kernel
-from lucid.kernels.numba._tile import ACTIVATION
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 
@@ -68,10 +67,8 @@ def join(steps: Sequence[tuple[Any, tuple[Array | None, ...]]]) -> Callable[[], 
     """Return a function that runs prepared steps, each on its arrays, one after the other."""
     calls: list[Callable[[], None]] = []
     for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
-        calls += [_Chain(list(group))] if is_prepared else [reference.join(list(group))]
-    if len(calls) == 1:
-        return calls[0]
-    return reference.join([(call, ()) for call in calls])
+        calls.append((_Chain if is_prepared else reference.join)(list(group)))
+    return calls[0] if len(calls) == 1 else reference.join([(call, ()) for call in calls])
 
 
 @kernel

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._formula import vector_exp, vector_maximum
+from lucid.kernels.numba._formula import vector_exp
 from lucid.kernels.numba._native import WIDTH, address, kernel
 from lucid.kernels.numba._vector import (
     add,
@@ -16,6 +16,7 @@ from lucid.kernels.numba._vector import (
     largest,
     load,
     load_or,
+    maximum,
     multiply,
     spread,
     store,
@@ -39,13 +40,13 @@ def row_maximum(x, count):
     first = second = lowest  # two, as each waits for the one before it
     i = 0
     while i + 2 * WIDTH <= count:
-        first = vector_maximum(first, load(x + i * 4, WIDTH))
-        second = vector_maximum(second, load(x + (i + WIDTH) * 4, WIDTH))
+        first = maximum(first, load(x + i * 4, WIDTH))
+        second = maximum(second, load(x + (i + WIDTH) * 4, WIDTH))
         i += 2 * WIDTH
     while i < count:
-        first = vector_maximum(first, load_or(x + i * 4, count - i, lowest))
+        first = maximum(first, load_or(x + i * 4, count - i, lowest))
         i += WIDTH
-    return largest(vector_maximum(first, second))
+    return largest(maximum(first, second))
 
 
 @njit
@@ -67,8 +68,7 @@ def exponentials(x, y, count):
 def log_softmax_row(x, y, count):
     """Write ``x - log(sum(e^x))`` of a row to ``y``."""
     lowest = spread(_LOWEST)
-    maximum = row_maximum(x, count)
-    centre = spread(maximum)
+    centre = spread(row_maximum(x, count))
     sums = spread(np.float32(0))
     for i in range(0, count, WIDTH):
         sums = add(sums, vector_exp(subtract(load_or(x + i * 4, count - i, lowest), centre)))

@@ -6,13 +6,15 @@ sums should stay in registers from row to row.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 from lucid.kernels.numba._native import VECTOR, WIDTH, pointer
 from lucid.kernels.numba._tile import Masked, multiply_add
@@ -124,6 +126,59 @@ def _binary(operation: str) -> Any:
 
 
 add, subtract, multiply = _binary("fadd"), _binary("fsub"), _binary("fmul")
+
+
+def _operator(function: Any, operation: str) -> None:
+    """Let an operator of Python serve vectors; a product in a sum becomes one multiply-add."""
+
+    @type_callable(function)
+    def typed(context: Any) -> Any:
+        return lambda a, b: vector if (a, b) == (vector, vector) else None
+
+    @lower_builtin(function, vector, vector)
+    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, operation)(*args, flags=("contract",))
+
+
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")
+
+
+@intrinsic
+def root(typingctx: Any, value: Any) -> Any:
+    """The square root."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(VECTOR, [VECTOR])
+        name = f"llvm.sqrt.v{WIDTH}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def maximum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger of two vectors; where one is NaN, ``a``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b = args
+        return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+    return vector(vector, vector), codegen
+
+
+@intrinsic
+def maximum_or_nan(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger of two vectors; where either is NaN, NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b = args
+        larger = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
+        return builder.select(larger, b, a)
+
+    return vector(vector, vector), codegen
 
 
 @intrinsic

@@ -1,0 +1,306 @@
+"""Pooling over NHWC images; see the NumPy backend.
+
+Padding is never made: a window's part outside the image is skipped. The gradients gather: each
+input pixel asks the windows that contain it, so chunks never write to the same place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from lucid.kernels.numba import _threads
+from lucid.kernels.numba._native import WIDTH, address, empty, floats, kernel, pointer
+from lucid.kernels.numba._vector import load, spread, store
+from lucid.kernels.numpy import _pool as reference
+from lucid.kernels.numpy._conv import Padding, Pair
+
+Array = np.ndarray
+
+# Elements read that are worth a chunk: 128 KiB.
+_WORTH = 1 << 15
+
+# Vectors of channels that are summed at once: their sums stay in registers, and what they read of
+# a pixel is half a kilobyte in a row.
+_GROUP = 8
+
+# Arguments: the side that the chunks go over, then the other: of an input and an output.
+(
+    _FIRST, _SECOND, _TAPS, _IMAGES, _H, _W, _C, _OH, _OW, _KH, _KW, _SH, _SW, _TOP, _LEFT,
+    _DH, _DW, _CHUNKS,
+) = range(18)  # fmt: skip
+
+
+@intrinsic
+def _ints(typingctx, place):
+    """The 32-bit integers at an address."""
+
+    def codegen(context, builder, sig, args):
+        return pointer(builder, args[0], context.get_value_type(types.int32))
+
+    return types.CPointer(types.int32)(types.int64), codegen
+
+
+@njit
+def _taps_inside(start, step, taps, length):
+    """The first tap inside the image, and the one after the last."""
+    first = min(taps, max(0, (step - 1 - start) // step))
+    return first, max(first, min(taps, (length - 1 - start) // step + 1))
+
+
+@kernel
+def sum_windows(args, chunk, thread):
+    """Sums of the windows of some rows of outputs."""
+    x, y, h, w, c = args[_FIRST], args[_SECOND], args[_H], args[_W], args[_C]
+    oh, ow, chunks = args[_OH], args[_OW], args[_CHUNKS]
+    # Few windows: the channels are divided as well.
+    groups = (c + _GROUP * WIDTH - 1) // (_GROUP * WIDTH)
+    items = args[_IMAGES] * oh * ow * groups
+    for item in range(items * chunk // chunks, items * (chunk + 1) // chunks):
+        group, pixel = item % groups, item // groups
+        image, p, q = pixel // (oh * ow), pixel // ow % oh, pixel % ow
+        top, left = p * args[_SH] - args[_TOP], q * args[_SW] - args[_LEFT]
+        i0, i1 = max(0, top), max(0, min(h, top + args[_KH]))
+        j0, j1 = max(0, left), max(0, min(w, left + args[_KW]))
+        first = group * _GROUP * WIDTH
+        source = x + (image * h * w * c + first) * 4
+        target = y + (pixel * c + first) * 4
+        if c - first >= _GROUP * WIDTH:
+            s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = spread(np.float32(0))
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    at = source + (i * w + j) * c * 4
+                    s0 = s0 + load(at, WIDTH)
+                    s1 = s1 + load(at + WIDTH * 4, WIDTH)
+                    s2 = s2 + load(at + WIDTH * 8, WIDTH)
+                    s3 = s3 + load(at + WIDTH * 12, WIDTH)
+                    s4 = s4 + load(at + WIDTH * 16, WIDTH)
+                    s5 = s5 + load(at + WIDTH * 20, WIDTH)
+                    s6 = s6 + load(at + WIDTH * 24, WIDTH)
+                    s7 = s7 + load(at + WIDTH * 28, WIDTH)
+            store(target, s0, WIDTH)
+            store(target + WIDTH * 4, s1, WIDTH)
+            store(target + WIDTH * 8, s2, WIDTH)
+            store(target + WIDTH * 12, s3, WIDTH)
+            store(target + WIDTH * 16, s4, WIDTH)
+            store(target + WIDTH * 20, s5, WIDTH)
+            store(target + WIDTH * 24, s6, WIDTH)
+            store(target + WIDTH * 28, s7, WIDTH)
+        else:
+            for k in range(0, c - first, WIDTH):
+                rest = c - first - k
+                sums = spread(np.float32(0))
+                for i in range(i0, i1):
+                    for j in range(j0, j1):
+                        sums = sums + load(source + ((i * w + j) * c + k) * 4, rest)
+                store(target + k * 4, sums, rest)
+
+
+@kernel
+def max_windows(args, chunk, thread):
+    """Maxima of the windows of some rows of outputs, and the taps they came from."""
+    x, y, h, w, c = args[_FIRST], args[_SECOND], args[_H], args[_W], args[_C]
+    oh, ow, chunks = args[_OH], args[_OW], args[_CHUNKS]
+    rows = args[_IMAGES] * oh
+    for row in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
+        image, p = row // oh, row % oh
+        top = p * args[_SH] - args[_TOP]
+        i0, i1 = _taps_inside(top, args[_DH], args[_KH], h)
+        for q in range(ow):
+            left = q * args[_SW] - args[_LEFT]
+            j0, j1 = _taps_inside(left, args[_DW], args[_KW], w)
+            best, taps = (
+                floats(y + (row * ow + q) * c * 4),
+                _ints(args[_TAPS] + (row * ow + q) * c * 4),
+            )
+            for k in range(c):
+                best[k] = -np.float32(np.inf)
+                taps[k] = np.int32(0)
+            for i in range(i0, i1):
+                for j in range(j0, j1):
+                    pixel = (image * h + top + i * args[_DH]) * w + left + j * args[_DW]
+                    values = floats(x + pixel * c * 4)
+                    tap = np.int32(i * args[_KW] + j)
+                    for k in range(c):
+                        value, most = values[k], best[k]
+                        # NaN is the largest; of equal values the first stays.
+                        larger = (value > most) | ((value != value) & (most == most))
+                        best[k] = value if larger else most
+                        taps[k] = tap if larger else taps[k]
+
+
+@kernel
+def take_taps(args, chunk, thread):
+    """The elements of the input that taps name, for some rows of outputs."""
+    x, y, h, w, c = args[_FIRST], args[_SECOND], args[_H], args[_W], args[_C]
+    oh, ow, chunks = args[_OH], args[_OW], args[_CHUNKS]
+    rows = args[_IMAGES] * oh
+    for row in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
+        image, p = row // oh, row % oh
+        for q in range(ow):
+            out, taps = (
+                floats(y + (row * ow + q) * c * 4),
+                _ints(args[_TAPS] + (row * ow + q) * c * 4),
+            )
+            for k in range(c):
+                i = p * args[_SH] - args[_TOP] + taps[k] // args[_KW] * args[_DH]
+                j = q * args[_SW] - args[_LEFT] + taps[k] % args[_KW] * args[_DW]
+                inside = i >= 0 and i < h and j >= 0 and j < w
+                out[k] = np.float32(0)
+                if inside:
+                    out[k] = floats(x + (((image * h + i) * w + j) * c + k) * 4)[0]
+
+
+@kernel
+def spread_windows(args, chunk, thread):
+    """Gradients of some rows of inputs: sums over the windows, or over those that chose them."""
+    gx, grad, h, w, c = args[_FIRST], args[_SECOND], args[_H], args[_W], args[_C]
+    oh, ow, chunks = args[_OH], args[_OW], args[_CHUNKS]
+    rows = args[_IMAGES] * h
+    for row in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
+        image, y = row // h, row % h
+        for x in range(w):
+            out = floats(gx + (row * w + x) * c * 4)
+            for k in range(c):
+                out[k] = np.float32(0)
+            for i in range(args[_KH]):
+                above = y + args[_TOP] - i * args[_DH]
+                p = above // args[_SH]
+                if above < 0 or p >= oh or p * args[_SH] != above:
+                    continue
+                for j in range(args[_KW]):
+                    before = x + args[_LEFT] - j * args[_DW]
+                    q = before // args[_SW]
+                    if before < 0 or q >= ow or q * args[_SW] != before:
+                        continue
+                    place = ((image * oh + p) * ow + q) * c * 4
+                    slopes = floats(grad + place)
+                    if args[_TAPS] == 0:
+                        for k in range(c):
+                            out[k] += slopes[k]
+                    else:
+                        taps, tap = _ints(args[_TAPS] + place), np.int32(i * args[_KW] + j)
+                        for k in range(c):
+                            out[k] += slopes[k] if taps[k] == tap else np.float32(0)
+
+
+def _launch(
+    function: int,
+    first: Array,
+    second: Array,
+    taps: Array | None,
+    image: tuple[int, ...],
+    size: Pair,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    items: int,
+) -> None:
+    """Run a kernel over ``items`` pixels or rows; ``image`` is the shape of the input."""
+    work = image[0] * size[0] * size[1] * kernel_size[0] * kernel_size[1] * image[3]
+    chunks = max(1, min(items, work // _WORTH, _threads.MAX_CHUNKS))
+    _threads.run(
+        _threads.plan(
+            (
+                function,
+                chunks,
+                address(first),
+                address(second),
+                0 if taps is None else address(taps),
+                *image,
+                *size,
+                *kernel_size,
+                *stride,
+                padding[0][0],
+                padding[1][0],
+                *dilation,
+                chunks,
+            )
+        )
+    )
+
+
+def max_pool2d(
+    x: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, size: Pair
+) -> tuple[Array, Array]:
+    """Return the maxima ``(N, H', W', C)`` and the taps they came from."""
+    if x.dtype != np.float32 or x.size == 0:
+        return reference.max_pool2d(x, kernel, stride, padding, dilation, size)
+    x = np.ascontiguousarray(x)
+    shape = (x.shape[0], *size, x.shape[3])
+    y, taps = empty(shape), np.empty(shape, np.int32)
+    _launch(
+        max_windows.address, x, y, taps, x.shape, size, kernel, stride, padding, dilation,
+        shape[0] * shape[1],
+    )  # fmt: skip
+    return y, taps
+
+
+def max_pool2d_grad(
+    grad: Array,
+    taps: Array,
+    input_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+) -> Array:
+    """Return the gradient of the input: each output's gradient goes to the element it came from."""
+    if grad.dtype != np.float32 or taps.dtype != np.int32 or grad.size == 0:
+        return reference.max_pool2d_grad(grad, taps, input_shape, kernel, stride, padding, dilation)
+    grad, taps = np.ascontiguousarray(grad), np.ascontiguousarray(taps)
+    gx = empty(input_shape)
+    size = (grad.shape[1], grad.shape[2])
+    _launch(
+        spread_windows.address, gx, grad, taps, input_shape, size, kernel, stride, padding,
+        dilation, input_shape[0] * input_shape[1],
+    )  # fmt: skip
+    return gx
+
+
+def max_pool2d_take(
+    x: Array, taps: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
+) -> Array:
+    """Return the elements of ``x`` that ``taps`` name: :func:`max_pool2d_grad` derived."""
+    if x.dtype != np.float32 or taps.dtype != np.int32 or taps.size == 0:
+        return reference.max_pool2d_take(x, taps, kernel, stride, padding, dilation)
+    x, taps = np.ascontiguousarray(x), np.ascontiguousarray(taps)
+    y = empty(taps.shape)
+    size = (taps.shape[1], taps.shape[2])
+    _launch(
+        take_taps.address, x, y, taps, x.shape, size, kernel, stride, padding, dilation,
+        taps.shape[0] * taps.shape[1],
+    )  # fmt: skip
+    return y
+
+
+def sum_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Padding, size: Pair) -> Array:
+    """Return the sum of each window; the padding counts as zero."""
+    if x.dtype != np.float32 or x.size == 0:
+        return reference.sum_pool2d(x, kernel, stride, padding, size)
+    x = np.ascontiguousarray(x)
+    y = empty((x.shape[0], *size, x.shape[3]))
+    groups = -(-x.shape[3] // (_GROUP * WIDTH))
+    _launch(
+        sum_windows.address, x, y, None, x.shape, size, kernel, stride, padding, (1, 1),
+        x.shape[0] * size[0] * size[1] * groups,
+    )  # fmt: skip
+    return y
+
+
+def sum_pool2d_grad(
+    grad: Array, input_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
+) -> Array:
+    """Return the gradient of the input of :func:`sum_pool2d`."""
+    if grad.dtype != np.float32 or grad.size == 0:
+        return reference.sum_pool2d_grad(grad, input_shape, kernel, stride, padding)
+    grad = np.ascontiguousarray(grad)
+    gx = empty(input_shape)
+    size = (grad.shape[1], grad.shape[2])
+    _launch(
+        spread_windows.address, gx, grad, None, input_shape, size, kernel, stride, padding,
+        (1, 1), input_shape[0] * input_shape[1],
+    )  # fmt: skip
+    return gx
