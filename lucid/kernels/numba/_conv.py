@@ -16,7 +16,7 @@ import numpy as np
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._batch_norm import Records
 from lucid.kernels.numba._dense import dense_row, scratch_size
-from lucid.kernels.numba._depthwise import depthwise_row, pack_taps_row
+from lucid.kernels.numba._depthwise import depthwise_row, depthwise_scratch, pack_taps_row
 from lucid.kernels.numba._matmul import (
     pack_row,
     pack_rows_row,
@@ -141,10 +141,13 @@ def conv_scratch(
     out_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
+    dilation: Pair = UNIT,
     contiguous: bool = True,
 ) -> int:
     """Return the floats of scratch memory that :func:`conv_row` needs, for all threads."""
-    if packed.is_depthwise or (contiguous and is_pointwise(packed.kernel, stride, padding)):
+    if packed.is_depthwise:
+        return depthwise_scratch(shape, out_shape, packed.kernel, stride, dilation)
+    if contiguous and is_pointwise(packed.kernel, stride, padding):
         return 0
     return scratch_size(shape, out_shape, packed.kernel, stride, padding)
 
@@ -172,7 +175,9 @@ def conv_row(
     """
     weight, kernel = packed.weight, packed.kernel
     if packed.is_depthwise:
-        row = depthwise_row(x, weight, out, kernel, stride, padding, dilation, low, high, records)
+        row = depthwise_row(
+            x, weight, out, kernel, stride, padding, dilation, scratch, low, high, records
+        )
     elif out.flags.c_contiguous and is_pointwise(kernel, stride, padding):
         row = product_row(x, weight, out, low, high, residual, records)
     else:
@@ -228,7 +233,8 @@ def forward_rows(
 ) -> tuple[list[tuple[int, ...]], Any]:
     """Return the rows of a plan that pack and convolve into ``out``, and what must live for it."""
     packed, pack_weights, inputs = _pack(weight, scale, bias, groups, workspace.empty)
-    size = conv_scratch(packed, x.shape, out.shape, stride, padding, out.flags.c_contiguous)
+    contiguous = out.flags.c_contiguous
+    size = conv_scratch(packed, x.shape, out.shape, stride, padding, dilation, contiguous)
     scratch = workspace.empty((size,)) if size else None
     convolve = conv_row(
         packed, x, out, stride, padding, dilation, low, high, scratch=scratch, records=records

@@ -198,7 +198,7 @@ def pack_rows_row(weight: Array, packed: Packed) -> tuple[int, ...]:
 def product(args, chunk, thread):
     """One block of rows and panels of ``clip(x @ packed + bias, low, high) + residual``."""
     row_blocks, column_blocks = args[_ROW_BLOCKS], args[_COLUMN_BLOCKS]
-    # Neighbours share the panels: the threads, which begin at both ends, then read half of them each.
+    # Neighbours share the panels: threads, which begin at both ends, then read half of them each.
     row_block, column_block = chunk % row_blocks, chunk // row_blocks
     rows, columns = args[_ROWS], args[_COLUMNS]
     start = rows * row_block // row_blocks

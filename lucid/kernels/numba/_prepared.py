@@ -124,7 +124,7 @@ def prepare_conv(
 
     def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
         inside = None if packed.is_depthwise else residual
-        size = conv_scratch(packed, input_shape, shape, stride, padding)
+        size = conv_scratch(packed, input_shape, shape, stride, padding, dilation)
         scratch = empty((size,)) if size else None
         row = conv_row(
             packed, x, out, stride, padding, dilation, low, high, inside, scratch, kind=kind
