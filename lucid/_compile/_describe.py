@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lucid._compile._fuse import Attention, Average, Convolution, Step
+from lucid._compile._fuse import Affine, Attention, Average, Convolution, Step
 from lucid._compile._trace import Ref, Trace
 from lucid.nn import Module
 from lucid.ops._linear import Linear
@@ -46,6 +46,8 @@ def describe(step: Step, traced: Trace) -> StepInfo:
         return StepInfo(step.module, "attention", shape, macs)
     if isinstance(step, Average):
         return StepInfo(step.module, "mean of positions", shape, 0)
+    if isinstance(step, Affine):
+        return StepInfo(step.module, "batch norm", shape, 0)
     if isinstance(step.kind, Module):
         return StepInfo(step.module, type(step.kind).__name__, shape, 0)
     macs = 0

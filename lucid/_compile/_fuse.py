@@ -80,7 +80,26 @@ class Average:
         return [self.output]
 
 
-Step = Operation | Convolution | Attention | Average
+@dataclass(eq=False)
+class Affine:
+    """A factor and a summand for each channel of maps: a batch norm behind no convolution."""
+
+    x: Ref
+    scale: np.ndarray
+    shift: np.ndarray
+    output: int
+    module: str
+
+    @property
+    def args(self) -> list[Any]:
+        return [self.x]
+
+    @property
+    def outputs(self) -> list[int]:
+        return [self.output]
+
+
+Step = Operation | Convolution | Attention | Average | Affine
 
 _POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
@@ -105,7 +124,9 @@ def simplify(trace: Trace) -> list[Step]:
                 steps.append(convolution)
         else:
             convolution = _started(operation, trace)
-            steps.append(convolution or _average(operation, trace) or operation)
+            steps.append(
+                convolution or _average(operation, trace) or _affine(operation, trace) or operation
+            )
         if convolution is not None:
             made[convolution.output] = convolution
     return steps
@@ -136,6 +157,17 @@ def _average(operation: Operation, trace: Trace) -> Average | None:
     if trace.values[x.index].ndim != 4 or sorted(axes) != [2, 3]:
         return None
     return Average(x, operation.outputs[0], operation.module)
+
+
+def _affine(operation: Operation, trace: Trace) -> Affine | None:
+    """Return a batch norm of maps as a step of its own."""
+    if operation.kind is not BatchNormInference or not isinstance(operation.args[0], Ref):
+        return None
+    x, weight, bias, mean, variance, eps = operation.args
+    if trace.values[x.index].ndim != 4 or isinstance(weight, Ref) or isinstance(bias, Ref):
+        return None
+    scale, shift = scale_and_shift(weight, bias, mean, variance, eps, mean.dtype)
+    return Affine(x, scale, shift, operation.outputs[0], operation.module)
 
 
 def _fold_constants(trace: Trace) -> list[Operation]:

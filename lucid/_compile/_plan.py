@@ -13,6 +13,7 @@ import numpy as np
 from lucid import kernels
 from lucid._compile._describe import StepInfo, describe
 from lucid._compile._fuse import (
+    Affine,
     Attention,
     Average,
     Convolution,
@@ -46,6 +47,7 @@ class _Bound(NamedTuple):
 
     run: Callable[..., None]
     arrays: tuple[np.ndarray | None, ...]
+    group: tuple[int, int] | None = None  # see the backends' ``join``
 
 
 # What runs a step; None where nothing is left to do.
@@ -89,6 +91,10 @@ class Plan:
             value = traced.values[0]
             self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
         calls = [self._call(step, traced) for step in self.steps]
+        for number, positions in enumerate(self._apart(traced)):
+            for position in positions:
+                if isinstance(call := calls[position], _Bound):
+                    calls[position] = call._replace(group=(number, len(traced.values[0])))
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
         drops: list[list[int]] = [[] for _ in self.steps]
@@ -122,7 +128,7 @@ class Plan:
             lives[0] = _Life(traced.values[0].nbytes, 0, last.get(0, 0))
             owner[0] = 0
         for position, step in enumerate(self.steps):
-            if isinstance(step, (Convolution, Attention, Average)):
+            if isinstance(step, (Convolution, Attention, Average, Affine)):
                 number = step.output
                 size = traced.values[number].nbytes
                 lives[number] = _Life(size, position, last.get(number, position))
@@ -138,7 +144,40 @@ class Plan:
                     ):
                         owner[output] = base
                         lives[base].last = max(lives[base].last, last.get(output, position))
+        for positions in self._apart(traced):
+            # Image by image, the first image's last map is written before the last one's first.
+            numbers = {ref.index for i in positions for ref in references(self.steps[i])}
+            numbers |= {self.steps[i].output for i in positions}  # type: ignore[union-attr]
+            for life in [lives[base] for base in {owner[n] for n in numbers if n in owner}]:
+                if life.first in positions:
+                    life.first = positions.start
+                life.last = max(life.last, positions.stop - 1)
         return lives, set(owner)
+
+    def _apart(self, traced: Trace) -> list[range]:
+        """Return the runs of convolutions that are worth going through image by image.
+
+        Worth it are those whose weights are fewer than the numbers of one image's maps: the maps
+        then stay in a cache from one to the next, and the weights are read again for each image.
+        """
+        images = traced.values[0].shape[0] if traced.values[0].ndim else 0
+        if not kernels.active().are_apart(images):
+            return []
+
+        def is_apart(step: Step) -> bool:
+            if not isinstance(step, Convolution):
+                return False
+            x, out = traced.values[step.x.index], traced.values[step.output]
+            return len(x) == images and step.weight.nbytes <= (x.nbytes + out.nbytes) // images
+
+        runs = []
+        for apart, group in itertools.groupby(
+            range(len(self.steps)), lambda i: is_apart(self.steps[i])
+        ):
+            positions = list(group)
+            if apart and len(positions) > 1:
+                runs.append(range(positions[0], positions[-1] + 1))
+        return runs
 
     # -- binding one step -------------------------------------------------------------------
 
@@ -162,6 +201,13 @@ class Plan:
         if isinstance(step, Average):
             value = traced.values[step.x.index]
             run, out = backend.prepare_average(_nhwc_shape(value), value.dtype), values[step.output]
+            return self._on_images([step.x.index], lambda x: (run, (x, out)))
+        if isinstance(step, Affine):
+            value = traced.values[step.x.index]
+            run = backend.prepare_affine(
+                _nhwc_shape(value), step.scale, step.shift, -np.inf, np.inf
+            )
+            out = _images(values[step.output])
             return self._on_images([step.x.index], lambda x: (run, (x, out)))
         if isinstance(step, Attention):
             return self._attention(step, traced)

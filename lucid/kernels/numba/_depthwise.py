@@ -379,9 +379,9 @@ def pack_taps_row(
 # Multiply-adds worth a chunk: some 5 µs.
 _WORTH = 1 << 16
 # Pixels this far apart in bytes compete for the same few places of the nearest cache (32 KiB, 8
-# ways). A map of such pixels is copied to scratch memory some channels at a time, and padded there:
-# 5×5 over 7×7 pixels of 1024 channels went from 38 to 59 GFLOP/s. Others would lose more by the copy
-# than they win at the edges, and lose by blocks of channels alone: long rows are read ahead.
+# ways). A map of such pixels is copied to scratch memory some channels at a time and padded there:
+# 5×5 over 7×7 pixels of 1024 channels went from 38 to 59 GFLOP/s. Others would lose more by the
+# copy than they win at the edges, and lose by blocks of channels alone: long rows are read ahead.
 _PERIOD = 4096
 _NARROW = 16  # the largest width for which that was measured
 # Floats of scratch memory: 64 KiB.

@@ -16,10 +16,13 @@ import numpy as np
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
+from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
-from lucid.kernels.numba._native import address, empty, floats, kernel
+from lucid.kernels.numba._matmul import is_image_by_image
+from lucid.kernels.numba._native import address, call_kernel, empty, floats, kernel, words
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
+from lucid.kernels.numpy._steps import Bound
 
 Array = np.ndarray
 Row = tuple[int, ...]
@@ -47,28 +50,73 @@ class Prepared:
         _threads.run(self._plan)
 
 
-class _Chain:
-    """Prepared steps one after the other on fixed arrays, in one launch."""
+@kernel
+def image_by_image(args, chunk, thread):
+    """The chunks of many rows that belong to one image."""
+    table, rows, images = args[0], args[1], args[2]
+    plan = words(table)
+    for row in range(rows):
+        each = plan[row * _threads.ROW + 1] // images
+        arguments = table + 8 * (row * _threads.ROW + _threads.ARGUMENTS)
+        for i in range(chunk * each, (chunk + 1) * each):
+            call_kernel(plan[row * _threads.ROW], arguments, i, thread)
 
-    def __init__(self, steps: Sequence[tuple[Prepared, tuple[Array | None, ...]]]) -> None:
+
+class _Chain:
+    """Prepared steps one after the other on fixed arrays, in one launch.
+
+    Those with the same number of a group go through all of them image by image, each thread with
+    another image: what one step wrote is still in the cache when the next one reads it.
+    """
+
+    def __init__(self, steps: Sequence[Bound]) -> None:
         self.steps = steps
         self.threads = 0
 
     def __call__(self) -> None:
         if self.threads != _threads.get_num_threads():
             self.threads = _threads.get_num_threads()
-            made = [run.rows(*arrays) for run, arrays in self.steps]
-            self.alive = [alive for _, alive in made]
-            self.plan = _threads.plan(*itertools.chain.from_iterable(rows for rows, _ in made))
+            self.bind()
         _threads.run(self.plan)
 
+    def bind(self) -> None:
+        self.alive: list[Any] = []
+        result: list[Row] = []
+        for group, steps in itertools.groupby(self.steps, lambda step: step[2]):
+            rows: list[Row] = []
+            for run, arrays, _ in steps:
+                more, alive = run.rows(*arrays)
+                rows += more
+                self.alive.append(alive)
+            if group is None:
+                result += rows
+                continue
+            images = group[1]
+            for apart, part in itertools.groupby(
+                rows, lambda row, images=images: is_image_by_image(row, images)
+            ):
+                some = list(part)
+                if not apart or len(some) < 2:
+                    result += some
+                    continue
+                table = _threads.plan(*some)
+                self.alive.append(table)
+                result.append((image_by_image.address, images, address(table), len(some), images))
+        self.plan = _threads.plan(*result)
 
-def join(steps: Sequence[tuple[Any, tuple[Array | None, ...]]]) -> Callable[[], None]:
+
+def join(steps: Sequence[Bound]) -> Callable[[], None]:
     """Return a function that runs prepared steps, each on its arrays, one after the other."""
     calls: list[Callable[[], None]] = []
     for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
         calls.append((_Chain if is_prepared else reference.join)(list(group)))
-    return calls[0] if len(calls) == 1 else reference.join([(call, ()) for call in calls])
+    return calls[0] if len(calls) == 1 else reference.join([(call, (), None) for call in calls])
+
+
+def are_apart(images: int) -> bool:
+    """Whether steps should be joined image by image: if the threads then have as many each."""
+    threads = _threads.get_num_threads()
+    return images > 1 and -(-images // threads) * threads <= 1.1 * images
 
 
 @kernel
@@ -213,5 +261,23 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
         blocks = max(1, min(channels // 64, positions * channels >> 14))
         arguments = address(x), address(out), positions, channels, blocks
         return [(average_part.address, n * blocks, *arguments)], (x, out)
+
+    return Prepared(rows)
+
+
+# -- batch norm that is behind no convolution -----------------------------------------------------
+
+
+def prepare_affine(
+    shape: tuple[int, int, int, int], scale: Array, shift: Array, low: float, high: float
+) -> Run:
+    """Return a step ``run(x, out)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
+    if scale.dtype != np.float32 or 0 in shape:
+        return reference.prepare_affine(shape, scale, shift, low, high)
+    scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift, np.float32)
+
+    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+        flat = x.reshape(-1, shape[3])
+        return [affine_row(flat, out, scale, shift, low, high)], (x, out, scale, shift)
 
     return Prepared(rows)

@@ -10,15 +10,24 @@ import numpy as np
 Array = np.ndarray
 Run = Callable[..., None]
 
+# A prepared step, the arrays it works on, and its group: None, or a number and the images in the
+# batch. Steps of one group may run through it image by image.
+Bound = tuple[Any, tuple[Array | None, ...], tuple[int, int] | None]
 
-def join(steps: Sequence[tuple[Run, tuple[Array | None, ...]]]) -> Callable[[], None]:
+
+def join(steps: Sequence[Bound]) -> Callable[[], None]:
     """Return a function that runs prepared steps, each on its arrays, one after the other."""
 
     def call() -> None:
-        for run, arrays in steps:
+        for run, arrays, _ in steps:
             run(*arrays)
 
     return call
+
+
+def are_apart(images: int) -> bool:
+    """Whether steps should be joined image by image: not here, the batch itself is divided."""
+    return False
 
 
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
@@ -36,5 +45,19 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
 
     def run(x: Array, out: Array) -> None:
         x.reshape(n, height * width, channels).mean(axis=1, out=out.reshape(n, channels))
+
+    return run
+
+
+def prepare_affine(
+    shape: tuple[int, int, int, int], scale: Array, shift: Array, low: float, high: float
+) -> Run:
+    """Return a step ``run(x, out)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
+
+    def run(x: Array, out: Array) -> None:
+        np.multiply(x, scale, out=out)
+        np.add(out, shift, out=out)
+        if low > -np.inf or high < np.inf:
+            np.clip(out, low, high, out=out)
 
     return run
