@@ -25,6 +25,9 @@ from lucid._compile._trace import Trace, trace
 from lucid.ops._activation import GELU, Clip, Softmax
 from lucid.ops._batch_norm import BatchNormInference
 from lucid.ops._conv import Conv2d
+from lucid.ops._linear import Linear
+from lucid.ops._matmul import MatMul
+from lucid.ops._reduce import Mean
 
 RNG = np.random.default_rng(0)
 
@@ -88,12 +91,60 @@ def _of_kind(kind: Any) -> Callable[[Any, Trace], tuple[int, ...] | None]:
     return wanted
 
 
+@dataclass(frozen=True)
+class Product:
+    """A product of matrices: the shapes of both, and whether the second is a transposed view."""
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    transposed: bool
+
+    def __str__(self) -> str:
+        return f"{_id(self.a)}-{_id(self.b)}{'T' if self.transposed else ''}"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds."""
+        return math.prod(self.a) * self.b[-1]
+
+
+def _product(operation: Any, run: Trace) -> Product | None:
+    if operation.kind is not MatMul:
+        return None
+    a, b = (run.values[arg.index] for arg in operation.args)
+    return Product(a.shape, b.shape, b.strides[-2] < b.strides[-1])
+
+
+def _linear(operation: Any, run: Trace) -> tuple[int, ...] | None:
+    """Return rows, inputs and outputs of a linear layer."""
+    if operation.kind is not Linear:
+        return None
+    x, weight = run.values[operation.args[0].index], operation.args[1]
+    return (math.prod(x.shape[:-1]), *weight.shape[::-1])
+
+
+def _attention(operation: Any, run: Trace) -> tuple[int, ...] | None:
+    """Return images, queries, keys and width where a softmax of scores is multiplied on."""
+    if operation.kind is not MatMul or len(run.values[operation.args[0].index].shape) != 3:
+        return None
+    scores, values = (run.values[arg.index].shape for arg in operation.args)
+    return (*scores, values[-1]) if operation.args[0].index in _softmaxes(run) else None
+
+
+def _softmaxes(run: Trace) -> set[int]:
+    return {number for step in run.operations if step.kind is Softmax for number in step.outputs}
+
+
 WANTED = {
     "convolution": _convolution,
     "norm": _of_kind(BatchNormInference),
     "clip": _of_kind(Clip),
     "gelu": _of_kind(GELU),
     "softmax": _of_kind(Softmax),
+    "mean": _of_kind(Mean),
+    "product": _product,
+    "layer": _linear,
+    "attention": _attention,
 }
 
 
@@ -218,6 +269,79 @@ def test_gelu(benchmark, backend, gelu):
     timed(benchmark, lambda: backend.gelu(x, False), size=x.size)
 
 
+def test_gelu_grad(benchmark, backend, gelu):
+    grad, x = normal(*gelu), normal(*gelu)
+    timed(benchmark, lambda: backend.gelu_grad(grad, x, False), size=x.size)
+
+
+@pytest.mark.parametrize("name", ["silu", "hardswish"])
+def test_other_activations(benchmark, backend, clip, name):
+    """At the shapes of ReLU6, which they can take the place of."""
+    x = normal(*clip)
+    timed(benchmark, lambda: getattr(backend, name)(x), size=x.size)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "hardswish"])
+def test_prepared_conv_with_activation(benchmark, backend, convolution, name):
+    x, weight, y = _operands(convolution, backend)
+    activation = (name, False) if name == "gelu" else (name,)
+    _, run = backend.prepare_conv(
+        x.shape, weight, normal(len(weight)), activation, *convolution.how
+    )
+    out = np.empty_like(y)
+    timed(benchmark, lambda: run(x, out, None), _macs(convolution, y))
+
+
+def test_mean_of_images(benchmark, backend, mean):
+    x, size = normal(*mean), mean[1:3]
+    none = ((0, 0), (0, 0))
+    timed(benchmark, lambda: backend.sum_pool2d(x, size, size, none, (1, 1)), size=x.size)
+
+
+def test_matmul(benchmark, backend, product):
+    a, b = normal(*product.a), normal(*product.b)
+    if product.transposed:
+        b = np.ascontiguousarray(b.swapaxes(-1, -2)).swapaxes(-1, -2)
+    timed(benchmark, lambda: backend.matmul(a, b), product.macs)
+
+
+def test_matmul_grads(benchmark, backend, product):
+    """Both gradients: ``g·bᵀ`` and ``aᵀ·g``."""
+    a, b = normal(*product.a), normal(*product.b)
+    grad = normal(*product.a[:-1], product.b[-1])
+
+    def run() -> None:
+        backend.matmul(grad, b.swapaxes(-1, -2))
+        backend.matmul(a.swapaxes(-1, -2), grad)
+
+    timed(benchmark, run, 2 * product.macs)
+
+
+def test_linear(benchmark, backend, layer):
+    rows, inputs, outputs = layer
+    x, weight, bias = normal(rows, inputs), normal(outputs, inputs), normal(outputs)
+    timed(benchmark, lambda: backend.linear(x, weight, bias), math.prod(layer))
+
+
+def test_linear_grads(benchmark, backend, layer):
+    rows, inputs, outputs = layer
+    x, weight, grad = normal(rows, inputs), normal(outputs, inputs), normal(rows, outputs)
+
+    def run() -> None:
+        backend.linear(grad, weight.T, None)
+        backend.linear(grad.T, x.T, None)
+
+    timed(benchmark, run, 2 * math.prod(layer))
+
+
+def test_prepared_attention(benchmark, backend, attention):
+    n, queries, keys, width = attention
+    q, k, v = normal(n, queries, width), normal(n, keys, width), normal(n, keys, width)
+    out = np.empty_like(q)
+    run = backend.prepare_attention(q.shape, k.shape, v.shape, 0.125, q.dtype)
+    timed(benchmark, lambda: run(q, k, v, out), 2 * n * queries * keys * width)
+
+
 def test_softmax(benchmark, backend, softmax):
     x = normal(*softmax)
     timed(benchmark, lambda: backend.softmax(x, -1), size=x.size)
@@ -228,9 +352,20 @@ def test_softmax_grad(benchmark, backend, softmax):
     timed(benchmark, lambda: backend.softmax_grad(grad, y, -1), size=y.size)
 
 
-def test_cross_entropy(benchmark, backend):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy(benchmark, backend, smoothing):
     x, target = normal(16, 1000), RNG.integers(0, 1000, 16)
-    timed(benchmark, lambda: backend.cross_entropy(x, target, None, 0.0), size=x.size)
+    timed(benchmark, lambda: backend.cross_entropy(x, target, None, smoothing), size=x.size)
+
+
+def test_cross_entropy_grad(benchmark, backend):
+    x, target, grad = normal(16, 1000), RNG.integers(0, 1000, 16), normal(16)
+    _, log_p = backend.cross_entropy(x, target, None, 0.1)
+    timed(
+        benchmark,
+        lambda: backend.cross_entropy_grad(grad, log_p, target, None, 0.1),
+        size=x.size,
+    )
 
 
 @pytest.fixture
@@ -256,6 +391,73 @@ def test_sgd_step(benchmark, backend, parameters):
             nesterov=False,
             maximize=False,
             first=False,
+        )
+
+    timed(benchmark, run, size=sum(p.size for p in parameters))
+
+
+def test_adam_step(benchmark, backend, parameters):
+    """AdamW, as models are trained."""
+    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
+    means, squares = ([np.zeros_like(p) for p in parameters] for _ in range(2))
+
+    def run() -> None:
+        backend.adam_step(
+            parameters,
+            grads,
+            means,
+            squares,
+            None,
+            [10] * len(parameters),
+            lr=1e-3,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            weight_decay=1e-2,
+            decoupled_weight_decay=True,
+            maximize=False,
+        )
+
+    timed(benchmark, run, size=sum(p.size for p in parameters))
+
+
+def test_rmsprop_step(benchmark, backend, parameters):
+    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
+    squares, buffers = ([np.zeros_like(p) for p in parameters] for _ in range(2))
+
+    def run() -> None:
+        backend.rmsprop_step(
+            parameters,
+            grads,
+            squares,
+            None,
+            buffers,
+            lr=1e-3,
+            alpha=0.9,
+            eps=1e-3,
+            weight_decay=0.0,
+            momentum=0.9,
+            maximize=False,
+        )
+
+    timed(benchmark, run, size=sum(p.size for p in parameters))
+
+
+def test_adagrad_step(benchmark, backend, parameters):
+    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
+    sums = [np.zeros_like(p) for p in parameters]
+
+    def run() -> None:
+        backend.adagrad_step(
+            parameters,
+            grads,
+            sums,
+            [10] * len(parameters),
+            lr=1e-3,
+            lr_decay=0.0,
+            weight_decay=0.0,
+            eps=1e-10,
+            maximize=False,
         )
 
     timed(benchmark, run, size=sum(p.size for p in parameters))

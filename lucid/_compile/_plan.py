@@ -252,7 +252,9 @@ class Plan:
 
     def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
-        if step.kind not in (Permute, Reshape) or step.args[0].index not in self._fixed:
+        if step.kind not in (Permute, Reshape) or not isinstance(step.args[0], Ref):
+            return False
+        if step.args[0].index not in self._fixed:
             return False
         call()
         if not np.may_share_memory(self.values[step.outputs[0]], self._arena):

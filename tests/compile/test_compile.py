@@ -7,7 +7,7 @@ import pytest
 
 import lucid
 from lucid import kernels, models, nn
-from lucid._compile._fuse import Convolution
+from lucid._compile._fuse import Attention, Convolution
 from lucid._compile._plan import _Life, _place
 from tests.models.test_config import tiny
 
@@ -97,6 +97,73 @@ def test_everything_is_fused():
     (plan,) = compiled._plans.values()
     kinds = [type(step) is Convolution for step in plan.steps]
     assert kinds == [True] * 46 + [False] * 2 + [True]
+
+
+class _Attends(nn.Module):
+    """Attention of rows, with a factor at one of several places, and perhaps a look inside."""
+
+    def __init__(self, place, look=False):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(6, 10)
+        self.place, self.look = place, look
+
+    def forward(self, x):
+        n, rows, _ = x.shape
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.place == "queries":
+            q = q * 0.3
+        if self.place == "queries, then in heads":
+            q = q * 0.3
+        if "heads" in self.place:
+            q, k, v = (t.reshape(n, rows, 2, -1).transpose(1, 2) for t in (q, k, v))
+        scores = q @ k.transpose(-2, -1)
+        if self.place == "scores":
+            scores = scores * 0.3
+        if self.place == "a vector":
+            scores = scores * lucid.tensor(np.linspace(0, 1, rows, dtype=np.float32))
+        weights = scores.softmax(1 if self.place == "axis 1" else -1)
+        y = weights @ v
+        return (y, weights) if self.look else y
+
+
+@pytest.mark.parametrize(
+    ("model", "fused"),
+    [
+        (_Attends("none"), 1),
+        (_Attends("queries"), 1),
+        (_Attends("queries, then in heads"), 1),
+        (_Attends("heads"), 1),
+        (_Attends("scores"), 1),
+        (_Attends("a vector"), 0),
+        (_Attends("axis 1"), 0),
+        (_Attends("none", look=True), 0),
+    ],
+    ids=lambda value: getattr(value, "place", None),
+)
+def test_attention(model, fused, threads):
+    compiled = check(model.eval(), (3, 40, 6))
+    for plan in compiled._plans.values():
+        assert sum(type(step) is Attention for step in plan.steps) == fused
+        assert sum(info.kind == "Mul" for info in plan.infos) == (model.place == "a vector")
+
+
+def test_attention_of_one_map_with_itself():
+    """Queries, keys and values are views of one map, which lives as long as they are needed."""
+
+    class Attend(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            n, c, h, w = y.shape
+            rows = y.permute(0, 2, 3, 1).reshape(n, h * w, c)
+            attended = ((rows * 0.5) @ rows.transpose(1, 2)).softmax(-1) @ rows
+            return self.last(attended.reshape(n, h, w, c).permute(0, 3, 1, 2)) + self.last(y)
+
+    compiled = check(Attend().eval(), (2, 3, 9, 7))
+    assert any(type(step) is Attention for step in next(iter(compiled._plans.values())).steps)
 
 
 def test_the_model_is_left_untouched():

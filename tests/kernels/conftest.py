@@ -15,3 +15,12 @@ def backend(request):
         pytest.skip(str(error))
     yield kernels.active()
     kernels.set_backend(before)
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request, backend):
+    """How many threads the kernels of ``backend`` use."""
+    before = kernels.get_num_threads()
+    kernels.set_num_threads(request.param)
+    yield request.param
+    kernels.set_num_threads(before)

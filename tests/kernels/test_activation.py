@@ -64,6 +64,55 @@ def test_gradients_in_mixed_layouts(backend, name, layouts):
     np.testing.assert_allclose(got[smooth], (grad * slope)[smooth], rtol=1e-4, atol=1e-6)
 
 
+# The slopes, written out.
+SLOPES = {
+    "silu": lambda x: 1 / (1 + np.exp(-x)) * (1 + x * (1 - 1 / (1 + np.exp(-x)))),
+    "hardswish": lambda x: np.where(x >= 3, 1, np.where(x <= -3, 0, x / 3 + 0.5)),
+    "gelu": lambda x: (
+        (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+        + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    ),
+    "gelu_tanh": lambda x: _gelu_tanh_slope(x),
+}
+
+
+def _gelu_tanh_slope(x):
+    t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return (1 + t) / 2 + x / 2 * (1 - t * t) * inner
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 255, 256, 257, 1000, 100_003])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_float32_of_any_size(backend, threads, name, size):
+    x = np.linspace(-12, 12, size, dtype=np.float32)
+    grad = np.cos(x)
+    x.flags.writeable = grad.flags.writeable = False
+    wide = x.astype(np.float64)
+    y = call(backend, name, x)
+    np.testing.assert_allclose(y, FORMULAS[name](wide), rtol=1e-5, atol=2e-6)
+    slope = call(backend, name, grad, x)
+    np.testing.assert_allclose(slope, grad * SLOPES[name](wide), rtol=1e-5, atol=3e-6)
+    assert y.dtype == slope.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@np.errstate(all="ignore")
+def test_not_finite(backend, name):
+    """Infinity stays, and so does NaN, each in its own place."""
+    x = np.linspace(-5, 5, 600, dtype=np.float32)
+    x[[10, 300]], x[20], x[30] = np.nan, np.inf, 1e30
+    y = call(backend, name, x)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(y)), [10, 300])
+    np.testing.assert_allclose(y[[20, 30]], x[[20, 30]], rtol=1e-6)
+    x[[10, 300]] = 0
+    grad = np.ones_like(x)
+    grad[40] = np.nan
+    slope = call(backend, name, grad, x)
+    assert np.isnan(slope[40])
+    assert np.isfinite(np.delete(slope, [20, 30, 40])).all()
+
+
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_number(backend, name):
     x = np.array(0.5, np.float32)
@@ -122,6 +171,16 @@ def test_cross_entropy(backend, weighted, smoothing):
     got = backend.cross_entropy_grad(grad, log_p, target, weight, smoothing)
     expected = grad[:, None] * (p * soft.sum(1, keepdims=True) - soft)
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_erf_of_many(backend, threads):
+    x = np.linspace(-6, 6, 50_001, dtype=np.float32)
+    x[5] = np.nan
+    y = backend.erf(x)
+    assert np.isnan(y[5])
+    expected = np.vectorize(math.erf)(np.delete(x, 5).astype(np.float64))
+    np.testing.assert_allclose(np.delete(y, 5), expected, rtol=4e-7, atol=1e-7)
+    np.testing.assert_allclose(backend.erf(x[::3]), y[::3], rtol=8e-7)
 
 
 def test_erf(backend):

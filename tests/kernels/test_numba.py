@@ -3,6 +3,7 @@
 Its functions are compared with the NumPy backend's, or with their definition in float64.
 """
 
+import math
 import multiprocessing
 import os
 import subprocess
@@ -209,6 +210,35 @@ def test_clip_in_any_layout(fast, shape):
         np.testing.assert_array_equal(
             fast.clip_grad(grad, open_end, 0.0, np.inf), np.where(open_end > 0, grad, 0)
         )
+
+
+ACTIVATIONS = {
+    ("gelu", False): lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    ("gelu", True): lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    ("silu",): lambda x: x / (1 + np.exp(-x)),
+    ("hardswish",): lambda x: x * np.clip(x + 3, 0, 6) / 6,
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_prepared_convolution_with_any_activation(fast, case, activation, threads):
+    kernels.set_num_threads(threads)
+    n, h, w, i, o, k, s, p, groups = case
+    x, weight = random(n, h, w, i), random(o, i // groups, k, k, seed=1) / np.float32(k)
+    bias = random(o, seed=2)
+    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
+    sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *how)
+    expected = ACTIVATIONS[activation](sums)
+    shape, run = fast.prepare_conv(x.shape, weight, bias, activation, *how)
+    whole, out = guarded(*shape)
+    residual = random(*shape, seed=3)
+    for other in (None, residual):
+        run(x, out, other)
+        wanted = expected if other is None else expected + other
+        np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
+        assert (whole[[0, -1]] == 7).all()
 
 
 # -- threads --------------------------------------------------------------------------------------

@@ -87,3 +87,72 @@ def test_sum_pool(backend, case, dtype):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(gx, expected_gx, rtol=1e-5, atol=1e-5)
     assert y.dtype == gx.dtype == dtype
+
+
+# Channels that fill no vector, one, several, and a group of them; rows enough for several chunks.
+MANY = [
+    ((2, 30, 29, 3), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((1, 25, 20, 16), (2, 3), (1, 2), ((1, 0), (0, 1)), (1, 1)),
+    ((3, 7, 7, 133), (7, 7), (7, 7), ((0, 0), (0, 0)), (1, 1)),
+    ((2, 12, 11, 257), (3, 2), (2, 1), ((1, 1), (0, 1)), (2, 3)),
+]
+
+
+def by_windows(case, x, grad):
+    """Return maxima and sums of the windows, and the gradients of both, by definition."""
+    shape = case[0]
+    n, c = shape[0], shape[3]
+    size = output_size(case)
+    maxima, sums = np.full((n, *size, c), -np.inf), np.zeros((n, *size, c))
+    max_grad, sum_grad = np.zeros(shape), np.zeros(shape)
+    for (p, q), inside in windows(*case):
+        values = np.array([x[:, r, s] for r, s in inside], np.float64)
+        maxima[:, p, q], sums[:, p, q] = values.max(axis=0), values.sum(axis=0)
+        first = values.argmax(axis=0)
+        for number, (r, s) in enumerate(inside):
+            sum_grad[:, r, s] += grad[:, p, q]
+            max_grad[:, r, s] += grad[:, p, q] * (first == number)
+    return maxima, sums, max_grad, sum_grad
+
+
+@pytest.mark.parametrize("case", MANY)
+@pytest.mark.parametrize("lying", ["plain", "strided"])
+def test_many_channels(backend, threads, case, lying):
+    shape, kernel, stride, padding, dilation = case
+    rng = np.random.default_rng(0)
+    x = rng.integers(-9, 9, shape).astype(np.float32)
+    size = output_size(case)
+    grad = rng.standard_normal((shape[0], *size, shape[3])).astype(np.float32)
+    maxima, sums, max_grad, sum_grad = by_windows(case, x, grad)
+    if lying == "strided":
+        x, grad = (np.repeat(array, 2, axis=3)[..., ::2] for array in (x, grad))
+    x.flags.writeable = grad.flags.writeable = False
+    y, taps = backend.max_pool2d(x, kernel, stride, padding, dilation, size)
+    np.testing.assert_array_equal(y, maxima)
+    how = kernel, stride, padding, dilation
+    np.testing.assert_array_equal(backend.max_pool2d_take(x, taps, *how), maxima)
+    np.testing.assert_allclose(
+        backend.max_pool2d_grad(grad, taps, shape, *how), max_grad, rtol=1e-5, atol=1e-5
+    )
+    if dilation == (1, 1):
+        y = backend.sum_pool2d(x, kernel, stride, padding, size)
+        np.testing.assert_allclose(y, sums, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            backend.sum_pool2d_grad(grad, shape, kernel, stride, padding),
+            sum_grad,
+            rtol=1e-5,
+            atol=1e-5,
+        )
+
+
+def test_maxima_that_are_not_finite(backend):
+    """NaN is larger than all, the first of several wins; minus infinity is no padding's match."""
+    x = np.zeros((1, 4, 4, 40), np.float32)
+    x[0, :2, :2] = -np.inf
+    x[0, 1, 3] = x[0, 0, 2] = np.nan
+    x[0, 3, 0] = np.inf
+    y, taps = backend.max_pool2d(x, (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), (2, 2))
+    np.testing.assert_array_equal(y[0, :, :, 0], [[-np.inf, np.nan], [np.inf, 0]])
+    np.testing.assert_array_equal(taps[0, :, :, 39], [[0, 0], [2, 0]])
+    sums = backend.sum_pool2d(x, (4, 4), (4, 4), ((0, 0), (0, 0)), (1, 1))
+    assert np.isnan(sums).all()

@@ -120,10 +120,11 @@ def exp(x: Value) -> Value:
 
 
 def erf(x: Value) -> Value:
-    """The NumPy backend's ratio of polynomials."""
-    x = x.clip(-4.0, 4.0)
-    square = x * x
-    return _polynomial(_FLOAT32_P, square) / _polynomial(_FLOAT32_Q, square) * x
+    """The NumPy backend's ratio of polynomials, and exactly ±1 beyond 4: gelu(-1000) is 0."""
+    inner = x.clip(-4.0, 4.0)
+    square = inner * inner
+    result = _polynomial(_FLOAT32_P, square) / _polynomial(_FLOAT32_Q, square) * inner
+    return x.choose(">", 4.0, 1.0, x.choose("<", -4.0, -1.0, result))
 
 
 def _logistic(x: Value) -> Value:

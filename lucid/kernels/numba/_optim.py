@@ -6,6 +6,7 @@ together are cut into equal chunks, so that many small parameters cost no more t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -194,8 +195,11 @@ def adagrad(args, chunk, thread):
 # -- tables ---------------------------------------------------------------------------------------
 
 
+_FLOAT32 = np.dtype(np.float32)
+
+
 def _is_fast(array: Array) -> bool:
-    return array.dtype == np.float32 and array.flags.c_contiguous
+    return array.dtype == _FLOAT32 and array.flags.c_contiguous
 
 
 def _update(
@@ -203,18 +207,23 @@ def _update(
     params: Sequence[Array],
     grads: Sequence[Array],
     states: Sequence[Sequence[Array] | None],
+    steps: Sequence[int] | None,
     numbers: Callable[[int], tuple[float, float]],
     settings: Sequence[int],
     weight_decay: float,
     maximize: bool,
 ) -> list[int]:
-    """Run an update, and return the numbers of the parameters that it cannot do."""
+    """Run an update, and return the numbers of the parameters that it cannot do.
+
+    ``numbers`` gives a parameter's own two numbers, from the count of its steps.
+    """
+    bits = functools.cache(lambda step: tuple(map(float_bits, numbers(step))))
     rows, others, alive = [], [], []
     first = 0
     for index, param in enumerate(params):
         grad = grads[index]
         state = [arrays[index] for arrays in states if arrays is not None]
-        if not (_is_fast(param) and grad.dtype == np.float32 and all(map(_is_fast, state))):
+        if not (_is_fast(param) and grad.dtype == _FLOAT32 and all(map(_is_fast, state))):
             others.append(index)
             continue
         if not grad.flags.c_contiguous:
@@ -226,7 +235,7 @@ def _update(
                 (
                     first,
                     param.size,
-                    *map(float_bits, numbers(index)),
+                    *bits(0 if steps is None else steps[index]),
                     address(param),
                     address(grad),
                     *places,
@@ -260,7 +269,7 @@ def _chosen(arrays: Sequence[Any] | None, numbers: list[int]) -> Any:
     return None if arrays is None else [arrays[index] for index in numbers]
 
 
-def _none(index: int) -> tuple[float, float]:
+def _none(step: int) -> tuple[float, float]:
     return 0.0, 0.0
 
 
@@ -285,7 +294,15 @@ def sgd_step(
         first,
     ]
     others = _update(
-        sgd.address, params, grads, [momentum_buffers], _none, settings, weight_decay, maximize
+        sgd.address,
+        params,
+        grads,
+        [momentum_buffers],
+        None,
+        _none,
+        settings,
+        weight_decay,
+        maximize,
     )
     if others:
         reference.sgd_step(
@@ -320,8 +337,8 @@ def adam_step(
 ) -> None:
     """Adam, AMSGrad and AdamW."""
 
-    def numbers(index: int) -> tuple[float, float]:
-        return lr / (1 - beta1 ** steps[index]), (1 - beta2 ** steps[index]) ** 0.5
+    def numbers(step: int) -> tuple[float, float]:
+        return lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
 
     settings = [
         *map(float_bits, (1 - beta1, beta2, 1 - beta2, eps, 1 - lr * weight_decay)),
@@ -330,7 +347,7 @@ def adam_step(
     ]
     states = [exp_avgs, exp_avg_sqs, max_exp_avg_sqs]
     added = 0.0 if decoupled_weight_decay else weight_decay
-    others = _update(adam.address, params, grads, states, numbers, settings, added, maximize)
+    others = _update(adam.address, params, grads, states, steps, numbers, settings, added, maximize)
     if others:
         reference.adam_step(
             _chosen(params, others),
@@ -371,7 +388,7 @@ def rmsprop_step(
     ]
     states = [square_avgs, grad_avgs, momentum_buffers]
     others = _update(
-        rmsprop.address, params, grads, states, _none, settings, weight_decay, maximize
+        rmsprop.address, params, grads, states, None, _none, settings, weight_decay, maximize
     )
     if others:
         reference.rmsprop_step(
@@ -403,11 +420,19 @@ def adagrad_step(
 ) -> None:
     """Adagrad."""
 
-    def numbers(index: int) -> tuple[float, float]:
-        return lr / (1 + (steps[index] - 1) * lr_decay), 0.0
+    def numbers(step: int) -> tuple[float, float]:
+        return lr / (1 + (step - 1) * lr_decay), 0.0
 
     others = _update(
-        adagrad.address, params, grads, [sums], numbers, [float_bits(eps)], weight_decay, maximize
+        adagrad.address,
+        params,
+        grads,
+        [sums],
+        steps,
+        numbers,
+        [float_bits(eps)],
+        weight_decay,
+        maximize,
     )
     if others:
         reference.adagrad_step(
