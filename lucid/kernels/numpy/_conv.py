@@ -40,6 +40,10 @@ _BLOCK = 1 << 18
 _FINISHED = 1 << 16
 
 
+# Multiply-adds that take as long as a step of an element-wise function on one element.
+_ELEMENT = 64
+
+
 def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
     """Return how many positions a kernel takes along an axis; below 1 if it does not fit."""
     return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
@@ -56,6 +60,11 @@ def _output_shape(
         output_size(w, kw, stride[1], padding[1], dilation[1]),
         o,
     )
+
+
+def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
+    """Return how many elements' worth of work a convolution with output ``y`` is."""
+    return max(y.size, y.size * math.prod(weight_shape[1:]) // _ELEMENT)
 
 
 def conv2d(
@@ -129,7 +138,7 @@ def _convolve(
     def images(part: slice) -> None:
         convolve_into(y[part], x[part], weight, stride, padding, dilation, groups, finish)
 
-    in_parts(images, len(x), y.size)
+    in_parts(images, len(x), work(y, weight.shape))
     return y
 
 
@@ -169,7 +178,7 @@ def conv2d_input_grad(
     def images(part: slice) -> None:
         input_grad_into(gx[part], grad[part], weight, stride, padding, dilation, groups)
 
-    in_parts(images, len(grad), max(grad.size, gx.size))
+    in_parts(images, len(grad), work(grad, weight.shape))
     return gx
 
 
@@ -223,7 +232,7 @@ def conv2d_weight_grad(
             x[part], grad[part], weight_shape, stride, padding, dilation, groups
         )
 
-    return sum_parts(in_parts(images, len(x), grad.size))
+    return sum_parts(in_parts(images, len(x), work(grad, weight_shape)))
 
 
 def weight_grad_part(

@@ -25,6 +25,7 @@ from lucid.kernels.numpy._conv import (
     input_grad_into,
     is_pointwise,
     weight_grad_part,
+    work,
 )
 from lucid.kernels.numpy._rows import Rows, column_sums
 from lucid.kernels.numpy._threads import in_parts, sum_parts
@@ -93,7 +94,7 @@ def conv_norm_act_train(
         return total
 
     rows = z.reshape(-1, columns)
-    mean, squares = sum_parts(in_parts(products, len(x), z.size)) / len(rows)
+    mean, squares = sum_parts(in_parts(products, len(x), work(z, weight.shape))) / len(rows)
     variance = squares - mean * mean
     if (mean * mean > _DEVIATIONS**2 * variance).any():
         mean, variance = batch_norm_stats(rows)
@@ -181,7 +182,7 @@ def conv_norm_act_train_grad(
             part_gx = None if gx is None else gx[part]
             return products(gradient, part, z.shape, x[part], weight, part_gx, needs_weight, how)
 
-        parts = in_parts(images, len(x), z.size)
+        parts = in_parts(images, len(x), work(z, weight.shape))
         if needs_weight:
             gweight = sum_parts([part for part in parts if part is not None])
     return gx, gweight, dweight.astype(z.dtype), dbias.astype(z.dtype)
