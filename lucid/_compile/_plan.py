@@ -123,8 +123,10 @@ class Plan:
         if x in maps and (residual is None or residual in maps):
             source, other = maps[x], None if residual is None else maps[residual]
             return lambda: run(source, out, other)
+        # A kernel that takes its input apart anyway spares the copy into channels-last memory.
+        images = _any_images if getattr(run, "takes_any_order", False) else _images
         return lambda: run(
-            _images(values[x]), out, None if residual is None else _images(values[residual])
+            images(values[x]), out, None if residual is None else _images(values[residual])
         )
 
     def _operation(self, step: Any) -> Callable[[], None]:
@@ -209,6 +211,10 @@ def _images(value: np.ndarray) -> np.ndarray:
     if value.ndim == 4:
         return to_nhwc(value)
     return np.ascontiguousarray(value).reshape(_nhwc_shape(value))
+
+
+def _any_images(value: np.ndarray) -> np.ndarray:
+    return value.transpose(0, 2, 3, 1) if value.ndim == 4 else _images(value)
 
 
 def _place(lives: list[_Life]) -> int:

@@ -36,6 +36,8 @@ UNIT: Pair = (1, 1)
 # Floats in a block of patches: 1 MiB, about one core's second-level cache.
 _BLOCK = 1 << 18
 
+_IMAGES = 1 << 18
+
 # Floats in a block of the output that is finished right after its product.
 _FINISHED = 1 << 16
 
@@ -441,7 +443,7 @@ def _dense_weight_grad(
 
 def _image_blocks(x: np.ndarray) -> list[slice]:
     """Return slices of a batch: as many images at a time as a core's cache holds, at least one."""
-    count = max(1, _BLOCK // max(1, x[0].size)) if len(x) else 1
+    count = max(1, _IMAGES // max(1, x[0].size)) if len(x) else 1
     return [slice(start, min(start + count, len(x))) for start in range(0, len(x), count)]
 
 

@@ -84,11 +84,8 @@ def conv_norm_act_train(
 
         def add(block: np.ndarray) -> None:
             rows = block.reshape(-1, columns)
-            step = max(1, _BLOCK // columns)
-            for start in range(0, len(rows), step):
-                some = rows[start : start + step]
-                total[0] += column_sums(some)
-                total[1] += column_sums(some, some)
+            total[0] += column_sums(rows)
+            total[1] += column_sums(rows, rows)
 
         convolve_into(z[images], x[images], weight, stride, padding, dilation, groups, add)
         return total

@@ -16,6 +16,10 @@ from numpy.lib.stride_tricks import as_strided
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 
+# Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
+# taken apart into its channels.
+_SHORT_RUN = 16
+
 # Floats in a block of the output: with its input it fits the second-level cache.
 _BLOCK = 1 << 17
 
@@ -59,6 +63,11 @@ def prepare_conv(
     finish = _finisher(bias, activation)
     if kh == kw == groups == 1 and padding == ((0, 0), (0, 0)):
         return shape, _pointwise(weight, stride, finish)
+    if groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
+        # Short runs are not worth copying; the bias is part of the product.
+        finish = _finisher(None, activation)
+        run = _dense_by_planes(input_shape, weight, bias, stride, padding, dilation, shape, finish)
+        return shape, run
     pad = _Padder(input_shape, padding, weight.dtype)
     if i == groups == 1 or i > 1 or o != channels:
         return shape, _dense(weight, stride, dilation, groups, shape, pad, finish)
@@ -66,7 +75,7 @@ def prepare_conv(
 
 
 def _finisher(
-    bias: np.ndarray, activation: tuple[Any, ...] | None
+    bias: np.ndarray | None, activation: tuple[Any, ...] | None
 ) -> Callable[[np.ndarray, np.ndarray | None], None]:
     function = bounds = None
     if activation is not None:
@@ -77,7 +86,8 @@ def _finisher(
             function = getattr(_activation, name)
 
     def finish(block: np.ndarray, residual: np.ndarray | None) -> None:
-        np.add(block, bias, out=block)
+        if bias is not None:
+            np.add(block, bias, out=block)
         if bounds is not None:
             np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
         if function is not None:
@@ -209,4 +219,64 @@ def _dense(
                         )
                 finish(block, None if residual is None else residual[index, rest])
 
+    return run
+
+
+def _dense_by_planes(
+    input_shape: tuple[int, int, int, int],
+    weight: np.ndarray,
+    bias: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    shape: tuple[int, int, int, int],
+    finish: Any,
+) -> Run:
+    """A convolution of few channels, such as an RGB image's.
+
+    A channel of an image is a plane, and each tap a row of the patch matrix: copies of whole rows
+    instead of ``kw * channels`` floats at a time, 130 µs for a 224×224 image instead of 220. The
+    last row of the matrix is ones, for the bias.
+    """
+    _, h, w, i = input_shape
+    _, height, width, o = shape
+    kh, kw = weight.shape[2:]
+    (top, bottom), (left, right) = padding
+    planes = np.zeros((i, h + top + bottom, w + left + right), weight.dtype)
+    inner = planes[:, top : top + h, left : left + w]
+    matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
+    length = len(matrix) - 1
+    step = max(1, min(height, 2 * _BLOCK // max(1, width * len(matrix))))
+    step = math.ceil(height / math.ceil(height / step))
+    by_plane, by_row, by_column = planes.strides
+    blocks = []
+    for start in range(0, height, step):
+        count = min(step, height - start)
+        windows = as_strided(
+            planes[:, start * stride[0] :],
+            (i, kh, kw, count, width),
+            (
+                by_plane,
+                by_row * dilation[0],
+                by_column * dilation[1],
+                by_row * stride[0],
+                by_column * stride[1],
+            ),
+        )
+        blocks.append((slice(start, start + count), windows))
+    memory = np.ones(len(matrix) * step * width, weight.dtype)
+
+    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+        for index, image in enumerate(x):
+            np.copyto(inner, image.transpose(2, 0, 1))
+            for rows, windows in blocks:
+                count = rows.stop - rows.start
+                patches = memory[: len(matrix) * count * width].reshape(len(matrix), -1)
+                np.copyto(patches[:length].reshape(windows.shape), windows)
+                patches[length] = 1  # blocks of other sizes wrote there
+                block = out[index, rows]
+                np.matmul(patches.T, matrix, out=block.reshape(-1, o))
+                finish(block, None if residual is None else residual[index, rows])
+
+    run.takes_any_order = True  # type: ignore[attr-defined]
     return run
