@@ -25,6 +25,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._rows import BLOCK
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 Pair = tuple[int, int]
@@ -36,10 +37,9 @@ UNIT: Pair = (1, 1)
 # Floats in a block of patches: 1 MiB, about one core's second-level cache.
 _BLOCK = 1 << 18
 
-_IMAGES = 1 << 18
-
-# Floats in a block of the output that is finished right after its product.
-_FINISHED = 1 << 16
+# Floats in the images whose depthwise convolution is one call, in a core's share of the third-level
+# cache: sums of a window are bound by arithmetic, and fewer calls suit two threads.
+_IMAGES = 1 << 20
 
 
 # Multiply-adds that take as long as a step of an element-wise function on one element.
@@ -250,7 +250,8 @@ def weight_grad_part(
     if is_pointwise(weight_shape, padding, groups):
         o = weight_shape[0]
         rows = _pointwise_rows(x, stride)
-        return (grad.reshape(-1, o).T @ rows).reshape(weight_shape)
+        out = empty((o, rows.shape[1]), grad.dtype)
+        return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
     if weight_shape[1] == 1 and groups > 1:
         return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
     return _dense_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
@@ -284,7 +285,7 @@ def _pointwise(
     if finish is None:
         np.matmul(rows, matrix, out=out)
         return
-    step = max(512, _FINISHED // out.shape[1])  # fewer rows would be a slow product
+    step = max(512, BLOCK // out.shape[1])  # fewer rows would be a slow product
     for start in range(0, len(out), step):
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)

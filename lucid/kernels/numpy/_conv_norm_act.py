@@ -27,7 +27,7 @@ from lucid.kernels.numpy._conv import (
     weight_grad_part,
     work,
 )
-from lucid.kernels.numpy._rows import Rows, column_sums
+from lucid.kernels.numpy._rows import BLOCK, Rows, column_sums
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
 # Sums of squares are good enough where the mean is up to this many deviations: at 8 rounding costs
@@ -37,12 +37,9 @@ _DEVIATIONS = 8
 # Rows of a 1×1 convolution's product: with fewer OpenBLAS is slow, with more at once hardly faster.
 _ROWS = 512
 
-# Floats in a block of rows: a quarter of a MiB.
-_BLOCK = 1 << 16
-
-# Floats in a group of images whose gradient is made and used before the next one's: 2 MiB. It
-# stays in the cache of the third level; smaller groups would be too many calls.
-_GROUP = 1 << 19
+# Floats in a group of images whose gradient is made and used before the next one's. It stays in
+# the third-level cache for the most part; smaller groups would be too many calls.
+_GROUP = 1 << 22
 
 
 def conv_norm_act_train(
@@ -212,7 +209,7 @@ class _Passed:
         """Return the column sums of the gradient and of its product with ``z``."""
         layout = self.layout
         total = np.zeros((2, layout.columns))
-        scratch = layout.scratch(self.z.dtype)
+        scratch, below = layout.scratch(self.z.dtype), layout.scratch(bool)
         for block in layout.blocks(part):
             z, grad = self.z[block], self.grad[block]
             if self.inside is not None and self.bounds is not None:
@@ -221,7 +218,7 @@ class _Passed:
                 y += self.shift
                 inside = np.greater(y, self.bounds[0], out=self.inside[block])
                 if self.bounds[1] != math.inf:
-                    inside &= y < self.bounds[1]
+                    inside &= np.less(y, self.bounds[1], out=below[: len(z)])
                 grad = np.multiply(grad, inside, out=y)  # a sixth of np.where's time
             total[0] += layout.sums(grad)
             total[1] += layout.sums(grad, z)
@@ -261,7 +258,7 @@ def _row_products(
     layout = Rows(len(x) * shape[1] * shape[2], o, shape[1] * shape[2])
     rows, gx_rows = x.reshape(-1, i), None if gx is None else gx.reshape(-1, i)
     matrix = weight.reshape(o, i)
-    step = max(1, max(_ROWS, _BLOCK // o) // layout.together)  # long rows
+    step = max(1, max(_ROWS, BLOCK // o) // layout.together)  # long rows
     step = math.ceil(len(rows) / layout.together / math.ceil(len(rows) / layout.together / step))
     buffer = empty((step, layout.width), x.dtype)
     first = images.start * shape[1] * shape[2] // layout.together
@@ -276,10 +273,11 @@ def _row_products(
         if not needs_weight:
             continue
         if total is None:
-            total = gz.T @ rows[block]
-        else:
-            product = np.matmul(gz.T, rows[block], out=product)
-            total += product
+            total = np.matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
+            continue
+        if product is None:
+            product = empty(matrix.shape, x.dtype)
+        total += np.matmul(gz.T, rows[block], out=product)
     return None if total is None else total.reshape(weight.shape)
 
 

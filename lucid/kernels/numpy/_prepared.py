@@ -21,7 +21,7 @@ from lucid.kernels.numpy._conv import Padding, Pair, output_size
 _SHORT_RUN = 16
 
 # Floats in a block of the output: with its input it fits the second-level cache.
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 
 Run = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], None]
 
