@@ -36,6 +36,8 @@ from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
+from lucid.kernels.numpy._product import linear as linear
+from lucid.kernels.numpy._product import matmul as matmul
 from lucid.kernels.numpy._threads import divide as divide
 from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts
