@@ -43,7 +43,7 @@ _IMAGES = 1 << 20
 
 
 # Multiply-adds that take as long as a step of an element-wise function on one element.
-_ELEMENT = 64
+ELEMENT = 64
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
@@ -66,7 +66,7 @@ def _output_shape(
 
 def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
     """Return how many elements' worth of work a convolution with output ``y`` is."""
-    return max(y.size, y.size * math.prod(weight_shape[1:]) // _ELEMENT)
+    return max(y.size, y.size * math.prod(weight_shape[1:]) // ELEMENT)
 
 
 def conv2d(

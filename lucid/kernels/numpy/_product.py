@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._conv import ELEMENT
 from lucid.kernels.numpy._threads import in_parts
 
 Array = np.ndarray
@@ -19,28 +20,25 @@ Array = np.ndarray
 # Multiply-adds up to which OpenBLAS itself stays on one thread.
 _SMALL = 1 << 18
 
-# Multiply-adds that take as long as a step of an element-wise function on one element.
-_ELEMENT = 64
-
 
 def matmul(a: Array, b: Array) -> Array:
     """Return the products of matrices ``(…, m, k)`` and ``(…, k, n)``; leading axes broadcast."""
-    leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    shape: tuple[int, ...] = (*leading, a.shape[-2], b.shape[-1])
+    leading: tuple[int, ...] = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    shape = leading + a.shape[-2:-1] + b.shape[-1:]
     work = math.prod(shape) * a.shape[-1]
     if work <= _SMALL:
         product: Array = np.matmul(a, b)
         return product
     out = empty(shape, np.result_type(a, b))
     # Divided by the rows of one product, or by the first of the leading axes.
-    a = a.reshape((1,) * (out.ndim - a.ndim) + a.shape)
-    b = b.reshape((1,) * (out.ndim - b.ndim) + b.shape)
-    a_is_shared, b_is_shared = a.shape[0] < shape[0], len(leading) == 0 or b.shape[0] < shape[0]
+    a, b = (np.expand_dims(m, tuple(range(out.ndim - m.ndim))) for m in (a, b))
+    first = shape[0]
+    a_is_shared, b_is_shared = len(a) < first, out.ndim == 2 or len(b) < first
 
     def part(rows: slice) -> None:
         np.matmul(a if a_is_shared else a[rows], b if b_is_shared else b[rows], out=out[rows])
 
-    in_parts(part, shape[0], work // _ELEMENT)
+    in_parts(part, first, work // ELEMENT)
     return out
 
 

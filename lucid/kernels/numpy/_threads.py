@@ -12,12 +12,12 @@ training step 400 ms of processor time.
 from __future__ import annotations
 
 import ctypes
+import functools
 import glob
 import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +56,52 @@ class _Blas:
         self._set(threads)
 
 
+class _Worker:
+    """A thread that calls one function at a time.
+
+    Two locks instead of an executor's queue, future and conditions: those are run by Python, and
+    the time they hold its lock is missing on both sides.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._task: Callable[[], Any] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._begin, self._done = threading.Lock(), threading.Lock()
+        self._begin.acquire()
+        self._done.acquire()
+        threading.Thread(target=self._loop, name=name, daemon=True).start()
+
+    def _loop(self) -> None:
+        while True:
+            self._begin.acquire()
+            task = self._task
+            if task is None:
+                return
+            try:
+                self._result = task()
+            except BaseException as error:  # raised where the result is asked for
+                self._error = error
+            self._task = task = None
+            self._done.release()
+
+    def start(self, task: Callable[[], Any]) -> None:
+        """Have ``task`` called; then :meth:`wait` must be called before the next one."""
+        self._task = task
+        self._begin.release()
+
+    def wait(self) -> tuple[Any, BaseException | None]:
+        """Return the result, or the error, of the task."""
+        self._done.acquire()
+        result, self._result = self._result, None
+        error, self._error = self._error, None
+        return result, error
+
+    def end(self) -> None:
+        """Let the thread end."""
+        self._begin.release()
+
+
 class _Pool:
     """Threads that each take a part of the work; made when first needed."""
 
@@ -66,7 +112,7 @@ class _Pool:
         """Forget the threads, which do not exist in a forked child."""
         self._blas: _Blas | None = None
         self._threads: int | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        self._workers: list[_Worker] = []
         self._lock = threading.RLock()  # one division at a time
         self._busy = threading.local()
 
@@ -82,9 +128,9 @@ class _Pool:
         with self._lock:
             self.get_threads()
             assert self._blas is not None
-            if self._executor is not None:
-                self._executor.shutdown()
-                self._executor = None
+            for worker in self._workers:
+                worker.end()
+            self._workers = []
             self._threads = threads
             if self._blas.is_known:
                 self._blas.limit(threads)
@@ -104,11 +150,19 @@ class _Pool:
             before = self._blas.threads()
             self._blas.limit(1)
             try:
-                if self._executor is None:
-                    self._executor = ThreadPoolExecutor(self.get_threads() - 1, "lucid")
-                others = [self._executor.submit(self._part, function, p) for p in parts[1:]]
-                first = self._part(function, parts[0])
-                return [first] + [other.result() for other in others]
+                while len(self._workers) < len(parts) - 1:
+                    self._workers.append(_Worker(f"lucid_{len(self._workers)}"))
+                others = self._workers[: len(parts) - 1]
+                for worker, part in zip(others, parts[1:]):
+                    worker.start(functools.partial(self._part, function, part))
+                try:
+                    first = self._part(function, parts[0])
+                finally:
+                    outcomes = [worker.wait() for worker in others]
+                for _, error in outcomes:
+                    if error is not None:
+                        raise error
+                return [first] + [result for result, _ in outcomes]
             finally:
                 self._blas.limit(before)
         finally:
