@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._rows import BLOCK
-from lucid.kernels.numpy._threads import in_parts, sum_parts
+from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -40,10 +40,6 @@ _BLOCK = 1 << 18
 # Floats in the images whose depthwise convolution is one call, in a core's share of the third-level
 # cache: sums of a window are bound by arithmetic, and fewer calls suit two threads.
 _IMAGES = 1 << 20
-
-
-# Multiply-adds that take as long as a step of an element-wise function on one element.
-ELEMENT = 64
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:

@@ -39,7 +39,7 @@ _ROWS = 512
 
 # Floats in a group of images whose gradient is made and used before the next one's. It stays in
 # the third-level cache for the most part; smaller groups would be too many calls.
-_GROUP = 1 << 22
+_GROUP = 1 << 21
 
 
 def conv_norm_act_train(
@@ -295,7 +295,7 @@ def _image_products(
     _, height, width, o = shape
     layout = Rows(len(x) * height * width, o, height * width)
     long_rows = height * width // layout.together  # of one image
-    step = max(1, _GROUP // (height * width * o))
+    step = max(1, min(len(x), _GROUP // (height * width * o)))
     buffer = empty((step * long_rows, layout.width), x.dtype)
     total = None
     for start in range(0, len(x), step):

@@ -3,10 +3,7 @@
 Weights are brought into the form that the products want once, buffers for padding are kept, and
 bias, activation and residual are applied to each block while it is in the cache.
 
-A step of one image is divided over lucid's threads if it is long enough, by rows or by columns.
-BLAS's own threads do the same for products alone, at 8.1 instead of 8.5 ms for a pass of
-mobilenetv4_conv_small (one thread: 9.5), but they wait for each other in a loop: with another
-process on the second core the pass took 460 ms.
+The products of one image use BLAS's threads as long as those get cores, see ``product_in_parts``.
 """
 
 from __future__ import annotations
@@ -21,8 +18,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy import _activation
-from lucid.kernels.numpy._conv import ELEMENT, Padding, Pair, output_size
-from lucid.kernels.numpy._threads import in_parts
+from lucid.kernels.numpy._conv import Padding, Pair, output_size
+from lucid.kernels.numpy._threads import ELEMENT, in_parts, product_in_parts
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
 # taken apart into its channels.
@@ -34,8 +31,8 @@ _BLOCK = 1 << 18
 # With fewer rows a thread, a product is divided by its columns: each thread reads all weights.
 _FEW_ROWS = 128
 
-# Taps of a depthwise convolution that take as long as a step of an element-wise function.
-_TAPS = 8
+# Multiply-adds of a product that take as long as one of a depthwise convolution.
+_TAP = 8
 
 _ALL = slice(None)
 
@@ -88,6 +85,14 @@ def prepare_conv(
         pad = _Padder(input_shape, padding, weight.dtype)
         return shape, _dense(weight, stride, dilation, groups, shape, pad, finish)
     return shape, _depthwise(weight, stride, padding, dilation, input_shape, shape, finish)
+
+
+def _divide(task: Callable[[slice], None], count: int, multiply_adds: int, images: int) -> None:
+    """Call ``task`` on slices of ``range(count)``, on the threads that suit so many images."""
+    if images > 1:
+        in_parts(task, count, multiply_adds // ELEMENT)
+    else:
+        product_in_parts(task, count, multiply_adds)
 
 
 def _finisher(bias: np.ndarray | None, activation: tuple[Any, ...] | None) -> Callable[..., None]:
@@ -155,9 +160,9 @@ def _pointwise(weight: np.ndarray, stride: Pair, finish: Any) -> Run:
             finish(block, None if others is None else others[:, part], part)
 
         if len(rows) < 2 * _FEW_ROWS:
-            in_parts(some_columns, o, results.size * i // ELEMENT)
+            _divide(some_columns, o, results.size * i, len(x))
         else:
-            in_parts(some_rows, len(rows), results.size * i // ELEMENT)
+            _divide(some_rows, len(rows), results.size * i, len(x))
 
     return run
 
@@ -206,7 +211,7 @@ def _depthwise(
                 np.einsum(signature, view, taps, out=block.reshape(view.shape[:-2]))
                 finish(block, None if residual is None else residual[images, rows])
 
-            in_parts(some_rows, height, count * height * width * c * kh * kw // _TAPS)
+            _divide(some_rows, height, count * height * width * c * kh * kw * _TAP, len(x))
 
     return run
 
@@ -266,11 +271,8 @@ def _dense(
         for index in range(len(x)):
             (padded,) = pad(x[index : index + 1])
             target, other = out[index], None if residual is None else residual[index]
-            in_parts(
-                functools.partial(some_rows, padded, target, other),
-                height,
-                target.size * row // (width * ELEMENT),
-            )
+            task = functools.partial(some_rows, padded, target, other)
+            _divide(task, height, target.size * row // width, len(x))
 
     return run
 
@@ -330,11 +332,8 @@ def _dense_by_planes(
         for index, image in enumerate(x):
             np.copyto(inner, image.transpose(2, 0, 1))
             target, other = out[index], None if residual is None else residual[index]
-            in_parts(
-                functools.partial(some_rows, target, other),
-                height,
-                target.size * len(matrix) // ELEMENT,
-            )
+            task = functools.partial(some_rows, target, other)
+            _divide(task, height, target.size * len(matrix), len(x))
 
     run.takes_any_order = True  # type: ignore[attr-defined]
     return run

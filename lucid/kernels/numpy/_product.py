@@ -12,8 +12,7 @@ import math
 import numpy as np
 
 from lucid.kernels._memory import empty
-from lucid.kernels.numpy._conv import ELEMENT
-from lucid.kernels.numpy._threads import in_parts
+from lucid.kernels.numpy._threads import ELEMENT, in_parts
 
 Array = np.ndarray
 
