@@ -71,6 +71,10 @@ class Plan:
         self._bind(traced)
 
     def _bind(self, traced: Trace) -> None:
+        value = traced.values[0]
+        self._load: Callable[..., None] | None = None
+        if value.ndim == 4:
+            self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
         lives, self._in_arena = self._lifetimes(traced)
         self.arena_bytes = _place(list(lives.values()))
         arena = np.empty(self.arena_bytes + _ALIGNMENT, np.uint8)
@@ -86,10 +90,6 @@ class Plan:
                 self.values[number] = flat.reshape(value.shape)
         self._arena = arena
         self._fixed = set(lives)  # values that are the same arrays in every run
-        self._load: Callable[..., None] | None = None
-        if 0 in lives:
-            value = traced.values[0]
-            self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
         calls = [self._call(step, traced) for step in self.steps]
         for number, positions in enumerate(self._apart(traced)):
             for position in positions:
@@ -124,7 +124,7 @@ class Plan:
         last = self._last_uses(traced)
         owner: dict[int, int] = {}  # a value that is a view of a map -> that map
         lives: dict[int, _Life] = {}
-        if traced.values[0].ndim == 4:  # images are copied into the arena
+        if self._load is not None:  # images are copied into the arena
             lives[0] = _Life(traced.values[0].nbytes, 0, last.get(0, 0))
             owner[0] = 0
         for position, step in enumerate(self.steps):
@@ -194,7 +194,9 @@ class Plan:
             )
             x, out = step.x.index, _images(values[step.output])
             if step.residual is None:
-                return self._on_images([x], lambda x: (run, (x, out, None)))
+                # A kernel that takes its input apart anyway spares a copy in channels-last memory.
+                in_any_order = getattr(run, "takes_any_order", False)
+                return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order)
             return self._on_images(
                 [x, step.residual.index], lambda x, residual: (run, (x, out, residual))
             )
@@ -215,16 +217,20 @@ class Plan:
         return None if self._is_fixed(step, call) else call
 
     def _on_images(
-        self, numbers: list[int], bind: Callable[..., tuple[Any, tuple[Any, ...]]]
+        self,
+        numbers: list[int],
+        bind: Callable[..., tuple[Any, tuple[Any, ...]]],
+        in_any_order: bool = False,
     ) -> _Call:
         """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
         if self._fixed.issuperset(numbers):
             maps = [_images(self.values[number]) for number in numbers]
             if all(np.may_share_memory(array, self._arena) for array in maps):
                 return _Bound(*bind(*maps))
+        images = _any_images if in_any_order else _images
 
         def call() -> None:
-            run, arrays = bind(*[_images(self.values[number]) for number in numbers])
+            run, arrays = bind(*[images(self.values[number]) for number in numbers])
             run(*arrays)
 
         return call
@@ -373,6 +379,10 @@ def _images(value: np.ndarray) -> np.ndarray:
     if value.ndim == 4:
         return to_nhwc(value)
     return np.ascontiguousarray(value).reshape(_nhwc_shape(value))
+
+
+def _any_images(value: np.ndarray) -> np.ndarray:
+    return value.transpose(0, 2, 3, 1) if value.ndim == 4 else _images(value)
 
 
 def _place(lives: list[_Life]) -> int:

@@ -8,6 +8,7 @@ costs Python one call.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,10 +93,10 @@ class _Chain:
                 result += rows
                 continue
             images = group[1]
-            for apart, part in itertools.groupby(
-                rows, lambda row, images=images: is_image_by_image(row, images)
-            ):
-                some = list(part)
+            # Each row with whether it can be taken apart.
+            marked = [(is_image_by_image(row, images), row) for row in rows]
+            for apart, part in itertools.groupby(marked, operator.itemgetter(0)):
+                some = [row for _, row in part]
                 if not apart or len(some) < 2:
                     result += some
                     continue
@@ -201,7 +202,7 @@ def gather_images(args, chunk, thread):
                 target[column * channels + c] = floats(at + column * args[7])[0]
 
 
-def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
+def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
     """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout."""
     if dtype != np.float32 or 0 in shape:
         return reference.prepare_images(shape, dtype)

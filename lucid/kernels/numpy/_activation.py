@@ -16,9 +16,10 @@ from lucid.kernels.numpy._threads import in_parts
 
 Array = np.ndarray
 
-# So many elements at a time, with the temporaries made of them, stay in the nearest cache. A
-# formula of ten steps over a large array is otherwise ten trips to main memory.
-_BLOCK = 1 << 14
+# So many elements at a time, with the temporaries made of them, stay in the caches. A formula of
+# ten steps over a large array is otherwise ten trips to main memory. On one thread GELU of
+# 16×56×56×96 took 8.8 ms with blocks of 1 << 14, 6.7 with this and 23 with twice this.
+_BLOCK = 1 << 18
 
 
 def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:

@@ -21,7 +21,7 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     count = len(x)
     rows = Rows(*x.shape)
-    pivot = x[: max(1, count // 16)][:4096].mean(axis=0, dtype=np.float64).astype(x.dtype)
+    pivot = x[:: max(1, count // 256)].mean(axis=0, dtype=np.float64).astype(x.dtype)
     wide, pivots = rows.wide(x), rows.repeat(pivot)
 
     def sums(part: slice) -> np.ndarray:

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
-from lucid.kernels.numpy._threads import in_parts, sum_parts
+from lucid.kernels.numpy._rows import BLOCK
+from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -36,8 +37,9 @@ UNIT: Pair = (1, 1)
 # Floats in a block of patches: 1 MiB, about one core's second-level cache.
 _BLOCK = 1 << 18
 
-# Floats in a block of the output that is finished right after its product.
-_FINISHED = 1 << 16
+# Floats in the images whose depthwise convolution is one call, in a core's share of the third-level
+# cache: sums of a window are bound by arithmetic, and fewer calls suit two threads.
+_IMAGES = 1 << 20
 
 
 def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
@@ -56,6 +58,11 @@ def _output_shape(
         output_size(w, kw, stride[1], padding[1], dilation[1]),
         o,
     )
+
+
+def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
+    """Return how many elements' worth of work a convolution with output ``y`` is."""
+    return max(y.size, y.size * math.prod(weight_shape[1:]) // ELEMENT)
 
 
 def conv2d(
@@ -129,7 +136,7 @@ def _convolve(
     def images(part: slice) -> None:
         convolve_into(y[part], x[part], weight, stride, padding, dilation, groups, finish)
 
-    in_parts(images, len(x), y.size)
+    in_parts(images, len(x), work(y, weight.shape))
     return y
 
 
@@ -169,7 +176,7 @@ def conv2d_input_grad(
     def images(part: slice) -> None:
         input_grad_into(gx[part], grad[part], weight, stride, padding, dilation, groups)
 
-    in_parts(images, len(grad), max(grad.size, gx.size))
+    in_parts(images, len(grad), work(grad, weight.shape))
     return gx
 
 
@@ -223,7 +230,7 @@ def conv2d_weight_grad(
             x[part], grad[part], weight_shape, stride, padding, dilation, groups
         )
 
-    return sum_parts(in_parts(images, len(x), grad.size))
+    return sum_parts(in_parts(images, len(x), work(grad, weight_shape)))
 
 
 def weight_grad_part(
@@ -239,7 +246,8 @@ def weight_grad_part(
     if is_pointwise(weight_shape, padding, groups):
         o = weight_shape[0]
         rows = _pointwise_rows(x, stride)
-        return (grad.reshape(-1, o).T @ rows).reshape(weight_shape)
+        out = empty((o, rows.shape[1]), grad.dtype)
+        return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
     if weight_shape[1] == 1 and groups > 1:
         return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
     return _dense_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
@@ -273,7 +281,7 @@ def _pointwise(
     if finish is None:
         np.matmul(rows, matrix, out=out)
         return
-    step = max(512, _FINISHED // out.shape[1])  # fewer rows would be a slow product
+    step = max(512, BLOCK // out.shape[1])  # fewer rows would be a slow product
     for start in range(0, len(out), step):
         block = out[start : start + step]
         np.matmul(rows[start : start + step], matrix, out=block)
@@ -432,7 +440,7 @@ def _dense_weight_grad(
 
 def _image_blocks(x: np.ndarray) -> list[slice]:
     """Return slices of a batch: as many images at a time as a core's cache holds, at least one."""
-    count = max(1, _BLOCK // max(1, x[0].size)) if len(x) else 1
+    count = max(1, _IMAGES // max(1, x[0].size)) if len(x) else 1
     return [slice(start, min(start + count, len(x))) for start in range(0, len(x), count)]
 
 

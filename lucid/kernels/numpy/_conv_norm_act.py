@@ -1,77 +1,312 @@
-"""Training of convolution, batch norm and clip in one: what is between them is kept once."""
+"""Training of convolution, batch norm by the batch's statistics, and clip as one operation.
+
+Only the convolution's result ``z`` is kept. Its statistics are taken from each block right after
+its product, scale, shift and clip are one pass. The gradient passes over ``z`` twice: for the two
+sums of a column, and for the gradient of ``z``, which never is in memory as a whole: the products
+for the input's and the weights' gradient follow block by block.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
-from lucid.kernels.numpy._activation import clip, clip_grad
-from lucid.kernels.numpy._batch_norm import batch_norm_grad, batch_norm_stats, scale_shift
+from lucid.kernels._memory import empty, empty_like
+from lucid.kernels.numpy._batch_norm import batch_norm_stats
 from lucid.kernels.numpy._conv import (
-    conv2d,
-    conv2d_input_grad,
-    conv2d_weight_grad,
+    UNIT,
+    Padding,
+    Pair,
+    _output_shape,
+    clip_bounds,
+    convolve_into,
+    input_grad_into,
+    is_pointwise,
+    weight_grad_part,
+    work,
 )
+from lucid.kernels.numpy._rows import BLOCK, Rows, column_sums
+from lucid.kernels.numpy._threads import in_parts, sum_parts
 
-Array = np.ndarray
+# Sums of squares are good enough where the mean is up to this many deviations: at 8 rounding costs
+# the variance some 1e-5 of its value in float32. Beyond, they are taken again around the mean.
+_DEVIATIONS = 8
 
+# Rows of a 1×1 convolution's product: with fewer OpenBLAS is slow, with more at once hardly faster.
+_ROWS = 512
 
-def _bounds(low, high):
-    return -np.inf if low is None else low, np.inf if high is None else high
-
-
-def _factors(mean, variance, weight, bias, eps, dtype):
-    scale = 1 / np.sqrt(variance + eps)
-    if weight is not None:
-        scale = scale * weight
-    shift = -mean * scale
-    if bias is not None:
-        shift = shift + bias
-    return scale.astype(dtype), shift.astype(dtype)
+# Floats in a group of images whose gradient is made and used before the next one's. It stays in
+# the third-level cache for the most part; smaller groups would be too many calls.
+_GROUP = 1 << 21
 
 
 def conv_norm_act_train(
-    x, weight, norm_weight, norm_bias, eps, low, high, stride, padding, dilation, groups
-):
-    z = conv2d(x, weight, None, stride, padding, dilation, groups)
-    rows = z.reshape(-1, z.shape[-1])
-    mean, variance = batch_norm_stats(rows)
-    y = scale_shift(rows, *_factors(mean, variance, norm_weight, norm_bias, eps, z.dtype))
-    if low is not None or high is not None:
-        y = clip(y, *_bounds(low, high))
-    return y.reshape(z.shape), z, mean, variance
+    x: np.ndarray,
+    weight: np.ndarray,
+    norm_weight: np.ndarray | None,
+    norm_bias: np.ndarray | None,
+    eps: float,
+    low: float | None,
+    high: float | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return ``clip(normalised(z) * norm_weight + norm_bias)`` with ``z = conv2d(x, weight)``.
+
+    Args:
+        x: ``(N, H, W, I)``.
+        weight: ``(O, I/groups, kh, kw)``.
+        norm_weight: ``(O,)`` or None for 1.
+        norm_bias: ``(O,)`` or None for 0.
+        eps: added to the variance.
+        low: the clip's lower bound; None does not bound.
+        high: the upper one.
+        stride: vertical and horizontal.
+        padding: ``((top, bottom), (left, right))``.
+        dilation: vertical and horizontal.
+        groups: number of groups.
+
+    Returns:
+        The result, ``z``, and each column's mean and biased variance of ``z`` in float64.
+    """
+    z = empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    columns = z.shape[3]
+
+    def products(images: slice) -> np.ndarray:
+        total = np.zeros((2, columns))
+
+        def add(block: np.ndarray) -> None:
+            rows = block.reshape(-1, columns)
+            total[0] += column_sums(rows)
+            total[1] += column_sums(rows, rows)
+
+        convolve_into(z[images], x[images], weight, stride, padding, dilation, groups, add)
+        return total
+
+    rows = z.reshape(-1, columns)
+    mean, squares = sum_parts(in_parts(products, len(x), work(z, weight.shape))) / len(rows)
+    variance = squares - mean * mean
+    if (mean * mean > _DEVIATIONS**2 * variance).any():
+        mean, variance = batch_norm_stats(rows)
+    scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    y = empty_like(z)
+    layout = Rows(*rows.shape)
+    wide_z, wide_y = layout.wide(z), layout.wide(y)
+    scale, shift = layout.repeat(scale), layout.repeat(shift)
+    bounds = clip_bounds(low, high)
+
+    def finish(part: slice) -> None:
+        for block in layout.blocks(part):
+            out = np.multiply(wide_z[block], scale, out=wide_y[block])
+            out += shift
+            if bounds is not None:
+                np.clip(out, *bounds, out=out)
+
+    in_parts(finish, layout.wide_count, z.size)
+    return y, z, mean, variance
+
+
+def _scale_shift(
+    mean: np.ndarray,
+    variance: np.ndarray,
+    norm_weight: np.ndarray | None,
+    norm_bias: np.ndarray | None,
+    eps: float,
+    dtype: np.dtype,
+) -> tuple[np.ndarray, np.ndarray]:
+    scale = 1 / np.sqrt(variance + eps)
+    if norm_weight is not None:
+        scale = scale * norm_weight
+    shift = -mean * scale
+    if norm_bias is not None:
+        shift = shift + norm_bias
+    return scale.astype(dtype), shift.astype(dtype)
 
 
 def conv_norm_act_train_grad(
-    grad,
-    x,
-    weight,
-    z,
-    mean,
-    variance,
-    norm_weight,
-    norm_bias,
-    eps,
-    low,
-    high,
-    stride,
-    padding,
-    dilation,
-    groups,
-    needs_x,
-    needs_weight,
-):
-    how = stride, padding, dilation, groups
-    rows = z.reshape(-1, z.shape[-1])
-    g = grad.reshape(rows.shape)
-    if low is not None or high is not None:
-        y = scale_shift(rows, *_factors(mean, variance, norm_weight, norm_bias, eps, z.dtype))
-        g = clip_grad(g, y, *_bounds(low, high))
-    inverse = (1 / np.sqrt(variance + eps)).astype(z.dtype)
-    gz, gw, gb = batch_norm_grad(g, rows, mean.astype(z.dtype), inverse, norm_weight)
-    gz = gz.reshape(z.shape)
-    return (
-        conv2d_input_grad(gz, weight, x.shape, *how) if needs_x else None,
-        conv2d_weight_grad(x, gz, weight.shape, *how) if needs_weight else None,
-        gw,
-        gb,
-    )
+    grad: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    z: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    norm_weight: np.ndarray | None,
+    norm_bias: np.ndarray | None,
+    eps: float,
+    low: float | None,
+    high: float | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    needs_x: bool,
+    needs_weight: bool,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Return the gradients of ``x``, ``weight``, ``norm_weight`` and ``norm_bias``.
+
+    ``grad`` is that of the result; ``z``, ``mean`` and ``variance`` are what
+    :func:`conv_norm_act_train` returned, the other arguments what it took. What is not needed is
+    None.
+    """
+    scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    passed = _Passed(grad, z, scale, shift, clip_bounds(low, high))
+    sums = sum_parts(in_parts(passed.sums, passed.layout.wide_count, z.size))
+    # The gradient of z is a * g + b * z + c, column by column, with g what passes the clip.
+    inverse_std = 1 / np.sqrt(variance + eps)
+    count = z.size // z.shape[3]
+    dbias = sums[0]
+    dweight = (sums[1] - mean * dbias) * inverse_std
+    a = inverse_std if norm_weight is None else inverse_std * norm_weight
+    b = -a * inverse_std * dweight / count
+    c = -a * dbias / count - b * mean
+    gradient = passed.gradient(a, b, c)
+
+    gx = empty(x.shape, x.dtype) if needs_x else None
+    gweight = None
+    if needs_x or needs_weight:
+        how = (stride, padding, dilation, groups)
+        is_product = is_pointwise(weight.shape, padding, groups) and stride == UNIT
+        products = _row_products if is_product else _image_products
+
+        def images(part: slice) -> np.ndarray | None:
+            part_gx = None if gx is None else gx[part]
+            return products(gradient, part, z.shape, x[part], weight, part_gx, needs_weight, how)
+
+        parts = in_parts(images, len(x), work(z, weight.shape))
+        if needs_weight:
+            gweight = sum_parts([part for part in parts if part is not None])
+    return gx, gweight, dweight.astype(z.dtype), dbias.astype(z.dtype)
+
+
+# Writes the gradient of z for some long rows into an array (rows, width).
+Gradient = Callable[[slice, np.ndarray], None]
+
+
+class _Passed:
+    """The gradient that passes the clip, block by block."""
+
+    def __init__(
+        self,
+        grad: np.ndarray,
+        z: np.ndarray,
+        scale: np.ndarray,
+        shift: np.ndarray,
+        bounds: tuple[float, float] | None,
+    ) -> None:
+        n, height, width, columns = z.shape
+        self.layout = Rows(n * height * width, columns, height * width)
+        self.grad, self.z = self.layout.wide(grad), self.layout.wide(z)
+        self.scale, self.shift = self.layout.repeat(scale), self.layout.repeat(shift)
+        self.bounds = bounds
+        # Where the gradient passes: a quarter of the memory of the map, until the second pass.
+        self.inside = None if bounds is None else empty(self.z.shape, bool)
+
+    def sums(self, part: slice) -> np.ndarray:
+        """Return the column sums of the gradient and of its product with ``z``."""
+        layout = self.layout
+        total = np.zeros((2, layout.columns))
+        scratch, below = layout.scratch(self.z.dtype), layout.scratch(bool)
+        for block in layout.blocks(part):
+            z, grad = self.z[block], self.grad[block]
+            if self.inside is not None and self.bounds is not None:
+                # The same steps as the forward's, so the same values to the last bit.
+                y = np.multiply(z, self.scale, out=scratch[: len(z)])
+                y += self.shift
+                inside = np.greater(y, self.bounds[0], out=self.inside[block])
+                if self.bounds[1] != math.inf:
+                    inside &= np.less(y, self.bounds[1], out=below[: len(z)])
+                grad = np.multiply(grad, inside, out=y)  # a sixth of np.where's time
+            total[0] += layout.sums(grad)
+            total[1] += layout.sums(grad, z)
+        return total
+
+    def gradient(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Gradient:
+        """Return the function that writes ``a * passed + b * z + c`` for some long rows."""
+        layout, dtype = self.layout, self.z.dtype
+        a, b, c = (layout.repeat(factors.astype(dtype)) for factors in (a, b, c))
+
+        def write(part: slice, out: np.ndarray) -> None:
+            scratch = layout.scratch(dtype)
+            for block in layout.blocks(part):
+                target = out[block.start - part.start : block.stop - part.start]
+                summand = np.multiply(self.z[block], b, out=scratch[: len(target)])
+                summand += c
+                np.multiply(self.grad[block], a, out=target)
+                if self.inside is not None:
+                    target *= self.inside[block]
+                target += summand
+
+        return write
+
+
+def _row_products(
+    gradient: Gradient,
+    images: slice,
+    shape: tuple[int, ...],
+    x: np.ndarray,
+    weight: np.ndarray,
+    gx: np.ndarray | None,
+    needs_weight: bool,
+    how: tuple[Pair, Padding, Pair, int],
+) -> np.ndarray | None:
+    """Write the input's gradient of a 1×1 convolution, and return the weights' part."""
+    o, i = weight.shape[:2]
+    layout = Rows(len(x) * shape[1] * shape[2], o, shape[1] * shape[2])
+    rows, gx_rows = x.reshape(-1, i), None if gx is None else gx.reshape(-1, i)
+    matrix = weight.reshape(o, i)
+    step = max(1, max(_ROWS, BLOCK // o) // layout.together)  # long rows
+    step = math.ceil(len(rows) / layout.together / math.ceil(len(rows) / layout.together / step))
+    buffer = empty((step, layout.width), x.dtype)
+    first = images.start * shape[1] * shape[2] // layout.together
+    total = product = None
+    for start in range(0, len(rows), step * layout.together):
+        block = slice(start, min(start + step * layout.together, len(rows)))
+        begin, end = block.start // layout.together, block.stop // layout.together
+        gradient(slice(first + begin, first + end), buffer[: end - begin])
+        gz = buffer[: end - begin].reshape(-1, o)
+        if gx_rows is not None:
+            np.matmul(gz, matrix, out=gx_rows[block])
+        if not needs_weight:
+            continue
+        if total is None:
+            total = np.matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
+            continue
+        if product is None:
+            product = empty(matrix.shape, x.dtype)
+        total += np.matmul(gz.T, rows[block], out=product)
+    return None if total is None else total.reshape(weight.shape)
+
+
+def _image_products(
+    gradient: Gradient,
+    images: slice,
+    shape: tuple[int, ...],
+    x: np.ndarray,
+    weight: np.ndarray,
+    gx: np.ndarray | None,
+    needs_weight: bool,
+    how: tuple[Pair, Padding, Pair, int],
+) -> np.ndarray | None:
+    """Do what :func:`_row_products` does for any convolution, some images at a time."""
+    _, height, width, o = shape
+    layout = Rows(len(x) * height * width, o, height * width)
+    long_rows = height * width // layout.together  # of one image
+    step = max(1, min(len(x), _GROUP // (height * width * o)))
+    buffer = empty((step * long_rows, layout.width), x.dtype)
+    total = None
+    for start in range(0, len(x), step):
+        group = slice(start, min(start + step, len(x)))
+        first, count = images.start + start, group.stop - start
+        target = buffer[: count * long_rows]
+        gradient(slice(first * long_rows, (first + count) * long_rows), target)
+        gz = target.reshape(count, height, width, o)
+        if gx is not None:
+            input_grad_into(gx[group], gz, weight, *how)
+        if needs_weight:
+            part = weight_grad_part(x[group], gz, weight.shape, *how)
+            total = part if total is None else np.add(total, part, out=total)
+    return total

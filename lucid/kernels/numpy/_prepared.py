@@ -1,11 +1,14 @@
 """A convolution prepared for many calls on inputs of one shape: inference with fixed weights.
 
-Weights are brought into the form that the products want once, buffers for padding and patches are
-kept, and bias, activation and residual are applied to each block while it is in the cache.
+Weights are brought into the form that the products want once, buffers for padding are kept, and
+bias, activation and residual are applied to each block while it is in the cache.
+
+The products of one image use BLAS's threads as long as those get cores, see ``product_in_parts``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from lucid.kernels._memory import empty
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
+from lucid.kernels.numpy._threads import ELEMENT, in_parts, product_in_parts
+
+# Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
+# taken apart into its channels.
+_SHORT_RUN = 16
 
 # Floats in a block of the output: with its input it fits the second-level cache.
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
+
+# With fewer rows a thread, a product is divided by its columns: each thread reads all weights.
+_FEW_ROWS = 128
+
+# Multiply-adds of a product that take as long as one of a depthwise convolution.
+_TAP = 8
+
+_ALL = slice(None)
 
 Run = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], None]
 
@@ -59,15 +76,26 @@ def prepare_conv(
     finish = _finisher(bias, activation)
     if kh == kw == groups == 1 and padding == ((0, 0), (0, 0)):
         return shape, _pointwise(weight, stride, finish)
-    pad = _Padder(input_shape, padding, weight.dtype)
+    if groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
+        # Short runs are not worth copying; the bias is part of the product.
+        finish = _finisher(None, activation)
+        run = _dense_by_planes(input_shape, weight, bias, stride, padding, dilation, shape, finish)
+        return shape, run
     if i == groups == 1 or i > 1 or o != channels:
+        pad = _Padder(input_shape, padding, weight.dtype)
         return shape, _dense(weight, stride, dilation, groups, shape, pad, finish)
-    return shape, _depthwise(weight, stride, dilation, shape, pad, finish)
+    return shape, _depthwise(weight, stride, padding, dilation, input_shape, shape, finish)
 
 
-def _finisher(
-    bias: np.ndarray, activation: tuple[Any, ...] | None
-) -> Callable[[np.ndarray, np.ndarray | None], None]:
+def _divide(task: Callable[[slice], None], count: int, multiply_adds: int, images: int) -> None:
+    """Call ``task`` on slices of ``range(count)``, on the threads that suit so many images."""
+    if images > 1:
+        in_parts(task, count, multiply_adds // ELEMENT)
+    else:
+        product_in_parts(task, count, multiply_adds)
+
+
+def _finisher(bias: np.ndarray | None, activation: tuple[Any, ...] | None) -> Callable[..., None]:
     function = bounds = None
     if activation is not None:
         name, *settings = activation
@@ -76,8 +104,9 @@ def _finisher(
         else:
             function = getattr(_activation, name)
 
-    def finish(block: np.ndarray, residual: np.ndarray | None) -> None:
-        np.add(block, bias, out=block)
+    def finish(block: np.ndarray, residual: np.ndarray | None, columns: slice = _ALL) -> None:
+        if bias is not None:
+            np.add(block, bias[columns], out=block)
         if bounds is not None:
             np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
         if function is not None:
@@ -89,19 +118,23 @@ def _finisher(
 
 
 class _Padder:
-    """One image with zeros around, in a buffer whose border stays zero from call to call."""
+    """Images with zeros around, in a buffer whose border stays zero from call to call."""
 
     def __init__(
-        self, input_shape: tuple[int, int, int, int], padding: Padding, dtype: np.dtype[Any]
+        self,
+        input_shape: tuple[int, int, int, int],
+        padding: Padding,
+        dtype: np.dtype[Any],
+        images: int = 1,
     ) -> None:
         _, h, w, c = input_shape
         (top, bottom), (left, right) = padding
-        self.buffer = np.zeros((h + top + bottom, w + left + right, c), dtype)
-        self.inner = self.buffer[top : top + h, left : left + w]
+        self.buffer = np.zeros((images, h + top + bottom, w + left + right, c), dtype)
+        self.inner = self.buffer[:, top : top + h, left : left + w]
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        np.copyto(self.inner, image)
-        return self.buffer
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        np.copyto(self.inner[: len(images)], images)
+        return self.buffer[: len(images)]
 
 
 def _pointwise(weight: np.ndarray, stride: Pair, finish: Any) -> Run:
@@ -114,10 +147,22 @@ def _pointwise(weight: np.ndarray, stride: Pair, finish: Any) -> Run:
             x = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])
         rows, results = x.reshape(-1, i), out.reshape(-1, o)
         others = None if residual is None else residual.reshape(-1, o)
-        for start in range(0, len(rows), step):
-            rest = slice(start, start + step)
-            np.matmul(rows[rest], matrix, out=results[rest])
-            finish(results[rest], None if others is None else others[rest])
+
+        def some_rows(part: slice) -> None:
+            for start in range(part.start, part.stop, step):
+                rest = slice(start, min(start + step, part.stop))
+                np.matmul(rows[rest], matrix, out=results[rest])
+                finish(results[rest], None if others is None else others[rest])
+
+        def some_columns(part: slice) -> None:
+            block = results[:, part]
+            np.matmul(rows, matrix[:, part], out=block)
+            finish(block, None if others is None else others[:, part], part)
+
+        if len(rows) < 2 * _FEW_ROWS:
+            _divide(some_columns, o, results.size * i, len(x))
+        else:
+            _divide(some_rows, len(rows), results.size * i, len(x))
 
     return run
 
@@ -125,35 +170,48 @@ def _pointwise(weight: np.ndarray, stride: Pair, finish: Any) -> Run:
 def _depthwise(
     weight: np.ndarray,
     stride: Pair,
+    padding: Padding,
     dilation: Pair,
+    input_shape: tuple[int, int, int, int],
     shape: tuple[int, int, int, int],
-    pad: _Padder,
     finish: Any,
 ) -> Run:
-    _, height, width, c = shape
+    n, height, width, c = shape
     kh, kw = weight.shape[2:]
+    # Some images in one call, as many as a core's cache holds.
+    together = max(1, min(n, _BLOCK // math.prod(input_shape[1:])))
+    pad = _Padder(input_shape, padding, weight.dtype, together)
     taps = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
-    by_row, by_column, by_channel = pad.buffer.strides
+    by_image, by_row, by_column, by_channel = pad.buffer.strides
     steps = (by_row * dilation[0], by_column * dilation[1])
     if stride[1] == 1:
         # Columns and channels as one long axis, as in the unprepared kernel.
         windows = as_strided(
-            pad.buffer, (height, width * c, kh, kw), (by_row * stride[0], by_channel, *steps)
+            pad.buffer,
+            (together, height, width * c, kh, kw),
+            (by_image, by_row * stride[0], by_channel, *steps),
         )
-        taps, signature = np.tile(taps, (1, 1, width)), "hkij,ijk->hk"
+        taps, signature = np.tile(taps, (1, 1, width)), "nhkij,ijk->nhk"
     else:
         windows = as_strided(
             pad.buffer,
-            (height, width, c, kh, kw),
-            (by_row * stride[0], by_column * stride[1], by_channel, *steps),
+            (together, height, width, c, kh, kw),
+            (by_image, by_row * stride[0], by_column * stride[1], by_channel, *steps),
         )
-        signature = "hwcij,ijc->hwc"
+        signature = "nhwcij,ijc->nhwc"
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
-        for index, image in enumerate(x):
-            pad(image)
-            np.einsum(signature, windows, taps, out=out[index].reshape(windows.shape[:-2]))
-            finish(out[index], None if residual is None else residual[index])
+        for start in range(0, n, together):
+            images = slice(start, min(start + together, n))
+            count = images.stop - start
+            pad(x[images])
+
+            def some_rows(rows: slice, images: slice = images, count: int = count) -> None:
+                view, block = windows[:count, rows], out[images, rows]
+                np.einsum(signature, view, taps, out=block.reshape(view.shape[:-2]))
+                finish(block, None if residual is None else residual[images, rows])
+
+            _divide(some_rows, height, count * height * width * c * kh * kw * _TAP, len(x))
 
     return run
 
@@ -174,39 +232,108 @@ def _dense(
         np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(-1, wide))
         for kernel in np.split(weight, groups)
     ]
-    by_row, by_column, by_channel = pad.buffer.strides
+    by_row, by_column, by_channel = pad.buffer.strides[1:]
     row = width * kh * kw * i
     step = max(1, min(height, 2 * _BLOCK // max(1, row)))
     step = math.ceil(height / math.ceil(height / step))
-    patches = np.empty((step, width, kh, kw, i), weight.dtype)
+
+    def some_rows(
+        padded: np.ndarray, out: np.ndarray, residual: np.ndarray | None, part: slice
+    ) -> None:
+        patches = empty((min(step, part.stop - part.start), width, kh, kw, i), weight.dtype)
+        for start in range(part.start, part.stop, step):
+            count = min(step, part.stop - start)
+            rest = slice(start, start + count)
+            block = out[rest]
+            for group, matrix in enumerate(matrices):
+                windows = as_strided(
+                    padded[start * stride[0] :, :, group * i :],
+                    (count, width, kh, kw, i),
+                    (
+                        by_row * stride[0],
+                        by_column * stride[1],
+                        by_row * dilation[0],
+                        by_column * dilation[1],
+                        by_channel,
+                    ),
+                )
+                np.copyto(patches[:count], windows)
+                rows = patches[:count].reshape(count * width, -1)
+                if groups == 1:
+                    np.matmul(rows, matrix, out=block.reshape(-1, o))
+                else:
+                    block[..., group * wide : (group + 1) * wide] = (rows @ matrix).reshape(
+                        count, width, wide
+                    )
+            finish(block, None if residual is None else residual[rest])
+
+    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+        for index in range(len(x)):
+            (padded,) = pad(x[index : index + 1])
+            target, other = out[index], None if residual is None else residual[index]
+            task = functools.partial(some_rows, padded, target, other)
+            _divide(task, height, target.size * row // width, len(x))
+
+    return run
+
+
+def _dense_by_planes(
+    input_shape: tuple[int, int, int, int],
+    weight: np.ndarray,
+    bias: np.ndarray,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    shape: tuple[int, int, int, int],
+    finish: Any,
+) -> Run:
+    """A convolution of few channels, such as an RGB image's.
+
+    A channel of an image is a plane, and each tap a row of the patch matrix: copies of whole rows
+    instead of ``kw * channels`` floats at a time, 130 µs for a 224×224 image instead of 220. The
+    last row of the matrix is ones, for the bias.
+    """
+    _, h, w, i = input_shape
+    _, height, width, o = shape
+    kh, kw = weight.shape[2:]
+    (top, bottom), (left, right) = padding
+    planes = np.zeros((i, h + top + bottom, w + left + right), weight.dtype)
+    inner = planes[:, top : top + h, left : left + w]
+    matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
+    length = len(matrix) - 1
+    step = max(1, min(height, 2 * _BLOCK // max(1, width * len(matrix))))
+    step = math.ceil(height / math.ceil(height / step))
+    by_plane, by_row, by_column = planes.strides
+    windows = as_strided(
+        planes,
+        (i, kh, kw, height, width),
+        (
+            by_plane,
+            by_row * dilation[0],
+            by_column * dilation[1],
+            by_row * stride[0],
+            by_column * stride[1],
+        ),
+    )
+
+    def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
+        memory = empty(len(matrix) * min(step, part.stop - part.start) * width, weight.dtype)
+        for start in range(part.start, part.stop, step):
+            count = min(step, part.stop - start)
+            rows = slice(start, start + count)
+            patches = memory[: len(matrix) * count * width].reshape(len(matrix), -1)
+            patches[length] = 1
+            np.copyto(patches[:length].reshape(i, kh, kw, count, width), windows[:, :, :, rows])
+            block = out[rows]
+            np.matmul(patches.T, matrix, out=block.reshape(-1, o))
+            finish(block, None if residual is None else residual[rows])
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
         for index, image in enumerate(x):
-            padded = pad(image)
-            for start in range(0, height, step):
-                count = min(step, height - start)
-                rest = slice(start, start + count)
-                block = out[index, rest]
-                for group, matrix in enumerate(matrices):
-                    windows = as_strided(
-                        padded[start * stride[0] :, :, group * i :],
-                        (count, width, kh, kw, i),
-                        (
-                            by_row * stride[0],
-                            by_column * stride[1],
-                            by_row * dilation[0],
-                            by_column * dilation[1],
-                            by_channel,
-                        ),
-                    )
-                    np.copyto(patches[:count], windows)
-                    rows = patches[:count].reshape(count * width, -1)
-                    if groups == 1:
-                        np.matmul(rows, matrix, out=block.reshape(-1, o))
-                    else:
-                        block[..., group * wide : (group + 1) * wide] = (rows @ matrix).reshape(
-                            count, width, wide
-                        )
-                finish(block, None if residual is None else residual[index, rest])
+            np.copyto(inner, image.transpose(2, 0, 1))
+            target, other = out[index], None if residual is None else residual[index]
+            task = functools.partial(some_rows, target, other)
+            _divide(task, height, target.size * len(matrix), len(x))
 
+    run.takes_any_order = True  # type: ignore[attr-defined]
     return run

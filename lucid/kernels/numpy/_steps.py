@@ -30,13 +30,12 @@ def are_apart(images: int) -> bool:
     return False
 
 
-def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
-    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout."""
+def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
+    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)`` of any layout, or None.
 
-    def run(x: Array, out: Array) -> None:
-        np.copyto(out, x)
-
-    return run
+    None, as here, leaves the input where it is: the first convolution may read it as it lies.
+    """
+    return None
 
 
 def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:

@@ -1,0 +1,55 @@
+"""Prepared convolutions against the definition: every way, several blocks, calls in a row."""
+
+import numpy as np
+import pytest
+
+from tests.kernels.test_conv import CASES, build, conv2d_by_definition
+
+NOT_EMPTY = {name: case for name, case in CASES.items() if case[0]}
+LARGE = {
+    # name: (n, h, w, in, out, kh, kw, stride, padding, dilation, groups)
+    "image": (2, 150, 163, 3, 33, 3, 3, (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "image, uneven blocks": (1, 227, 230, 3, 24, 3, 3, (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "two channels": (2, 90, 95, 2, 20, 5, 5, (1, 2), ((2, 1), (0, 2)), (1, 2), 1),
+    "dense": (2, 61, 60, 20, 24, 3, 3, (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "pointwise": (3, 61, 47, 24, 60, 1, 1, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "depthwise": (3, 31, 27, 60, 60, 5, 5, (1, 1), ((2, 2), (2, 2)), (1, 1), 60),
+}
+ACTIVATIONS = {
+    None: lambda y: y,
+    ("clip", 0.0, 6.0): lambda y: np.clip(y, 0, 6),
+    ("clip", 0.0, np.inf): lambda y: np.maximum(y, 0),
+    ("hardswish",): lambda y: y * np.clip(y + 3, 0, 6) / 6,
+}
+
+
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("case", [*NOT_EMPTY.values(), *LARGE.values()], ids=[*NOT_EMPTY, *LARGE])
+def test_as_defined(backend, case, activation, with_residual):
+    x, weight, bias, how = build(case, np.float32)
+    shape, run = backend.prepare_conv(x.shape, weight, bias, activation, *how)
+    rng = np.random.default_rng(5)
+    for _ in range(2):  # buffers are kept from call to call
+        x = rng.standard_normal(x.shape).astype(np.float32)
+        expected = ACTIVATIONS[activation](conv2d_by_definition(x, weight, bias, *how))
+        assert shape == expected.shape
+        residual = None
+        if with_residual:
+            residual = rng.standard_normal(shape).astype(np.float32)
+            expected = expected + residual
+        out = np.full(shape, np.nan, np.float32)
+        run(x, out, residual)
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+def test_other_orders_in_memory(backend, case):
+    x, weight, bias, how = build(case, np.float32)
+    shape, run = backend.prepare_conv(x.shape, weight, bias, None, *how)
+    if not getattr(run, "takes_any_order", False):
+        pytest.skip("takes C-contiguous input only")
+    expected, out = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    run(x, expected, None)
+    run(np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1), out, None)
+    np.testing.assert_array_equal(out, expected)
