@@ -245,15 +245,10 @@ class Plan:
         )
 
         def arrays() -> tuple[np.ndarray, ...]:
-            queries = values[q]
-            if queries.strides[-1] != queries.itemsize:
-                queries = np.ascontiguousarray(queries)
-            return queries, values[k].swapaxes(-1, -2), values[v], out
+            return values[q], values[k].swapaxes(-1, -2), values[v], out
 
-        if self._fixed.issuperset((q, k, v)):
-            fixed = arrays()
-            if np.may_share_memory(fixed[0], self._arena):
-                return _Bound(run, fixed)
+        if self._fixed.issuperset((q, k, v)) and values[q].strides[-1] == values[q].itemsize:
+            return _Bound(run, arrays())
         return lambda: run(*arrays())
 
     def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:

@@ -196,4 +196,7 @@ def prepare_attention(
         )
         return [pack, apply], (q, k, v, out, scratch, tables, packed_keys, packed_values, factors)
 
-    return Prepared(rows)
+    def conform(q: Array, *others: Array) -> tuple[Array, ...]:
+        return q if q.strides[-1] == q.itemsize else np.ascontiguousarray(q), *others
+
+    return Prepared(rows, conform)

@@ -32,14 +32,22 @@ Row = tuple[int, ...]
 class Prepared:
     """A step, by a function from its arrays to rows of a plan and all that must live for them.
 
-    Call it with arrays like those it was prepared for.
+    Call it with arrays like those it was prepared for. ``conform`` copies arrays in whose layout
+    the rows cannot read them; a joined step takes no such arrays.
     """
 
-    def __init__(self, rows: Callable[..., tuple[list[Row], Any]]) -> None:
+    def __init__(
+        self,
+        rows: Callable[..., tuple[list[Row], Any]],
+        conform: Callable[..., tuple[Array | None, ...]] | None = None,
+    ) -> None:
         self.rows = rows
+        self.conform = conform
         self._bound: tuple[Any, ...] = ()
 
     def __call__(self, *arrays: Array | None) -> None:
+        if self.conform is not None:
+            arrays = self.conform(*arrays)
         now = (
             _threads.get_num_threads(),
             *[None if array is None else (address(array), array.strides) for array in arrays],

@@ -20,7 +20,7 @@ def prepare_attention(
     """Return a function ``run(q, k, v, out)``.
 
     It writes ``softmax(scale · q·kᵀ)·v`` into ``out``, which is C-contiguous and overlaps none of
-    the others. Their layout may be any, but a query's numbers must be adjacent.
+    the others. Their layout may be any.
 
     Args:
         q_shape: ``(…, L, E)``.
