@@ -150,7 +150,9 @@ class Plan:
         self, step: Any, call: Callable[[], None], arena: np.ndarray, fixed: set[int]
     ) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
-        if step.kind not in (Permute, Reshape) or step.args[0].index not in fixed:
+        if step.kind not in (Permute, Reshape) or not isinstance(step.args[0], Ref):
+            return False
+        if step.args[0].index not in fixed:
             return False
         call()
         if not np.may_share_memory(self.values[step.outputs[0]], arena):
