@@ -14,7 +14,7 @@ from lucid._compile._describe import StepInfo, merged
 from lucid._compile._plan import Plan
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import DEFAULT_DTYPE
-from lucid.kernels import _memory
+from lucid.kernels._memory import trim
 from lucid.nn import Module
 
 
@@ -113,7 +113,7 @@ class CompiledModel:
         if key not in self._plans:
             shape = (part.stop - part.start, *self.input_shape[1:])
             self._plans[key] = Plan(self._model, shape, self._dtype)
-            _memory.trim()  # the traced runs kept every map
+            trim()  # the traced run kept every map; a plan works in its arena
         return self._plans[key]
 
     def _run_divided(self, array: np.ndarray) -> Any:

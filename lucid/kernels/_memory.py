@@ -32,6 +32,7 @@ SMALLEST = 1 << 17
 _HUGE = 1 << 22  # bytes; from here on huge pages are asked for, as NumPy does
 _FIT = 1.5  # memory serves arrays that are smaller than it by up to this factor
 _ROOM = 1.5  # how much more than the most that ever was in use may be held
+_ALWAYS = 1 << 25  # bytes that may be held in any case
 _DTYPE = np.dtype(np.float32)
 _BYTES = np.dtype(np.uint8)
 
@@ -62,7 +63,10 @@ def _allocate(size: int) -> mmap.mmap:
 
 
 class _Pool:
-    """Free memory by size. With what is in use it is at most half more than ever was in use."""
+    """Free memory by size.
+
+    With what is in use it is at most half more than ever was in use at a time, or 32 MiB.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -83,7 +87,7 @@ class _Pool:
             if found:
                 return found.pop()
             self.held += size
-            self._shrink(int(self.peak * _ROOM))
+            self._shrink(max(_ALWAYS, int(self.peak * _ROOM)))
         return _allocate(size)
 
     def _collect(self) -> None:

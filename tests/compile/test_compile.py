@@ -9,6 +9,7 @@ import lucid
 from lucid import kernels, models, nn
 from lucid._compile._fuse import Attention, Convolution
 from lucid._compile._plan import _Life, _place
+from lucid.kernels import _memory
 from tests.models.test_config import tiny
 
 
@@ -453,3 +454,12 @@ def test_timing_leaves_the_plan_as_it_was(threads):
     np.testing.assert_array_equal(compiled(x), expected)
     with pytest.raises(ValueError, match="expected an input of shape"):
         compiled.timed(x[:, :2])
+
+
+def test_memory_of_the_traced_run_is_given_back():
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 1))
+    _memory.trim()
+    before = _memory._pool.held
+    lucid.compile(model, (8, 3, 64, 64))
+    one_map = 8 * 64 * 64 * 64 * 4
+    assert _memory._pool.held - before < one_map

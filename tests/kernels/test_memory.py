@@ -80,8 +80,8 @@ def test_what_is_kept_has_a_bound():
     rng = np.random.default_rng(0)
     before = _memory._pool.used
     for _ in range(300):
-        _memory.empty(int(rng.integers(LARGE, 8 * LARGE)))
-    most = before + 2 * 9 * LARGE * 4  # at most two of them at a time, rounded up
+        _memory.empty(int(rng.integers(LARGE, 64 * LARGE)))
+    most = before + 2 * 72 * LARGE * 4  # at most two of them at a time, rounded up
     assert _memory._pool.held <= most * 1.5
     _memory.trim()
     assert _memory._pool.held <= before

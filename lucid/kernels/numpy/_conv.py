@@ -562,7 +562,10 @@ def _depthwise(
     by_row = multiplier == 1 and stride[1] == 1
     weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
     if by_row:
-        weights = np.tile(weights[..., 0], (1, 1, y.shape[2]))
+        # The weights of each column, one after the other.
+        repeated = empty((kh, kw, y.shape[2], channels), weight.dtype)
+        repeated[...] = weights.transpose(0, 1, 3, 2)
+        weights = repeated.reshape(kh, kw, -1)
     for part in _image_blocks(x):
         padded, out = _pad(x[part], padding), y[part]
         if by_row:
@@ -592,13 +595,17 @@ def _depthwise_weight_grad(
     multiplier = o // channels
     by_row = multiplier == 1 and stride[1] == 1
     row = grad.shape[2] * channels
-    by_position = np.zeros((kh, kw, row), grad.dtype)
+    # One sum a column of the map; then what each further part adds to it.
+    by_position, more = empty((2, kh, kw, row if by_row else 0), grad.dtype)
     total = np.zeros((kh, kw, channels, multiplier), grad.dtype)
     for part in _image_blocks(x):
         padded, g = _pad(x[part], padding), grad[part]
         if by_row:
             windows = _row_windows(padded, kh, kw, stride, dilation, grad.shape)
-            by_position += np.einsum("nhkij,nhk->ijk", windows, g.reshape(*g.shape[:2], row))
+            sums = more if part.start else by_position
+            np.einsum("nhkij,nhk->ijk", windows, g.reshape(*g.shape[:2], row), out=sums)
+            if part.start:
+                by_position += more
             continue
         windows = _depthwise_windows(padded, kh, kw, stride, dilation, grad.shape)
         if multiplier == 1:

@@ -25,7 +25,7 @@ from lucid.kernels.numpy._threads import ELEMENT, in_parts, product_in_parts
 # taken apart into its channels.
 _SHORT_RUN = 16
 
-# Floats in a block of the output: with its input it fits the second-level cache.
+# Floats in a block of the output: it stays in the caches, and two threads have few calls to make.
 _BLOCK = 1 << 18
 
 # With fewer rows a thread, a product is divided by its columns: each thread reads all weights.
