@@ -47,7 +47,6 @@ class _Bound(NamedTuple):
 
     run: Callable[..., None]
     arrays: tuple[np.ndarray | None, ...]
-    group: tuple[int, int] | None = None  # see the backends' ``join``
 
 
 # What runs a step; None where nothing is left to do.
@@ -91,10 +90,6 @@ class Plan:
         self._arena = arena
         self._fixed = set(lives)  # values that are the same arrays in every run
         calls = [self._call(step, traced) for step in self.steps]
-        for number, positions in enumerate(self._apart(traced)):
-            for position in positions:
-                if isinstance(call := calls[position], _Bound):
-                    calls[position] = call._replace(group=(number, len(traced.values[0])))
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
         drops: list[list[int]] = [[] for _ in self.steps]
@@ -144,40 +139,7 @@ class Plan:
                     ):
                         owner[output] = base
                         lives[base].last = max(lives[base].last, last.get(output, position))
-        for positions in self._apart(traced):
-            # Image by image, the first image's last map is written before the last one's first.
-            numbers = {ref.index for i in positions for ref in references(self.steps[i])}
-            numbers |= {self.steps[i].output for i in positions}  # type: ignore[union-attr]
-            for life in [lives[base] for base in {owner[n] for n in numbers if n in owner}]:
-                if life.first in positions:
-                    life.first = positions.start
-                life.last = max(life.last, positions.stop - 1)
         return lives, set(owner)
-
-    def _apart(self, traced: Trace) -> list[range]:
-        """Return the runs of convolutions that are worth going through image by image.
-
-        Worth it are those whose weights are fewer than the numbers of one image's maps: the maps
-        then stay in a cache from one to the next, and the weights are read again for each image.
-        """
-        images = traced.values[0].shape[0] if traced.values[0].ndim else 0
-        if not kernels.active().are_apart(images):
-            return []
-
-        def is_apart(step: Step) -> bool:
-            if not isinstance(step, Convolution):
-                return False
-            x, out = traced.values[step.x.index], traced.values[step.output]
-            return len(x) == images and step.weight.nbytes <= (x.nbytes + out.nbytes) // images
-
-        runs = []
-        for apart, group in itertools.groupby(
-            range(len(self.steps)), lambda i: is_apart(self.steps[i])
-        ):
-            positions = list(group)
-            if apart and len(positions) > 1:
-                runs.append(range(positions[0], positions[-1] + 1))
-        return runs
 
     # -- binding one step -------------------------------------------------------------------
 

@@ -269,12 +269,6 @@ def grid(rows: int, k: int, n: int) -> tuple[int, int]:
     return row_blocks, column_blocks
 
 
-def is_image_by_image(row: tuple[int, ...], images: int) -> bool:
-    """Whether equal parts of a row's chunks, in their order, belong to one image each."""
-    whole = row[0] != product.address or row[2 + _COLUMN_BLOCKS] == 1
-    return whole and row[1] % images == 0
-
-
 def product_row(
     x: Array,
     packed: Packed,
@@ -292,9 +286,6 @@ def product_row(
     """
     rows = out.size // packed.n
     row_blocks, column_blocks = grid(rows, packed.k, packed.n)
-    images = x.shape[0]
-    if column_blocks == 1 and x.ndim == 4 and row_blocks > images:
-        row_blocks = -(-row_blocks // images) * images  # no block crosses from image to image
     return (
         product.address,
         row_blocks * column_blocks,

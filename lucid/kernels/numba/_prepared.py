@@ -8,7 +8,6 @@ costs Python one call.
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +18,7 @@ from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
-from lucid.kernels.numba._matmul import is_image_by_image
-from lucid.kernels.numba._native import address, call_kernel, empty, floats, kernel, words
+from lucid.kernels.numba._native import address, empty, floats, kernel
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
@@ -59,24 +57,8 @@ class Prepared:
         _threads.run(self._plan)
 
 
-@kernel
-def image_by_image(args, chunk, thread):
-    """The chunks of many rows that belong to one image."""
-    table, rows, images = args[0], args[1], args[2]
-    plan = words(table)
-    for row in range(rows):
-        each = plan[row * _threads.ROW + 1] // images
-        arguments = table + 8 * (row * _threads.ROW + _threads.ARGUMENTS)
-        for i in range(chunk * each, (chunk + 1) * each):
-            call_kernel(plan[row * _threads.ROW], arguments, i, thread)
-
-
 class _Chain:
-    """Prepared steps one after the other on fixed arrays, in one launch.
-
-    Those with the same number of a group go through all of them image by image, each thread with
-    another image: what one step wrote is still in the cache when the next one reads it.
-    """
+    """Prepared steps one after the other on fixed arrays, in one launch."""
 
     def __init__(self, steps: Sequence[Bound]) -> None:
         self.steps = steps
@@ -85,33 +67,10 @@ class _Chain:
     def __call__(self) -> None:
         if self.threads != _threads.get_num_threads():
             self.threads = _threads.get_num_threads()
-            self.bind()
+            made = [run.rows(*arrays) for run, arrays in self.steps]
+            self.alive = [alive for _, alive in made]
+            self.plan = _threads.plan(*itertools.chain.from_iterable(rows for rows, _ in made))
         _threads.run(self.plan)
-
-    def bind(self) -> None:
-        self.alive: list[Any] = []
-        result: list[Row] = []
-        for group, steps in itertools.groupby(self.steps, lambda step: step[2]):
-            rows: list[Row] = []
-            for run, arrays, _ in steps:
-                more, alive = run.rows(*arrays)
-                rows += more
-                self.alive.append(alive)
-            if group is None:
-                result += rows
-                continue
-            images = group[1]
-            # Each row with whether it can be taken apart.
-            marked = [(is_image_by_image(row, images), row) for row in rows]
-            for apart, part in itertools.groupby(marked, operator.itemgetter(0)):
-                some = [row for _, row in part]
-                if not apart or len(some) < 2:
-                    result += some
-                    continue
-                table = _threads.plan(*some)
-                self.alive.append(table)
-                result.append((image_by_image.address, images, address(table), len(some), images))
-        self.plan = _threads.plan(*result)
 
 
 def join(steps: Sequence[Bound]) -> Callable[[], None]:
@@ -119,13 +78,7 @@ def join(steps: Sequence[Bound]) -> Callable[[], None]:
     calls: list[Callable[[], None]] = []
     for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
         calls.append((_Chain if is_prepared else reference.join)(list(group)))
-    return calls[0] if len(calls) == 1 else reference.join([(call, (), None) for call in calls])
-
-
-def are_apart(images: int) -> bool:
-    """Whether steps should be joined image by image: if the threads then have as many each."""
-    threads = _threads.get_num_threads()
-    return images > 1 and -(-images // threads) * threads <= 1.1 * images
+    return calls[0] if len(calls) == 1 else reference.join([(call, ()) for call in calls])
 
 
 @kernel

@@ -39,7 +39,6 @@ from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear
 from lucid.kernels.numpy._product import matmul as matmul
-from lucid.kernels.numpy._steps import are_apart as are_apart
 from lucid.kernels.numpy._steps import join as join
 from lucid.kernels.numpy._steps import prepare_affine as prepare_affine
 from lucid.kernels.numpy._steps import prepare_average as prepare_average

@@ -10,24 +10,18 @@ import numpy as np
 Array = np.ndarray
 Run = Callable[..., None]
 
-# A prepared step, the arrays it works on, and its group: None, or a number and the images in the
-# batch. Steps of one group may run through it image by image.
-Bound = tuple[Any, tuple[Array | None, ...], tuple[int, int] | None]
+# A prepared step and the arrays it works on.
+Bound = tuple[Any, tuple[Array | None, ...]]
 
 
 def join(steps: Sequence[Bound]) -> Callable[[], None]:
     """Return a function that runs prepared steps, each on its arrays, one after the other."""
 
     def call() -> None:
-        for run, arrays, _ in steps:
+        for run, arrays in steps:
             run(*arrays)
 
     return call
-
-
-def are_apart(images: int) -> bool:
-    """Whether steps should be joined image by image: not here, the batch itself is divided."""
-    return False
 
 
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
