@@ -21,8 +21,6 @@ LARGE = {
 
 @pytest.fixture
 def kernels(backend):
-    if not hasattr(backend, "conv_norm_act_train"):
-        pytest.skip("this backend does not train convolution, norm and clip as one operation yet")
     return backend
 
 

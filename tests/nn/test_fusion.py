@@ -1,10 +1,12 @@
-"""A Sequential in evaluation: the fused kernel gives what the layers give one by one."""
+"""A Sequential: the fused operations give what the layers give one by one."""
 
 import numpy as np
 import pytest
 
 import lucid
 from lucid import kernels, nn
+from lucid.autograd import gradcheck, gradgradcheck
+from lucid.autograd._function import observe
 
 
 def layers(activation, bias=False, affine=True):
@@ -112,3 +114,134 @@ def test_norm_of_another_width_is_named():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)).eval()
     with lucid.no_grad(), pytest.raises(ValueError, match="BatchNorm2d: expected 5 channels"):
         model(lucid.randn(1, 3, 8, 8))
+
+
+# -- training ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained_calls(monkeypatch):
+    calls = []
+    original = kernels.active().conv_norm_act_train
+    monkeypatch.setattr(
+        kernels.active(), "conv_norm_act_train", lambda *a: calls.append(a) or original(*a)
+    )
+    return calls
+
+
+def trained(model, x, run):
+    """Return output, gradients and buffers after one step through ``run``."""
+    state = {name: array.numpy().copy() for name, array in model.state_dict().items()}
+    x = x.detach()
+    x.requires_grad = True
+    y = run(model, x)
+    # Not the sum of squares: batch norm makes a constant of it.
+    (y * np.random.default_rng(3).standard_normal(y.shape).astype(np.float32)).sum().backward()
+    found = {"y": y.detach().numpy(), "x": x.grad.numpy()}
+    found |= {name: p.grad.numpy() for name, p in model.named_parameters()}
+    found |= {name: b.numpy().copy() for name, b in model.named_buffers()}
+    model.zero_grad()
+    model.load_state_dict(state)
+    return found
+
+
+def through_layers(model, x):
+    for module in model:
+        x = module(x)
+    return x
+
+
+TRAINED = {
+    "relu6": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU6(), nn.Conv2d(6, 4, 1)
+    ),
+    "relu": lambda: nn.Sequential(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+    "no activation": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)),
+    "another activation": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8), nn.GELU()
+    ),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(3, 3, 5, padding=2, groups=3, bias=False), nn.BatchNorm2d(3), nn.ReLU()
+    ),
+    "no factors": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8, affine=False), nn.ReLU()
+    ),
+    "average of all batches": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8, momentum=None), nn.ReLU()
+    ),
+    "no statistics": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8, track_running_stats=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("make", TRAINED.values(), ids=TRAINED)
+def test_training_is_the_same(make, trained_calls):
+    lucid.manual_seed(0)
+    model = make()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * np.random.default_rng(0).standard_normal(parameter.shape)
+    x = lucid.randn(3, 3, 9, 8)
+    fused = trained(model, x, lambda model, x: model(x))
+    assert len(trained_calls) == 1
+    alone = trained(model, x, through_layers)
+    assert len(trained_calls) == 1
+    for name, value in alone.items():
+        scale = max(1.0, np.abs(value).max())
+        np.testing.assert_allclose(fused[name], value, rtol=2e-4, atol=2e-5 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["relu6", "no activation", "depthwise"])
+def test_derivatives_of_training(name, trained_calls):
+    lucid.manual_seed(1)
+    model = TRAINED[name]().double()
+    x = lucid.randn(2, 3, 5, 4, dtype=np.float64)
+    x.requires_grad = True
+    assert gradcheck(model, (x,))
+    assert gradgradcheck(model, (x,))
+    parameters = tuple(model.parameters())
+    assert gradcheck(lambda *_: model(x.detach()), parameters)
+    assert trained_calls
+
+
+def test_one_image_is_trained_layer_by_layer(trained_calls):
+    """It may have one value a channel, which batch norm refuses."""
+    model = TRAINED["relu"]()
+    model(lucid.randn(1, 3, 4, 4))
+    assert not trained_calls
+    with pytest.raises(ValueError, match="BatchNorm2d: in training there must be more than one"):
+        model(lucid.randn(1, 3, 1, 1))
+
+
+def test_a_bias_is_trained_layer_by_layer(trained_calls):
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model(lucid.randn(2, 3, 4, 4)).sum().backward()
+    assert not trained_calls
+    assert model[0].bias.grad is not None
+
+
+def test_hooks_and_observers_see_single_layers_in_training(trained_calls):
+    model, x = TRAINED["relu"](), lucid.randn(2, 3, 4, 4)
+    seen = []
+    handle = model[1].register_forward_hook(lambda m, args, out: seen.append(out.shape))
+    model(x)
+    handle.remove()
+    assert seen == [(2, 8, 4, 4)]
+    with observe(lambda kind, args, outputs: seen.append(kind.__name__)):
+        model(x)
+    assert seen[1:] == ["Conv2d", "BatchNormTraining", "Clip"]
+    assert not trained_calls
+
+
+def test_wrong_input_is_named_in_training():
+    with pytest.raises(ValueError, match=r"Conv2d: expected 3 input channels .* got 4"):
+        TRAINED["relu"]()(lucid.randn(2, 4, 8, 8))
+
+
+def test_a_changed_weight_is_noticed():
+    model, x = TRAINED["relu"](), lucid.randn(2, 3, 4, 4)
+    y = model(x)
+    with lucid.no_grad():
+        model[0].weight.mul_(2.0)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()

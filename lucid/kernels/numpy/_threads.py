@@ -25,6 +25,12 @@ import numpy as np
 
 Result = TypeVar("Result")
 
+# A product that takes longer than so many seconds, and so many multiply-adds a second, had to wait
+# for a core; some of the next ones do not use BLAS's threads: at first few, as one may only have
+# come first after a pause, and twice as many each time until one is quick again.
+_HICCUP, _SLOW = 5e-4, 4e9
+_FIRST_PATIENCE, _MOST_PATIENCE = 25, 800
+
 
 class _Blas:
     """The thread count of the OpenBLAS that NumPy's wheels carry; nothing if there is another."""
@@ -117,6 +123,7 @@ class _Pool:
         self._lock = threading.RLock()  # one division at a time
         self._busy = threading.local()
         self.patience = 0  # how many products are not to use BLAS's threads
+        self.next_patience = _FIRST_PATIENCE
 
     def is_alone(self) -> bool:
         """Whether this thread may not use others: there are none, or it is one of several."""
@@ -202,11 +209,6 @@ if hasattr(os, "register_at_fork"):
 # Multiply-adds that take as long as a step of an element-wise function on one element.
 ELEMENT = 64
 
-# A product that takes longer than so many seconds, and so many multiply-adds a second, had to wait
-# for a core; so many of the next ones do not use BLAS's threads.
-_HICCUP, _SLOW = 5e-4, 4e9
-_PATIENCE = 500
-
 # Fewer elements than this are done before a second thread has woken up (about 50 µs).
 WORTHWHILE = 1 << 17
 
@@ -241,7 +243,10 @@ def product_in_parts(
     start = time.perf_counter()
     result = [function(slice(0, count))]
     if time.perf_counter() - start > _HICCUP + multiply_adds / _SLOW:
-        _pool.patience = _PATIENCE
+        _pool.patience = _pool.next_patience
+        _pool.next_patience = min(2 * _pool.patience, _MOST_PATIENCE)
+    else:
+        _pool.next_patience = _FIRST_PATIENCE
     return result
 
 

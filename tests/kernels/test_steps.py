@@ -1,0 +1,89 @@
+"""Prepared steps that are no convolution, alone and joined."""
+
+import numpy as np
+import pytest
+
+from lucid import kernels
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request, backend):
+    before = backend.get_num_threads()
+    kernels.set_num_threads(request.param)
+    yield request.param
+    kernels.set_num_threads(before)
+
+
+def random(*shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+SHAPES = [(1, 1, 1, 1), (2, 7, 5, 3), (1, 7, 7, 1280), (3, 30, 31, 70)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_average(backend, threads, shape, dtype):
+    x, out = random(*shape, dtype=dtype), np.empty((shape[0], shape[3]), dtype)
+    backend.prepare_average(shape, np.dtype(dtype))(x, out)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    expected = x.mean((1, 2), dtype=np.float64)
+    np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0.0, np.inf), (-0.5, 0.5)])
+def test_affine(backend, threads, shape, dtype, low, high):
+    x, out = random(*shape, dtype=dtype), np.empty(shape, dtype)
+    scale, shift = random(shape[3], dtype=dtype, seed=1), random(shape[3], dtype=dtype, seed=2)
+    backend.prepare_affine(shape, scale, shift, low, high)(x, out)
+    expected = np.clip(x.astype(np.float64) * scale + shift, low, high)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_images_of_any_layout(backend, threads, shape):
+    run = backend.prepare_images(shape, np.dtype(np.float32))
+    if run is None:
+        pytest.skip("this backend reads the input where it lies")
+    n, h, w, c = shape
+    x = random(*shape)
+    planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    turned = np.ascontiguousarray(x[:, ::-1, ::-1])[:, ::-1, ::-1]
+    sparse = np.repeat(np.repeat(x, 2, axis=2), 2, axis=3)[:, :, ::2, ::2]
+    for given in (x, planes, turned, sparse):
+        out = np.full((n + 2, h, w, c), 7, np.float32)
+        run(given, out[1:-1])
+        np.testing.assert_array_equal(out[1:-1], x)
+        assert (out[[0, -1]] == 7).all()
+
+
+def test_joined_steps_run_in_their_order(backend, threads):
+    """Each reads what the one before wrote; one that the backend does not know is among them."""
+    shape = (2, 9, 8, 20)
+    x, a, b, c = (random(*shape, seed=seed) for seed in range(4))
+    scale, shift = random(20, seed=5), random(20, seed=6)
+    affine = backend.prepare_affine(shape, scale, shift, -np.inf, np.inf)
+    weight, bias = random(20, 1, 3, 3, seed=7), random(20, seed=8)
+    how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 20)
+    _, conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), *how)
+
+    def double(source, out):
+        np.multiply(source, 2, out=out)
+
+    mean = np.empty((2, 20), np.float32)
+    average = backend.prepare_average(shape, np.dtype(np.float32))
+    steps = [(affine, (x, a)), (conv, (a, b, x)), (double, (b, c)), (average, (c, mean))]
+    run = backend.join(steps)
+    for count in (threads, 2):
+        kernels.set_num_threads(count)
+        run()
+        first = x * scale + shift
+        second = backend.conv2d(first, weight, bias, *how).clip(0, 6) + x
+        np.testing.assert_allclose(b, second, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(mean, 2 * second.mean((1, 2)), rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_joined(backend):
+    backend.join([])()
