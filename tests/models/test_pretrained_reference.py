@@ -90,9 +90,12 @@ def test_training_step(variant, checkpoints):
         for name, parameter in model.named_parameters()
     }
     assert norms.keys() == expected["grad_l2"].keys()
-    # timm's gradients are float32 ones: where a rounding error switches a ReLU they jump. Computed
-    # here in float64, the exact norms differ from the stored ones by up to 3e-3 (4e-3 for the
-    # hybrid, one parameter in ten by over 1e-3), so single norms get 5e-3, their sum 1e-3.
+    # timm's gradients are float32 ones: where a rounding error switches a ReLU they jump. timm
+    # itself leaves the stored norms by more than 1e-3 when its convolutions sum in another order:
+    # without oneDNN at 13 of 140 parameters (by up to 2.9e-3) and 26 of 344 of the hybrid
+    # (4.6e-3), in channels-last memory at 8 (2.4e-3) and 31 (4.2e-3), on one thread at none and 17
+    # (2.6e-3), in float64 at 13 (2.9e-3) and 18 (3.0e-3). So single norms get 5e-3, nine in ten
+    # 1e-3, and so does the norm of all.
     stored = np.array(list(expected["grad_l2"].values()))
     ours = np.array([norms[name] for name in expected["grad_l2"]])
     np.testing.assert_allclose(ours, stored, rtol=5e-3, atol=1e-4)
