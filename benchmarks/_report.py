@@ -42,13 +42,21 @@ def ratios(best: dict[str, float]) -> dict[str, float]:
     }
 
 
+def where(result: dict[str, Any]) -> str:
+    """Return a sentence on the machine and the versions."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, "
+        f"Python {machine['python']}, NumPy {machine['numpy']}, {versions}; {machine['time']}."
+    )
+
+
 def markdown(result: dict[str, Any]) -> str:
     """Return a section for each mode and batch, with a column for each variant."""
-    machine, settings = result["machine"], result["settings"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    settings = result["settings"]
     lines = [
-        f"{machine['processor']}, {machine['threads']} threads, {machine['system']}, "
-        f"Python {machine['python']}, NumPy {machine['numpy']}, {versions}; {machine['time']}.",
+        where(result),
         "",
         f"Median of {settings['rounds']} rounds in milliseconds (and peak resident MiB); "
         f"{settings['size']}×{settings['size']}, float32, models in {settings['form']}'s form"

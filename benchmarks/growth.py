@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks._case import MODES, VARIANTS, Case
 from benchmarks._contenders import CONTENDERS
 from benchmarks._machine import available_processors, describe
+from benchmarks._report import where
 from benchmarks.compare import PEAK_SIZE, CaseError, measure
 from lucid._files import atomic_path
 
@@ -185,7 +186,8 @@ def _write(
     with atomic_path(args.output / f"{args.name}.json") as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
     with atomic_path(args.output / f"{args.name}.md") as path:
-        path.write_text(table(found))
+        title = f"## Growth of {args.variant} with batch and resolution"
+        path.write_text(f"{where(result)}\n\n{title}\n\n{table(found)}")
     with contextlib.suppress(ModuleNotFoundError):
         plot(found, args.output / f"{args.name}.png")
 
