@@ -414,7 +414,7 @@ def _cut(
     blocks = max(work // (2 * _WORTH), -(-padded_h * padded_w * channels // _BLOCK), 1)
     blocks = min(blocks, vectors)
     # An odd number of cache lines from pixel to pixel spreads them best.
-    lines = -(-vectors // blocks) * WIDTH * 4 // 64 or 1
+    lines = -(-(-(-vectors // blocks) * WIDTH * 4) // 64)
     pixel = (lines + 1 - lines % 2) * 16
     size = padded_h * padded_w * pixel
     return _Cut(oh, blocks, padded_w, pixel, size)
