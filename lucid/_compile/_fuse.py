@@ -63,13 +63,11 @@ class Attention:
         return [self.output]
 
 
-@dataclass(eq=False)
-class Average:
-    """The mean ``(N, C)`` of maps over all positions."""
+class _OfMaps:
+    """A step from maps to one result."""
 
     x: Ref
     output: int
-    module: str
 
     @property
     def args(self) -> list[Any]:
@@ -81,7 +79,16 @@ class Average:
 
 
 @dataclass(eq=False)
-class Affine:
+class Average(_OfMaps):
+    """The mean ``(N, C)`` of maps over all positions."""
+
+    x: Ref
+    output: int
+    module: str
+
+
+@dataclass(eq=False)
+class Affine(_OfMaps):
     """A factor and a summand for each channel of maps: a batch norm behind no convolution."""
 
     x: Ref
@@ -89,14 +96,6 @@ class Affine:
     shift: np.ndarray
     output: int
     module: str
-
-    @property
-    def args(self) -> list[Any]:
-        return [self.x]
-
-    @property
-    def outputs(self) -> list[int]:
-        return [self.output]
 
 
 Step = Operation | Convolution | Attention | Average | Affine
