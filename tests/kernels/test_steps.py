@@ -87,3 +87,17 @@ def test_joined_steps_run_in_their_order(backend, threads):
 
 def test_nothing_joined(backend):
     backend.join([])()
+
+
+def test_more_images_than_a_launch_counts_chunks(backend, threads):
+    x = random(70_000, 1, 2, 5)
+    out = np.empty((70_000, 5), np.float32)
+    backend.prepare_average(x.shape, np.dtype(np.float32))(x, out)
+    np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-6, atol=1e-6)
+    weight = random(5, 1, 1, 1, seed=1)
+    y = backend.conv2d(x, weight, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 5)
+    np.testing.assert_allclose(y, x * weight.reshape(5), rtol=1e-6)
+    how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    kernel = np.zeros((5, 5, 3, 3), np.float32)
+    kernel[range(5), range(5), 1, 1] = 2
+    np.testing.assert_allclose(backend.conv2d(x, kernel, None, *how), 2 * x, rtol=1e-6)

@@ -44,8 +44,10 @@ from lucid.kernels.numba._native import (
 Result = TypeVar("Result")
 
 # Each shared number has a cache line of its own (8 words), or the cores would fight for it.
-_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _BUSY, _SLEEPING, _ACTIVE, _STOP = (8 * i for i in range(9))
-_STATE_WORDS = 72
+_TICKET, _DONE, _KERNEL, _ARGS, _LIMIT, _FIRST, _BUSY, _SLEEPING, _ACTIVE, _STOP = (
+    8 * i for i in range(10)
+)
+_STATE_WORDS = 80
 
 # A row of a plan: the kernel's address, the number of chunks, for how many threads it has room
 # (its scratch memory), then the kernel's arguments.
@@ -71,8 +73,9 @@ def _work(base, thread):
         if first < end and thread < load_acquire(base + 8 * _LIMIT):
             function = load_acquire(base + 8 * _KERNEL)
             args = load_acquire(base + 8 * _ARGS)
+            chunk = load_acquire(base + 8 * _FIRST) + end - 1
             if compare_exchange(base + 8 * _TICKET, ticket, ticket - 1):
-                call_kernel(function, args, end - 1, thread)
+                call_kernel(function, args, chunk, thread)
                 atomic_add(base + 8 * _DONE, 1)
                 waited = 0
             continue
@@ -97,27 +100,30 @@ def _run(base, table, rows):
             for chunk in range(chunks):
                 call_kernel(function, args, chunk, 0)
             continue
-        turn = (load_acquire(base + 8 * _TICKET) >> 32) + 1
-        store_release(base + 8 * _DONE, 0)
-        store_release(base + 8 * _KERNEL, function)
-        store_release(base + 8 * _ARGS, args)
-        store_release(base + 8 * _LIMIT, limit)
-        store_release(base + 8 * _TICKET, (turn << 32) | chunks)
-        own = 0
-        while True:
-            ticket = load_acquire(base + 8 * _TICKET)
-            first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
-            if first >= end:
-                break
-            if compare_exchange(base + 8 * _TICKET, ticket, ticket + (1 << 16)):
-                call_kernel(function, args, first, 0)
-                own += 1
-        waited = 0
-        while load_acquire(base + 8 * _DONE) < chunks - own:
-            pause()
-            waited += 1
-            if waited > 1000:  # the system may have given the other's core to someone else
-                give_way()
+        for begin in range(0, chunks, MAX_CHUNKS):  # as many as a ticket can count
+            count = min(MAX_CHUNKS, chunks - begin)
+            turn = (load_acquire(base + 8 * _TICKET) >> 32) + 1
+            store_release(base + 8 * _DONE, 0)
+            store_release(base + 8 * _KERNEL, function)
+            store_release(base + 8 * _ARGS, args)
+            store_release(base + 8 * _LIMIT, limit)
+            store_release(base + 8 * _FIRST, begin)
+            store_release(base + 8 * _TICKET, (turn << 32) | count)
+            own = 0
+            while True:
+                ticket = load_acquire(base + 8 * _TICKET)
+                first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
+                if first >= end:
+                    break
+                if compare_exchange(base + 8 * _TICKET, ticket, ticket + (1 << 16)):
+                    call_kernel(function, args, begin + first, 0)
+                    own += 1
+            waited = 0
+            while load_acquire(base + 8 * _DONE) < count - own:
+                pause()
+                waited += 1
+                if waited > 1000:  # the system may have given the other's core to someone else
+                    give_way()
     if pool:
         store_release(base + 8 * _BUSY, 0)
 
