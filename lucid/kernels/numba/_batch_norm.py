@@ -373,64 +373,37 @@ def gradient_vectors(args, chunk, thread):
         vectors[_MEAN * columns + j] = np.float32(means[j])
 
 
-@njit
-def gradient_block(x, grad, out, out_step, step, rows, columns, vectors, low, high):
-    """``out = a · g + (x - mean) · b + c`` for rows that start at the given addresses."""
-    lows, highs = spread(low), spread(high)
-    for group in range(0, rows, _GROUP):
-        last = min(rows, group + _GROUP)
-        for j in range(0, columns, WIDTH):
-            count = columns - j
-            scale, shift = (
-                load(vectors + (_SCALE * columns + j) * 4, count),
-                load(vectors + (_SHIFT * columns + j) * 4, count),
-            )
-            mean, a = (
-                load(vectors + (_MEAN * columns + j) * 4, count),
-                load(vectors + (_A * columns + j) * 4, count),
-            )
-            b, c = (
-                load(vectors + (_B * columns + j) * 4, count),
-                load(vectors + (_C * columns + j) * 4, count),
-            )
-            at, other = x + group * step + j * 4, grad + group * step + j * 4
-            target = out + group * out_step + j * 4
-            for _row in range(group, last):
-                value = load(at, count)
-                g = where_inside(load(other, count), fused(value, scale, shift), lows, highs)
-                store(target, fused(g, a, fused(subtract(value, mean), b, c)), count)
-                at += step
-                other += step
-                target += out_step
-
-
 @kernel
 def gradient(args, chunk, thread):
-    """The gradient of some rows."""
+    """``out = a · g + (x - mean) · b + c`` for some rows."""
     x, grad, out, rows, columns = args[0], args[1], args[2], args[3], args[4]
     vectors, chunks = args[5], args[8]
+    low, high = spread(bits_to_float(args[6])), spread(bits_to_float(args[7]))
     start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
     step = columns * 4
-    offset = start * step
-    gradient_block(
-        x + offset,
-        grad + offset,
-        out + offset,
-        step,
-        step,
-        stop - start,
-        columns,
-        vectors,
-        bits_to_float(args[6]),
-        bits_to_float(args[7]),
-    )
+    for group in range(start, stop, _GROUP):
+        last = min(stop, group + _GROUP)
+        for j in range(0, columns, WIDTH):
+            count = columns - j
+            scale = load(vectors + (_SCALE * columns + j) * 4, count)
+            shift = load(vectors + (_SHIFT * columns + j) * 4, count)
+            mean = load(vectors + (_MEAN * columns + j) * 4, count)
+            a = load(vectors + (_A * columns + j) * 4, count)
+            b = load(vectors + (_B * columns + j) * 4, count)
+            c = load(vectors + (_C * columns + j) * 4, count)
+            offset = group * step + j * 4
+            for _row in range(group, last):
+                value = load(x + offset, count)
+                g = where_inside(load(grad + offset, count), fused(value, scale, shift), low, high)
+                store(out + offset, fused(g, a, fused(subtract(value, mean), b, c)), count)
+                offset += step
 
 
 class Gradient:
     """The gradient of ``clip(batch_norm(x), low, high)`` in rows of a plan, for rows ``(M, C)``.
 
-    ``sums`` are the rows of the plan that come first; then ``dweight`` and ``dbias`` are there, and
-    ``vectors`` for :func:`gradient_block`. ``whole_row`` gives x's gradient.
+    ``sums`` are the rows of the plan that come first; then ``dweight`` and ``dbias`` are there.
+    ``whole_row`` gives x's gradient.
     """
 
     def __init__(

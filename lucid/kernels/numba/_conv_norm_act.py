@@ -86,11 +86,15 @@ def conv_norm_act_train_grad(
 ) -> tuple[Array | None, Array | None, Array, Array]:
     """Return the gradients of x and the weight (None if not needed), of norm weight and bias."""
     how = stride, padding, dilation, groups
-    workspace.start()
-    gz = workspace.empty(z.shape)
-    of_weight = weight_grad_rows(x, gz, weight.shape, *how) if needs_weight else None
-    without = needs_weight and of_weight is None
-    if not is_fast(grad, weight, dilation, groups) or z.size == 0 or without:
+    of_weight = None
+    fast = is_fast(grad, weight, dilation, groups) and z.size > 0
+    if fast:
+        workspace.start()
+        gz = workspace.empty(z.shape)
+        if needs_weight:
+            of_weight = weight_grad_rows(x, gz, weight.shape, *how)
+            fast = of_weight is not None
+    if not fast:
         return reference.conv_norm_act_train_grad(
             grad, x, weight, z, mean, variance, norm_weight, norm_bias, eps, low, high, *how,
             needs_x, needs_weight,
