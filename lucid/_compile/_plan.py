@@ -31,6 +31,8 @@ from lucid.ops._shape import Permute, Reshape
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
+_ALL = slice(None)
+
 
 @dataclass
 class _Life:
@@ -56,6 +58,10 @@ _Call = _Bound | Callable[[], None] | None
 class Plan:
     """A model's inference on inputs of exactly one shape.
 
+    The first steps, where maps are large and weights few, are done for a few images after the
+    others: their maps stay in a cache from one step to the next. The steps behind them are done for
+    the whole batch, so that weights are read once.
+
     ``plan(x)`` takes an array and returns what the model returns, with arrays for tensors. The
     arrays are valid after the next call too. Not for two threads at once.
     """
@@ -74,6 +80,7 @@ class Plan:
         self._load: Callable[..., None] | None = None
         if value.ndim == 4:
             self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
+        self._front, self._groups = self._find_front(traced)
         lives, self._in_arena = self._lifetimes(traced)
         self.arena_bytes = _place(list(lives.values()))
         arena = np.empty(self.arena_bytes + _ALIGNMENT, np.uint8)
@@ -83,19 +90,30 @@ class Plan:
             value = traced.values[number]
             begin = start + life.offset
             flat = arena[begin : begin + life.size].view(value.dtype)
+            if number in self._grouped:
+                value = value[self._groups[0]]
             if value.ndim == 4 and number not in attended:
                 self.values[number] = from_nhwc(flat.reshape(_nhwc_shape(value)))
             else:
                 self.values[number] = flat.reshape(value.shape)
         self._arena = arena
         self._fixed = set(lives)  # values that are the same arrays in every run
-        calls = [self._call(step, traced) for step in self.steps]
+        # The steps in the order they run, those of the front once for each group.
+        front, rest = self.steps[: self._front], range(self._front, len(self.steps))
+        runs = [self._prepared(step, traced) for step in front]
+        self._order = [*range(self._front)] * len(self._groups) + [*rest]
+        calls = [
+            self._convolution(step, run, group)
+            for group in self._groups
+            for step, run in zip(front, runs)
+        ]
+        calls += [self._call(self.steps[position], traced) for position in rest]
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
-        drops: list[list[int]] = [[] for _ in self.steps]
+        drops: list[list[int]] = [[] for _ in calls]
         for number, position in last.items():
             if number not in self._fixed and 0 <= position < len(self.steps):
-                drops[position].append(number)
+                drops[position - len(self.steps)].append(number)
         self._calls = _joined_calls(calls, drops)
         self._single_calls = [
             (kernels.active().join([] if call is None else [call]), numbers)
@@ -103,6 +121,29 @@ class Plan:
             else (call, numbers)
             for call, numbers in zip(calls, drops)
         ]
+
+    def _find_front(self, traced: Trace) -> tuple[int, list[slice]]:
+        """Return how many steps are done group by group, and the groups of images.
+
+        These are the convolutions at the beginning as long as the weights, which each group reads
+        again, are fewer than the numbers in the maps of one image.
+        """
+        images = len(traced.values[0])
+        size = kernels.active().images_together(images)
+        groups = [slice(start, start + size) for start in range(0, images, size)]
+        front = 0
+        for step in self.steps:
+            if not isinstance(step, Convolution):
+                break
+            maps = [traced.values[number] for number in (step.x.index, step.output)]
+            if any(value.ndim != 4 or len(value) != images for value in maps):
+                break
+            if step.weight.nbytes * images > sum(value.nbytes for value in maps):
+                break
+            front += 1
+        if len(groups) < 2 or front < 2:
+            return 0, []
+        return front, groups
 
     def _last_uses(self, traced: Trace) -> dict[int, int]:
         """Return, for each value, the last step that reads it; views count for their base."""
@@ -117,16 +158,22 @@ class Plan:
     def _lifetimes(self, traced: Trace) -> tuple[dict[int, _Life], set[int]]:
         """Return when the fused steps' results are needed, and all values that lie in the arena."""
         last = self._last_uses(traced)
+        self._grouped: set[int] = set()  # maps of one group of images
         owner: dict[int, int] = {}  # a value that is a view of a map -> that map
         lives: dict[int, _Life] = {}
         if self._load is not None:  # images are copied into the arena
-            lives[0] = _Life(traced.values[0].nbytes, 0, last.get(0, 0))
+            lives[0] = _Life(traced.values[0].nbytes, 0, max(last.get(0, 0), self._front - 1))
             owner[0] = 0
         for position, step in enumerate(self.steps):
             if isinstance(step, (Convolution, Attention, Average, Affine)):
                 number = step.output
-                size = traced.values[number].nbytes
-                lives[number] = _Life(size, position, last.get(number, position))
+                life = _Life(traced.values[number].nbytes, position, last.get(number, position))
+                if position < self._front <= life.last:
+                    life.first = 0  # the first group writes its part
+                elif position < self._front:
+                    life.size //= len(self._groups)
+                    self._grouped.add(number)
+                lives[number] = life
                 owner[number] = number
                 continue
             for output in step.outputs:
@@ -147,21 +194,7 @@ class Plan:
         """Return what runs a step: bound to the arena, or on what is there; None: done for good."""
         backend, values = kernels.active(), self.values
         if isinstance(step, Convolution):
-            _, run = backend.prepare_conv(
-                _nhwc_shape(traced.values[step.x.index]),
-                step.weight,
-                step.bias,
-                step.activation,
-                *step.how,
-            )
-            x, out = step.x.index, _images(values[step.output])
-            if step.residual is None:
-                # A kernel that takes its input apart anyway spares a copy in channels-last memory.
-                in_any_order = getattr(run, "takes_any_order", False)
-                return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order)
-            return self._on_images(
-                [x, step.residual.index], lambda x, residual: (run, (x, out, residual))
-            )
+            return self._convolution(step, self._prepared(step, traced), _ALL)
         if isinstance(step, Average):
             value = traced.values[step.x.index]
             run, out = backend.prepare_average(_nhwc_shape(value), value.dtype), values[step.output]
@@ -178,21 +211,49 @@ class Plan:
         call = self._operation(step)
         return None if self._is_fixed(step, call) else call
 
+    def _prepared(self, step: Convolution, traced: Trace) -> Callable[..., None]:
+        """Return the backend's step of a convolution, of a group of images in the front."""
+        x = traced.values[step.x.index]
+        if self.steps.index(step) < self._front:
+            x = x[self._groups[0]]
+        _, run = kernels.active().prepare_conv(
+            _nhwc_shape(x), step.weight, step.bias, step.activation, *step.how
+        )
+        return run
+
+    def _convolution(self, step: Convolution, run: Callable[..., None], group: slice) -> _Call:
+        x, out = step.x.index, _images(self._part(step.output, group))
+        if step.residual is None:
+            # A kernel that takes its input apart anyway spares a copy in channels-last memory.
+            in_any_order = getattr(run, "takes_any_order", False)
+            return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order, group)
+        return self._on_images(
+            [x, step.residual.index],
+            lambda x, residual: (run, (x, out, residual)),
+            group=group,
+        )
+
+    def _part(self, number: int, group: slice) -> np.ndarray:
+        """Return the images of a group of a value."""
+        value: np.ndarray = self.values[number]
+        return value if number in self._grouped else value[group]
+
     def _on_images(
         self,
         numbers: list[int],
         bind: Callable[..., tuple[Any, tuple[Any, ...]]],
         in_any_order: bool = False,
+        group: slice = _ALL,
     ) -> _Call:
         """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
         if self._fixed.issuperset(numbers):
-            maps = [_images(self.values[number]) for number in numbers]
+            maps = [_images(self._part(number, group)) for number in numbers]
             if all(np.may_share_memory(array, self._arena) for array in maps):
                 return _Bound(*bind(*maps))
         images = _any_images if in_any_order else _images
 
         def call() -> None:
-            run, arrays = bind(*[images(self.values[number]) for number in numbers])
+            run, arrays = bind(*[images(self._part(number, group)) for number in numbers])
             run(*arrays)
 
         return call
@@ -282,7 +343,10 @@ class Plan:
             return run
 
         self._run(x, [(clocked(call), drops) for call, drops in self._single_calls])
-        return [end - start for start, end in itertools.pairwise(ends)]
+        seconds = [0.0] * len(self.steps)
+        for position, (start, end) in zip(self._order, itertools.pairwise(ends)):
+            seconds[position] += end - start
+        return seconds
 
     def _returned(self, value: Any) -> Any:
         """Return a result with arrays in place of references, out of the arena."""

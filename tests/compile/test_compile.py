@@ -92,6 +92,44 @@ def test_features_only(threads):
     assert isinstance(compiled(np.zeros((1, 3, 40, 32), np.float32)), list)
 
 
+@pytest.mark.parametrize("batch", [5, 12, 14, 18])
+def test_batches_that_go_in_groups(batch, threads):
+    """Large maps of a few images at a time, the rest of the whole batch."""
+    lucid.manual_seed(0)
+    model = settled(models.MobileNet_V4(tiny(), 5), 3, 64, 64)
+    compiled = check(model, (batch, 3, 64, 64), batches=[batch, 2])
+    x = np.random.default_rng(0).standard_normal((batch, 3, 64, 64)).astype(np.float32)
+    steps = compiled.timed(x)
+    assert sum(info.macs for info, _ in steps) == lucid.summary(model, x.shape).total_macs
+    assert all(seconds > 0 for info, seconds in steps if info.macs)
+
+
+def test_maps_of_all_images_that_a_group_writes(threads):
+    """Results in the middle, and a sum with a map from before the last of the group."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 3, padding=1)
+            self.second = nn.Conv2d(8, 8, 3, padding=1)
+            self.third = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            a = self.first(x)
+            b = self.second(a)
+            c = self.third(b) + a
+            return c, b, (a * c).mean((2, 3)), x
+
+    check(Branches().eval(), (16, 3, 24, 20), batches=[16, 8, 7])
+
+
+def test_memory_grows_little_with_the_batch():
+    """The maps of 64 images would be 8 times those of 8; only the small ones are for all."""
+    model = models.mobilenet_v4_conv_small(num_classes=7).eval()
+    few, many = (lucid.compile(model, (n, 3, 96, 96)).arena_bytes for n in (8, 64))
+    assert many < 5 * few
+
+
 def test_everything_is_fused():
     """conv_small is its 46 convolutions, pooling, reshaping and the classifier, one more."""
     compiled = lucid.compile(models.mobilenet_v4_conv_small(), (1, 3, 64, 64))

@@ -35,6 +35,7 @@ from lucid.kernels.numba._pool import max_pool2d_grad as max_pool2d_grad
 from lucid.kernels.numba._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numba._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numba._pool import sum_pool2d_grad as sum_pool2d_grad
+from lucid.kernels.numba._prepared import images_together as images_together
 from lucid.kernels.numba._prepared import join as join
 from lucid.kernels.numba._prepared import prepare_affine as prepare_affine
 from lucid.kernels.numba._prepared import prepare_average as prepare_average
