@@ -17,7 +17,6 @@ from lucid._compile._fuse import (
     Attention,
     Average,
     Convolution,
-    Step,
     freeze,
     references,
     simplify,
@@ -81,6 +80,12 @@ class Plan:
         if value.ndim == 4:
             self._load = kernels.active().prepare_images(_nhwc_shape(value), value.dtype)
         self._front, self._groups = self._find_front(traced)
+        self._runs = {
+            position: self._prepared(position, traced)
+            for position, step in enumerate(self.steps)
+            if isinstance(step, Convolution)
+        }
+        self._gaps = self._find_gaps(traced)
         lives, self._in_arena = self._lifetimes(traced)
         self.arena_bytes = _place(list(lives.values()))
         arena = np.empty(self.arena_bytes + _ALIGNMENT, np.uint8)
@@ -92,22 +97,20 @@ class Plan:
             flat = arena[begin : begin + life.size].view(value.dtype)
             if number in self._grouped:
                 value = value[self._groups[0]]
-            if value.ndim == 4 and number not in attended:
+            if number in self._gaps:
+                *pixels, channels = _nhwc_shape(value)
+                self.values[number] = from_nhwc(flat.reshape(*pixels, -1)[..., :channels])
+            elif value.ndim == 4 and number not in attended:
                 self.values[number] = from_nhwc(flat.reshape(_nhwc_shape(value)))
             else:
                 self.values[number] = flat.reshape(value.shape)
         self._arena = arena
         self._fixed = set(lives)  # values that are the same arrays in every run
         # The steps in the order they run, those of the front once for each group.
-        front, rest = self.steps[: self._front], range(self._front, len(self.steps))
-        runs = [self._prepared(step, traced) for step in front]
-        self._order = [*range(self._front)] * len(self._groups) + [*rest]
-        calls = [
-            self._convolution(step, run, group)
-            for group in self._groups
-            for step, run in zip(front, runs)
-        ]
-        calls += [self._call(self.steps[position], traced) for position in rest]
+        front, rest = range(self._front), range(self._front, len(self.steps))
+        self._order = [*front] * len(self._groups) + [*rest]
+        calls = [self._convolution(i, group) for group in self._groups for i in front]
+        calls += [self._call(position, traced) for position in rest]
         # Values outside the arena are dropped after their last use.
         last = self._last_uses(traced)
         drops: list[list[int]] = [[] for _ in calls]
@@ -167,7 +170,11 @@ class Plan:
         for position, step in enumerate(self.steps):
             if isinstance(step, (Convolution, Attention, Average, Affine)):
                 number = step.output
-                life = _Life(traced.values[number].nbytes, position, last.get(number, position))
+                size = traced.values[number].nbytes
+                if number in self._gaps:
+                    channels = traced.values[number].shape[1]
+                    size = size // channels * (channels + self._gaps[number])
+                life = _Life(size, position, last.get(number, position))
                 if position < self._front <= life.last:
                     life.first = 0  # the first group writes its part
                 elif position < self._front:
@@ -190,11 +197,11 @@ class Plan:
 
     # -- binding one step -------------------------------------------------------------------
 
-    def _call(self, step: Step, traced: Trace) -> _Call:
+    def _call(self, position: int, traced: Trace) -> _Call:
         """Return what runs a step: bound to the arena, or on what is there; None: done for good."""
-        backend, values = kernels.active(), self.values
+        backend, values, step = kernels.active(), self.values, self.steps[position]
         if isinstance(step, Convolution):
-            return self._convolution(step, self._prepared(step, traced), _ALL)
+            return self._convolution(position)
         if isinstance(step, Average):
             value = traced.values[step.x.index]
             run, out = backend.prepare_average(_nhwc_shape(value), value.dtype), values[step.output]
@@ -211,18 +218,23 @@ class Plan:
         call = self._operation(step)
         return None if self._is_fixed(step, call) else call
 
-    def _prepared(self, step: Convolution, traced: Trace) -> Callable[..., None]:
+    def _prepared(self, position: int, traced: Trace) -> Callable[..., None]:
         """Return the backend's step of a convolution, of a group of images in the front."""
+        step = self.steps[position]
+        assert isinstance(step, Convolution)
         x = traced.values[step.x.index]
-        if self.steps.index(step) < self._front:
+        if position < self._front:
             x = x[self._groups[0]]
         _, run = kernels.active().prepare_conv(
             _nhwc_shape(x), step.weight, step.bias, step.activation, *step.how
         )
         return run
 
-    def _convolution(self, step: Convolution, run: Callable[..., None], group: slice) -> _Call:
-        x, out = step.x.index, _images(self._part(step.output, group))
+    def _convolution(self, position: int, group: slice = _ALL) -> _Call:
+        run, step = self._runs[position], self.steps[position]
+        assert isinstance(step, Convolution)
+        x = step.x.index
+        out = self._map(step.output, group)
         if step.residual is None:
             # A kernel that takes its input apart anyway spares a copy in channels-last memory.
             in_any_order = getattr(run, "takes_any_order", False)
@@ -232,6 +244,33 @@ class Plan:
             lambda x, residual: (run, (x, out, residual)),
             group=group,
         )
+
+    def _find_gaps(self, traced: Trace) -> dict[int, int]:
+        """Return the maps whose pixels are not side by side, with the floats left between them.
+
+        Those are maps for whose channels the backend asks for it, if all who read them allow it.
+        """
+        gaps = {}
+        adjacent = _result_refs(self.result)
+        for position, step in enumerate(self.steps):
+            if not isinstance(step, Convolution):
+                adjacent += references(step)
+                continue
+            run = self._runs[position]
+            if not getattr(run, "reads_gaps", False):
+                adjacent.append(step.x)
+            if step.residual is not None:
+                adjacent.append(step.residual)
+            if (gap := getattr(run, "gap", 0)) and traced.values[step.output].ndim == 4:
+                gaps[step.output] = gap
+        for ref in adjacent:
+            gaps.pop(ref.index, None)
+        return gaps
+
+    def _map(self, number: int, group: slice) -> np.ndarray:
+        """Return a map in the arena as the kernels take it, NHWC."""
+        value = self._part(number, group)
+        return value.transpose(0, 2, 3, 1) if number in self._gaps else _images(value)
 
     def _part(self, number: int, group: slice) -> np.ndarray:
         """Return the images of a group of a value."""
@@ -247,7 +286,7 @@ class Plan:
     ) -> _Call:
         """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
         if self._fixed.issuperset(numbers):
-            maps = [_images(self._part(number, group)) for number in numbers]
+            maps = [self._map(number, group) for number in numbers]
             if all(np.may_share_memory(array, self._arena) for array in maps):
                 return _Bound(*bind(*maps))
         images = _any_images if in_any_order else _images

@@ -123,6 +123,33 @@ def test_maps_of_all_images_that_a_group_writes(threads):
     check(Branches().eval(), (16, 3, 24, 20), batches=[16, 8, 7])
 
 
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_pixels_with_gaps(backend, batch, threads):
+    """Maps of 512 channels, read by layers that may find gaps between pixels and others."""
+
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.expand = nn.Conv2d(3, 512, 1)
+            self.taps = nn.Conv2d(512, 512, 3, padding=1, groups=512)
+            self.strided = nn.Conv2d(512, 512, 5, stride=2, padding=2, groups=512)
+            self.mix = nn.Conv2d(512, 512, 1)
+            self.dense = nn.Conv2d(512, 4, 3, padding=1)
+            self.last = nn.Conv2d(512, 8, 1)
+
+        def forward(self, x):
+            a = nn.functional.relu(self.expand(x))
+            b = nn.functional.gelu(self.taps(a))
+            c = self.mix(b) + a  # what is added, and what others read, has none: a and c
+            d = nn.functional.silu(self.taps(self.mix(c)))
+            return self.dense(c), self.last(self.strided(d)), c.mean((2, 3))
+
+    lucid.manual_seed(0)
+    compiled = check(Wide().eval(), (batch, 3, 9, 7), batches=[batch])
+    plan = next(iter(compiled._plans.values()))
+    assert len(plan._gaps) == (4 if backend == "numba" else 0)
+
+
 def test_memory_grows_little_with_the_batch():
     """The maps of 64 images would be 8 times those of 8; only the small ones are for all."""
     model = models.mobilenet_v4_conv_small(num_classes=7).eval()

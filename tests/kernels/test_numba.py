@@ -276,7 +276,7 @@ def test_a_plan_made_for_fewer_threads_keeps_to_them():
     x, out = random(1, 60, 60, 8), empty((1, 60, 60, 8))
     packed = _conv.pack(random(8, 8, 3, 3, seed=1))
     pads = ((1, 1), (1, 1))
-    scratch = empty((_conv.conv_scratch(packed, x.shape, out.shape, UNIT, pads),))
+    scratch = empty((_conv.conv_scratch(packed, x, out, UNIT, pads),))
     plan = _threads.plan(_conv.conv_row(packed, x, out, UNIT, pads, scratch=scratch))
     kernels.set_num_threads(4)
     _threads.run(plan)

@@ -137,19 +137,26 @@ def pack(
 
 def conv_scratch(
     packed: PackedConv,
-    shape: tuple[int, ...],
-    out_shape: tuple[int, ...],
+    x: Array,
+    out: Array,
     stride: Pair,
     padding: Padding,
     dilation: Pair = UNIT,
-    contiguous: bool = True,
 ) -> int:
     """Return the floats of scratch memory that :func:`conv_row` needs, for all threads."""
     if packed.is_depthwise:
-        return depthwise_scratch(shape, out_shape, packed.kernel, stride, dilation)
-    if contiguous and is_pointwise(packed.kernel, stride, padding):
+        return depthwise_scratch(x, out.shape, packed.kernel, stride, dilation)
+    if _is_even(out) and is_pointwise(packed.kernel, stride, padding):
         return 0
-    return scratch_size(shape, out_shape, packed.kernel, stride, padding)
+    return scratch_size(x.shape, out.shape, packed.kernel, stride, padding)
+
+
+def _is_even(out: Array) -> bool:
+    """Whether all pixels of images lie the same distance apart."""
+    if out.flags.c_contiguous:
+        return True
+    image, row, pixel, _ = out.strides
+    return row == out.shape[2] * pixel and image == out.shape[1] * row
 
 
 def conv_row(
@@ -168,9 +175,10 @@ def conv_row(
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(conv(x), low, high) + residual``.
 
-    All arrays are C-contiguous float32 NHWC, but ``out`` may be a view with adjacent channels. The
-    row holds their addresses, so they must live as long as the plan. A depthwise convolution adds
-    no residual. ``records`` take the statistics of the channels of ``out``. ``kind`` is the number
+    All arrays are C-contiguous float32 NHWC, but ``out`` may be a view with adjacent channels, and
+    so may the ``x`` of a pointwise or a depthwise convolution if its pixels lie evenly. The row
+    holds their addresses, so they must live as long as the plan. A depthwise convolution adds no
+    residual. ``records`` take the statistics of the channels of ``out``. ``kind`` is the number
     of an activation that is no clip, see ``_activation``; it comes before the residual.
     """
     weight, kernel = packed.weight, packed.kernel
@@ -178,7 +186,7 @@ def conv_row(
         row = depthwise_row(
             x, weight, out, kernel, stride, padding, dilation, scratch, low, high, records
         )
-    elif out.flags.c_contiguous and is_pointwise(kernel, stride, padding):
+    elif _is_even(out) and is_pointwise(kernel, stride, padding):
         row = product_row(x, weight, out, low, high, residual, records)
     else:
         row = dense_row(
@@ -233,8 +241,7 @@ def forward_rows(
 ) -> tuple[list[tuple[int, ...]], Any]:
     """Return the rows of a plan that pack and convolve into ``out``, and what must live for it."""
     packed, pack_weights, inputs = _pack(weight, scale, bias, groups, workspace.empty)
-    contiguous = out.flags.c_contiguous
-    size = conv_scratch(packed, x.shape, out.shape, stride, padding, dilation, contiguous)
+    size = conv_scratch(packed, x, out, stride, padding, dilation)
     scratch = workspace.empty((size,)) if size else None
     convolve = conv_row(
         packed, x, out, stride, padding, dilation, low, high, scratch=scratch, records=records

@@ -25,6 +25,7 @@ from lucid.kernels.numba._native import (
     floats,
     i64,
     kernel,
+    pixel_step,
     pointer,
 )
 from lucid.kernels.numba._tile import ACTIVATION, multiply_add
@@ -185,7 +186,8 @@ def _sum_pixels(typingctx, pixels, x, weights, bias, out, tap_rows, taps, channe
 (
     _X, _TAPS, _OUT, _OUT_IMAGE, _OUT_ROW, _H, _W, _OH, _OW, _KH, _KW, _SH, _SW, _DH, _DW,
     _TOP, _LEFT, _ROWS, _BLOCKS, _SCRATCH, _SCRATCH_BYTES, _PADDED_W, _RECORDS, _RECORD_SIZE,
-) = range(8, 32)  # fmt: skip
+    _X_PIXEL,
+) = range(8, 33)  # fmt: skip
 
 
 @njit
@@ -230,9 +232,10 @@ def depthwise(args, chunk, thread):
     vectors = (all_channels + WIDTH - 1) // WIDTH
     channel = vectors * block // blocks * WIDTH
     channels = min(all_channels, vectors * (block + 1) // blocks * WIDTH) - channel
-    pixel_bytes = 4 * all_channels
+    pixel_bytes = args[_X_PIXEL]
+    tap_bytes = 4 * all_channels
     bias = args[_TAPS] + channel * 4
-    weights = bias + pixel_bytes
+    weights = bias + tap_bytes
     source = args[_X] + image * h * w * pixel_bytes + channel * 4
     target = args[_OUT] + image * args[_OUT_IMAGE] + channel * 4
     scratch = args[_SCRATCH] + thread * args[_SCRATCH_BYTES]
@@ -278,7 +281,7 @@ def depthwise(args, chunk, thread):
             i0 = min(kh, max(0, (-above + dh - 1) // dh))
             i1 = max(i0, min(kh, (h - 1 - above) // dh + 1))
             line = source + (above + i0 * dh) * w * pixel_bytes
-            row_weights = weights + i0 * kw * pixel_bytes
+            row_weights = weights + i0 * kw * tap_bytes
             x = 0
             while x < ow:
                 before = x * sw - left
@@ -293,7 +296,7 @@ def depthwise(args, chunk, thread):
                     _sum_pixels(
                         count,
                         line + (before + j0 * dw) * pixel_bytes,
-                        row_weights + j0 * pixel_bytes,
+                        row_weights + j0 * tap_bytes,
                         bias,
                         out + x * args[OUT_PIXEL],
                         i1 - i0,
@@ -313,7 +316,7 @@ def depthwise(args, chunk, thread):
             channel,
             channels,
             target + start * args[_OUT_ROW],
-            pixel_bytes,
+            args[OUT_PIXEL],
             (stop - start) * ow,
         )
 
@@ -399,12 +402,18 @@ class _Cut(NamedTuple):
 
 
 def _cut(
-    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair
+    shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    dilation: Pair,
+    step: int,
 ) -> _Cut:
+    """Return how to cut the convolution of a map whose pixels are ``step`` bytes apart."""
     channels = shape[3]
     oh, ow = out_shape[1:3]
     kh, kw = kernel
-    if ow > _NARROW or 4 * channels % _PERIOD:
+    if ow > _NARROW or step % _PERIOD:
         rows = max(1, min(oh, _WORTH // (ow * channels * kh * kw)))
         return _Cut(rows, 1, 0, 0, 0)
     work = oh * ow * kh * kw * channels
@@ -421,10 +430,11 @@ def _cut(
 
 
 def depthwise_scratch(
-    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair
+    x: Array, out_shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair
 ) -> int:
     """Return the floats of scratch memory that :func:`depthwise_row` needs, for all threads."""
-    return _cut(shape, out_shape, kernel, stride, dilation).scratch * _threads.get_num_threads()
+    cut = _cut(x.shape, out_shape, kernel, stride, dilation, pixel_step(x))
+    return cut.scratch * _threads.get_num_threads()
 
 
 def depthwise_row(
@@ -442,15 +452,17 @@ def depthwise_row(
 ) -> tuple[int, ...]:
     """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``.
 
+    The pixels of ``x`` may be spaced evenly, ``out`` may be any view with adjacent channels.
     ``scratch`` has as many floats as :func:`depthwise_scratch` says. ``records`` take the
     statistics of the channels of a contiguous ``out``.
     """
     images, h, w, channels = x.shape
     oh, ow = out.shape[1:3]
     kh, kw = kernel_size
-    cut = _cut(x.shape, out.shape, kernel_size, stride, dilation)
+    step = pixel_step(x)
+    cut = _cut(x.shape, out.shape, kernel_size, stride, dilation, step)
     parts = -(-oh // cut.rows)
-    pixel = 4 * (cut.pixel or channels)
+    pixel = 4 * cut.pixel or step
     line = pixel * (cut.padded_w or w)
     return (
         depthwise.address,
@@ -483,4 +495,5 @@ def depthwise_row(
         4 * cut.scratch,
         cut.padded_w,
         *((0, 0) if records is None else records.make(images * parts, channels)),
+        step,
     )

@@ -29,6 +29,7 @@ from lucid.kernels.numba._native import (
     floats,
     i64,
     kernel,
+    pixel_step,
     pointer,
 )
 from lucid.kernels.numba._tile import A_ROW, ACTIVATION, C_ROW, RESIDUAL_ROW, TILE_ARGUMENTS, tile
@@ -280,8 +281,8 @@ def product_row(
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(x @ packed + bias, low, high) + residual``.
 
-    All are contiguous float32: ``x`` ``(rows, k)``, ``out`` and ``residual`` ``(rows, n)``, or
-    images of such pixels.
+    All are float32: ``x`` ``(rows, k)``, ``out`` and ``residual`` ``(rows, n)``, or images of such
+    pixels. They are contiguous, but the pixels of ``x`` and ``out`` may be spaced.
     ``records`` take the statistics of the columns of ``out``.
     """
     rows = out.size // packed.n
@@ -289,12 +290,12 @@ def product_row(
     return (
         product.address,
         row_blocks * column_blocks,
-        4 * packed.k,
+        pixel_step(x),
         1,
         packed.k,
         0,
         4 * PANEL,
-        4 * packed.n,
+        pixel_step(out),
         4 * packed.n,
         float_bits(-INFINITY if low is None else low),
         float_bits(INFINITY if high is None else high),

@@ -126,6 +126,11 @@ if sys.implementation.name != "cpython" or address(_probe) != _interface_address
     address = _interface_address
 
 
+def pixel_step(images: np.ndarray) -> int:
+    """Return the bytes from one pixel ``(…, C)`` to the next; they lie evenly, but maybe spaced."""
+    return 4 * images.shape[-1] if images.flags.c_contiguous else images.strides[-2]
+
+
 def empty(shape: tuple[int, ...]) -> np.ndarray:
     """Return an uninitialised float32 array that starts at a cache line; large ones are recycled.
 

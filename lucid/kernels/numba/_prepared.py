@@ -17,7 +17,7 @@ from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
-from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, pack
+from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_pointwise, pack
 from lucid.kernels.numba._native import address, empty, floats, kernel
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
@@ -26,21 +26,34 @@ from lucid.kernels.numpy._steps import Bound
 Array = np.ndarray
 Row = tuple[int, ...]
 
+# Pixels a multiple of so many bytes apart compete for a few of the nearest cache's 64 places, each
+# 8 lines deep, and a tile reads 14 pixels at once. A cache line is left free behind each: products
+# of 2048 channels of mobilenetv4_conv_large went from 145 to 204 GFLOP/s, its depthwise layers from
+# 200 to 120 µs.
+_PERIOD, _GAP = 2048, 16
+
 
 class Prepared:
     """A step, by a function from its arrays to rows of a plan and all that must live for them.
 
     Call it with arrays like those it was prepared for. ``conform`` copies arrays in whose layout
     the rows cannot read them; a joined step takes no such arrays.
+
+    Attributes:
+        gap: how many floats had better be left free behind each pixel of the output.
+        reads_gaps: whether the input's pixels may be so.
     """
 
     def __init__(
         self,
         rows: Callable[..., tuple[list[Row], Any]],
         conform: Callable[..., tuple[Array | None, ...]] | None = None,
+        gap: int = 0,
+        reads_gaps: bool = False,
     ) -> None:
         self.rows = rows
         self.conform = conform
+        self.gap, self.reads_gaps = gap, reads_gaps
         self._bound: tuple[Any, ...] = ()
 
     def __call__(self, *arrays: Array | None) -> None:
@@ -134,7 +147,7 @@ def prepare_conv(
 
     def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
         inside = None if packed.is_depthwise else residual
-        size = conv_scratch(packed, input_shape, shape, stride, padding, dilation)
+        size = conv_scratch(packed, x, out, stride, padding, dilation)
         scratch = empty((size,)) if size else None
         row = conv_row(
             packed, x, out, stride, padding, dilation, low, high, inside, scratch, kind=kind
@@ -144,7 +157,9 @@ def prepare_conv(
             result.append(_add_row(out, residual))
         return result, (packed, x, out, residual, scratch)
 
-    return shape, Prepared(rows)
+    even = packed.is_depthwise or is_pointwise((kh, kw), stride, padding)
+    gap = _GAP if even and o * 4 % _PERIOD == 0 else 0
+    return shape, Prepared(rows, gap=gap, reads_gaps=even)
 
 
 def images_together(images: int) -> int:
