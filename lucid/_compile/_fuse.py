@@ -12,6 +12,7 @@ import numpy as np
 from lucid._compile._trace import Operation, Ref, Trace, frozen
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
+from lucid.kernels._memory import empty
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
@@ -138,7 +139,8 @@ def _started(operation: Operation, trace: Trace) -> Convolution | None:
     x, weight, bias, *rest = operation.args
     if not isinstance(x, Ref) or not isinstance(weight, Tensor) or isinstance(bias, Ref):
         return None
-    kernel = weight.data.copy()
+    kernel = empty(weight.shape, weight.dtype)  # given back when the backend has packed it
+    kernel[...] = weight.data
     if operation.kind is Linear:
         if trace.values[x.index].ndim != 2:
             return None
@@ -267,12 +269,13 @@ def _reshaped(source: Ref, shapes: list[Operation], trace: Trace) -> Ref:
     for view in reversed(shapes):
         view.args[0] = result
         settings = [Tensor._wrap(trace.values[result.index]), *view.args[1:]]
-        # The plan asks the traced values which of them share memory.
+        # The plan asks which of the values may share memory.
         assert not isinstance(view.kind, Module)
-        trace.values[view.outputs[0]] = view.kind.forward(
-            Node(view.kind, (False,) * len(settings)), *settings
-        )
-        result = Ref(view.outputs[0])
+        value = view.kind.forward(Node(view.kind, (False,) * len(settings)), *settings)
+        is_view = np.may_share_memory(value, trace.values[result.index])
+        (number,) = view.outputs
+        trace.values[number], trace.views[number] = value, [result.index] if is_view else []
+        result = Ref(number)
     return result
 
 

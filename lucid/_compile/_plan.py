@@ -73,6 +73,9 @@ class Plan:
         self.infos: list[StepInfo] = [describe(step, traced) for step in self.steps]
         self.values: list[Any] = [None] * len(traced.values)
         self._bind(traced)
+        for step in self.steps:
+            if isinstance(step, Convolution):  # the backend has them in a form of its own
+                step.weight = step.bias = np.empty(0, step.weight.dtype)
 
     def _bind(self, traced: Trace) -> None:
         value = traced.values[0]
@@ -184,12 +187,10 @@ class Plan:
                 owner[number] = number
                 continue
             for output in step.outputs:
-                array = traced.values[output]
                 for ref in references(step):
                     base = owner.get(ref.index)
                     if base is not None and (
-                        isinstance(step.kind, Module)
-                        or np.may_share_memory(array, traced.values[ref.index])
+                        isinstance(step.kind, Module) or ref.index in traced.views[output]
                     ):
                         owner[output] = base
                         lives[base].last = max(lives[base].last, last.get(output, position))

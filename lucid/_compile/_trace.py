@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid.autograd import Function, Tensor, enable_grad
+from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe, observing
 from lucid.nn import Module
 
@@ -45,7 +46,9 @@ class Trace:
 
     operations: list[Operation] = field(default_factory=list)
     result: Any = None
-    values: list[np.ndarray] = field(default_factory=list)  # as they were in the traced run
+    # Of the layout that they had in the traced run; what they hold means nothing.
+    values: list[np.ndarray] = field(default_factory=list)
+    views: dict[int, list[int]] = field(default_factory=dict)  # the arguments a value may view
     changed_in: str | None = None  # the module that changed a computed value in place
 
 
@@ -69,34 +72,49 @@ def trace(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Trace:
 # -- one run ----------------------------------------------------------------------------------
 
 
+class _Computed(NamedTuple):
+    """The number of a computed tensor's value, and the tensor's version then."""
+
+    number: int
+    version: int
+    tensor: weakref.ref[Tensor]
+
+
 class _Recorder:
     def __init__(self, opaque: set[str]) -> None:
         self.trace = Trace()
         self.opaque = opaque
-        self.numbers: dict[int, int] = {}  # id of a tensor -> number of its value
-        self.alive: list[Tensor] = []  # ids stay unique while the tensors live
+        self.computed: dict[int, _Computed] = {}  # by the id of the tensor
         self.path: list[str] = []
         self.opened = ""  # the opaque module that is running
         self.changed_in: str | None = None  # a module that changes a computed value in place
-        self.versions: dict[int, int] = {}
 
-    def add_value(self, tensor: Tensor) -> int:
+    def add_value(self, tensor: Tensor, args: Iterable[Any] = ()) -> int:
         number = len(self.trace.values)
-        self.numbers[id(tensor)] = number
-        self.alive.append(tensor)
-        self.trace.values.append(tensor.data)
-        self.versions[id(tensor)] = tensor._version.count
+        self.trace.views[number] = [
+            computed.number
+            for arg in _tensors(list(args))
+            if (computed := self.find(arg)) and np.may_share_memory(tensor.data, arg.data)
+        ]
+        self.computed[id(tensor)] = _Computed(number, tensor._version.count, weakref.ref(tensor))
+        # Memory that is never touched is none: the map itself may go when the model lets it go.
+        self.trace.values.append(np.empty_like(tensor.data))
         return number
+
+    def find(self, tensor: Tensor) -> _Computed | None:
+        """Return what is known of a computed tensor; None of another, in a dead one's place too."""
+        computed = self.computed.get(id(tensor))
+        return computed if computed is not None and computed.tensor() is tensor else None
 
     def replace(self, value: Any) -> Any:
         """Return an argument with computed tensors as references."""
         if isinstance(value, Tensor):
-            number = self.numbers.get(id(value))
-            if number is None:
+            computed = self.find(value)
+            if computed is None:
                 return value
-            if self.changed_in is None and value._version.count != self.versions[id(value)]:
+            if self.changed_in is None and value._version.count != computed.version:
                 self.changed_in = self.path[-1] if self.path else ""
-            return Ref(number)
+            return Ref(computed.number)
         if isinstance(value, (list, tuple)):
             return type(value)([self.replace(item) for item in value]) if value else value
         if isinstance(value, dict):
@@ -107,7 +125,7 @@ class _Recorder:
         self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
     ) -> None:
         replaced = [self.replace(arg) for arg in args]
-        numbers = [self.add_value(output) for output in outputs]
+        numbers = [self.add_value(output, args) for output in outputs]
         self.trace.operations.append(
             Operation(kind, replaced, numbers, self.path[-1] if self.path else "")
         )
@@ -127,7 +145,7 @@ class _Recorder:
             observing.observer = self.operation
             tensors = list(_tensors(output))
             replaced = [self.replace(arg) for arg in args]
-            numbers = [self.add_value(tensor) for tensor in tensors]
+            numbers = [self.add_value(tensor, args) for tensor in tensors]
             self.trace.operations.append(
                 Operation(module, replaced, numbers, name, self.replace(output))
             )
@@ -156,8 +174,8 @@ def _run(model: Module, x: Tensor, opaque: set[str]) -> Trace:
             )
             stack.callback(before.remove)
             stack.callback(after.remove)
-        # Recorded for gradients, every layer runs as its own operations: nothing is fused.
-        with enable_grad(), observe(recorder.operation):
+        # The hooks keep the layers from being fused, so each runs as its own operations.
+        with no_grad(), observe(recorder.operation):
             output = model(x)
     recorder.trace.result = recorder.replace(output)
     recorder.trace.changed_in = recorder.changed_in

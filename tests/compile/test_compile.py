@@ -1,6 +1,7 @@
 """lucid.compile: the model's own results, whatever the model does."""
 
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -527,3 +528,27 @@ def test_memory_of_the_traced_run_is_given_back():
     lucid.compile(model, (8, 3, 64, 64))
     one_map = 8 * 64 * 64 * 64 * 4
     assert _memory._pool.held - before < one_map
+
+
+def test_the_traced_run_keeps_no_map_longer_than_the_model_does():
+    maps, alive = [], []
+
+    class Watch(nn.Module):
+        def forward(self, x):
+            maps.append(weakref.ref(x))
+            alive.append(sum(reference() is not None for reference in maps))
+            return x
+
+    layers = [layer for _ in range(6) for layer in (nn.Conv2d(4, 4, 3), nn.ReLU(), Watch())]
+    lucid.compile(nn.Sequential(*layers), (2, 4, 32, 32))
+    assert len(alive) >= 12  # both runs
+    assert max(alive) == 1
+
+
+def test_plans_hold_their_weights_once():
+    """The model's copy has others; a plan has them as the kernels read them."""
+    compiled = lucid.compile(models.mobilenet_v4_conv_small(num_classes=7), (1, 3, 64, 64))
+    (plan,) = compiled._plans.values()
+    before = [step.weight for step in plan.steps if isinstance(step, Convolution)]
+    assert before
+    assert sum(array.nbytes for array in before) == 0

@@ -227,6 +227,7 @@ def _dense(
 ) -> Run:
     _, height, width, o = shape
     _, i, kh, kw = weight.shape
+    dtype = weight.dtype
     wide = o // groups
     matrices = [
         np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(-1, wide))
@@ -240,7 +241,7 @@ def _dense(
     def some_rows(
         padded: np.ndarray, out: np.ndarray, residual: np.ndarray | None, part: slice
     ) -> None:
-        patches = empty((min(step, part.stop - part.start), width, kh, kw, i), weight.dtype)
+        patches = empty((min(step, part.stop - part.start), width, kh, kw, i), dtype)
         for start in range(part.start, part.stop, step):
             count = min(step, part.stop - start)
             rest = slice(start, start + count)
@@ -296,8 +297,9 @@ def _dense_by_planes(
     _, h, w, i = input_shape
     _, height, width, o = shape
     kh, kw = weight.shape[2:]
+    dtype = weight.dtype
     (top, bottom), (left, right) = padding
-    planes = np.zeros((i, h + top + bottom, w + left + right), weight.dtype)
+    planes = np.zeros((i, h + top + bottom, w + left + right), dtype)
     inner = planes[:, top : top + h, left : left + w]
     matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
     length = len(matrix) - 1
@@ -317,7 +319,7 @@ def _dense_by_planes(
     )
 
     def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
-        memory = empty(len(matrix) * min(step, part.stop - part.start) * width, weight.dtype)
+        memory = empty(len(matrix) * min(step, part.stop - part.start) * width, dtype)
         for start in range(part.start, part.stop, step):
             count = min(step, part.stop - start)
             rows = slice(start, start + count)
