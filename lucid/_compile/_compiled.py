@@ -46,7 +46,7 @@ class CompiledModel:
     @property
     def arena_bytes(self) -> int:
         """Bytes for the intermediate maps, over all plans made so far."""
-        return sum(plan.arena_bytes for plan in self._plans.values())
+        return sum(plan.arena.nbytes for plan in self._plans.values())
 
     def __call__(self, x: Any) -> Any:
         """Return the model's output for ``x``.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid._compile._trace import Operation, Ref, Trace, frozen
+from lucid._compile._trace import Operation, Ref, Trace, frozen, refs
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.kernels._memory import empty
@@ -185,7 +185,7 @@ def _fold_constants(trace: Trace) -> list[Operation]:
     operations = []
     for operation in trace.operations:
         args = [settled(arg) for arg in operation.args]
-        if isinstance(operation.kind, Module) or any(_refs(arg) for arg in args):
+        if isinstance(operation.kind, Module) or any(refs(arg) for arg in args):
             operations.append(
                 Operation(
                     operation.kind, args, operation.outputs, operation.module, operation.structure
@@ -279,26 +279,16 @@ def _reshaped(source: Ref, shapes: list[Operation], trace: Trace) -> Ref:
     return result
 
 
-def _refs(value: Any) -> list[Ref]:
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [ref for item in value for ref in _refs(item)]
-    return []
-
-
 def references(step: Step) -> list[Ref]:
     """Return the values that a step reads."""
     if isinstance(step, Convolution):
         return [step.x] + ([] if step.residual is None else [step.residual])
-    return _refs(step.args)
+    return refs(step.args)
 
 
 def _count_uses(operations: Sequence[Operation | Attention], result: Any) -> Counter[int]:
-    uses = Counter(ref.index for operation in operations for ref in _refs(operation.args))
-    uses.update(ref.index for ref in _refs(result))
+    uses = Counter(ref.index for operation in operations for ref in refs(operation.args))
+    uses.update(ref.index for ref in refs(result))
     return uses
 
 

@@ -29,6 +29,17 @@ class Ref:
     index: int
 
 
+def refs(value: Any) -> list[Ref]:
+    """Return the references in a value, whatever it is nested in."""
+    if isinstance(value, Ref):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [ref for item in value for ref in refs(item)]
+    return []
+
+
 @dataclass
 class Operation:
     """One step: an operation or an opaque module, its arguments, the numbers of its outputs."""
@@ -93,7 +104,7 @@ class _Recorder:
         number = len(self.trace.values)
         self.trace.views[number] = [
             computed.number
-            for arg in _tensors(list(args))
+            for arg in tensors(list(args))
             if (computed := self.find(arg)) and np.may_share_memory(tensor.data, arg.data)
         ]
         self.computed[id(tensor)] = _Computed(number, tensor._version.count, weakref.ref(tensor))
@@ -143,22 +154,23 @@ class _Recorder:
         if name in self.opaque and self.opened == name:
             self.opened = ""
             observing.observer = self.operation
-            tensors = list(_tensors(output))
+            results = list(tensors(output))
             replaced = [self.replace(arg) for arg in args]
-            numbers = [self.add_value(tensor, args) for tensor in tensors]
+            numbers = [self.add_value(tensor, args) for tensor in results]
             self.trace.operations.append(
                 Operation(module, replaced, numbers, name, self.replace(output))
             )
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in a value, whatever it is nested in."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors(item)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors(list(value.values()))
 
 
 def _run(model: Module, x: Tensor, opaque: set[str]) -> Trace:

@@ -8,8 +8,8 @@ import pytest
 
 import lucid
 from lucid import kernels, models, nn
+from lucid._compile._arena import Life, place
 from lucid._compile._fuse import Attention, Convolution
-from lucid._compile._plan import _Life, _place
 from lucid.kernels import _memory
 from tests.models.test_config import tiny
 
@@ -148,7 +148,7 @@ def test_pixels_with_gaps(backend, batch, threads):
     lucid.manual_seed(0)
     compiled = check(Wide().eval(), (batch, 3, 9, 7), batches=[batch])
     plan = next(iter(compiled._plans.values()))
-    assert len(plan._gaps) == (4 if backend == "numba" else 0)
+    assert len(plan.arena.gaps) == (4 if backend == "numba" else 0)
 
 
 def test_no_memory_for_the_large_maps_of_all_images():
@@ -477,8 +477,8 @@ def test_maps_that_live_together_do_not_overlap():
     for _ in range(50):
         lives = []
         for first in range(20):
-            lives.append(_Life(int(rng.integers(1, 1000)), first, first + int(rng.integers(0, 6))))
-        total = _place(lives)
+            lives.append(Life(int(rng.integers(1, 1000)), first, first + int(rng.integers(0, 6))))
+        total = place(lives)
         for a in lives:
             assert a.offset % 64 == 0
             assert a.offset + a.size <= total
@@ -490,8 +490,8 @@ def test_maps_that_live_together_do_not_overlap():
 
 def test_a_chain_needs_two_maps():
     """Each map is needed only for the next one, so the two largest neighbours are enough."""
-    lives = [_Life(640, i, i + 1) for i in range(30)]
-    assert _place(lives) == 1280
+    lives = [Life(640, i, i + 1) for i in range(30)]
+    assert place(lives) == 1280
 
 
 @pytest.mark.parametrize("name", models.list_models())
