@@ -98,11 +98,9 @@ class Arena:
     ) -> None:
         self.gaps = _find_gaps(steps, traced, runs)
         last = last_uses(steps, traced.result)
-        self.grouped = {
-            step.output
-            for step in steps[: front.steps]
-            if isinstance(step, Convolution) and last.get(step.output, 0) < front.steps
-        }
+        made = {step.output for step in steps[: front.steps] if isinstance(step, Convolution)}
+        made |= {0} if holds_input else set()
+        self.grouped = {number for number in made if last.get(number, 0) < front.steps}
         lives, self.numbers = self._lifetimes(steps, traced, front, last, holds_input)
         self.nbytes = place(list(lives.values()))
         memory = np.empty(self.nbytes + _ALIGNMENT, np.uint8)
@@ -136,22 +134,24 @@ class Arena:
         """Return when the fused steps' results are needed, and all values that lie in the arena."""
         owner: dict[int, int] = {}  # a value that is a view of a map -> that map
         lives: dict[int, Life] = {}
+
+        def add(number: int, position: int) -> None:
+            value = traced.values[number]
+            size = value.nbytes
+            if number in self.gaps:
+                size += size // value.shape[1] * self.gaps[number]
+            if number in self.grouped:
+                size //= len(front.groups)
+            # Of other maps of the front the first group already writes its part.
+            first = 0 if position < front.steps and number not in self.grouped else position
+            lives[number] = Life(size, first, last.get(number, position))
+            owner[number] = number
+
         if holds_input:
-            lives[0] = Life(traced.values[0].nbytes, 0, max(last.get(0, 0), front.steps - 1))
-            owner[0] = 0
+            add(0, 0)
         for position, step in enumerate(steps):
             if isinstance(step, (Convolution, Attention, Average, Affine)):
-                number = step.output
-                value = traced.values[number]
-                size = value.nbytes
-                if number in self.gaps:
-                    size += size // value.shape[1] * self.gaps[number]
-                if number in self.grouped:
-                    size //= len(front.groups)
-                # Of other maps of the front the first group already writes its part.
-                first = 0 if position < front.steps and number not in self.grouped else position
-                lives[number] = Life(size, first, last.get(number, position))
-                owner[number] = number
+                add(step.output, position)
                 continue
             for output in step.outputs:
                 for ref in references(step):

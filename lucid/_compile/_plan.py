@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -24,14 +25,20 @@ _ALL = slice(None)
 
 
 class _Bound(NamedTuple):
-    """A prepared step of the backend and the arrays, in the arena, that it works on."""
+    """A prepared step of the backend and the arrays, in the arena, that it works on.
+
+    The step that copies the input has a slice of its images in the place of the first.
+    """
 
     run: Callable[..., None]
-    arrays: tuple[np.ndarray | None, ...]
+    arrays: tuple[np.ndarray | slice | None, ...]
 
 
 # What runs a step; None where nothing is left to do.
 _Call = _Bound | Callable[[], None] | None
+
+# What runs some steps, given the images.
+_Joined = Callable[[np.ndarray], None]
 
 
 class Plan:
@@ -58,26 +65,34 @@ class Plan:
                 step.weight = step.bias = np.empty(0, step.weight.dtype)
 
     def _bind(self, traced: Trace) -> None:
-        value = traced.values[0]
-        self._load: Callable[..., None] | None = None
-        if value.ndim == 4:
-            self._load = kernels.active().prepare_images(nhwc_shape(value), value.dtype)
         self._front = find_front(self.steps, traced)
         self._runs = {
             position: self._prepared(position, traced)
             for position, step in enumerate(self.steps)
             if isinstance(step, Convolution)
         }
-        self.arena = Arena(self.steps, traced, self._front, self._runs, self._load is not None)
+        groups = self._front.groups or [slice(0, len(traced.values[0]))]
+        first = traced.values[0][groups[0]]
+        load: Callable[..., None] | None = None
+        if first.ndim == 4:
+            load = kernels.active().prepare_images(nhwc_shape(first), first.dtype)
+        self.arena = Arena(self.steps, traced, self._front, self._runs, load is not None)
         for number, array in self.arena.maps.items():
             self.values[number] = array
         self._fixed = set(self.arena.maps)  # values that are the same arrays in every run
-        # The steps in the order they run, those of the front once for each group.
-        groups = self._front.groups
-        front, rest = range(self._front.steps), range(self._front.steps, len(self.steps))
-        self._order = [*front] * len(groups) + [*rest]
-        calls = [self._convolution(position, group) for group in groups for position in front]
-        calls += [self._call(position, traced) for position in rest]
+        # What is called, those of the front once for each group, and the step that each belongs to.
+        calls: list[_Call] = []
+        self._order: list[int] = []
+        for group in groups:
+            if load is not None:
+                calls.append(_Bound(load, (group, self._map(0, group))))
+                self._order.append(0)
+            for position in range(self._front.steps):
+                calls.append(self._convolution(position, group))
+                self._order.append(position)
+        for position in range(self._front.steps, len(self.steps)):
+            calls.append(self._call(position, traced))
+            self._order.append(position)
         # Values outside the arena are dropped after their last use.
         last = last_uses(self.steps, self.result)
         drops: list[list[int]] = [[] for _ in calls]
@@ -86,10 +101,7 @@ class Plan:
                 drops[position - len(self.steps)].append(number)
         self._calls = _joined_calls(calls, drops)
         self._single_calls = [
-            (kernels.active().join([] if call is None else [call]), numbers)
-            if call is None or isinstance(call, _Bound)
-            else (call, numbers)
-            for call, numbers in zip(calls, drops)
+            _joined_calls([call], [numbers]) for call, numbers in zip(calls, drops)
         ]
 
     # -- binding one step -------------------------------------------------------------------
@@ -224,19 +236,18 @@ class Plan:
     def __call__(self, x: np.ndarray) -> Any:
         return self._run(x, self._calls)
 
-    def _run(self, x: np.ndarray, calls: list[tuple[Callable[[], None], list[int]]]) -> Any:
+    def _run(self, x: np.ndarray, calls: list[tuple[_Joined, list[int]]]) -> Any:
         values = self.values
-        if self._load is None:
+        if 0 not in self._fixed:
             values[0] = x
+        images = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
         with no_grad(), np.errstate(all="ignore"):
-            if self._load is not None:
-                self._load(x.transpose(0, 2, 3, 1), to_nhwc(values[0]))
             for call, drops in calls:
-                call()
+                call(images)
                 for number in drops:
                     values[number] = None
         result = self._returned(self.result)
-        if self._load is None:
+        if 0 not in self._fixed:
             values[0] = None
         return result
 
@@ -247,18 +258,14 @@ class Plan:
         """
         ends = [time.perf_counter()]
 
-        def clocked(call: Callable[[], None]) -> Callable[[], None]:
-            def run() -> None:
-                call()
-                ends.append(time.perf_counter())
+        def clock(images: np.ndarray) -> None:
+            ends.append(time.perf_counter())
 
-            return run
-
-        self._run(x, [(clocked(call), drops) for call, drops in self._single_calls])
-        seconds = [0.0] * len(self.steps)
+        self._run(x, [pair for single in self._single_calls for pair in [*single, (clock, [])]])
+        seconds = [0.0] * max(1, len(self.steps))
         for position, (start, end) in zip(self._order, itertools.pairwise(ends)):
             seconds[position] += end - start
-        return seconds
+        return seconds[: len(self.steps)]
 
     def _returned(self, value: Any) -> Any:
         """Return a result with arrays in place of references, out of the arena."""
@@ -277,11 +284,9 @@ class Plan:
         return value
 
 
-def _joined_calls(
-    calls: list[_Call], drops: list[list[int]]
-) -> list[tuple[Callable[[], None], list[int]]]:
+def _joined_calls(calls: list[_Call], drops: list[list[int]]) -> list[tuple[_Joined, list[int]]]:
     """Return the calls, those bound to memory joined, each with the values to drop after it."""
-    joined: list[tuple[Callable[[], None], list[int]]] = []
+    joined: list[tuple[_Joined, list[int]]] = []
     bound: list[_Bound] = []
     dropped: list[int] = []
 
@@ -297,9 +302,13 @@ def _joined_calls(
             dropped += numbers
         else:
             finish()
-            joined.append((call, numbers))
+            joined.append((functools.partial(_without_input, call), numbers))
     finish()
     return joined
+
+
+def _without_input(call: Callable[[], None], images: np.ndarray) -> None:
+    call()
 
 
 def _images(value: np.ndarray) -> np.ndarray:

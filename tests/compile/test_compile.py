@@ -105,6 +105,27 @@ def test_batches_that_go_in_groups(batch, threads):
     assert all(seconds > 0 for info, seconds in steps if info.macs)
 
 
+@pytest.mark.parametrize("batch", [1, 6])
+def test_input_of_any_layout_at_any_place(batch, threads):
+    lucid.manual_seed(0)
+    model = settled(models.MobileNet_V4(tiny(), 5), 3, 32, 32)
+    compiled = lucid.compile(model, (batch, 3, 32, 32))
+    wide = np.random.default_rng(0).standard_normal((2 * batch, 4, 40, 64)).astype(np.float32)
+    part = wide[::2, :3, 4:36, ::2]
+    channels_last = np.ascontiguousarray(part.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    with lucid.no_grad():
+        expected = model(lucid.tensor(part.copy())).numpy()
+        mirrored = model(lucid.tensor(part[::-1, :, :, ::-1].copy())).numpy()
+    for x, y in [
+        (part, expected),
+        (part[::-1, :, :, ::-1], mirrored),
+        (part.copy(), expected),
+        (channels_last, expected),
+        (part, expected),
+    ]:
+        np.testing.assert_allclose(compiled(x), y, rtol=1e-4, atol=1e-4)
+
+
 def test_maps_of_all_images_that_a_group_writes(threads):
     """Results in the middle, and a sum with a map from before the last of the group."""
 

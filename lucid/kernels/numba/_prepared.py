@@ -40,6 +40,8 @@ class Prepared:
     the rows cannot read them; a joined step takes no such arrays.
 
     Attributes:
+        reads_input: whether its first array is a part of the model's input, which is elsewhere in
+            each call; a joined step gets the slice of images in its place.
         gap: how many floats had better be left free behind each pixel of the output.
         reads_gaps: whether the input's pixels may be so.
     """
@@ -48,12 +50,13 @@ class Prepared:
         self,
         rows: Callable[..., tuple[list[Row], Any]],
         conform: Callable[..., tuple[Array | None, ...]] | None = None,
+        reads_input: bool = False,
         gap: int = 0,
         reads_gaps: bool = False,
     ) -> None:
         self.rows = rows
         self.conform = conform
-        self.gap, self.reads_gaps = gap, reads_gaps
+        self.reads_input, self.gap, self.reads_gaps = reads_input, gap, reads_gaps
         self._bound: tuple[Any, ...] = ()
 
     def __call__(self, *arrays: Array | None) -> None:
@@ -75,23 +78,51 @@ class _Chain:
 
     def __init__(self, steps: Sequence[Bound]) -> None:
         self.steps = steps
-        self.threads = 0
+        self.bound: tuple[Any, ...] = ()  # for how many threads and what input
 
-    def __call__(self) -> None:
-        if self.threads != _threads.get_num_threads():
-            self.threads = _threads.get_num_threads()
-            made = [run.rows(*arrays) for run, arrays in self.steps]
-            self.alive = [alive for _, alive in made]
-            self.plan = _threads.plan(*itertools.chain.from_iterable(rows for rows, _ in made))
+    def __call__(self, images: Array) -> None:
+        now = _threads.get_num_threads(), address(images), images.strides
+        if self.bound[:1] != now[:1]:
+            self.bind(images)
+        elif self.bound != now:
+            for index, run, group, out in self.inputs:
+                (row,), _ = run.rows(images[group], out)
+                _threads.set_row(self.plan, index, row)
+        self.bound = now
         _threads.run(self.plan)
 
+    def bind(self, images: Array) -> None:
+        """Make the plan, and note which of its rows depend on the input."""
+        made: list[Row] = []
+        self.alive: list[Any] = []
+        self.inputs: list[tuple[int, Prepared, slice, Array]] = []
+        for run, arrays in self.steps:
+            if run.reads_input:
+                group, out = arrays
+                self.inputs.append((len(made), run, group, out))
+                made += run.rows(images[group], out)[0]
+            else:
+                rows, alive = run.rows(*arrays)
+                made += rows
+                self.alive.append(alive)
+        self.plan = _threads.plan(*made)
 
-def join(steps: Sequence[Bound]) -> Callable[[], None]:
-    """Return a function that runs prepared steps, each on its arrays, one after the other."""
-    calls: list[Callable[[], None]] = []
+
+def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
+    """Return a function of a batch ``(N, H, W, C)`` that runs prepared steps one after the other.
+
+    Each is given its arrays; a step that reads the input has a slice in the place of the first, and
+    is given those images of the batch.
+    """
+    calls: list[Callable[[Array], None]] = []
     for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
         calls.append((_Chain if is_prepared else reference.join)(list(group)))
-    return calls[0] if len(calls) == 1 else reference.join([(call, ()) for call in calls])
+
+    def call(images: Array) -> None:
+        for each in calls:
+            each(images)
+
+    return calls[0] if len(calls) == 1 else call
 
 
 @kernel
@@ -190,7 +221,10 @@ def gather_images(args, chunk, thread):
 
 
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
-    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout."""
+    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout.
+
+    It reads the input, see :func:`join`.
+    """
     if dtype != np.float32 or 0 in shape:
         return reference.prepare_images(shape, dtype)
     n, height, width, channels = shape
@@ -211,9 +245,9 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Ru
             count,
             n,
         )
-        return [row], (x, out)
+        return [row], out
 
-    return Prepared(rows)
+    return Prepared(rows, reads_input=True)
 
 
 # -- the mean over all positions ------------------------------------------------------------------

@@ -215,9 +215,15 @@ def _get_pool() -> _Pool:
 def plan(*rows: tuple[int, ...]) -> np.ndarray:
     """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`."""
     table = np.zeros((len(rows), ROW), np.int64)
-    for index, (function, chunks, *arguments) in enumerate(rows):
-        table[index, : ARGUMENTS + len(arguments)] = function, chunks, _threads, *arguments
+    for index, row in enumerate(rows):
+        set_row(table, index, row)
     return table
+
+
+def set_row(plan: np.ndarray, index: int, row: tuple[int, ...]) -> None:
+    """Write a row ``(kernel's address, chunks, arguments …)`` into a plan."""
+    function, chunks, *arguments = row
+    plan[index, : ARGUMENTS + len(arguments)] = function, chunks, _threads, *arguments
 
 
 def run(plan: np.ndarray) -> None:

@@ -10,14 +10,18 @@ import numpy as np
 Array = np.ndarray
 Run = Callable[..., None]
 
-# A prepared step and the arrays it works on.
-Bound = tuple[Any, tuple[Array | None, ...]]
+# A prepared step and the arrays it works on. A step of the numba backend may have a slice of the
+# model's input in the place of an array.
+Bound = tuple[Any, tuple[Any, ...]]
 
 
-def join(steps: Sequence[Bound]) -> Callable[[], None]:
-    """Return a function that runs prepared steps, each on its arrays, one after the other."""
+def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
+    """Return a function of the input that runs prepared steps one after the other on their arrays.
 
-    def call() -> None:
+    None of them reads the input: :func:`prepare_images` makes none that would.
+    """
+
+    def call(images: Array) -> None:
         for run, arrays in steps:
             run(*arrays)
 
