@@ -78,15 +78,29 @@ def test_joined_steps_run_in_their_order(backend, threads):
     run = backend.join(steps)
     for count in (threads, 2):
         kernels.set_num_threads(count)
-        run()
+        run(x)
         first = x * scale + shift
         second = backend.conv2d(first, weight, bias, *how).clip(0, 6) + x
         np.testing.assert_allclose(b, second, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(mean, 2 * second.mean((1, 2)), rtol=1e-4, atol=1e-4)
 
 
+def test_joined_steps_that_read_the_input(backend, threads):
+    """Parts of another array in each call, whatever its place and layout."""
+    load = backend.prepare_images((2, 5, 6, 3), np.dtype(np.float32))
+    if load is None:
+        pytest.skip("this backend reads the input where it is")
+    first, last = np.empty((2, 2, 5, 6, 3), np.float32)
+    run = backend.join([(load, (slice(2, 4), first)), (load, (slice(0, 2), last))])
+    planes = random(4, 3, 5, 6).transpose(0, 2, 3, 1)
+    for images in (planes, planes[::-1], random(4, 5, 6, 3, seed=1), planes):
+        run(images)
+        np.testing.assert_array_equal(first, images[2:])
+        np.testing.assert_array_equal(last, images[:2])
+
+
 def test_nothing_joined(backend):
-    backend.join([])()
+    backend.join([])(random(1, 2, 2, 3))
 
 
 def test_more_images_than_a_launch_counts_chunks(backend, threads):
