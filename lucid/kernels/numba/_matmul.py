@@ -253,20 +253,16 @@ _WORTH = 1 << 18
 
 
 def grid(rows: int, k: int, n: int) -> tuple[int, int]:
-    """Return into how many blocks of rows and of panels a product is cut."""
+    """Return into how many blocks of rows and of panels a product is cut.
+
+    Rows first: depthwise layers are cut by rows as well, and a core then finds what it wrote itself
+    in its own cache. Panels too where there are few rows; a thread reads a part of the weights.
+    """
     threads = _threads.get_num_threads()
     tiles, panels = -(-rows // TILE_ROWS), -(-n // PANEL)
     wanted = 1 if threads == 1 else min(rows * k * n // _WORTH + 1, 8 * threads)
-    cached = -(-rows * k // _BLOCK)
-    if cached > 1:  # many rows: cut these
-        row_blocks = min(tiles, max(wanted, cached))
-        if row_blocks >= wanted:
-            return min(row_blocks, _threads.MAX_CHUNKS), 1
-    else:  # few rows: each panel of weights is then read by one core only
-        row_blocks = 1
+    row_blocks = min(tiles, max(wanted, -(-rows * k // _BLOCK)), _threads.MAX_CHUNKS)
     column_blocks = min(panels, -(-wanted // row_blocks))
-    if row_blocks * column_blocks < wanted:
-        row_blocks = min(tiles, -(-wanted // column_blocks))
     return row_blocks, column_blocks
 
 
