@@ -18,8 +18,16 @@ pytest.importorskip("numba")
 
 from lucid import kernels
 from lucid.kernels import numpy as reference
-from lucid.kernels.numba import _conv, _matmul, _threads, _weight_grad
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, WIDTH, Workspace, empty, workspace
+from lucid.kernels.numba import _conv, _matmul, _prepared, _threads, _weight_grad
+from lucid.kernels.numba._native import (
+    PANEL,
+    TILE_ROWS,
+    WIDTH,
+    Workspace,
+    address,
+    empty,
+    workspace,
+)
 
 ROWS = sorted({1, 2, TILE_ROWS - 1, TILE_ROWS, TILE_ROWS + 1, 3 * TILE_ROWS + 2, 300})
 COLUMNS = sorted({1, 3, WIDTH - 1, WIDTH, WIDTH + 1, PANEL - 1, PANEL, PANEL + 1, 3 * PANEL + 5})
@@ -284,6 +292,22 @@ def test_a_plan_made_for_fewer_threads_keeps_to_them():
     for _ in range(50):
         _threads.run(plan)
         np.testing.assert_array_equal(out, first)
+
+
+def test_workers_stay_awake_during_a_launch():
+    """Nobody wakes them before the next one: the rest of a long plan would have one thread less."""
+    kernels.set_num_threads(2)
+    x, y = empty((1 << 22,)), empty((1 << 22,))
+    x[...] = y[...] = 1
+    alone = (_prepared.add_part.address, 1, address(x), address(y), x.size, 1)
+    plan = _threads.plan(*[alone] * 12)  # longer than they wait for work
+
+    def nobody_sleeps():
+        _threads.run(plan)
+        return _threads._get_pool().state[_threads._SLEEPING] == 0
+
+    # The system may keep this thread from looking in time, but not always.
+    assert any(nobody_sleeps() for _ in range(20))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

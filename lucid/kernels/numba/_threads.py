@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from numba import types
+from numba import njit, types
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba._native import (
@@ -63,11 +63,26 @@ MAX_CHUNKS = (1 << 16) - 1
 _PATIENCE = 50_000
 
 
+@njit
+def _take_one(place):
+    """Count a number down, and return whether it was above zero."""
+    while True:
+        number = load_acquire(place)
+        if number <= 0:
+            return False
+        if compare_exchange(place, number, number - 1):
+            return True
+
+
 @compiled(types.void(types.int64, types.int64))
 def _work(base, thread):
-    """Take chunks from the back until none have come for a while, then fall asleep."""
+    """Take chunks from the back until none have come for a while, then fall asleep.
+
+    Not during a launch, which wakes nobody: when the system gives the caller's core to another
+    process for a few milliseconds, the rest of a long plan would have one thread less.
+    """
     waited = 0
-    while waited < _PATIENCE:
+    while True:
         ticket = load_acquire(base + 8 * _TICKET)
         first, end = (ticket >> 16) & 0xFFFF, ticket & 0xFFFF
         if first < end and thread < load_acquire(base + 8 * _LIMIT):
@@ -80,18 +95,34 @@ def _work(base, thread):
                 waited = 0
             continue
         if load_acquire(base + 8 * _STOP) != 0:
-            break
-        pause()
-        waited += 1
-    atomic_add(base + 8 * _SLEEPING, 1)
+            return
+        if waited < _PATIENCE:
+            pause()
+            waited += 1
+            continue
+        waited = 0
+        if load_acquire(base + 8 * _BUSY) == 0:
+            atomic_add(base + 8 * _SLEEPING, 1)
+            # A launch that began meanwhile has either seen this, and wakes a sleeper, or is seen.
+            if load_acquire(base + 8 * _BUSY) == 0 or not _take_one(base + 8 * _SLEEPING):
+                return
+        give_way()
 
 
-@compiled(types.void(types.int64, types.int64, types.int64))
+@compiled(types.int64(types.int64, types.int64, types.int64))
 def _run(base, table, rows):
-    """Run the rows of a plan one after the other, each in chunks on all threads."""
+    """Run the rows of a plan one after the other, each in chunks on all threads.
+
+    Returns 0; or, with nothing done, how many sleeping workers to wake before the next try.
+    """
     plan = words(table)
     threads = load_acquire(base + 8 * _ACTIVE)
     pool = threads > 1 and compare_exchange(base + 8 * _BUSY, 0, 1)
+    if pool and load_acquire(base + 8 * _SLEEPING) > 0:
+        sleeping = atomic_exchange(base + 8 * _SLEEPING, 0)
+        if sleeping > 0:
+            store_release(base + 8 * _BUSY, 0)
+            return sleeping
     for row in range(rows):
         function, chunks = plan[row * ROW], plan[row * ROW + 1]
         args = table + 8 * (row * ROW + ARGUMENTS)
@@ -126,12 +157,7 @@ def _run(base, table, rows):
                     give_way()
     if pool:
         store_release(base + 8 * _BUSY, 0)
-
-
-@compiled(types.int64(types.int64))
-def _take_sleepers(base):
-    """Return how many workers sleep, and count them as awake."""
-    return atomic_exchange(base + 8 * _SLEEPING, 0)
+    return 0
 
 
 def _default_threads() -> int:
@@ -160,12 +186,10 @@ class _Pool:
 
     def run(self, plan: np.ndarray) -> None:
         rows = plan.shape[0]
-        if self.state[_ACTIVE] > 1:
-            if len(self.workers) < self.state[_ACTIVE] - 1:
-                self.start()
-            if self.state[_SLEEPING]:
-                self.wake.release(max(1, _take_sleepers.call(self.base)))
-        _run.call(self.base, address(plan), rows)
+        if len(self.workers) < self.state[_ACTIVE] - 1:
+            self.start()
+        while sleeping := _run.call(self.base, address(plan), rows):
+            self.wake.release(sleeping)
 
     def start(self) -> None:
         _work.address  # noqa: B018  compiled here, not by all workers at once
