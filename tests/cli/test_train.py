@@ -179,7 +179,12 @@ def test_resume_of_a_finished_run(capsys):
 def test_ctrl_c_in_a_process():
     command = [sys.executable, "-m", "lucid", "train", *QUICK, "--epochs", "500"]
     with subprocess.Popen(
-        [*command, "--output", "a.npz"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--output", "a.npz"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may have had it ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         for line in process.stdout:
             if line.startswith("epoch   1/500"):
