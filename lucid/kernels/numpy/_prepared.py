@@ -19,6 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
+from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._threads import ELEMENT, in_parts, product_in_parts
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
@@ -73,12 +74,13 @@ def prepare_conv(
         output_size(w, kw, stride[1], padding[1], dilation[1]),
         o,
     )
-    finish = _finisher(bias, activation)
+    pixels = shape[1] * shape[2]
+    finish = _finisher(bias, activation, pixels)
     if kh == kw == groups == 1 and padding == ((0, 0), (0, 0)):
-        return shape, _pointwise(weight, stride, finish)
+        return shape, _pointwise(weight, stride, pixels, finish)
     if groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
         # Short runs are not worth copying; the bias is part of the product.
-        finish = _finisher(None, activation)
+        finish = _finisher(None, activation, pixels)
         run = _dense_by_planes(input_shape, weight, bias, stride, padding, dilation, shape, finish)
         return shape, run
     if i == groups == 1 or i > 1 or o != channels:
@@ -95,8 +97,12 @@ def _divide(task: Callable[[slice], None], count: int, multiply_adds: int, image
         product_in_parts(task, count, multiply_adds)
 
 
-def _finisher(bias: np.ndarray | None, activation: tuple[Any, ...] | None) -> Callable[..., None]:
+def _finisher(
+    bias: np.ndarray | None, activation: tuple[Any, ...] | None, pixels: int
+) -> Callable[..., None]:
+    """Return a function that adds bias, activation and residual to a block of a map's pixels."""
     function = bounds = None
+    long_bias = None if bias is None else np.tile(bias, rows_together(pixels, len(bias)))
     if activation is not None:
         name, *settings = activation
         if name == "clip":
@@ -105,8 +111,12 @@ def _finisher(bias: np.ndarray | None, activation: tuple[Any, ...] | None) -> Ca
             function = getattr(_activation, name)
 
     def finish(block: np.ndarray, residual: np.ndarray | None, columns: slice = _ALL) -> None:
-        if bias is not None:
-            np.add(block, bias[columns], out=block)
+        if bias is not None and long_bias is not None:
+            if block.flags.c_contiguous and block.size % long_bias.size == 0:
+                rows = block.reshape(-1, long_bias.size)
+                np.add(rows, long_bias, out=rows)
+            else:
+                np.add(block, bias[columns], out=block)
         if bounds is not None:
             np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
         if function is not None:
@@ -137,10 +147,12 @@ class _Padder:
         return self.buffer[: len(images)]
 
 
-def _pointwise(weight: np.ndarray, stride: Pair, finish: Any) -> Run:
+def _pointwise(weight: np.ndarray, stride: Pair, pixels: int, finish: Any) -> Run:
     o, i = weight.shape[:2]
     matrix = np.ascontiguousarray(weight.reshape(o, i).T)
-    step = max(512, _BLOCK // max(o, i))  # fewer rows would be a slow product
+    together = rows_together(pixels, o)
+    # Fewer rows than 512 would be a slow product.
+    step = max(1, max(512, _BLOCK // max(o, i)) // together) * together
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
         if stride != (1, 1):
