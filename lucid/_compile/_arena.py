@@ -15,14 +15,22 @@ from lucid.nn import Module
 from lucid.ops._layout import from_nhwc
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_PAGE = 4096  # bytes between lanes: no two threads write one cache line, or the next it fetches
 
 
 @dataclass(frozen=True)
 class Front:
-    """The first steps of a plan that are done for one group of images after the other."""
+    """The first steps of a plan that are done for one group of images after the other.
+
+    Attributes:
+        steps: how many.
+        groups: the images of each.
+        lanes: how many groups are under way at once, each in memory of its own.
+    """
 
     steps: int = 0
     groups: list[slice] = field(default_factory=list)
+    lanes: int = 1
 
 
 def find_front(steps: Sequence[Step], traced: Trace) -> Front:
@@ -42,9 +50,9 @@ def find_front(steps: Sequence[Step], traced: Trace) -> Front:
         if step.weight.nbytes * images > sum(value.nbytes for value in maps):
             break
         count += 1
-    size = kernels.active().images_together(images)
+    size, lanes = kernels.active().divide_images(images)
     groups = [slice(start, start + size) for start in range(0, images, size)]
-    return Front(count, groups) if count > 1 and len(groups) > 1 else Front()
+    return Front(count, groups, lanes) if count > 1 and len(groups) > 1 else Front()
 
 
 def nhwc_shape(value: np.ndarray) -> tuple[int, int, int, int]:
@@ -82,7 +90,9 @@ class Arena:
 
     Attributes:
         nbytes: its size.
-        maps: the arrays in it by the number of their value, in the value's logical shape.
+        maps: the arrays in it by the number of their value, in the value's logical shape; of those
+            that hold a group the first lane's.
+        lanes: for each lane of the front the maps that hold a group.
         numbers: all values that lie in it, views of maps included.
         grouped: maps that hold one group of images.
         gaps: maps whose pixels do not lie side by side, with the floats left between them.
@@ -102,22 +112,34 @@ class Arena:
         made |= {0} if holds_input else set()
         self.grouped = {number for number in made if last.get(number, 0) < front.steps}
         lives, self.numbers = self._lifetimes(steps, traced, front, last, holds_input)
-        self.nbytes = place(list(lives.values()))
+        grouped = {number: lives.pop(number) for number in self.grouped}
+        lane = -(-place(list(grouped.values())) // _PAGE) * _PAGE
+        region = Life(lane * front.lanes, 0, front.steps - 1)
+        self.nbytes = place([region, *lives.values()])
         memory = np.empty(self.nbytes + _ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % _ALIGNMENT
         self._memory = memory[start:]
         attended = {step.output for step in steps if isinstance(step, Attention)}
-        self.maps: dict[int, np.ndarray] = {}
-        for number, life in lives.items():
+
+        def array(number: int, life: Life, offset: int = 0) -> np.ndarray:
             value = traced.values[number]
-            flat = self._memory[life.offset : life.offset + life.size].view(value.dtype)
+            flat = self._memory[offset + life.offset :][: life.size].view(value.dtype)
             if number in self.grouped:
                 value = value[front.groups[0]]
             if value.ndim != 4 or number in attended:
-                self.maps[number] = flat.reshape(value.shape)
-            else:
-                *pixels, channels = nhwc_shape(value)
-                self.maps[number] = from_nhwc(flat.reshape(*pixels, -1)[..., :channels])
+                return flat.reshape(value.shape)
+            *pixels, channels = nhwc_shape(value)
+            return from_nhwc(flat.reshape(*pixels, -1)[..., :channels])
+
+        self.lanes = [
+            {
+                number: array(number, life, region.offset + index * lane)
+                for number, life in grouped.items()
+            }
+            for index in range(front.lanes)
+        ]
+        self.maps = {number: array(number, life) for number, life in lives.items()}
+        self.maps.update(self.lanes[0])
 
     def contains(self, array: np.ndarray) -> bool:
         """Whether an array lies in this memory."""

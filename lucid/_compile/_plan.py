@@ -84,12 +84,8 @@ class Plan:
         calls: list[_Call] = []
         self._order: list[int] = []
         for group in groups:
-            if load is not None:
-                calls.append(_Bound(load, (group, self._map(0, group))))
-                self._order.append(0)
-            for position in range(self._front.steps):
-                calls.append(self._convolution(position, group))
-                self._order.append(position)
+            calls += self._front_calls(load, group)
+            self._order += [0] * (load is not None) + [*range(self._front.steps)]
         for position in range(self._front.steps, len(self.steps)):
             calls.append(self._call(position, traced))
             self._order.append(position)
@@ -99,10 +95,38 @@ class Plan:
         for number, position in last.items():
             if number not in self._fixed and 0 <= position < len(self.steps):
                 drops[position - len(self.steps)].append(number)
-        self._calls = _joined_calls(calls, drops)
+        rest = len(calls) - (len(self.steps) - self._front.steps)
+        in_lanes = self._in_lanes(load, calls[:rest])
+        if in_lanes is None:
+            self._calls = _joined_calls(calls, drops)
+        else:
+            self._calls = [(in_lanes, []), *_joined_calls(calls[rest:], drops[rest:])]
         self._single_calls = [
             _joined_calls([call], [numbers]) for call, numbers in zip(calls, drops)
         ]
+
+    def _front_calls(
+        self, load: Callable[..., None] | None, group: slice, lane: int = 0
+    ) -> list[_Call]:
+        """Return the calls of the front for a group of images, in a lane of the arena."""
+        calls: list[_Call] = []
+        if load is not None:
+            calls.append(_Bound(load, (group, self._map(0, group, lane))))
+        for position in range(self._front.steps):
+            calls.append(self._convolution(position, group, lane))
+        return calls
+
+    def _in_lanes(self, load: Callable[..., None] | None, calls: list[_Call]) -> _Joined | None:
+        """Return the calls of the front as one in which each thread has a lane, if that is how."""
+        if self._front.lanes == 1 or not all(isinstance(call, _Bound) for call in calls):
+            return None
+        first, second = self._front.groups[:2]
+        lanes = [
+            (self._front_calls(load, first, lane), self._front_calls(load, second, lane))
+            for lane in range(self._front.lanes)
+        ]
+        joined: _Joined | None = kernels.active().join_lanes(lanes, len(self._front.groups))
+        return joined
 
     # -- binding one step -------------------------------------------------------------------
 
@@ -137,30 +161,33 @@ class Plan:
         )
         return run
 
-    def _convolution(self, position: int, group: slice = _ALL) -> _Call:
+    def _convolution(self, position: int, group: slice = _ALL, lane: int = 0) -> _Call:
         run, step = self._runs[position], self.steps[position]
         assert isinstance(step, Convolution)
         x = step.x.index
-        out = self._map(step.output, group)
+        out = self._map(step.output, group, lane)
         if step.residual is None:
             # A kernel that takes its input apart anyway spares a copy in channels-last memory.
             in_any_order = getattr(run, "takes_any_order", False)
-            return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order, group)
+            return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order, group, lane)
         return self._on_images(
             [x, step.residual.index],
             lambda x, residual: (run, (x, out, residual)),
             group=group,
+            lane=lane,
         )
 
-    def _map(self, number: int, group: slice) -> np.ndarray:
+    def _map(self, number: int, group: slice, lane: int = 0) -> np.ndarray:
         """Return a map in the arena as the kernels take it, NHWC."""
-        value = self._part(number, group)
+        value = self._part(number, group, lane)
         return value.transpose(0, 2, 3, 1) if number in self.arena.gaps else _images(value)
 
-    def _part(self, number: int, group: slice) -> np.ndarray:
+    def _part(self, number: int, group: slice, lane: int = 0) -> np.ndarray:
         """Return the images of a group of a value."""
+        if number in self.arena.grouped:
+            return self.arena.lanes[lane][number]
         value: np.ndarray = self.values[number]
-        return value if number in self.arena.grouped else value[group]
+        return value[group]
 
     def _on_images(
         self,
@@ -168,10 +195,11 @@ class Plan:
         bind: Callable[..., tuple[Any, tuple[Any, ...]]],
         in_any_order: bool = False,
         group: slice = _ALL,
+        lane: int = 0,
     ) -> _Call:
         """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
         if self._fixed.issuperset(numbers):
-            maps = [self._map(number, group) for number in numbers]
+            maps = [self._map(number, group, lane) for number in numbers]
             if all(self.arena.contains(array) for array in maps):
                 return _Bound(*bind(*maps))
         images = _any_images if in_any_order else _images

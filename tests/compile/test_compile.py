@@ -1,5 +1,6 @@
 """lucid.compile: the model's own results, whatever the model does."""
 
+import itertools
 import threading
 import weakref
 
@@ -172,7 +173,64 @@ def test_pixels_with_gaps(backend, batch, threads):
     assert len(plan.arena.gaps) == (4 if backend == "numba" else 0)
 
 
-def test_no_memory_for_the_large_maps_of_all_images():
+@pytest.fixture
+def few_threads():
+    """Set the number of threads for one test."""
+    before = kernels.get_num_threads()
+    yield kernels.set_num_threads
+    kernels.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("batch", "count", "lanes"),
+    [(16, 2, 2), (7, 2, 2), (16, 3, 3), (4, 5, 1), (9, 4, 1), (6, 6, 6)],
+)
+def test_each_thread_takes_images_through_memory_of_its_own(
+    backend, batch, count, lanes, few_threads
+):
+    """If they divide the batch well; whatever the number of threads is later."""
+    lucid.manual_seed(0)
+    model = settled(models.MobileNet_V4(tiny(), 5), 3, 64, 64)
+    few_threads(count)
+    compiled = check(model, (batch, 3, 64, 64), batches=[batch])
+    for plan in compiled._plans.values():
+        assert len(plan.arena.lanes) == (lanes if backend == "numba" else 1)
+    x = np.random.default_rng(0).standard_normal((2 * batch, 3, 64, 128)).astype(np.float32)
+    x = x[::-2, :, :, ::2]
+    with lucid.no_grad():
+        expected = model(lucid.tensor(x.copy())).numpy()
+    for now in (count, 1, count + 3, count):
+        few_threads(now)
+        for images in (x, x.copy(), x):
+            np.testing.assert_allclose(compiled(images), expected, rtol=1e-4, atol=1e-4)
+        compiled.timed(x)
+
+
+def test_lanes_hold_apart_what_threads_write(backend):
+    if backend != "numba":
+        pytest.skip("one group of images after the other")
+    model = settled(models.MobileNet_V4(tiny(), 5), 3, 64, 64)
+    (plan,) = lucid.compile(model, (8, 3, 64, 64))._plans.values()
+    lanes = plan.arena.lanes
+    assert len(lanes) > 1
+    assert len(lanes[0]) > 3
+    for first, second in itertools.combinations(lanes, 2):
+        assert first.keys() == second.keys()
+        for a, b in itertools.product(first.values(), second.values()):
+            assert not np.shares_memory(a, b)
+
+
+def test_a_step_that_the_backend_leaves_to_numpy_among_the_first(threads):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 4, 3, padding=1),
+    )
+    check(model.eval(), (8, 3, 24, 20), batches=[8, 6])
+
+
+def test_no_memory_for_the_large_maps_of_all_images(threads):
     model = models.mobilenet_v4_conv_small(num_classes=7).eval()
     largest = 32 * 48 * 48 * 4  # bytes of one image's
     assert lucid.compile(model, (64, 3, 96, 96)).arena_bytes < 64 * largest

@@ -18,7 +18,7 @@ from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_pointwise, pack
-from lucid.kernels.numba._native import address, empty, floats, kernel
+from lucid.kernels.numba._native import address, call_kernel, empty, floats, kernel, words
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
@@ -85,11 +85,15 @@ class _Chain:
         if self.bound[:1] != now[:1]:
             self.bind(images)
         elif self.bound != now:
-            for index, run, group, out in self.inputs:
-                (row,), _ = run.rows(images[group], out)
-                _threads.set_row(self.plan, index, row)
+            self.read(images)
         self.bound = now
         _threads.run(self.plan)
+
+    def read(self, images: Array) -> None:
+        """Let the rows that read the input read ``images``."""
+        for index, run, group, out in self.inputs:
+            (row,), _ = run.rows(images[group], out)
+            _threads.set_row(self.plan, index, row)
 
     def bind(self, images: Array) -> None:
         """Make the plan, and note which of its rows depend on the input."""
@@ -123,6 +127,81 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
             each(images)
 
     return calls[0] if len(calls) == 1 else call
+
+
+@kernel
+def run_group(args, chunk, thread):
+    """All rows of a plan for one group of images, by this thread in its own lane.
+
+    A change is the position of a word in the lane's table, its value for the first group, and how
+    much it grows from group to group.
+    """
+    table, changes = args[0] + thread * args[1], words(args[3])
+    plan = words(table)
+    for i in range(args[4]):
+        plan[changes[3 * i]] = changes[3 * i + 1] + chunk * changes[3 * i + 2]
+    for row in range(args[2]):
+        arguments = table + 8 * (row * _threads.ROW + _threads.ARGUMENTS)
+        for each in range(plan[row * _threads.ROW + 1]):
+            call_kernel(plan[row * _threads.ROW], arguments, each, thread)
+
+
+class _Lanes:
+    """Steps for many groups of images, each by one thread in memory of its own, in one launch.
+
+    The plan's rows for the second group differ from those for the first by the addresses of what
+    lies outside the lane, and those for the others by multiples of that.
+    """
+
+    def __init__(self, lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int):
+        self.lanes = [(_Chain(first), _Chain(second)) for first, second in lanes]
+        self.groups = groups
+        self.bound: tuple[Any, ...] = ()  # for how many threads and what input
+
+    def __call__(self, images: Array) -> None:
+        now = _threads.get_num_threads(), address(images), images.strides
+        if self.bound != now:
+            for chain in itertools.chain.from_iterable(self.lanes):
+                if self.bound[:1] != now[:1]:
+                    chain.bind(images)
+                else:
+                    chain.read(images)
+            self.bind()
+        self.bound = now
+        _threads.run(self.plan)
+
+    def bind(self) -> None:
+        """Make the plan, with a table of each lane's rows and what differs from group to group."""
+        self.tables = np.stack([first.plan for first, _ in self.lanes])
+        first, second = (chain.plan.ravel() for chain in self.lanes[0])
+        where = np.flatnonzero(first != second)
+        self.changes = np.stack([where, first[where], second[where] - first[where]], axis=1)
+        row = (
+            run_group.address,
+            self.groups,
+            address(self.tables),
+            self.tables.strides[0],
+            self.tables.shape[1],
+            address(self.changes),
+            len(self.changes),
+        )
+        self.plan = _threads.plan(row, threads=len(self.lanes))
+
+
+def join_lanes(
+    lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int
+) -> Callable[[Array], None] | None:
+    """Return a function of a batch that runs prepared steps for all its groups of images.
+
+    Each group goes through all steps on one thread, so that no thread waits for another between
+    them, nor reads what another has written. None if a step is not of this backend.
+
+    Args:
+        lanes: for each lane, the steps on its memory for the first and for the second group.
+        groups: how many there are.
+    """
+    steps = itertools.chain.from_iterable(itertools.chain.from_iterable(lanes))
+    return _Lanes(lanes, groups) if all(isinstance(run, Prepared) for run, _ in steps) else None
 
 
 @kernel
@@ -176,10 +255,14 @@ def prepare_conv(
         else:
             kind = KINDS[activation]
 
+    scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
+
     def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
+        nonlocal scratch
         inside = None if packed.is_depthwise else residual
         size = conv_scratch(packed, x, out, stride, padding, dilation)
-        scratch = empty((size,)) if size else None
+        if size and (scratch is None or scratch.size < size):
+            scratch = empty((size,))
         row = conv_row(
             packed, x, out, stride, padding, dilation, low, high, inside, scratch, kind=kind
         )
@@ -193,15 +276,21 @@ def prepare_conv(
     return shape, Prepared(rows, gap=gap, reads_gaps=even)
 
 
-def images_together(images: int) -> int:
+def divide_images(images: int) -> tuple[int, int]:
     """Return how many images of a batch, a divisor, go through the large maps together.
 
-    One for each thread, two to four, so that their maps stay in the caches: a pass of
-    mobilenetv4_conv_medium at batch 16 took 142 ms by twos on two threads, 145 by fours or one by
-    one, and 159 with all at once.
+    And how many such groups are under way at once, see :func:`join_lanes`: one for each thread, if
+    that leaves no thread idle for more than an eighth of the time. Else all threads share a group
+    of two to four images, one for each.
+
+    mobilenetv4_conv_medium at batch 16 takes 136 ms in lanes and 138 without on two cores that
+    share a third-level cache, and 141 and 158 on two that do not.
     """
-    most = min(4, max(2, _threads.get_num_threads()))
-    return next(size for size in range(most, 0, -1) if images % size == 0)
+    threads = _threads.get_num_threads()
+    if threads > 1 and -(-images // threads) * threads * 7 <= images * 8:
+        return 1, min(threads, images)
+    most = min(4, max(2, threads))
+    return next(size for size in range(most, 0, -1) if images % size == 0), 1
 
 
 # -- images from outside --------------------------------------------------------------------------

@@ -236,11 +236,16 @@ def _get_pool() -> _Pool:
     return _pool
 
 
-def plan(*rows: tuple[int, ...]) -> np.ndarray:
-    """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`."""
+def plan(*rows: tuple[int, ...], threads: int | None = None) -> np.ndarray:
+    """Return rows ``(kernel's address, chunks, arguments …)`` as a plan, for :func:`run`.
+
+    ``threads`` is for how many they have room, by default for all there are now.
+    """
     table = np.zeros((len(rows), ROW), np.int64)
     for index, row in enumerate(rows):
         set_row(table, index, row)
+    if threads is not None:
+        table[:, 2] = threads
     return table
 
 

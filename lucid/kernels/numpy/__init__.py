@@ -39,7 +39,7 @@ from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear
 from lucid.kernels.numpy._product import matmul as matmul
-from lucid.kernels.numpy._steps import images_together as images_together
+from lucid.kernels.numpy._steps import divide_images as divide_images
 from lucid.kernels.numpy._steps import join as join
 from lucid.kernels.numpy._steps import prepare_affine as prepare_affine
 from lucid.kernels.numpy._steps import prepare_average as prepare_average

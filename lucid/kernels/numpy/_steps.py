@@ -28,13 +28,15 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     return call
 
 
-def images_together(images: int) -> int:
+def divide_images(images: int) -> tuple[int, int]:
     """Return how many images of a batch, a divisor, go through the large maps together.
+
+    And how many such groups are under way at once, see :func:`join_lanes`: one.
 
     At most 8, so that memory does not grow with the batch, and at least 4 of more than 8: two cost
     mobilenetv4_conv_medium at batch 16 5 %, one 9 %.
     """
-    return next((size for size in range(8, 3, -1) if images % size == 0), images)
+    return next((size for size in range(8, 3, -1) if images % size == 0), images), 1
 
 
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
