@@ -151,12 +151,14 @@ def plot(result: dict[str, Any], path: Path) -> None:
             axes.bar(x, heights, width * 0.9, label=CONTENDERS[name].label, color=colour)
             for a, height, row in zip(x, heights, rows):
                 if height:
-                    text = f"{row['median_ms']:.3g}"
+                    time = row["median_ms"]
+                    text = f"{time:.3g}" if time < 1000 else f"{time:.0f}"
                     axes.text(a, height, text, ha="center", va="bottom", fontsize=6)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set_xticks(range(len(cases)), [case["variant"] for case in cases])
         axes.set_ylabel("time / arithmetic floor")
         title = "inference" if mode == "inference" else "training step"
         axes.set_title(f"{title}, batch {batch} (bars labelled in ms)", fontsize=10)
-        axes.legend(fontsize=7, ncols=3)
+        axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend above all bars
+        axes.legend(fontsize=7, ncols=3, loc="upper right")
     figure.savefig(path, dpi=150)
