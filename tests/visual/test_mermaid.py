@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import lucid
@@ -373,13 +373,14 @@ def model_of_names(title: str, key: str, kind: str) -> nn.Module:
             self.parts = nn.ModuleDict({key: part()})
 
         def forward(self, x):
-            return {title: self.parts[key](x), "x": {key: x}}
+            return {title: self.parts[key](x), title + "x": {key: x}}  # two names
 
     return Net()
 
 
 @settings(max_examples=60, deadline=None)
 @given(names, names, names)
+@example("x", "key", "Kind")  # also the name of an argument
 def test_names_never_act(title, key, kind):
     model = model_of_names(title, key, kind)
     harmless = model_of_names("title", "key", "Kind")
