@@ -75,14 +75,15 @@ def prepare_conv(
         o,
     )
     pixels = shape[1] * shape[2]
-    finish = _finisher(bias, activation, pixels)
-    if kh == kw == groups == 1 and padding == ((0, 0), (0, 0)):
-        return shape, _pointwise(weight, stride, pixels, finish)
-    if groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
+    is_pointwise = kh == kw == groups == 1 and padding == ((0, 0), (0, 0))
+    if not is_pointwise and groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
         # Short runs are not worth copying; the bias is part of the product.
         finish = _finisher(None, activation, pixels)
         run = _dense_by_planes(input_shape, weight, bias, stride, padding, dilation, shape, finish)
         return shape, run
+    finish = _finisher(bias, activation, pixels)
+    if is_pointwise:
+        return shape, _pointwise(weight, stride, pixels, finish)
     if i == groups == 1 or i > 1 or o != channels:
         pad = _Padder(input_shape, padding, weight.dtype)
         return shape, _dense(weight, stride, dilation, groups, shape, pad, finish)

@@ -31,7 +31,7 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
 def divide_images(images: int) -> tuple[int, int]:
     """Return how many images of a batch, a divisor, go through the large maps together.
 
-    And how many such groups are under way at once, see :func:`join_lanes`: one.
+    And how many such groups are under way at once: one; the numba backend has lanes for more.
 
     At most 8, so that memory does not grow with the batch, and at least 4 of more than 8: two cost
     mobilenetv4_conv_medium at batch 16 5 %, one 9 %.
