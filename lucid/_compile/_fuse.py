@@ -139,6 +139,8 @@ def _started(operation: Operation, trace: Trace) -> Convolution | None:
     x, weight, bias, *rest = operation.args
     if not isinstance(x, Ref) or not isinstance(weight, Tensor) or isinstance(bias, Ref):
         return None
+    if weight.data.size == 0:  # a map of no channels has no place in the arena
+        return None
     kernel = empty(weight.shape, weight.dtype)  # given back when the backend has packed it
     kernel[...] = weight.data
     if operation.kind is Linear:

@@ -479,6 +479,15 @@ def test_models_of_users(model, threads):
     check(settled(model, 3, 8, 8), (3, 3, 8, 8))
 
 
+@pytest.mark.parametrize("width", [0, 3], ids="{} behind nothing".format)
+def test_a_layer_without_outputs(width, threads):
+    layers = [nn.Flatten(), nn.Linear(192, 0), nn.ReLU()] + [nn.Linear(0, width)] * (width > 0)
+    model = nn.Sequential(*layers).eval()
+    if width:
+        layers[-1].bias = nn.Parameter(lucid.tensor([1.0, -2.0, 3.0]))
+    check(model, (3, 3, 8, 8))
+
+
 def test_a_choice_by_value():
     compiled = lucid.compile(Around(ChoosesByValue()), (1, 3, 8, 8))
     model = compiled._model
