@@ -169,6 +169,14 @@ def _openvino(case: Case, folder: Path, threads: int) -> Run:
     return lambda: request.infer({0: images}, share_inputs=True, share_outputs=True)[0]
 
 
+def _onnx_reference(case: Case, folder: Path, threads: int) -> Run:
+    from onnx.reference import ReferenceEvaluator
+
+    evaluator = ReferenceEvaluator(str(folder / "model.onnx"))
+    feed = {"x": np.load(folder / "images.npy")}
+    return lambda: evaluator.run(None, feed)[0]
+
+
 # -- all of them ------------------------------------------------------------------------------
 
 _BOTH, _INFERENCE = ("inference", "training"), ("inference",)
@@ -226,4 +234,12 @@ CONTENDERS = {
         "ONNX Runtime", "ONNX Runtime", _INFERENCE, ("onnxruntime",), _onnxruntime, True
     ),
     "openvino": Contender("OpenVINO", "OpenVINO", _INFERENCE, ("openvino",), _openvino, True),
+    "onnx-reference": Contender(
+        "ONNX's own evaluator, on NumPy",
+        "ONNX on NumPy",
+        _INFERENCE,
+        ("onnx",),
+        _onnx_reference,
+        True,
+    ),
 }

@@ -126,6 +126,9 @@ def write_report(result: dict[str, Any], folder: Path, name: str) -> None:
         plot(result, folder / f"{name}.png")
 
 
+COLOURS = [*(f"C{i}" for i in range(10)), "black"]  # Matplotlib's names, one for each contender
+
+
 def plot(result: dict[str, Any], path: Path) -> None:
     """Draw a row of panels: times over the arithmetic floor, a group of bars for each variant."""
     from matplotlib.figure import Figure
@@ -135,7 +138,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
         groups.setdefault((case["mode"], case["batch"]), []).append(case)
     figure = Figure(figsize=(10, 3.4 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-    colours = [f"C{i}" for i in range(10)]
+    colours = dict(zip(CONTENDERS, COLOURS))
     for axes, ((mode, batch), cases) in zip(panels, groups.items()):
         names = [
             name
@@ -147,8 +150,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
             rows = [case["rows"].get(name, {}) for case in cases]
             heights = [row.get("median_ms", 0) / case["floor_ms"] for row, case in zip(rows, cases)]
             x = [i + (position - (len(names) - 1) / 2) * width for i in range(len(cases))]
-            colour = colours[list(CONTENDERS).index(name)]
-            axes.bar(x, heights, width * 0.9, label=CONTENDERS[name].label, color=colour)
+            label, colour = CONTENDERS[name].label, colours[name]
+            axes.bar(x, heights, width * 0.9, label=label, color=colour)
             for a, height, row in zip(x, heights, rows):
                 if height:
                     time = row["median_ms"]

@@ -31,7 +31,7 @@ from benchmarks._report import markdown, write_report
 TOLERANCE = 1e-3  # of the largest value of the result
 PAUSE = 0.05  # seconds between two contenders, in which idle threads stop spinning
 PEAK_SIZE = 3072  # of the matrix product that tells the machine's peak
-SLOW = ("torch-compile-channels-last",)  # only measured when named
+SLOW = ("torch-compile-channels-last", "onnx-reference")  # only measured when named
 
 
 def parser() -> argparse.ArgumentParser:

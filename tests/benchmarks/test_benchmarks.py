@@ -14,7 +14,7 @@ import pytest
 from benchmarks import growth
 from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
-from benchmarks._report import best_of_family, least_of_family, markdown, ratios
+from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,3 +128,7 @@ def test_a_reason_stands_under_the_table():
 def test_contenders_have_labels_of_their_own():
     labels = [contender.label for contender in CONTENDERS.values()]
     assert len(set(labels)) == len(labels)
+
+
+def test_contenders_have_colours_of_their_own():
+    assert len(set(COLOURS)) == len(COLOURS) >= len(CONTENDERS)
