@@ -188,20 +188,24 @@ def float_bits(value: float) -> int:
 
 def _features() -> frozenset[str]:
     """Return the features for which Numba generates code; its cache is kept apart by them."""
-    names = cpu_target.target_context.codegen().magic_tuple()[2]
-    return frozenset(name[1:] for name in names.split(",") if name.startswith("+"))
+    triple, _, names = cpu_target.target_context.codegen().magic_tuple()
+    features = {name[1:] for name in names.split(",") if name.startswith("+")}
+    if triple.startswith(("aarch64", "arm64")):  # all have it; LLVM cannot tell on every system
+        features.add("neon")
+    return frozenset(features)
 
 
 FEATURES = _features()
 
 # Floats in a vector register, and the rows of a tile of two vectors that fill the registers:
 # 32 registers hold 14·2 sums, 2 weights and 2 inputs; 16 hold 6·2 sums, 2 weights and 2 inputs.
+# For NEON, LLVM wants three for inputs: of 14·2 sums it would keep one in memory.
 if "avx512f" in FEATURES:
     WIDTH, TILE_ROWS = 16, 14
 elif "avx2" in FEATURES or "avx" in FEATURES:
     WIDTH, TILE_ROWS = 8, 6
 elif "neon" in FEATURES:
-    WIDTH, TILE_ROWS = 4, 14
+    WIDTH, TILE_ROWS = 4, 13
 else:
     WIDTH, TILE_ROWS = 4, 6
 
