@@ -1,4 +1,4 @@
-"""The compiled kernels as they are for ARM, in an emulator: ``pytest -p tests.kernels.aarch64``.
+"""The compiled kernels as for ARM, in an emulator: ``python -m pytest -p tests.kernels.aarch64``.
 
 The plugin lets the kernels be written for a processor with NEON, translates them to its machine
 code, and runs that in Unicorn instead of the thread pool. The emulated processor sees this
