@@ -21,7 +21,7 @@ import struct
 import threading
 from pathlib import Path
 
-os.environ.update(NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="", LUCID_BACKEND="numba")
+os.environ.update(NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="")
 
 import numpy as np
 import unicorn
@@ -41,6 +41,7 @@ from lucid.kernels.numba import _native, _threads  # noqa: E402
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)
 
 _POOL_TESTS = Path(__file__).with_name("test_numba.py")
+_TOO_LARGE = "1280"  # in the names of tests
 
 _RETURN = 0xD65F03C0
 _BLOCK = 1 << 20  # bytes of this process's memory that the emulator is shown at once
@@ -200,6 +201,7 @@ def _translator():
 
 def _address(native) -> int:
     """Translate a kernel, and return its place in the emulated processor's memory."""
+    # Compiled apart from what the kernel itself would compile, and keep on disk for this processor.
     args = native._sig.args, native._sig.return_type
     function = CFunc(native._function, args, {}, {"error_model": "numpy"})
     function.compile()
@@ -230,9 +232,8 @@ def pytest_collection_modifyitems(config, items) -> None:
     """Leave the tests that are not of kernels of this backend, and those that take too long."""
     left, kept = [], []
     for item in items:
-        of_kernels = "backend" in getattr(item, "fixturenames", ()) and item.path != _POOL_TESTS
-        params = getattr(item, "callspec", None) and item.callspec.params
-        fits = of_kernels and params.get("backend") == "numba" and "1280" not in item.name
+        backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        fits = backend == "numba" and item.path != _POOL_TESTS and _TOO_LARGE not in item.name
         (kept if fits else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept

@@ -81,19 +81,22 @@ class _Chain:
         self.bound: tuple[Any, ...] = ()  # for how many threads and what input
 
     def __call__(self, images: Array) -> None:
-        now = _threads.get_num_threads(), address(images), images.strides
-        if self.bound[:1] != now[:1]:
-            self.bind(images)
-        elif self.bound != now:
-            self.read(images)
-        self.bound = now
+        self.follow(images)
         _threads.run(self.plan)
 
-    def read(self, images: Array) -> None:
-        """Let the rows that read the input read ``images``."""
-        for index, run, group, out in self.inputs:
-            (row,), _ = run.rows(images[group], out)
-            _threads.set_row(self.plan, index, row)
+    def follow(self, images: Array) -> bool:
+        """Let the plan read ``images``, on the threads there are; tell whether that changed it."""
+        now = _threads.get_num_threads(), address(images), images.strides
+        if self.bound == now:
+            return False
+        if self.bound[:1] != now[:1]:
+            self.bind(images)
+        else:
+            for index, run, group, out in self.inputs:
+                (row,), _ = run.rows(images[group], out)
+                _threads.set_row(self.plan, index, row)
+        self.bound = now
+        return True
 
     def bind(self, images: Array) -> None:
         """Make the plan, and note which of its rows depend on the input."""
@@ -156,18 +159,11 @@ class _Lanes:
     def __init__(self, lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int):
         self.lanes = [(_Chain(first), _Chain(second)) for first, second in lanes]
         self.groups = groups
-        self.bound: tuple[Any, ...] = ()  # for how many threads and what input
 
     def __call__(self, images: Array) -> None:
-        now = _threads.get_num_threads(), address(images), images.strides
-        if self.bound != now:
-            for chain in itertools.chain.from_iterable(self.lanes):
-                if self.bound[:1] != now[:1]:
-                    chain.bind(images)
-                else:
-                    chain.read(images)
+        changed = [chain.follow(images) for pair in self.lanes for chain in pair]
+        if any(changed):
             self.bind()
-        self.bound = now
         _threads.run(self.plan)
 
     def bind(self) -> None:
