@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from lucid._extras import extra
 from lucid.autograd import Tensor
 
 Array = np.ndarray
@@ -76,7 +77,7 @@ def save(state: Mapping[str, Any], path: PathLike) -> None:
         safetensors = _safetensors()
         metadata = None if structure is None else {_STRUCTURE: structure}
         with atomic_path(path) as temporary:
-            safetensors.numpy.save_file(arrays, temporary, metadata)
+            safetensors.save_file(arrays, temporary, metadata)
 
 
 def load(path: PathLike) -> dict[str, Any]:
@@ -165,14 +166,7 @@ def _check_target(path: Path, who: str) -> None:
 
 
 def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            '.safetensors files need safetensors, which is not installed: pip install "lucid[hub]" '
-            "(or use .npz)"
-        ) from error
-    return safetensors
+    return extra("safetensors.numpy", "hub", ".safetensors files, unlike .npz, need safetensors")
 
 
 # -- nested mappings to and from arrays by name -----------------------------------------------

@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import lucid
-from lucid import models
+from lucid import _extras, models
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,3 +75,17 @@ def test_ci_script_is_a_script():
     assert os.access(script, os.X_OK)
     if bash := shutil.which("bash"):
         subprocess.run([bash, "-n", str(script)], check=True)
+
+
+def test_hints_name_this_distribution():
+    assert f'\nname = "{_extras.DISTRIBUTION}"\n' in read("pyproject.toml")
+
+
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):
+    """Such as a clone called "lucid", for whoever works beside it."""
+    (tmp_path / "lucid").mkdir()
+    code = "import lucid; print(lucid.tensor([2.0]).item())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (result.stdout, result.stderr) == ("2.0\n", "")

@@ -14,6 +14,7 @@ from typing import Any
 
 import lucid
 from lucid import _random
+from lucid._extras import install
 from lucid._files import SUFFIXES, atomic_path
 from lucid.cli._errors import CommandError, UsageError
 from lucid.nn import Module
@@ -164,7 +165,7 @@ def prepare_output(weights: Path) -> RunFiles:
             import safetensors  # noqa: F401
         except ImportError:
             raise UsageError(
-                f'{weights}: writing .safetensors needs `pip install "lucid[hub]"`; .npz does not'
+                f"{weights}: writing .safetensors needs `{install('hub')}`; .npz does not"
             ) from None
     try:
         weights.parent.mkdir(parents=True, exist_ok=True)

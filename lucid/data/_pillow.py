@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lucid._extras import extra
+
 RESAMPLING = ("nearest", "bilinear", "bicubic")
 
 
@@ -13,13 +15,7 @@ def pillow() -> Any:
     Raises:
         ImportError: if Pillow is not installed; the message names the extra.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'images need Pillow, which is not installed: pip install "lucid[data]"'
-        ) from error
-    return Image
+    return extra("PIL.Image", "data", "images need Pillow")
 
 
 def resampling(interpolation: str) -> Any:

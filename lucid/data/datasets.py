@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid._extras import extra
 from lucid.data._dataset import TensorDataset, check_index
 from lucid.data._pillow import check_interpolation, pillow
 from lucid.data.transforms import RandomAffine, Resize
@@ -107,13 +108,7 @@ def digits(
     if not 0 < test_size < 1:
         raise ValueError(f"digits: test_size must be between 0 and 1, got {test_size}")
     resize = Resize((size, size), check_interpolation(interpolation, "digits"))
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'digits needs scikit-learn, which is not installed: pip install "lucid[data]"'
-        ) from error
-    bunch = load_digits()
+    bunch = extra("sklearn.datasets", "data", "digits needs scikit-learn").load_digits()
     pixels = bunch.images.astype(np.float32)[:, None] / 16
     labels = bunch.target.astype(np.int64)
 

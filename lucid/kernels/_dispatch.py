@@ -11,6 +11,8 @@ import importlib.util
 import os
 from types import ModuleType
 
+from lucid._extras import install
+
 # name -> (module, what to install to get it)
 _BACKENDS: dict[str, tuple[str, str | None]] = {
     "numpy": ("lucid.kernels.numpy", None),
@@ -48,8 +50,7 @@ def set_backend(name: str) -> None:
         if extra is None or error.name is None or error.name.startswith("lucid"):
             raise
         raise ImportError(
-            f"backend {name!r} needs {error.name}, which is not installed: "
-            f'pip install "lucid[{extra}]"'
+            f"backend {name!r} needs {error.name}, which is not installed: {install(extra)}"
         ) from error
     _name = name
 

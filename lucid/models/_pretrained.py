@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid import _files
+from lucid._extras import extra
 from lucid.autograd import Tensor
 from lucid.models import _timm, configs
 from lucid.models._checkpoints import read_settings
@@ -120,14 +121,11 @@ def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
 
 def _fetch(repo_id: str) -> tuple[Path, Path]:
     """Return the paths of a repository's weights and its ``config.json``, which may not exist."""
-    try:
-        import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError as error:
-        raise ImportError(
-            f"weights={repo_id!r} is fetched by huggingface_hub, which is not installed: "
-            'pip install "lucid[hub]"'
-        ) from error
+    huggingface_hub = extra(
+        "huggingface_hub", "hub", f"weights={repo_id!r} is fetched by huggingface_hub"
+    )
+    from huggingface_hub.errors import EntryNotFoundError
+
     name = "model.safetensors"
     try:
         path = Path(huggingface_hub.hf_hub_download(repo_id, name))

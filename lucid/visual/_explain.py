@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from lucid._extras import extra
 from lucid.visual._gradcam import GradCAM
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")
@@ -22,13 +23,7 @@ def matplotlib_figure() -> Any:
     Raises:
         ImportError: if matplotlib is not installed; the message names the extra.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'drawing needs matplotlib, which is not installed: pip install "lucid[plot]"'
-        ) from error
-    return Figure
+    return extra("matplotlib.figure", "plot", "drawing needs matplotlib").Figure
 
 
 def explain(rows: Sequence[tuple[str, GradCAM, Sequence[tuple[str, float]]]]) -> Any:

@@ -16,6 +16,7 @@ import pytest
 
 import lucid
 from lucid import models
+from lucid._extras import install
 from lucid.cli import main
 from lucid.cli._predict import imagenet_classes, read_classes
 from lucid.data.datasets import read_image
@@ -306,7 +307,7 @@ def test_explain_needs_matplotlib(monkeypatch, capsys, tmp_path):
     assert predict("photos", "--explain", str(tmp_path / "x.png")) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert 'pip install "lucid[plot]"' in captured.err
+    assert install("plot") in captured.err
 
 
 def test_too_many_to_explain(tmp_path, capsys):

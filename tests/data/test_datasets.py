@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid._extras import install
 from lucid.data import DataLoader, transforms
 from lucid.data.datasets import ImageFolder, Split, digits, read_image
 
@@ -125,13 +127,13 @@ def test_bad_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "who"), [("sklearn.datasets", "scikit-learn"), ("PIL", "Pillow")]
+    ("module", "who"), [("sklearn.datasets", "scikit-learn"), ("PIL.Image", "Pillow")]
 )
 def test_a_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, module: str, who: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf'{who}.*pip install "lucid\[data\]"'):
+    with pytest.raises(ImportError, match=f"{who}.*{re.escape(install('data'))}"):
         digits()
 
 

@@ -6,6 +6,7 @@ Each runs in a process of its own, as huggingface_hub reads its environment when
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 import lucid
 from lucid import models
+from lucid._extras import install
 from tests.models.test_pretrained import timm_state
 
 pytest.importorskip("huggingface_hub")
@@ -210,5 +212,5 @@ def test_a_repository_that_does_not_exist(tmp_path, server):
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r'pip install "lucid\[hub\]"'):
+    with pytest.raises(ImportError, match=re.escape(install("hub"))):
         models.mobilenet_v4_conv_small(weights=f"timm/{NAME}")
