@@ -302,7 +302,8 @@ def dense_weight_grad(
         plan.append(_add_parts_row(parts, sums))
 
     def result(inputs: tuple[Array, ...] = (x, grad, parts, scratch)) -> Array:
-        return np.ascontiguousarray(sums.reshape(kh, kw, c, o).transpose(3, 2, 0, 1))
+        # A copy in any case: the sums may lie in the workspace, and already in this order.
+        return sums.reshape(kh, kw, c, o).transpose(3, 2, 0, 1).copy()
 
     return plan, result
 
