@@ -11,6 +11,13 @@ from lucid.cli._errors import UsageError
 from lucid.models._registry import _canonical as canonical_name
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Wraps at the terminal's width, but for examples: they are there to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example") else super()._fill_text(text, width, indent)
+
+
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     name: str,
@@ -26,7 +33,7 @@ def add_command(
         help=description[0].lower() + description[1:].split(".")[0],
         description=description,
         epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser
@@ -34,7 +41,7 @@ def add_command(
 
 def positive_int(text: str) -> int:
     """Parse an integer of at least 1."""
-    value = int(text) if text.strip().lstrip("+-").isdigit() else 0
+    value = int(text) if text.strip().lstrip("+-").isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
     return value
@@ -42,7 +49,7 @@ def positive_int(text: str) -> int:
 
 def non_negative_int(text: str) -> int:
     """Parse an integer of at least 0."""
-    if not text.strip().isdigit():
+    if not text.strip().isdecimal():
         raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got {text!r}")
     return int(text)
 
@@ -79,12 +86,31 @@ def open_fraction(text: str) -> float:
     return value
 
 
-def shape(text: str) -> tuple[int, ...]:
-    """Parse ``1,3,224,224`` (or ``1x3x224x224``) into a shape."""
-    parts = text.replace("x", ",").strip("() ").split(",")
-    if not parts or not all(part.strip().isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"expected sizes such as 1,3,224,224, got {text!r}")
-    return tuple(int(part) for part in parts)
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Add the options of an input's shape; :func:`input_shape` reads them."""
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=(224, 224),
+        metavar="PIXELS",
+        help="height and width of the images; HxW if they differ (default: 224)",
+    )
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=1, help="images in a batch (default: 1)"
+    )
+    parser.add_argument("--channels", type=positive_int, default=3, help="of an image (default: 3)")
+
+
+def input_shape(args: argparse.Namespace) -> tuple[int, int, int, int]:
+    """Return the shape (N, C, H, W) that the options of :func:`add_input` say."""
+    return (args.batch_size, args.channels, *args.size)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"expected pixels such as 224 or 192x256, got {text!r}")
+    return int(sides[0]), int(sides[-1])
 
 
 def model_name(name: str) -> str:

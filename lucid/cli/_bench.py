@@ -19,7 +19,14 @@ import lucid
 from lucid import kernels, models, nn, optim
 from lucid._compile import compile as compile_model
 from lucid.autograd import Tensor, no_grad
-from lucid.cli._arguments import add_command, model_name, positive_float, positive_int
+from lucid.cli._arguments import (
+    add_command,
+    add_input,
+    input_shape,
+    model_name,
+    positive_float,
+    positive_int,
+)
 from lucid.cli._errors import CommandError
 from lucid.nn import functional
 from lucid.visual import summary
@@ -80,18 +87,15 @@ def add_parsers(
         "compiled, or a training step, with each backend there is; beside them the time that the "
         "multiply-adds alone would take at the speed of a large matrix product.",
         "  lucid bench\n"
-        "  lucid bench --model mobilenet_v4_hybrid_medium --batch 16 --layers\n"
-        "  lucid bench --training --batch 16 --backend numpy",
+        "  lucid bench --model mobilenet_v4_hybrid_medium --batch-size 16 --layers\n"
+        "  lucid bench --training --batch-size 16 --backend numpy",
     )
     parser.add_argument(
         "--model",
         default="mobilenet_v4_conv_small",
         help="a name that `lucid models` lists (default: mobilenet_v4_conv_small)",
     )
-    parser.add_argument("--batch", type=positive_int, default=1, help="images (default: 1)")
-    parser.add_argument(
-        "--size", type=positive_int, default=224, help="pixels of a side (default: 224)"
-    )
+    add_input(parser)
     parser.add_argument(
         "--backend",
         choices=("numpy", "numba", "both"),
@@ -124,13 +128,13 @@ def bench(args: argparse.Namespace) -> int:
     """Run ``lucid bench``."""
     name = model_name(args.model)
     lucid.manual_seed(0)
-    model = models.create_model(name)
+    model = models.create_model(name, in_channels=args.channels)
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((args.batch, 3, args.size, args.size)).astype(np.float32)
+    images = rng.standard_normal(input_shape(args)).astype(np.float32)
     try:
         counted = summary(model, images.shape)
     except ValueError as error:
-        raise CommandError(f"--size {args.size}: {error}") from error
+        raise CommandError(f"--size {'x'.join(map(str, args.size))}: {error}") from error
 
     before = kernels.get_backend()
     try:

@@ -9,7 +9,14 @@ from typing import Any
 
 from lucid import models
 from lucid._files import atomic_path
-from lucid.cli._arguments import add_command, model_name, non_negative_int, positive_int, shape
+from lucid.cli._arguments import (
+    add_command,
+    add_input,
+    input_shape,
+    model_name,
+    non_negative_int,
+    positive_int,
+)
 from lucid.cli._errors import CommandError, UsageError
 from lucid.visual import mermaid, svg
 
@@ -65,13 +72,7 @@ def add_parsers(
         metavar="FILE",
         help="ends in .mmd (Mermaid), .svg or .html (default: print Mermaid)",
     )
-    parser.add_argument(
-        "--input-shape",
-        type=shape,
-        default=(1, 3, 224, 224),
-        metavar="N,C,H,W",
-        help="shape of the input; its channels are the model's (default: 1,3,224,224)",
-    )
+    add_input(parser)
     parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
     parser.add_argument(
         "--depth",
@@ -102,10 +103,6 @@ def _depth(text: str) -> int | None:
 def draw(args: argparse.Namespace) -> int:
     """Run ``lucid diagram``."""
     name = model_name(args.model)
-    if len(args.input_shape) != 4:
-        raise UsageError(
-            f"--input-shape: expected four sizes, N,C,H,W, got {len(args.input_shape)}"
-        )
     suffix = ".mmd" if args.output is None else args.output.suffix
     if suffix not in SUFFIXES:
         raise UsageError(
@@ -113,7 +110,8 @@ def draw(args: argparse.Namespace) -> int:
         )
     if args.output is not None and args.output.is_dir():
         raise UsageError(f"--output: {args.output} is a folder; name a file in it")
-    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.input_shape[1])
+    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.channels)
+    shape = input_shape(args)
     options: dict[str, Any] = {
         "depth": args.depth,
         "collapse_repeats": {"like": True, "exact": "exact", "all": False}[args.repeats],
@@ -121,14 +119,14 @@ def draw(args: argparse.Namespace) -> int:
         "direction": args.direction,
     }
     if suffix == ".svg":
-        text = svg(model, args.input_shape, **options)
+        text = svg(model, shape, **options)
     elif suffix == ".mmd":
-        text = mermaid(model, args.input_shape, **options)
+        text = mermaid(model, shape, **options)
     else:
         text = _PAGE.format(
             title=html.escape(name),
-            image=svg(model, args.input_shape, **options),
-            chart=html.escape(mermaid(model, args.input_shape, **options)),
+            image=svg(model, shape, **options),
+            chart=html.escape(mermaid(model, shape, **options)),
         )
     if args.output is None:
         print(text, end="")

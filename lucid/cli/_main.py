@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import lucid
 from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
+from lucid.cli._arguments import HelpFormatter
 from lucid.cli._errors import CommandError
 
 EPILOG = """\
@@ -19,7 +20,7 @@ examples:
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenet_v4_conv_small-digits.npz
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
-  lucid bench --batch 16 --layers                how fast this machine runs a model
+  lucid bench --batch-size 16 --layers           how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm
 
 exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="lucid",
         description="Train, evaluate, use and look at the models of lucid.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lucid {lucid.__version__}")
     common = argparse.ArgumentParser(add_help=False)

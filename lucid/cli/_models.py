@@ -6,8 +6,14 @@ import argparse
 import json
 
 from lucid import models
-from lucid.cli._arguments import add_command, model_name, non_negative_int, positive_int, shape
-from lucid.cli._errors import UsageError
+from lucid.cli._arguments import (
+    add_command,
+    add_input,
+    input_shape,
+    model_name,
+    non_negative_int,
+    positive_int,
+)
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -36,16 +42,10 @@ def add_parsers(
         show_summary,
         "Show the layers of a model. One row for each layer, in the order they run: output "
         "shape, parameters, multiply-adds.",
-        "  lucid summary mobilenet_v4_conv_small --input-shape 1,3,256,256 --depth 2",
+        "  lucid summary mobilenet_v4_conv_small --size 256 --depth 2",
     )
     parser.add_argument("model", help="a name that `lucid models` lists")
-    parser.add_argument(
-        "--input-shape",
-        type=shape,
-        default=(1, 3, 224, 224),
-        metavar="N,C,H,W",
-        help="shape of the input; its channels are the model's (default: 1,3,224,224)",
-    )
+    add_input(parser)
     parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
     parser.add_argument(
         "--depth", type=positive_int, help="fold modules this deep into one row (default: none)"
@@ -74,10 +74,6 @@ def list_models(args: argparse.Namespace) -> int:
 def show_summary(args: argparse.Namespace) -> int:
     """Run ``lucid summary``."""
     name = model_name(args.model)
-    if len(args.input_shape) != 4:
-        raise UsageError(
-            f"--input-shape: expected four sizes, N,C,H,W, got {len(args.input_shape)}"
-        )
-    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.input_shape[1])
-    print(summary(model, args.input_shape, depth=args.depth))
+    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.channels)
+    print(summary(model, input_shape(args), depth=args.depth))
     return 0

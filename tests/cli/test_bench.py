@@ -30,7 +30,7 @@ def test_inference_as_a_table(capsys):
 
 
 def test_inference_as_json(capsys):
-    result = measured(capsys, "--batch", "2", "--layers")
+    result = measured(capsys, "--batch-size", "2", "--layers")
     assert result["input_shape"] == [2, 3, 32, 32]
     model = models.mobilenet_v4_conv_small()
     macs = lucid.summary(model, (2, 3, 32, 32)).total_macs
@@ -45,7 +45,7 @@ def test_inference_as_json(capsys):
 
 
 def test_training(capsys):
-    result = measured(capsys, "--training", "--batch", "4", "--layers")
+    result = measured(capsys, "--training", "--batch-size", "4", "--layers")
     (step,) = result["measurements"]
     assert result["mode"] == "training"
     assert set(step["phases_ms"]) == {"forward", "backward", "optimizer"}
@@ -55,7 +55,7 @@ def test_training(capsys):
     assert layers["conv0.convbn_0.conv"]["shape"] == [4, 32, 16, 16]
     assert "(between layers)" in layers  # the additions
 
-    assert main([*TINY, "--training", "--batch", "4", "--layers"]) == 0
+    assert main([*TINY, "--training", "--batch-size", "4", "--layers"]) == 0
     assert "numpy, forward pass in training" in capsys.readouterr().out
 
 
@@ -82,7 +82,7 @@ def test_both_is_what_is_installed(capsys):
     ("argv", "status", "message"),
     [
         (["--model", "mobilenet_v5"], 2, "there is no model 'mobilenet_v5'"),
-        (["--batch", "0"], 2, "expected a positive integer, got '0'"),
+        (["--batch-size", "0"], 2, "expected a positive integer, got '0'"),
         (["--backend", "cuda"], 2, "invalid choice: 'cuda'"),
         (["--seconds", "-1"], 2, "expected a number over 0"),
     ],

@@ -13,7 +13,7 @@ from lucid.cli import main
 from lucid.visual import mermaid, svg
 
 SMALL = (1, 3, 64, 64)
-COMMAND = ["diagram", "mobilenet_v4_conv_small", "--input-shape", "1,3,64,64"]
+COMMAND = ["diagram", "mobilenet_v4_conv_small", "--size", "64"]
 
 
 def model():
@@ -57,7 +57,6 @@ def test_files(tmp_path, capsys):
     [
         (["diagram", "mobilenet_v4_conv_smal"], "did you mean mobilenet_v4_conv_small"),
         ([*COMMAND, "-o", "chart.png"], "expected a file ending in .mmd, .svg, .html"),
-        ([*COMMAND[:2], "--input-shape", "3,8"], "expected four sizes"),
     ],
 )
 def test_wrong_use(argv, message, capsys):

@@ -28,8 +28,8 @@ def test_models_as_json(capsys):
 
 
 def test_summary(capsys):
-    command = ["summary", "mobilenet_v4_conv_small", "--input-shape", "2,1,64,48"]
-    assert main([*command, "--num-classes", "7", "--depth", "1"]) == 0
+    command = ["summary", "mobilenet_v4_conv_small", "--num-classes", "7", "--depth", "1"]
+    assert main([*command, "--size", "64x48", "--channels", "1", "--batch-size", "2"]) == 0
     captured = capsys.readouterr()
     assert "input (2, 1, 64, 48)" in captured.out
     assert "(2, 7)" in captured.out
@@ -42,7 +42,6 @@ def test_summary(capsys):
         (["summary", "mobilenet_v4_conv_smal"], "did you mean mobilenet_v4_conv_small"),
         (["summary", "resnet50"], "there is no model 'resnet50'"),
         (["train", "--model", "mobilenet_v4_conv_larg"], "did you mean mobilenet_v4_conv_large"),
-        (["summary", "mobilenet_v4_conv_small", "--input-shape", "3,8"], "expected four sizes"),
         (["eval", "nothing.npz"], "there is no file nothing.npz"),
     ],
 )
@@ -67,7 +66,10 @@ def test_wrong_use_is_one_line_and_status_2(argv, message, capsys):
         ["train", "--optimizer", "magic"],
         ["train", "--label-smoothing", "1"],
         ["train", "--seed", "-3"],
-        ["summary", "mobilenet_v4_conv_small", "--input-shape", "1,3,a,b"],
+        ["summary", "mobilenet_v4_conv_small", "--size", "axb"],
+        ["summary", "mobilenet_v4_conv_small", "--size", "0"],
+        ["summary", "mobilenet_v4_conv_small", "--size", "64x64x64"],
+        ["summary", "mobilenet_v4_conv_small", "--size", "²"],
         ["summary", "mobilenet_v4_conv_small", "--depth", "0"],
     ],
 )
@@ -78,11 +80,13 @@ def test_what_the_parser_refuses_is_status_2(argv, capsys):
     assert "lucid" in capsys.readouterr().err
 
 
-def test_a_failure_is_one_line_and_status_1(capsys, monkeypatch):
+def test_a_failure_is_one_line_and_status_1(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("LUCID_DEBUG", raising=False)
-    assert main(["summary", "mobilenet_v4_conv_small", "--input-shape", "1,3,0,0"]) == 1
+    (tmp_path / "file").touch()
+    chart = tmp_path / "file" / "chart.svg"
+    assert main(["diagram", "mobilenet_v4_conv_small", "--size", "32", "-o", str(chart)]) == 1
     captured = capsys.readouterr()
-    assert "(1, 3, 0, 0)" in captured.err
+    assert f"{chart}: cannot write there" in captured.err
     assert captured.err.count("\n") == 1
 
 
@@ -131,3 +135,14 @@ def test_a_reader_that_leaves_early():
     assert process.stderr.read() == b""
     assert process.wait() == 0
     process.stderr.close()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("command", ["", "models", "train", "predict", "convert"])
+def test_help_is_wrapped_at_the_terminals_width(command, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    text, examples = capsys.readouterr().out.split("\nexample")
+    assert max(map(len, text.splitlines())) <= columns
+    assert "  lucid " in examples
