@@ -5,6 +5,12 @@ import pytest
 from benchmarks._case import VARIANTS
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Measure in one process, with nothing beside it, whatever the tests do."""
+    config.option.numprocesses = 0
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kernels")
     group.addoption(
