@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks._machine import environment
@@ -19,9 +20,14 @@ class WorkerError(Exception):
 
 
 class WorkerProcess:
-    """``python -m benchmarks._worker ARGUMENTS``, asked one thing at a time."""
+    """``python -m benchmarks._worker ARGUMENTS``, asked one thing at a time.
 
-    def __init__(self, arguments: list[str], threads: int, limit: float) -> None:
+    It imports what lies in ``folder`` (default: the current one).
+    """
+
+    def __init__(
+        self, arguments: list[str], threads: int, limit: float, folder: Path | None = None
+    ) -> None:
         # Closed in stop().
         self._errors = tempfile.TemporaryFile(  # noqa: SIM115
             "w+", encoding="utf-8", errors="replace"
@@ -33,6 +39,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment(threads),
+            cwd=folder,
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:

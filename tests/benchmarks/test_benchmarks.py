@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import math
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import growth
+from benchmarks import between, growth
 from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
 from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
@@ -132,3 +133,31 @@ def test_contenders_have_labels_of_their_own():
 
 def test_contenders_have_colours_of_their_own():
     assert len(set(COLOURS)) == len(COLOURS) >= len(CONTENDERS)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not run from a git checkout")
+def test_between():
+    options = ["--variants", "conv_small", "--size", "32", "--batches", "1", "--backends", "numpy"]
+    options += ["--training-batches", "8", "--repeats", "2", "--seconds", "0.01"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.between", "HEAD", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    measured = [line for line in done.stdout.splitlines() if "ratio" in line]
+    assert [line.split("  ")[0] for line in measured] == [
+        "import lucid",
+        "conv_small inference batch 1, numpy",
+        "conv_small training batch 8, numpy",
+    ]
+
+
+def test_compare_takes_turns():
+    calls = []
+    args = argparse.Namespace(repeats=3)
+    timings = [lambda: calls.append("old") or 1.0, lambda: calls.append("new") or 2.0]
+    assert between.compare(timings, args) == [[1.0] * 3, [2.0] * 3]
+    assert calls == ["old", "new", "new", "old", "old", "new"]
