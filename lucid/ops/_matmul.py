@@ -10,6 +10,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, operand, operands_of, sum_to
+from lucid.ops._shape import permute
 
 # -- matrix products ------------------------------------------------------------------------------
 
@@ -221,6 +222,9 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     for index, letters in enumerate(inputs):
         x = tensors[index].expand([sizes[letter] for letter in letters])
         inputs[index], tensors[index] = _diagonals(letters, x)
+    if len(tensors) == 1 and len(inputs[0]) == len(output):
+        # Nothing is summed. NumPy would return a view unseen; changes through this one are seen.
+        return permute(tensors[0], [inputs[0].index(letter) for letter in output])
     result: Tensor = Einsum.apply(tuple(inputs), output, *tensors)
     return result
 

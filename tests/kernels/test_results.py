@@ -85,8 +85,7 @@ def conv_norm_act_train_grad(a):
 
 
 def of_rows():
-    for rows, columns in itertools.product((1, 2, 300), (1, 3, 16, 40)):
-        yield rows, columns
+    return itertools.product((1, 2, 300), (1, 3, 16, 40))
 
 
 def batch_norm_stats(a):
@@ -138,7 +137,7 @@ def cross_entropy_grad(a):
 def pools():
     sizes = itertools.product((1, 2), (1, 6), (1, 3), (1, 2), (1, 2), PADDINGS)
     for n, size, c, k, stride, padding in sizes:
-        if k > size or k == 1 and padding != NO_PADDING:
+        if k > size or (k == 1 and padding != NO_PADDING):
             continue
         out = [(size + sum(p) - k) // stride + 1 for p in padding]
         yield (n, size, size, c), (k, k), (stride, stride), padding, tuple(out)

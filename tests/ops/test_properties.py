@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import lucid
+from lucid.autograd._function import observe
+from tests.ops.cases import CASES
 
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True)
 SIDE = st.integers(0, 4)
@@ -228,3 +231,31 @@ def test_erf_is_exact_to_the_dtype(x: np.ndarray) -> None:
     single = x.astype(np.float32)
     exact = np.array([math.erf(v) for v in single])
     np.testing.assert_allclose(lucid.erf(single).data, exact, rtol=6e-7, atol=1e-37)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_result_in_the_memory_of_an_argument_is_known_as_a_view(case: Any) -> None:
+    """Only then are changes in place seen by what was saved for a gradient."""
+    unknown = []
+
+    def look(kind: Any, args: tuple[Any, ...], outputs: tuple[lucid.Tensor, ...]) -> None:
+        sources = [arg for arg in args if isinstance(arg, lucid.Tensor)]
+        for source, output in itertools.product(sources, outputs):
+            if np.shares_memory(source.data, output.data) and output._view is None:
+                unknown.append(kind)
+
+    with observe(look):
+        case.fn(lucid, *[leaf(array) for array in case.arrays()])
+    assert not unknown
+
+
+def test_einsum_that_sums_nothing_is_a_view() -> None:
+    x = lucid.tensor(np.arange(6.0).reshape(2, 3))
+    lucid.einsum("ij->ji", x).mul_(2)
+    np.testing.assert_array_equal(x.numpy(), 2 * np.arange(6.0).reshape(2, 3))
+    a = leaf(values((2, 3)))
+    b = a * 1
+    square = b * b
+    lucid.einsum("ij->ji", b).mul_(2)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        square.sum().backward()
