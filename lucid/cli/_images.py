@@ -21,7 +21,8 @@ from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._run import Description, RunFiles
 from lucid.cli._train import _model as model_of_run
-from lucid.data.datasets import SUFFIXES, _pictures, read_image
+from lucid.data._pictures import SUFFIXES, find_pictures
+from lucid.data.datasets import read_image
 from lucid.models._pretrained import open_checkpoint
 
 _STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
@@ -100,7 +101,7 @@ def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return _pictures(path)
+        return find_pictures(path).pictures
     return [path] if path.is_file() else []
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from lucid._extras import extra
 from lucid.data._dataset import TensorDataset, check_index
+from lucid.data._pictures import SUFFIXES, describe_left_out, find_pictures
+from lucid.data._pictures import read_image as read_image
 from lucid.data._pillow import check_interpolation, pillow
 from lucid.data.transforms import RandomAffine, Resize
 
@@ -22,8 +25,6 @@ DIGITS_STD = 0.376
 
 # The split is part of the dataset: it is the same in every run, whatever lucid.manual_seed says.
 _SPLIT_SEED = 0
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class ImageArrays(TensorDataset):
@@ -148,51 +149,73 @@ def stratified(labels: Array, part: float) -> Array:
 class ImageFolder:
     """Pictures in one folder per class: ``root/cat/1.jpg``, ``root/dog/deep/er/2.png``.
 
-    JPEG, PNG and WebP files are read when they are asked for, turned upright as their EXIF data
-    say, and converted to RGB. Hidden files and folders are left out.
+    JPEG, PNG, WebP, BMP, GIF, TIFF and PPM files are read when they are asked for, by
+    :func:`read_image`: turned upright as their EXIF data say, and converted to RGB. Linked
+    folders are searched too. Hidden files and folders are left out.
 
     Args:
         root: the folder of the classes.
         transform: what is done to each image; without one, a sample is a Pillow image, and a
             loader needs a ``collate_fn``. Usually ``Compose([Resize(256), CenterCrop(224),
             ToTensor(), Normalize(...)])``.
+        classes: the names of the classes, in the order of the labels, such as those of the
+            training for a folder to test with; not each needs a folder then. The names of the
+            folders, sorted, if left out.
 
     Attributes:
-        classes: the names of the folders, sorted.
+        classes: the names of the classes.
         class_to_idx: from those names to labels.
         samples: path and label of each image, sorted.
+        left_out: how many files are no pictures, by suffix.
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no folders, or one without pictures.
+        ValueError: if it holds no folders, one without pictures, or one that is not among
+            ``classes``.
         ImportError: if Pillow is not installed.
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], transform: Callable[[Any], Any] | None = None
+        self,
+        root: str | os.PathLike[str],
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
     ) -> None:
         pillow()
         self.root = Path(root)
         self.transform = transform
         if not self.root.is_dir():
             raise FileNotFoundError(f"ImageFolder: there is no folder {self.root}")
-        self.classes = sorted(
-            entry.name
-            for entry in self.root.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
-        if not self.classes:
+        found = [folder.name for folder in subfolders(self.root)]
+        if not found:
             raise ValueError(f"ImageFolder: {self.root} holds no folders; expected one per class")
+        self.classes = found if classes is None else list(classes)
+        unknown = [name for name in found if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"ImageFolder: {self.root} has folders of other classes: {first_of(unknown)}; "
+                f"expected {first_of(self.classes)}"
+            )
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self.samples: list[tuple[Path, int]] = []
-        for name, label in self.class_to_idx.items():
-            paths = _pictures(self.root / name)
-            if not paths:
+        # Files beside the folders are of no class.
+        self.left_out = Counter(
+            entry.suffix.lower() or "no suffix"
+            for entry in self.root.iterdir()
+            if not entry.name.startswith(".") and not entry.is_dir()
+        )
+        for name in found:
+            pictures, left_out = find_pictures(self.root / name)
+            if not pictures:
+                rest = f" but {describe_left_out(left_out)}" if left_out else ""
                 raise ValueError(
-                    f"ImageFolder: {self.root / name} holds no pictures; expected files ending in "
-                    f"{', '.join(SUFFIXES)}"
+                    f"ImageFolder: {self.root / name} holds no pictures{rest}; expected files "
+                    f"ending in {', '.join(SUFFIXES)}"
                 )
-            self.samples += [(path, label) for path in paths]
+            self.left_out += left_out
+            self.samples += [(path, self.class_to_idx[name]) for path in pictures]
+        self.samples.sort(key=lambda sample: sample[1])
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -201,6 +224,7 @@ class ImageFolder:
         """Return one image, transformed, and its label.
 
         Raises:
+            FileNotFoundError: if the file is not there any more; the message names it.
             ValueError: if the file cannot be read as an image; the message names it.
         """
         path, label = self.samples[check_index(index, len(self), "ImageFolder")]
@@ -208,46 +232,14 @@ class ImageFolder:
         return image if self.transform is None else self.transform(image), label
 
 
-def _pictures(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without hidden ones."""
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
 
 
-def read_image(path: str | os.PathLike[str]) -> Any:
-    """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
-
-    Args:
-        path: a JPEG, PNG or WebP file, or another that Pillow reads.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read as an image; the message names it.
-        ImportError: if Pillow is not installed.
-    """
-    image_module = pillow()
-    from PIL import ImageOps
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with image_module.open(path) as file:
-            return _opaque(ImageOps.exif_transpose(file))
-    except Exception as error:  # what damage leads to depends on the format
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as an image: {reason}") from error
-
-
-def _opaque(image: Any) -> Any:
-    """Return an image of any mode as RGB."""
-    if image.mode.startswith("I"):  # Pillow would clip the 16 bits of a channel, not scale them
-        return pillow().fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info or image.getbands()[-1] in "Aa":
-        image = image.convert("RGBA")
-        white = pillow().new("RGBA", image.size, "white")
-        image = pillow().alpha_composite(white, image)
-    return image.convert("RGB")
+def first_of(names: Sequence[str]) -> str:
+    """Return the first few names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -15,6 +15,7 @@ import numpy as np
 
 from lucid import _random, nn
 from lucid.autograd import Tensor
+from lucid.data._pictures import MAX_PIXELS, convert, pixels, scaled
 from lucid.data._pillow import check_interpolation, is_image, pillow, resampling
 from lucid.models._checkpoints import DEFAULT
 
@@ -98,6 +99,12 @@ def for_model(model: nn.Module) -> Compose:
 class Convert:
     """A Pillow image in another mode, such as ``"RGB"`` or ``"L"`` (grey).
 
+    As ``image.convert(mode)``, except that what is transparent becomes white if the new mode has
+    no transparency, and that more than 8 bits are scaled, which Pillow cuts off. 16 bits are
+    divided by 257. Of 32-bit integers and floating-point numbers white is the least of 1 (for
+    floating point), 255 and 65,535 that no pixel exceeds; where one does, or one is negative,
+    black is the lowest pixel and white the highest.
+
     Args:
         mode: the mode, in Pillow's name for it.
 
@@ -112,7 +119,7 @@ class Convert:
         """Return the image in that mode."""
         if not is_image(image):
             raise TypeError(f"Convert: expected a Pillow image, got {type(image).__name__}")
-        return image.convert(self.mode)
+        return convert(image, self.mode)
 
     def __repr__(self) -> str:
         return f"Convert(mode={self.mode!r})"
@@ -165,8 +172,9 @@ class Transform:
 class ToTensor:
     """A Pillow image, or an array ``(H, W)`` or ``(H, W, C)``, as a float32 tensor ``(C, H, W)``.
 
-    Bytes are scaled from 0 … 255 to 0 … 1 and booleans become 0 and 1; other numbers stay as
-    they are.
+    Pillow images are scaled to 0 … 1, those of more than 8 bits as :class:`Convert` does. Of
+    arrays, bytes are scaled from 0 … 255 and unsigned integers of 16 bits from 0 … 65,535 (which
+    torchvision leaves as they are); booleans become 0 and 1; other numbers stay as they are.
 
     Raises:
         TypeError: if it is neither.
@@ -177,11 +185,11 @@ class ToTensor:
     def __call__(self, image: Any) -> Tensor:
         """Return the tensor."""
         if is_image(image):
-            if image.mode not in ("1", "L", "LA", "RGB", "RGBA", "I", "F"):
+            if image.mode.partition(";")[0] not in ("1", "L", "LA", "RGB", "RGBA", "I", "F"):
                 raise ValueError(
                     f'ToTensor: an image of mode {image.mode!r} must be converted: convert("RGB")'
                 )
-            image = np.asarray(image)
+            image = pixels(image)
         if not isinstance(image, Array) or image.dtype.kind not in "fiub":
             raise TypeError(
                 f"ToTensor: expected a Pillow image or a numeric array, got {type(image).__name__}"
@@ -189,8 +197,7 @@ class ToTensor:
         if image.ndim not in (2, 3):
             raise ValueError(f"ToTensor: expected (H, W) or (H, W, C), got shape {image.shape}")
         hwc = image if image.ndim == 3 else image[:, :, None]
-        scale = np.float32(255 if hwc.dtype == np.uint8 else 1)
-        return Tensor._wrap((hwc.astype(np.float32, order="C") / scale).transpose(2, 0, 1))
+        return Tensor._wrap(scaled(hwc).transpose(2, 0, 1))
 
     def __repr__(self) -> str:
         return "ToTensor()"
@@ -240,7 +247,8 @@ class Resize(Transform):
         interpolation: ``"bilinear"``, ``"bicubic"`` or ``"nearest"``.
 
     Raises:
-        ValueError: if a size is below 1, or there is no such interpolation.
+        ValueError: if a size is below 1, or there is no such interpolation; in use, if an image is
+            so long that keeping its proportions takes more than 2^26 pixels.
         ImportError: in use, if Pillow is not installed.
     """
 
@@ -254,6 +262,11 @@ class Resize(Transform):
         if isinstance(self.size, tuple):
             return self.size
         longer = int(self.size * max(height, width) / min(height, width))
+        if longer * self.size > max(MAX_PIXELS, height * width):
+            raise ValueError(
+                f"Resize: an image of {height}×{width} is too long: with {self.size} pixels on the "
+                f"shorter side it has {longer} on the other; cut it first"
+            )
         return (longer, self.size) if height > width else (self.size, longer)
 
     def _pillow(self, image: Any) -> Any:

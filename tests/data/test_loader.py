@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,85 @@ def test_collate() -> None:
     assert default_collate([Tensor(1.5), Tensor(2.5)]).tolist() == [1.5, 2.5]
     nested = default_collate([(1, [2.0, (3,)])] * 2)
     assert nested[1][1][0].tolist() == [3, 3]
+
+
+Point = namedtuple("Point", ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [1, 2.5],
+        [1.5, 2],
+        [True, 2],
+        [2, True],
+        [True, 2.5],
+        [2.5, True],
+        [2**40, True],
+        [1.5, np.float32(2)],
+        [np.int64(2), np.float32(1.5)],
+        [np.float32(1.5), 2**40],
+        [np.uint8(200), np.int8(-1)],
+        [np.bool_(True), np.bool_(False)],
+        [np.ones(2, np.int64), np.full(2, 0.5, np.float32)],
+        [np.ones(2, bool), np.array([2, 3])],
+        [np.array([2, 3]), [1.5, 2.5]],
+        [[1, 2], np.array([1.5, 2.5], np.float32)],
+        [{"a": 1, "b": 2.5}, {"a": 2.5, "b": True}],
+        [Point(1, 2.5), Point(2.5, (True))],
+        [(1, {"p": Point(True, "x")}), (2, {"p": Point(2, "y")})],
+        [range(2), range(3, 5)],
+        [b"a", b"b"],
+        ["a", None],
+    ],
+    ids=repr,
+)
+def test_mixed_samples_are_pytorchs(samples: list[Any]) -> None:
+    """Values, dtypes (where PyTorch says float64, float32) and structure (tuples for lists)."""
+    torch_data = pytest.importorskip("torch.utils.data")
+
+    def check(ours: Any, theirs: Any) -> None:
+        if isinstance(ours, Tensor):
+            dtype = str(theirs.dtype).removeprefix("torch.")
+            assert ours.dtype == dtype.replace("float64", "float32")
+            assert ours.tolist() == theirs.tolist()
+        elif isinstance(ours, dict):
+            assert ours.keys() == theirs.keys()
+            for key, value in ours.items():
+                check(value, theirs[key])
+        elif isinstance(ours, tuple):
+            assert hasattr(ours, "_fields") == hasattr(theirs, "_fields")
+            for one, other in zip(ours, theirs, strict=True):
+                check(one, other)
+        else:
+            assert ours == list(theirs)
+
+    check(default_collate(samples), torch_data.default_collate(samples))
+
+
+def test_mixed_tensors_have_the_dtype_that_holds_both() -> None:
+    for first, second, expected in [
+        (Tensor([1, 2]), Tensor([0.5, 1.5]), np.float32),
+        (Tensor([True, False]), Tensor([3, 4]), np.int64),
+    ]:
+        for samples in ([first, second], [second, first]):
+            batch = default_collate(samples)
+            assert batch.dtype == expected
+            assert batch.tolist() == [samples[0].tolist(), samples[1].tolist()]
+
+
+def test_samples_of_different_kinds() -> None:
+    for samples, message in [
+        ([1, None], "expected real numbers, integers or booleans, got NoneType"),
+        ([1, "a"], "expected real numbers, integers or booleans, got str"),
+        ([1, {"a": 1}], "expected real numbers, integers or booleans, got dict"),
+        ([{"a": 1}, 1], "expected mappings, got int"),
+        ([(1,), 1], "expected sequences, got int"),
+        ([None, None], "got NoneType; images need"),
+        ([2**70, 1], "expected real numbers, integers or booleans, got int of dtype object"),
+    ]:
+        with pytest.raises(TypeError, match=f"default_collate: .*{message}"):
+            default_collate(samples)
 
 
 def test_bad_samples() -> None:
