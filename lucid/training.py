@@ -10,6 +10,7 @@ from typing import Any
 
 from lucid.autograd import Tensor, no_grad
 from lucid.nn import CrossEntropyLoss, Module
+from lucid.nn._evaluation import evaluation
 from lucid.optim import Optimizer
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -81,7 +82,8 @@ class _Meter:
 def evaluate(model: Module, batches: Batches) -> Score:
     """Return the cross-entropy and the accuracy of ``model`` on ``batches``.
 
-    The model runs in evaluation mode without recording, and comes back in the mode it had.
+    The model runs in evaluation mode without recording, and each of its modules comes back in the
+    mode it had.
 
     Args:
         model: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
@@ -89,15 +91,10 @@ def evaluate(model: Module, batches: Batches) -> Score:
     """
     criterion = CrossEntropyLoss()
     meter = _Meter()
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            for images, labels in batches:
-                logits = model(images)
-                meter.add(criterion(logits, labels).item(), logits, labels)
-    finally:
-        model.train(training)
+    with evaluation(model), no_grad():
+        for images, labels in batches:
+            logits = model(images)
+            meter.add(criterion(logits, labels).item(), logits, labels)
     return meter.score()
 
 
@@ -112,7 +109,8 @@ def train_epoch(
     """Take one optimiser step a batch, and return the score on the way.
 
     Args:
-        model: is put into training mode and stays there.
+        model: is put into training mode and stays there. In one that is in it, layers that were
+            frozen with ``eval()`` stay so.
         batches: pairs of images and integer labels.
         optimizer: holds the model's parameters.
         criterion: the loss, from logits and labels.
@@ -123,7 +121,8 @@ def train_epoch(
             parameters.
     """
     meter = _Meter()
-    model.train()
+    if not model.training:
+        model.train()
     for images, labels in batches:
         logits = model(images)
         loss = criterion(logits, labels)

@@ -66,6 +66,26 @@ def test_evaluate_weighs_batches_by_their_size(model, batch_size):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+def test_layers_frozen_with_eval_stay_so(model):
+    model.train()
+    model[0].eval()
+    before = modes(model)
+    assert len(set(before)) == 2
+    data = halves(8)
+    training.evaluate(model, DataLoader(data, 4))
+    assert modes(model) == before
+    with pytest.raises(ValueError, match="expected"):
+        training.evaluate(model, DataLoader(TensorDataset(np.ones((4, 3)), np.zeros(4, int)), 2))
+    assert modes(model) == before
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    list(training.fit(model, DataLoader(data, 4), DataLoader(data, 4), optimizer, epochs=2))
+    assert modes(model) == before
+
+
 def test_evaluate_restores_the_mode_after_an_error(model):
     with pytest.raises(ValueError, match="3"):
         training.evaluate(model, DataLoader(TensorDataset(np.ones((4, 3)), np.zeros(4, int)), 2))

@@ -20,6 +20,7 @@ import numpy as np
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe, observing
 from lucid.nn import Module
+from lucid.nn._evaluation import evaluation
 
 
 @dataclass(frozen=True)
@@ -192,18 +193,6 @@ def _run(model: Module, x: Tensor, opaque: set[str]) -> Trace:
     recorder.trace.result = recorder.replace(output)
     recorder.trace.changed_in = recorder.changed_in
     return recorder.trace
-
-
-@contextlib.contextmanager
-def evaluation(model: Module) -> Iterator[None]:
-    """Have all modules in evaluation mode, and give each its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 # -- two runs compared ------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._errors import CommandError
 from lucid.nn import functional
+from lucid.nn._evaluation import evaluation
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -218,10 +219,9 @@ def _peak_gflops() -> float:
 def _inference(
     model: Any, images: np.ndarray, macs: int, backend: str, args: argparse.Namespace
 ) -> list[Measurement]:
-    model.eval()
     x = Tensor(images)
     plan = compile_model(model, images.shape)
-    with no_grad():
+    with evaluation(model), no_grad():
         eager = _times(lambda: model(x), args.seconds)
     compiled = _times(lambda: plan(images), args.seconds)
     result = [

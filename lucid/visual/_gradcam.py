@@ -15,6 +15,7 @@ from lucid.data import transforms
 from lucid.data._pillow import is_image, pillow
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
+from lucid.nn._evaluation import evaluation
 
 Array = np.ndarray
 
@@ -122,14 +123,9 @@ def gradcam(
     ):
         raise TypeError(f"gradcam: target must be the index of a class, got {target!r}")
     picture, batch, region = _prepare(model, image)
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
+    with evaluation(model):
         chosen = _find_layer(model, layer, batch)
         logits, maps, gradient, target = _differentiate(model, chosen, batch, target)
-    finally:
-        for module, training in modes:
-            module.training = training
     weights = gradient.mean(axis=(1, 2))
     heat = np.maximum(np.einsum("k,khw->hw", weights, maps), 0)
     heat = _enlarge(heat, picture.shape[:2], region)

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from lucid.autograd import Tensor, no_grad
 from lucid.nn import Module
+from lucid.nn._evaluation import evaluation
 from lucid.visual._macs import Shape, count_macs
 
 
@@ -140,11 +141,9 @@ def summary(
     if depth is not None and depth < 1:
         raise ValueError(f"summary: depth must be at least 1 or None, got {depth}")
     shapes = _shapes(input_shape)
-    modes = [(module, module.training) for module in model.modules()]
     recorder = _Recorder(model, depth)
     try:
-        model.eval()
-        with no_grad():
+        with evaluation(model), no_grad():
             model(*(Tensor(np.zeros(shape, dtype), dtype=dtype) for shape in shapes))
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         given = ", ".join(str(shape) for shape in shapes)
@@ -152,8 +151,6 @@ def summary(
         raise ValueError(message + str(error)) from error
     finally:
         recorder.remove()
-        for module, training in modes:
-            module.training = training
     parameters = list(model.parameters())
     layers = recorder.records()
     return Summary(

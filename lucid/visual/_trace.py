@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe
 from lucid.nn import Module
+from lucid.nn._evaluation import evaluation
 from lucid.visual._macs import Shape
 
 
@@ -83,18 +84,15 @@ def trace(model: Module, shapes: Sequence[Shape], dtype: DTypeLike) -> Trace:
 @contextmanager
 def _undisturbed(model: Module) -> Iterator[None]:
     """Run what is inside in evaluation mode, and put flags and buffers back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.data.copy())
-        for module, _ in modes
+        for module in model.modules()
         for name, buffer in module._own("buffer")
     ]
-    model.eval()
     try:
-        yield
+        with evaluation(model):
+            yield
     finally:
-        for module, training in modes:
-            module.training = training
         for module, name, buffer, values in buffers:
             setattr(module, name, buffer)
             if buffer is not None and values is not None and (buffer.data != values).any():
