@@ -14,7 +14,6 @@ from typing import Any
 
 import lucid
 from lucid import _random
-from lucid._extras import install
 from lucid._files import SUFFIXES, atomic_path
 from lucid.cli._errors import CommandError, UsageError
 from lucid.nn import Module
@@ -153,20 +152,13 @@ def prepare_output(weights: Path) -> RunFiles:
     """Check that weights can be written to a path, making its folder, and return the run's files.
 
     Raises:
-        UsageError: if the path is a folder, its suffix is unknown, its format needs a package
-            that is not installed, or its folder cannot be made or written to.
+        UsageError: if the path is a folder, its suffix is unknown, or its folder cannot be made
+            or written to.
     """
     if weights.is_dir():
         raise UsageError(f"{weights} is a folder; name a file in it, such as {weights / 'run.npz'}")
     if weights.suffix not in SUFFIXES:
         raise UsageError(f"{weights}: expected a name ending in {' or '.join(SUFFIXES)}")
-    if weights.suffix == ".safetensors":
-        try:
-            import safetensors  # noqa: F401
-        except ImportError:
-            raise UsageError(
-                f"{weights}: writing .safetensors needs `{install('hub')}`; .npz does not"
-            ) from None
     try:
         weights.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=weights.parent):

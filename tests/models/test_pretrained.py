@@ -3,7 +3,6 @@
 import json
 import struct
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,10 +17,6 @@ from lucid.models._pretrained import VARIANTS, Checkpoint, configuration, fit
 from tests.models.test_pretrained_reference import reference
 from tests.reference import arrays
 
-SAFETENSORS = pytest.param(
-    ".safetensors",
-    marks=pytest.mark.skipif(find_spec("safetensors") is None, reason="needs safetensors"),
-)
 CLASSES = 4
 
 
@@ -63,7 +58,7 @@ def logits(model, channels=3):
 # -- what loads -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".npz", SAFETENSORS])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_both_namings_and_formats_are_the_same_model(state, tmp_path, suffix):
     lucid.save(state, tmp_path / f"timm{suffix}")
     lucid.save(lucid_state("conv_small", state), tmp_path / f"ours{suffix}")
@@ -104,7 +99,6 @@ def test_half_precision_becomes_float32(state, path):
 
 
 def test_bfloat16_becomes_float32(state, tmp_path):
-    pytest.importorskip("safetensors")
     header, parts, start = {}, [], 0
     for name, array in state.items():
         kind, data = "I64", array.tobytes()
@@ -236,7 +230,7 @@ def test_files_that_are_not_there(tmp_path):
         models.mobilenet_v4_conv_small(weights=True)
 
 
-@pytest.mark.parametrize("suffix", [".npz", SAFETENSORS])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("part", [0.001, 0.5, 0.999])
 def test_truncated(state, tmp_path, suffix, part):
     path = tmp_path / f"cut{suffix}"
@@ -269,7 +263,6 @@ STEM = {"dtype": "F32", "shape": [32, 3, 3, 3], "data_offsets": [0, 3456]}
     ids=["huge", "large", "short", "shape", "beyond", "backwards", "negative", "overlap"],
 )
 def test_hostile_headers(tmp_path, header, length):
-    pytest.importorskip("safetensors")
     path = tmp_path / "hostile.safetensors"
     write_safetensors(path, header, bytes(3456), length)
     with pytest.raises(ValueError, match=r"hostile\.safetensors is not a .* or damaged: ."):

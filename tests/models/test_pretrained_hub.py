@@ -21,7 +21,6 @@ from lucid._extras import install
 from tests.models.test_pretrained import timm_state
 
 pytest.importorskip("huggingface_hub")
-pytest.importorskip("safetensors")
 
 NAME = "mobilenetv4_conv_small.e3600_r256_in1k"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
