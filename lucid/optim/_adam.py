@@ -40,6 +40,7 @@ class Adam(Optimizer):
     """
 
     state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    optional_names = ("max_exp_avg_sq",)
 
     def __init__(
         self,

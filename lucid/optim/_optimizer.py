@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -40,6 +41,7 @@ class Optimizer:
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
+    optional_names: ClassVar[tuple[str, ...]] = ()  # of these, those that some settings do without
 
     param_groups: list[Group]
     state: dict[Tensor, dict[str, Any]]
@@ -234,7 +236,7 @@ class Optimizer:
                 their parameter; the settings of the groups are taken over too.
 
         Raises:
-            TypeError: if it is no mapping.
+            TypeError: if it is no mapping, or a value in it is of a wrong kind.
             ValueError: if it does not fit. The optimiser is then unchanged.
         """
         who = f"{type(self).__name__}.load_state_dict"
@@ -264,12 +266,21 @@ class Optimizer:
             }
             if isinstance(settings.get("betas"), list):  # from JSON
                 settings["betas"] = tuple(settings["betas"])
-            self._check_settings(settings)
+            self._check_kinds(settings, who, index)
+            # Nobody may begin with a rate below zero, but a schedule may have taken it there.
+            scheduled = "initial_lr" in settings
+            self._check_settings(
+                {**settings, "lr": settings["initial_lr"]} if scheduled else settings
+            )
             new_groups.append({**settings, "params": group["params"]})
         new_state = {}
         for number, values in saved_state.items():
             if number not in by_number:
                 raise ValueError(f"{who}: there is state for parameter {number!r}, but none such")
+            if not isinstance(values, Mapping):
+                raise TypeError(
+                    f"{who}: the state of parameter {number} must be a dictionary, got {values!r}"
+                )
             new_state[by_number[number]] = self._take_state(number, by_number[number], values, who)
         self.param_groups = new_groups
         self.state = new_state
@@ -286,9 +297,17 @@ class Optimizer:
                 )
             if value is None:
                 continue
-            array = np.asarray(value.data if isinstance(value, Tensor) else value)
+            what = f"{name!r} of parameter {number}"
+            try:
+                array = np.asarray(value.data if isinstance(value, Tensor) else value)
+            except ValueError as error:
+                raise TypeError(f"{who}: {what} must be an array: {error}") from None
+            if array.dtype.kind not in "fiu":
+                raise TypeError(f"{who}: {what} must hold numbers, got dtype {array.dtype}")
             if name == "step":
-                taken[name] = int(array)
+                if array.size != 1 or not 0 <= array.item() < 2**63 or array.item() % 1:
+                    raise ValueError(f"{who}: {what} must be a count of steps, got {value!r}")
+                taken[name] = int(array.item())
                 continue
             if array.shape != param.shape:
                 raise ValueError(
@@ -298,7 +317,24 @@ class Optimizer:
             # The parameter's layout in memory, whatever the saved one was.
             taken[name] = np.empty_like(param.data)
             np.copyto(taken[name], array, casting="same_kind")
+        lacking = set(self.state_names) - set(self.optional_names) - set(taken)
+        if taken and lacking:
+            raise ValueError(
+                f"{who}: parameter {number} has the state {sorted(taken)}, but lacks "
+                f"{sorted(lacking)}"
+            )
         return taken
+
+    def _check_kinds(self, settings: Group, who: str, index: int) -> None:
+        """Raise unless the settings of a saved group are of the kinds that the defaults are of."""
+        for name, default in self.defaults.items():
+            what = f"{name!r} of group {index}"
+            if isinstance(default, bool):
+                check_flag(who, what, settings[name])
+            elif isinstance(default, (int, float)):
+                check_finite(who, what, settings[name])
+        if "initial_lr" in settings:
+            check_finite(who, f"'initial_lr' of group {index}", settings["initial_lr"])
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -341,17 +377,40 @@ def _parts(
     for index, group in enumerate(groups):
         if not isinstance(group, Mapping) or "params" not in group:
             raise ValueError(f"{who}: group {index} must be a dictionary with the key 'params'")
+        numbers = group["params"]
+        if not isinstance(numbers, (list, tuple)) or not all(isinstance(n, int) for n in numbers):
+            raise TypeError(
+                f"{who}: 'params' of group {index} must be a list of integers, got {numbers!r}"
+            )
     return groups, state
+
+
+def check_kind(who: str, name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number; a boolean is none."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{who}: {name} must be a number, got {type(value).__name__}")
+
+
+def check_finite(who: str, name: str, value: Any) -> None:
+    """Raise unless ``value`` is a finite number."""
+    check_kind(who, name, value)
+    if not math.isfinite(value):
+        raise ValueError(f"{who}: {name} must be finite, got {value!r}")
+
+
+def check_flag(who: str, name: str, value: Any) -> None:
+    """Raise unless ``value`` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{who}: {name} must be True or False, got {value!r}")
 
 
 def check_number(
     who: str, name: str, value: Any, *, below: float = float("inf"), positive: bool = False
 ) -> None:
     """Raise unless ``value`` is a number with ``0 <= value < below`` (``0 <`` if ``positive``)."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"{who}: {name} must be a number, got {type(value).__name__}")
+    check_kind(who, name, value)
     if not (value >= 0 and value < below) or (positive and value == 0):
         limits = f"{'above' if positive else 'at least'} 0"
         if below != float("inf"):

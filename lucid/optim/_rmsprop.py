@@ -37,6 +37,7 @@ class RMSprop(Optimizer):
     """
 
     state_names = ("step", "square_avg", "grad_avg", "momentum_buffer")
+    optional_names = ("grad_avg", "momentum_buffer")
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class SGD(Optimizer):
     """
 
     state_names = ("momentum_buffer",)
+    optional_names = ("momentum_buffer",)
 
     def __init__(
         self,

@@ -5,8 +5,9 @@ and changes nothing. ``step()`` moves on by one and writes the rate into the opt
 Whether a step is a batch or an epoch is only a matter of where ``step()`` is called; each
 docstring names the custom.
 
-Schedules over one optimiser combine by scaling: when another one has changed the rate too, a
-schedule multiplies it by the ratio of its own new value to its own old one.
+Schedules over one optimiser combine as in PyTorch: what counts is what one step makes of the rate
+that it finds. Most multiply it, by the ratio of their own new factor to their own old one; some set
+the rate whatever it was.
 """
 
 from __future__ import annotations
@@ -15,11 +16,62 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, SupportsFloat
+from functools import partial
+from typing import Any, ClassVar, Literal, SupportsFloat
 
 import numpy as np
 
-from lucid.optim._optimizer import Optimizer, check_number
+from lucid.optim._optimizer import (
+    Group,
+    Optimizer,
+    check_finite,
+    check_flag,
+    check_kind,
+    check_number,
+)
+
+# What is asked of a setting or of an entry of a state: (who, name, value), raises.
+Check = Callable[[str, str, Any], None]
+
+
+def _check_count(who: str, name: str, value: Any, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{who}: {name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{who}: {name} must be at least {least}, got {value}")
+
+
+def _count(least: int = 1) -> Check:
+    return partial(_check_count, least=least)
+
+
+def _check_part(who: str, name: str, value: Any, *, positive: bool = False) -> None:
+    """Raise unless ``value`` is a number between 0 and 1 (above 0 if ``positive``)."""
+    check_kind(who, name, value)
+    if not 0 <= value <= 1 or (positive and value == 0):
+        limits = "above 0 and at most 1" if positive else "between 0 and 1"
+        raise ValueError(f"{who}: {name} must be {limits}, got {value}")
+
+
+def _check_metric(who: str, name: str, value: Any) -> None:
+    check_kind(who, name, value)
+    if math.isnan(value):
+        raise ValueError(f"{who}: {name} must not be NaN")
+
+
+def _check_milestones(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{who}: {name} must be a list of integers, got {value!r}")
+    for milestone in value:
+        _check_count(who, "a milestone", milestone, least=0)
+
+
+def _one_of(first: str, second: str) -> Check:
+    def check(who: str, name: str, value: Any) -> None:
+        if value not in (first, second):
+            raise ValueError(f"{who}: {name} must be {first!r} or {second!r}, got {value!r}")
+
+    return check
 
 
 class LRScheduler:
@@ -40,15 +92,16 @@ class LRScheduler:
         KeyError: if ``last_epoch`` is given but the groups have no ``"initial_lr"``.
     """
 
-    # The schedule sets the rate whatever it was, instead of scaling it.
-    absolute = False
-    # What the rate tends to; scaling applies to the distance from it.
-    floor = 0.0
+    # What the settings and the state must be: single values, and lists of one value a group.
+    _checks: ClassVar[dict[str, Check]] = {"last_epoch": _count(0)}
+    _group_checks: ClassVar[dict[str, Check]] = {
+        "base_lrs": check_number,
+        "_last_lr": check_finite,
+    }
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self._attach(optimizer)
-        if last_epoch < -1:
-            raise ValueError(f"{type(self).__name__}: last_epoch must be at least -1")
+        _check_count(type(self).__name__, "last_epoch", last_epoch, least=-1)
         for index, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
@@ -72,9 +125,27 @@ class LRScheduler:
             )
         self.optimizer = optimizer
 
+    def _take(self, **settings: Any) -> None:
+        """Keep settings under their names, if they are what they must be."""
+        for name, value in settings.items():
+            self._checks[name](type(self).__name__, name, value)
+        vars(self).update(settings)
+
+    def _take_per_group(self, name: str, key: str, value: Any) -> None:
+        """Keep a setting as a list ``key`` of one value a group; it may have come as one value."""
+        who = type(self).__name__
+        values = _per_group(who, name, value, self.optimizer)
+        for one in values:
+            self._group_checks[key](who, name, one)
+        setattr(self, key, values)
+
     def lr_at(self, step: int, group: int = 0) -> float:
         """Return the rate of a parameter group after ``step`` steps, by this schedule alone."""
         raise NotImplementedError
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        """Return what going on to ``step`` makes of the rate ``lr``, which others may have set."""
+        return self.lr_at(step, group)
 
     def get_last_lr(self) -> list[float]:
         """Return the rate of each group as the last step set it."""
@@ -98,34 +169,30 @@ class LRScheduler:
             )
 
     def _advance(self, step: int) -> None:
-        """Go from the last step to this one: scale the rates, or set them if nobody else did."""
-        for index, group in enumerate(self.optimizer.param_groups):
-            if index == len(self.base_lrs):  # a group that was added since
-                group.setdefault("initial_lr", group["lr"])
-                self.base_lrs.append(group["initial_lr"])
-            after = self.lr_at(step, index)
-            if self.absolute:
-                group["lr"] = after
-                continue
-            before = (
-                self.base_lrs[index] if self.last_epoch < 0 else self.lr_at(self.last_epoch, index)
-            )
-            group["lr"] = _scaled(group["lr"], before, after, self.floor)
+        """Go on to a step from the one before it."""
+        groups = self._groups()
+        self._set(step, [self._moved(g["lr"], step, index) for index, g in enumerate(groups)])
+
+    def _place(self, step: int) -> None:
+        """Go to a step whatever came before: to what this schedule alone gives there."""
+        self._set(step, [self.lr_at(step, index) for index in range(len(self._groups()))])
+
+    def _groups(self) -> list[Group]:
+        """Return the optimiser's groups; those that were added since get a base rate first."""
+        groups = self.optimizer.param_groups
+        for group in groups[len(self.base_lrs) :]:
+            group.setdefault("initial_lr", group["lr"])
+            self.base_lrs.append(group["initial_lr"])
+        return groups
+
+    def _set(self, step: int, rates: list[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
         self.last_epoch = step
         self._note_lr()
 
     def _note_lr(self) -> None:
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
-    def _rewind(self) -> None:
-        self.last_epoch = -1
-
-    def _place(self, step: int) -> None:
-        """Set the rates to what this schedule alone gives at a step, whatever came before."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
-        self._rewind()
-        self._advance(step)
 
     # -- saving -----------------------------------------------------------------------------
 
@@ -147,16 +214,18 @@ class LRScheduler:
         """Take over a state; the optimiser's own state, with the rate in it, is loaded apart.
 
         Raises:
-            TypeError: if it is no mapping.
-            ValueError: if it is the state of another kind of schedule.
+            TypeError: if it is no mapping, or an entry is of a wrong kind.
+            ValueError: if it is the state of another kind of schedule, or an entry is out of
+                range. The schedule is then unchanged.
         """
-        self._check_state(state_dict)
-        for key in self.state_dict():
-            value = state_dict[key]
+        self._check_state(state_dict, f"{type(self).__name__}.load_state_dict")
+        self._take_state(state_dict)
+
+    def _take_state(self, state_dict: Mapping[str, Any]) -> None:
+        for key, value in state_dict.items():
             setattr(self, key, list(value) if isinstance(value, (list, tuple)) else value)
 
-    def _check_state(self, state_dict: Any) -> None:
-        who = f"{type(self).__name__}.load_state_dict"
+    def _check_state(self, state_dict: Any, who: str) -> None:
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{who}: expected a mapping, got {type(state_dict).__name__}")
         expected = self.state_dict().keys()
@@ -166,20 +235,68 @@ class LRScheduler:
                 f"{sorted(map(str, state_dict.keys() - expected))}; was it saved from another "
                 "kind of schedule?"
             )
+        for key, check in self._checks.items():
+            if key in expected:
+                check(who, repr(key), state_dict[key])
+        for key, check in self._group_checks.items():
+            if key in expected:
+                self._check_list(who, key, state_dict[key], check)
+
+    def _check_list(self, who: str, key: str, values: Any, check: Check) -> None:
+        # A group may have been added since the state was saved, or since the last step.
+        fewest, most = len(getattr(self, key)), len(self.optimizer.param_groups)
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{who}: {key!r} must be a list of numbers, got {values!r}")
+        if not min(fewest, most) <= len(values) <= most:
+            raise ValueError(
+                f"{who}: {key!r} must have one number for each of {most} parameter groups, "
+                f"got {len(values)}"
+            )
+        for index, value in enumerate(values):
+            check(who, f"{key!r}[{index}]", value)
 
 
-def _scaled(lr: float, before: float, after: float, floor: float) -> float:
-    """Return ``lr`` after a schedule of its own value went from ``before`` to ``after``."""
-    if lr == before or before == floor:
-        return after  # exact, where nobody else changed the rate or nothing is left to scale
-    return floor + (lr - floor) * (after - floor) / (before - floor)
+class _Scaling(LRScheduler):
+    """A schedule that multiplies the base rate, or its distance from ``floor``, by a factor."""
+
+    floor = 0.0
+
+    def factor_at(self, step: int) -> float:
+        """Return what the base rate's distance from the floor is multiplied by at a step."""
+        raise NotImplementedError
+
+    def lr_at(self, step: int, group: int = 0) -> float:
+        return float(self.floor + (self.base_lrs[group] - self.floor) * self.factor_at(step))
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        before = self.factor_at(step - 1) if step else 1.0
+        after = self.factor_at(step)
+        alone = self.lr_at(step - 1, group) if step else self.base_lrs[group]
+        if lr == alone:
+            return self.lr_at(step, group)  # nobody else changed it: no rounding adds up
+        if before == after:
+            return lr
+        if before == 0:  # up from the floor, where nothing is left to scale
+            return lr + self.lr_at(step, group) - self.floor
+        return self.floor + (lr - self.floor) * (after / before)
 
 
-def _check_count(who: str, name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{who}: {name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{who}: {name} must be at least {least}, got {value}")
+class _Decaying(_Scaling):
+    """A schedule that multiplies by ``gamma`` from time to time."""
+
+    gamma: float
+
+    def count_at(self, step: int) -> int:
+        """Return how often the base rate has been multiplied up to a step."""
+        raise NotImplementedError
+
+    def factor_at(self, step: int) -> float:
+        return float(self.gamma ** self.count_at(step))
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        # Not the ratio of two powers, which may both be too small for a number.
+        more = self.count_at(step) - (self.count_at(step - 1) if step else 0)
+        return float(lr * self.gamma**more) if more else lr
 
 
 def _per_group(who: str, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
@@ -210,7 +327,6 @@ class LambdaLR(LRScheduler):
         TypeError: if one cannot be called.
     """
 
-    absolute = True
     _unsaved = ("optimizer", "lr_lambdas")
 
     def __init__(
@@ -227,10 +343,14 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return float(self.base_lrs[group] * self.lr_lambdas[group](step))
+        factor = self.lr_lambdas[group](step)
+        try:
+            return float(self.base_lrs[group] * factor)
+        except TypeError:
+            raise TypeError(f"LambdaLR: lr_lambda must return a number, got {factor!r}") from None
 
 
-class StepLR(LRScheduler):
+class StepLR(_Decaying):
     """Multiply by ``gamma`` every ``step_size`` steps. A step is usually an epoch.
 
     ``base * gamma ** (step // step_size)``
@@ -245,20 +365,24 @@ class StepLR(LRScheduler):
         ValueError: if ``step_size`` is below 1.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "step_size": _count(),
+        "gamma": check_number,
+    }
+    step_size: int
+
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        _check_count("StepLR", "step_size", step_size)
-        check_number("StepLR", "gamma", gamma)
-        self.step_size = step_size
-        self.gamma = gamma
+        self._take(step_size=step_size, gamma=gamma)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return float(self.base_lrs[group] * self.gamma ** (step // self.step_size))
+    def count_at(self, step: int) -> int:  # noqa: D102
+        return step // self.step_size
 
 
-class MultiStepLR(LRScheduler):
+class MultiStepLR(_Decaying):
     """Multiply by ``gamma`` at each milestone. A step is usually an epoch.
 
     ``base * gamma ** (number of milestones <= step)``
@@ -270,6 +394,13 @@ class MultiStepLR(LRScheduler):
         last_epoch: the last step that was done.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "milestones": _check_milestones,
+        "gamma": check_number,
+    }
+    milestones: list[int]
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -277,18 +408,16 @@ class MultiStepLR(LRScheduler):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones = sorted(milestones)
-        for milestone in self.milestones:
-            _check_count("MultiStepLR", "a milestone", milestone, least=0)
-        check_number("MultiStepLR", "gamma", gamma)
-        self.gamma = gamma
+        given = list(milestones) if isinstance(milestones, Iterable) else milestones
+        self._take(milestones=given, gamma=gamma)
+        self.milestones.sort()
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return float(self.base_lrs[group] * self.gamma ** bisect_right(self.milestones, step))
+    def count_at(self, step: int) -> int:  # noqa: D102
+        return bisect_right(self.milestones, step)
 
 
-class ExponentialLR(LRScheduler):
+class ExponentialLR(_Decaying):
     """Multiply by ``gamma`` at every step. A step is usually an epoch.
 
     ``base * gamma ** step``
@@ -299,16 +428,17 @@ class ExponentialLR(LRScheduler):
         last_epoch: the last step that was done.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {**LRScheduler._checks, "gamma": check_number}
+
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        check_number("ExponentialLR", "gamma", gamma)
-        self.gamma = gamma
+        self._take(gamma=gamma)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return float(self.base_lrs[group] * self.gamma**step)
+    def count_at(self, step: int) -> int:  # noqa: D102
+        return step
 
 
-class CosineAnnealingLR(LRScheduler):
+class CosineAnnealingLR(_Scaling):
     r"""Half a cosine from the base rate down to ``eta_min``. A step is an epoch or a batch.
 
     .. math::
@@ -327,17 +457,23 @@ class CosineAnnealingLR(LRScheduler):
         ValueError: if ``T_max`` is below 1.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "T_max": _count(),
+        "eta_min": check_number,
+        "floor": check_number,
+    }
+    T_max: int
+    eta_min: float
+
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        _check_count("CosineAnnealingLR", "T_max", T_max)
-        check_number("CosineAnnealingLR", "eta_min", eta_min)
-        self.T_max = T_max
-        self.eta_min = self.floor = eta_min
+        self._take(T_max=T_max, eta_min=eta_min, floor=eta_min)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return cosine(self.base_lrs[group], self.eta_min, step / self.T_max)
+    def factor_at(self, step: int) -> float:  # noqa: D102
+        return cosine(1.0, 0.0, step / self.T_max)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -357,7 +493,17 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         ValueError: if ``T_0`` or ``T_mult`` is below 1.
     """
 
-    absolute = True
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "T_0": _count(),
+        "T_mult": _count(),
+        "eta_min": check_number,
+        "fraction": partial(check_number, below=1),
+    }
+    T_0: int
+    T_mult: int
+    eta_min: float
+    fraction: float  # of a step, by which ``step(epoch)`` went beyond a whole one
 
     def __init__(
         self,
@@ -367,12 +513,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         eta_min: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        _check_count("CosineAnnealingWarmRestarts", "T_0", T_0)
-        _check_count("CosineAnnealingWarmRestarts", "T_mult", T_mult)
-        check_number("CosineAnnealingWarmRestarts", "eta_min", eta_min)
-        self.T_0 = T_0
-        self.T_mult = T_mult
-        self.eta_min = eta_min
+        self._take(T_0=T_0, T_mult=T_mult, eta_min=eta_min, fraction=0.0)
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: float, group: int = 0) -> float:  # noqa: D102
@@ -384,8 +525,17 @@ class CosineAnnealingWarmRestarts(LRScheduler):
             length *= self.T_mult
         return cosine(self.base_lrs[group], self.eta_min, step / length)
 
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        return self.lr_at(step + self.fraction, group)
+
+    def _place(self, step: int) -> None:
+        self.fraction = 0.0
+        super()._place(step)
+
     def step(self, epoch: float | None = None) -> None:
         """Move on by one step, or to the (fractional) step ``epoch``.
+
+        Steps after a fractional one keep its fraction, as in PyTorch.
 
         Raises:
             ValueError: if ``epoch`` is negative.
@@ -394,13 +544,12 @@ class CosineAnnealingWarmRestarts(LRScheduler):
             super().step()
             return
         check_number("CosineAnnealingWarmRestarts", "epoch", epoch)
-        for index, group in enumerate(self.optimizer.param_groups):
-            group["lr"] = self.lr_at(epoch, index)
-        self.last_epoch = math.floor(epoch)
-        self._note_lr()
+        whole = math.floor(epoch)
+        self.fraction = float(epoch - whole)
+        self._advance(whole)
 
 
-class LinearLR(LRScheduler):
+class LinearLR(_Scaling):
     """A line from ``start_factor`` to ``end_factor``: a warm-up. A step is usually a batch.
 
     ``base * (start_factor + (end_factor - start_factor) * min(step / total_iters, 1))``
@@ -416,6 +565,16 @@ class LinearLR(LRScheduler):
         ValueError: if a factor is out of range, or ``total_iters`` below 1.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "start_factor": partial(_check_part, positive=True),
+        "end_factor": _check_part,
+        "total_iters": _count(),
+    }
+    start_factor: float
+    end_factor: float
+    total_iters: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -424,24 +583,15 @@ class LinearLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        if not 0 < start_factor <= 1:
-            raise ValueError(
-                f"LinearLR: start_factor must be above 0 and at most 1, got {start_factor}"
-            )
-        if not 0 <= end_factor <= 1:
-            raise ValueError(f"LinearLR: end_factor must be between 0 and 1, got {end_factor}")
-        _check_count("LinearLR", "total_iters", total_iters)
-        self.start_factor = start_factor
-        self.end_factor = end_factor
-        self.total_iters = total_iters
+        self._take(start_factor=start_factor, end_factor=end_factor, total_iters=total_iters)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+    def factor_at(self, step: int) -> float:  # noqa: D102
         done = min(step, self.total_iters) / self.total_iters
-        return self.base_lrs[group] * linear(self.start_factor, self.end_factor, done)
+        return linear(self.start_factor, self.end_factor, done)
 
 
-class ConstantLR(LRScheduler):
+class ConstantLR(_Scaling):
     """``factor`` times the base rate until step ``total_iters``, then all of it. A step is either.
 
     Args:
@@ -454,6 +604,14 @@ class ConstantLR(LRScheduler):
         ValueError: if ``factor`` is out of range.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "factor": _check_part,
+        "total_iters": _count(0),
+    }
+    factor: float
+    total_iters: int
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -461,18 +619,14 @@ class ConstantLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        if not 0 <= factor <= 1:
-            raise ValueError(f"ConstantLR: factor must be between 0 and 1, got {factor}")
-        _check_count("ConstantLR", "total_iters", total_iters, least=0)
-        self.factor = factor
-        self.total_iters = total_iters
+        self._take(factor=factor, total_iters=total_iters)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
-        return self.base_lrs[group] * (self.factor if step < self.total_iters else 1.0)
+    def factor_at(self, step: int) -> float:  # noqa: D102
+        return self.factor if step < self.total_iters else 1.0
 
 
-class PolynomialLR(LRScheduler):
+class PolynomialLR(_Scaling):
     """A power of the remaining part of the run, down to 0. A step is usually a batch.
 
     ``base * (1 - min(step / total_iters, 1)) ** power``
@@ -487,18 +641,23 @@ class PolynomialLR(LRScheduler):
         ValueError: if ``total_iters`` is below 1 or ``power`` negative.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "total_iters": _count(),
+        "power": check_number,
+    }
+    total_iters: int
+    power: float
+
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        _check_count("PolynomialLR", "total_iters", total_iters)
-        check_number("PolynomialLR", "power", power)
-        self.total_iters = total_iters
-        self.power = power
+        self._take(total_iters=total_iters, power=power)
         super().__init__(optimizer, last_epoch)
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+    def factor_at(self, step: int) -> float:  # noqa: D102
         left = 1 - min(step, self.total_iters) / self.total_iters
-        return float(self.base_lrs[group] * left**self.power)
+        return float(left**self.power)
 
 
 class OneCycleLR(LRScheduler):
@@ -530,7 +689,32 @@ class OneCycleLR(LRScheduler):
             momentum to cycle; in ``step`` if the run is longer than ``total_steps``.
     """
 
-    absolute = True
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "total_steps": _count(),
+        "pct_start": _check_part,
+        "anneal_strategy": _one_of("cos", "linear"),
+        "div_factor": partial(check_number, positive=True),
+        "final_div_factor": partial(check_number, positive=True),
+        "three_phase": check_flag,
+        "cycle_momentum": check_flag,
+    }
+    _group_checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._group_checks,
+        "max_lrs": check_number,
+        "max_momentums": check_number,
+        "base_momentums": check_number,
+    }
+    total_steps: int
+    pct_start: float
+    anneal_strategy: str
+    div_factor: float
+    final_div_factor: float
+    three_phase: bool
+    cycle_momentum: bool
+    max_lrs: list[float]
+    max_momentums: list[float]
+    base_momentums: list[float]
 
     def __init__(
         self,
@@ -557,27 +741,18 @@ class OneCycleLR(LRScheduler):
             _check_count(who, "epochs", epochs)
             _check_count(who, "steps_per_epoch", steps_per_epoch)
             total_steps = epochs * steps_per_epoch
-        _check_count(who, "total_steps", total_steps)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"{who}: pct_start must be between 0 and 1, got {pct_start}")
-        if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(
-                f"{who}: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}"
-            )
-        check_number(who, "div_factor", div_factor, positive=True)
-        check_number(who, "final_div_factor", final_div_factor, positive=True)
-        self.total_steps = total_steps
-        self.pct_start = pct_start
-        self.anneal_strategy = anneal_strategy
-        self.div_factor = div_factor
-        self.final_div_factor = final_div_factor
-        self.three_phase = three_phase
-        self.cycle_momentum = cycle_momentum
-        self.max_lrs = _per_group(who, "max_lr", max_lr, optimizer)
-        self.max_momentums = _per_group(who, "max_momentum", max_momentum, optimizer)
-        self.base_momentums = _per_group(who, "base_momentum", base_momentum, optimizer)
-        for rate in self.max_lrs:
-            check_number(who, "max_lr", rate)
+        self._take(
+            total_steps=total_steps,
+            pct_start=pct_start,
+            anneal_strategy=anneal_strategy,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            three_phase=three_phase,
+            cycle_momentum=cycle_momentum,
+        )
+        self._take_per_group("max_lr", "max_lrs", max_lr)
+        self._take_per_group("max_momentum", "max_momentums", max_momentum)
+        self._take_per_group("base_momentum", "base_momentums", base_momentum)
         if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
             raise ValueError(
                 f"{who}: {type(optimizer).__name__} has neither momentum nor betas; "
@@ -621,13 +796,17 @@ class OneCycleLR(LRScheduler):
             step, [high, low, high, high] if self.three_phase else [high, low, high]
         )
 
-    def _advance(self, step: int) -> None:
-        if len(self.optimizer.param_groups) != len(self.max_lrs):
+    def _groups(self) -> list[Group]:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.max_lrs):
             raise ValueError(
                 f"OneCycleLR: made for {len(self.max_lrs)} parameter groups, the optimizer has "
-                f"{len(self.optimizer.param_groups)} now"
+                f"{len(groups)} now"
             )
-        super()._advance(step)
+        return super()._groups()
+
+    def _set(self, step: int, rates: list[float]) -> None:
+        super()._set(step, rates)
         if not self.cycle_momentum:
             return
         for index, group in enumerate(self.optimizer.param_groups):
@@ -669,8 +848,10 @@ class _Combination(LRScheduler):
     _unsaved = ("optimizer", "_schedulers")
     _schedulers: list[LRScheduler]
 
-    def _take(self, schedulers: Iterable[LRScheduler], optimizer: Optimizer | None) -> None:
+    def _combine(self, schedulers: Iterable[LRScheduler], optimizer: Optimizer | None) -> None:
         who = type(self).__name__
+        if not isinstance(schedulers, Iterable):
+            raise TypeError(f"{who}: expected a list of schedules, got {schedulers!r}")
         self._schedulers = list(schedulers)
         if not self._schedulers:
             raise ValueError(f"{who}: expected at least one schedule, got none")
@@ -690,41 +871,24 @@ class _Combination(LRScheduler):
                 raise ValueError(f"{who}: schedule {index} belongs to another optimizer")
         self.base_lrs = list(self._schedulers[0].base_lrs)
 
-    def _rewind(self) -> None:
-        super()._rewind()
-        for scheduler in self._schedulers:
-            scheduler._rewind()
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state, with those of the schedules in it; save the optimiser's too."""
         states = [scheduler.state_dict() for scheduler in self._schedulers]
         return {**super().state_dict(), "_schedulers": states}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a state, and those of the schedules in it.
+    def _take_state(self, state_dict: Mapping[str, Any]) -> None:
+        own = dict(state_dict)
+        for scheduler, state in zip(self._schedulers, own.pop("_schedulers")):
+            scheduler._take_state(state)
+        super()._take_state(own)
 
-        Raises:
-            TypeError: if it is no mapping.
-            ValueError: if it is the state of other schedules. Nothing is then changed.
-        """
-        self._check_state(state_dict)
-        states = state_dict["_schedulers"]
-        for scheduler, state in zip(self._schedulers, states):
-            scheduler.load_state_dict(state)
-        for key in super().state_dict():
-            value = state_dict[key]
-            setattr(self, key, list(value) if isinstance(value, (list, tuple)) else value)
-
-    def _check_state(self, state_dict: Any) -> None:
-        super()._check_state(state_dict)
+    def _check_state(self, state_dict: Any, who: str) -> None:
+        super()._check_state(state_dict, who)
         states = state_dict["_schedulers"]
         if not isinstance(states, (list, tuple)) or len(states) != len(self._schedulers):
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: expected the states of "
-                f"{len(self._schedulers)} schedules"
-            )
-        for scheduler, state in zip(self._schedulers, states):
-            scheduler._check_state(state)
+            raise ValueError(f"{who}: expected the states of {len(self._schedulers)} schedules")
+        for index, (scheduler, state) in enumerate(zip(self._schedulers, states)):
+            scheduler._check_state(state, f"{who}: schedule {index}, {type(scheduler).__name__}")
 
 
 class ChainedScheduler(_Combination):
@@ -741,23 +905,36 @@ class ChainedScheduler(_Combination):
     def __init__(
         self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
     ) -> None:
-        self._take(schedulers, optimizer)
+        self._combine(schedulers, optimizer)
         self.last_epoch = self._schedulers[0].last_epoch
         self._note_lr()
 
-    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+    def lr_at(self, step: int, group: int = 0) -> float:
+        """Return the rate of a parameter group after ``step`` steps, by going through all of them.
+
+        There is no formula: one schedule may set the rate that another one goes on to scale.
+        """
         rate = self.base_lrs[group]
-        for scheduler in self._schedulers:
-            alone = scheduler.lr_at(step, group)
-            base = scheduler.base_lrs[group]
-            rate = alone if scheduler.absolute else _scaled(rate, base, alone, scheduler.floor)
+        for past in range(step + 1):
+            rate = self._moved(rate, past, group)
         return rate
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        for scheduler in self._schedulers:
+            lr = scheduler._moved(lr, step, group)
+        return lr
 
     def _advance(self, step: int) -> None:
         for scheduler in self._schedulers:
-            scheduler._advance(scheduler.last_epoch + step - self.last_epoch)
+            scheduler._advance(scheduler.last_epoch + 1)
         self.last_epoch = step
         self._note_lr()
+
+    def _place(self, step: int) -> None:
+        rates = [self.lr_at(step, index) for index in range(len(self._groups()))]
+        for scheduler in self._schedulers:
+            scheduler._place(step)
+        self._set(step, rates)
 
 
 class SequentialLR(_Combination):
@@ -782,19 +959,26 @@ class SequentialLR(_Combination):
         last_epoch: int = -1,
     ) -> None:
         self._attach(optimizer)
-        self._take(schedulers, optimizer)
-        if len(milestones) != len(self._schedulers) - 1:
-            raise ValueError(
-                f"SequentialLR: expected {len(self._schedulers) - 1} milestones for "
-                f"{len(self._schedulers)} schedules, got {len(milestones)}"
-            )
-        for milestone in milestones:
-            _check_count("SequentialLR", "a milestone", milestone)
-        if list(milestones) != sorted(milestones):
-            raise ValueError(f"SequentialLR: milestones must rise, got {list(milestones)}")
+        self._combine(schedulers, optimizer)
+        self._check_milestones("SequentialLR", milestones)
         self._milestones = list(milestones)
+        _check_count("SequentialLR", "last_epoch", last_epoch, least=-1)
         self.last_epoch = -1
         self._place(last_epoch + 1)
+
+    def _check_milestones(self, who: str, milestones: Any) -> None:
+        _check_milestones(who, "milestones", milestones)
+        if len(milestones) != len(self._schedulers) - 1:
+            raise ValueError(
+                f"{who}: expected {len(self._schedulers) - 1} milestones for "
+                f"{len(self._schedulers)} schedules, got {len(milestones)}"
+            )
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"{who}: milestones must rise, got {list(milestones)}")
+
+    def _check_state(self, state_dict: Any, who: str) -> None:
+        super()._check_state(state_dict, who)
+        self._check_milestones(who, state_dict["_milestones"])
 
     def _current(self, step: int) -> tuple[LRScheduler, int]:
         """Return the schedule that holds at a step, and its own count of it."""
@@ -805,10 +989,28 @@ class SequentialLR(_Combination):
         scheduler, own_step = self._current(step)
         return scheduler.lr_at(own_step, group)
 
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        scheduler, own_step = self._current(step)
+        if own_step == 0:
+            return scheduler.lr_at(0, group)
+        return scheduler._moved(lr, own_step, group)
+
     def _advance(self, step: int) -> None:
         scheduler, own_step = self._current(step)
-        if self.last_epoch >= 0 and own_step > 0:
+        if own_step == 0:
+            scheduler._place(0)
+        else:
             scheduler._advance(own_step)
+        self.last_epoch = step
+        self._note_lr()
+
+    def _place(self, step: int) -> None:
+        scheduler, own_step = self._current(step)
+        if step == 0:
+            # From the groups' base rates, which a schedule for later may have set.
+            for group in self._groups():
+                group["lr"] = group["initial_lr"]
+            scheduler._advance(0)
         else:
             scheduler._place(own_step)
         self.last_epoch = step
@@ -834,6 +1036,32 @@ class ReduceLROnPlateau(LRScheduler):
         ValueError: if a setting is out of range.
     """
 
+    _checks: ClassVar[dict[str, Check]] = {
+        **LRScheduler._checks,
+        "mode": _one_of("min", "max"),
+        "factor": partial(check_number, below=1),
+        "patience": _count(0),
+        "threshold": check_finite,
+        "threshold_mode": _one_of("rel", "abs"),
+        "cooldown": _count(0),
+        "eps": check_number,
+        "best": _check_metric,
+        "num_bad_epochs": _count(0),
+        "cooldown_counter": _count(0),
+    }
+    _group_checks: ClassVar[dict[str, Check]] = {
+        "_last_lr": check_finite,
+        "min_lrs": check_number,
+    }
+    mode: str
+    factor: float
+    patience: int
+    threshold: float
+    threshold_mode: str
+    cooldown: int
+    eps: float
+    min_lrs: list[float]
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -846,25 +1074,17 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | list[float] = 0,
         eps: float = 1e-8,
     ) -> None:
-        who = "ReduceLROnPlateau"
         self._attach(optimizer)
-        check_number(who, "factor", factor, below=1)
-        if mode not in ("min", "max"):
-            raise ValueError(f"{who}: mode must be 'min' or 'max', got {mode!r}")
-        if threshold_mode not in ("rel", "abs"):
-            raise ValueError(
-                f"{who}: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}"
-            )
-        _check_count(who, "patience", patience, least=0)
-        _check_count(who, "cooldown", cooldown, least=0)
-        self.mode = mode
-        self.factor = factor
-        self.patience = patience
-        self.threshold = threshold
-        self.threshold_mode = threshold_mode
-        self.cooldown = cooldown
-        self.min_lrs = _per_group(who, "min_lr", min_lr, optimizer)
-        self.eps = eps
+        self._take(
+            mode=mode,
+            factor=factor,
+            patience=patience,
+            threshold=threshold,
+            threshold_mode=threshold_mode,
+            cooldown=cooldown,
+            eps=eps,
+        )
+        self._take_per_group("min_lr", "min_lrs", min_lr)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
@@ -881,7 +1101,12 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]
         """Take the metric of this step, and reduce the rate if it has not improved for long."""
-        value = float(metrics)
+        try:
+            value = float(metrics)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"ReduceLROnPlateau: metrics must be a number, got {metrics!r}"
+            ) from None
         self.last_epoch += 1
         if self._improves(value):
             self.best = value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -255,3 +257,39 @@ def test_states_that_do_not_fit() -> None:
     state["_schedulers"].pop()
     with pytest.raises(ValueError, match="expected the states of 2 schedules"):
         chained.load_state_dict(state)
+
+
+BAD_VALUES = ["5", None, math.nan, -3, [0.1] * 5, {}]
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "plateau"])
+def test_a_state_with_a_wrong_value_is_refused_by_its_key_and_changes_nothing(name: str) -> None:
+    makers = {**MAKERS, "plateau": lambda o: lrs.ReduceLROnPlateau(o, patience=2)}
+    scheduler = makers[name](sgd(momentum=0.9))
+    before = copy.deepcopy(scheduler.state_dict())
+
+    def refuse(state: dict[str, Any], inner: dict[str, Any], who: str) -> None:
+        for key in inner:
+            if key == "_schedulers":
+                for index, part in enumerate(inner[key]):
+                    kind = type(scheduler._schedulers[index]).__name__  # type: ignore[attr-defined]
+                    if who == "":
+                        refuse(state, part, f"schedule {index}, {kind}")
+                continue
+            good = inner[key]
+            for value in BAD_VALUES:
+                # A threshold, and a best value so far, may well be below zero.
+                if value == -3 and key in ("threshold", "best"):
+                    continue
+                inner[key] = value
+                with pytest.raises((TypeError, ValueError), match=key.strip("_s")) as info:
+                    scheduler.load_state_dict(state)
+                assert who in str(info.value)
+                assert f"{type(scheduler).__name__}.load_state_dict: " in str(info.value)
+                assert scheduler.state_dict() == before
+            inner[key] = good
+
+    state = copy.deepcopy(before)
+    refuse(state, state, "")
+    scheduler.load_state_dict(state)
+    assert scheduler.state_dict() == before

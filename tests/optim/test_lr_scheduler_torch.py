@@ -162,6 +162,71 @@ def test_combinations_equal_torchs(name: str) -> None:
     assert_same_run("SGD", COMBINATIONS[name])
 
 
+# Each of these reaches its end, a zero or a restart within the run.
+PARTNERS: dict[str, Callable[[Any, Any], Any]] = {
+    "lambda": lambda m, o: m.LambdaLR(o, lambda t: 0.0 if t % 3 == 0 else 1.0 / t),
+    "step": lambda m, o: m.StepLR(o, 3, 0.5),
+    "step to 0": lambda m, o: m.StepLR(o, 4, 0.0),
+    "multi": lambda m, o: m.MultiStepLR(o, [0, 3, 3, 9], 0.3),
+    "exponential": lambda m, o: m.ExponentialLR(o, 1e-30),
+    "cosine": lambda m, o: m.CosineAnnealingLR(o, 7),
+    "cosine with a floor": lambda m, o: m.CosineAnnealingLR(o, 5, 0.02),
+    "cosine from its floor": lambda m, o: m.CosineAnnealingLR(o, 4, 0.4),
+    "restarts": lambda m, o: m.CosineAnnealingWarmRestarts(o, 4, 2, 0.01),
+    "linear": lambda m, o: m.LinearLR(o, 0.1),
+    "linear to 0": lambda m, o: m.LinearLR(o, 0.5, 0.0, 6),
+    "constant": lambda m, o: m.ConstantLR(o, 0.25, 6),
+    "polynomial": lambda m, o: m.PolynomialLR(o, 8, 2.0),
+    "one cycle": lambda m, o: m.OneCycleLR(o, [0.5, 0.3], 60),
+}
+PAIRS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
+    "chained": lambda m, o, f, g: m.ChainedScheduler([f(m, o), g(m, o)]),
+    "sequential": lambda m, o, f, g: m.SequentialLR(o, [f(m, o), g(m, o)], [11]),
+    "nested": lambda m, o, f, g: m.ChainedScheduler(
+        [m.SequentialLR(o, [f(m, o), g(m, o)], [6]), m.StepLR(o, 4, 0.5)]
+    ),
+}
+
+
+@pytest.mark.parametrize("how", PAIRS)
+@pytest.mark.parametrize("first", PARTNERS)
+def test_any_two_agree_past_zeros_ends_restarts_and_a_resumption(first: str, how: str) -> None:
+    for second in PARTNERS:
+
+        def build(module: Any, optimizer: Any, second: str = second) -> Any:
+            return PAIRS[how](module, optimizer, PARTNERS[first], PARTNERS[second])
+
+        mine, reference = optimizers("SGD")
+        one, two = build(ours, mine), build(theirs, reference)
+        for step in range(30):
+            np.testing.assert_allclose(
+                rates(mine), rates(reference), rtol=1e-7, atol=1e-11, err_msg=f"{second}, {step}"
+            )
+            if step == 10:
+                for optimizer in (mine, reference):
+                    optimizer.param_groups[0]["lr"] = 0.07
+            if step == 17:
+                states = mine.state_dict(), one.state_dict()
+                mine, _ = optimizers("SGD")
+                one = build(ours, mine)
+                mine.load_state_dict(states[0])
+                one.load_state_dict(states[1])
+            for thing in (mine, reference, one, two):
+                thing.step()
+
+
+@pytest.mark.parametrize("name", PARTNERS)
+def test_what_lies_ahead_of_a_chain_is_what_it_comes_to(name: str) -> None:
+    mine, _ = optimizers("SGD")
+    build = PARTNERS[name]
+    chain = ours.ChainedScheduler([build(ours, mine), ours.CosineAnnealingLR(mine, 6, 0.02)])
+    expected = [chain.lr_at(step, 1) for step in range(20)]
+    for rate in expected:
+        np.testing.assert_allclose(mine.param_groups[1]["lr"], rate, rtol=1e-9, atol=1e-12)
+        mine.step()
+        chain.step()
+
+
 def test_a_rate_changed_by_hand_is_scaled_as_in_torch() -> None:
     mine, reference = optimizers("SGD")
     one, two = ours.StepLR(mine, 3, 0.5), theirs.StepLR(reference, 3, 0.5)
@@ -184,6 +249,20 @@ def test_warm_restarts_within_an_epoch() -> None:
         one.step(float(epoch))
         two.step(float(epoch))
         np.testing.assert_allclose(rates(mine), rates(reference), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("first", "factor"), [(3, 2), (4, 1), (2, 3)])
+def test_warm_restarts_keep_the_fraction_of_a_step(first: int, factor: int) -> None:
+    mine, reference = optimizers("SGD")
+    one = ours.CosineAnnealingWarmRestarts(mine, first, factor, 0.01)
+    two = theirs.CosineAnnealingWarmRestarts(reference, first, factor, 0.01)
+    mine.step()
+    reference.step()
+    for epoch in [0.3, None, None, 1.75, *[None] * 30, 7.1, None, 0.0, None]:
+        one.step(epoch)
+        two.step(epoch)
+        np.testing.assert_allclose(rates(mine), rates(reference), rtol=1e-9, atol=1e-12)
+        assert one.last_epoch == two.last_epoch
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -345,6 +347,53 @@ def test_states_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="lr must be"):
         optimizer.load_state_dict(bad)
     assert repr(optimizer.state_dict()) == before
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Adagrad])
+def test_a_state_with_a_wrong_value_is_refused_by_its_key_and_changes_nothing(
+    kind: type[Optimizer],
+) -> None:
+    x = parameter(1.0, 2.0)
+    options: dict[str, Any] = {"momentum": 0.9} if kind in (SGD, RMSprop) else {}
+    optimizer = kind([x], lr=0.5, **options)  # type: ignore[call-arg, arg-type]
+    x.grad = Tensor([0.1, 0.2])
+    optimizer.step()
+    settings, arrays = dict(optimizer.param_groups[0]), copy.deepcopy(optimizer.state[x])
+
+    def refuse(place: Callable[[dict[str, Any]], dict[str, Any]], values: list[Any]) -> None:
+        for key in place(optimizer.state_dict()):
+            for value in values:
+                bad = copy.deepcopy(optimizer.state_dict())
+                place(bad)[key] = value
+                with pytest.raises((TypeError, ValueError), match=key):
+                    optimizer.load_state_dict(bad)
+                assert optimizer.param_groups[0] == settings
+                assert optimizer.state[x].keys() == arrays.keys()
+                for name in arrays:
+                    np.testing.assert_array_equal(optimizer.state[x][name], arrays[name])
+
+    refuse(lambda state: state["param_groups"][0], ["x", None, math.nan, -math.inf, {}])
+    refuse(lambda state: state["state"][0], ["x", np.ones(5), np.array(["a", "b"]), [-1.5, 1j]])
+    bad = copy.deepcopy(optimizer.state_dict())
+    del bad["state"][0][next(iter(arrays))]
+    if kind is not SGD:  # which needs no buffer
+        with pytest.raises(ValueError, match=f"but lacks.*{next(iter(arrays))}"):
+            optimizer.load_state_dict(bad)
+    bad["state"][0] = [1]
+    with pytest.raises(TypeError, match=r"state of parameter 0 must be a dictionary, got \[1\]"):
+        optimizer.load_state_dict(bad)
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, math.nan, math.inf, np.ones(2)])
+def test_a_count_of_steps_is_a_count(step: Any) -> None:
+    x = parameter(1.0)
+    optimizer = Adam([x])
+    x.grad = Tensor([0.1])
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0]["step"] = step
+    with pytest.raises(ValueError, match="'step' of parameter 0 must be a count of steps"):
+        optimizer.load_state_dict(state)
 
 
 def test_kernels_take_a_whole_list_at_once() -> None:
