@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lucid.data import transforms
 from lucid.data.datasets import read_image
 from tests.hostile.runs import command, finished_run
 from tests.hostile.values import spoil
 from tests.hostile.verdict import attempt, check
 
 KINDS = {
-    "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I"],
+    "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
     "jpg": ["L", "RGB", "CMYK"],
     "webp": ["RGB", "RGBA"],
     "gif": ["L", "P", "RGB"],
@@ -24,16 +25,21 @@ KINDS = {
     "tif": ["1", "L", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "LAB", "YCbCr"],
 }
 
+PREPARE = transforms.Compose(
+    [transforms.Convert("RGB"), transforms.Resize((32, 32)), transforms.ToTensor()]
+)
+
 
 def trial(rng: random.Random, folder: Path, backend: str) -> None:
     """Try one picture."""
     make = rng.choice([damaged, damaged, damaged, sized, foreign, orientation])
     path = make(rng, folder)
-    image, _ = attempt(lambda: read_image(path), path.name)
+    image, refused = attempt(lambda: read_image(path), path.name)
+    check(refused is None or make is not orientation, f"a sound picture: {refused}")
     if image is not None:
-        values = np.asarray(image)
+        values = PREPARE(image).data
         check(values.dtype == np.float32, f"pixels of {values.dtype}")
-        check(values.shape[0] in (1, 3), f"an image of shape {values.shape}")
+        check(values.shape == (3, 32, 32), f"an image of shape {values.shape}")
         check(bool(np.isfinite(values).all()), "pixels that are no numbers")
         check(bool(((values >= 0) & (values <= 1)).all()), "pixels outside 0 to 1")
     if rng.random() < 0.05:
@@ -114,11 +120,9 @@ def foreign(rng: random.Random, folder: Path) -> Path:
 
 def orientation(rng: random.Random, folder: Path) -> Path:
     """A sound picture with odd EXIF data: it is read all the same."""
-    path = folder / f"picture.{rng.choice(['jpg', 'png', 'webp', 'tif'])}"
+    path = folder / f"picture.{rng.choice(['jpg', 'png', 'webp'])}"
     exif = Image.Exif()
     exif[0x0112] = rng.choice([0, 1, 6, 8, 9, 255])
-    if rng.random() < 0.5:
-        exif[0x011A] = "three"
     data = exif.tobytes()
     if rng.random() < 0.6:
         data = data[:6] + spoil(data[6:], rng)
