@@ -1,0 +1,263 @@
+"""Operations: as functions, as methods and in place, on PyTorch's samples for them."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import BinaryUfuncInfo, UnaryUfuncInfo
+
+import lucid
+from lucid.nn import functional
+from tests.peer.compare import ElsewhereError, Outcome, Problem, call, compare, gradients, parts
+from tests.peer.convert import LAYOUTS, AbsentError, Converter, bind, copied, leaves_of
+from tests.peer.tally import Case, Tally
+
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
+
+# Operations on single elements, which PyTorch's table does not call so.
+# fmt: off
+ACTIVATIONS = (
+    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
+    "logsigmoid", "mish", "prelu", "relu", "relu6", "selu", "silu", "softplus", "softsign",
+    "binary_cross_entropy_with_logits",
+)
+# fmt: on
+ELEMENTWISE = {"where", "clamp", "masked_fill", "pow", *(f"nn.functional.{n}" for n in ACTIVATIONS)}
+
+# Of these only the shape and the dtype can be compared.
+RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like"}
+RANDOM |= {"nn.functional.dropout", "nn.functional.dropout2d"}
+
+
+def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call lucid's function with the arguments of PyTorch's."""
+    args, kwargs = bind(name, function, args, kwargs)
+    return function(*args, **kwargs)
+
+
+# Among equals PyTorch promises no order; the place of the axis among the arguments.
+ORDER = {"sort": 1, "argsort": 1, "topk": 2}
+
+# lucid's call for samples that are not in the order of the function's arguments.
+CALLS: dict[str, Callable[..., Any]] = {
+    "einsum": lambda tensors, equation: lucid.einsum(equation, *tensors),
+    "where": lambda x, condition, other: lucid.where(condition, x, other),
+    "nn.functional.embedding": lambda weight, x, **kwargs: bound(
+        "nn.functional.embedding", functional.embedding, x, weight, **kwargs
+    ),
+    "to": lambda x, *args, **kwargs: x.to(
+        next((a for a in args if isinstance(a, np.dtype)), kwargs.get("dtype", x.dtype))
+    ),
+    "T": lambda x: x.T,
+    "mT": lambda x: x.mT,
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to call an operation."""
+
+    name: str
+    theirs: Callable[..., Any]
+    ours: Callable[..., Any]
+    bound: bool = True  # our arguments have names and places to be found
+    inplace: bool = False
+
+
+def forms(op: Any) -> Iterator[Form]:
+    """Yield every way in which lucid has an operation."""
+    names = [op.name, *(alias.name for alias in op.aliases)]
+    if op.name in CALLS:
+        home = "F" if "." in op.name else "Tensor" if hasattr(lucid.Tensor, op.name) else "lucid"
+        yield Form(f"{home}.{op.name.rpartition('.')[2]}", op.op, CALLS[op.name], bound=False)
+        names = []
+    for name in names:
+        home, _, last = name.rpartition(".")
+        place = {"": lucid, "nn.functional": functional}.get(home)
+        function = getattr(place, last, None)
+        if inspect.isfunction(function):
+            label = f"{'F' if home else 'lucid'}.{last}"
+            yield Form(label, op.op, function)
+            if "inplace" in inspect.signature(function).parameters and home:
+                pair = [
+                    lambda *a, _f=f, **k: _f(*a, **k, inplace=True)
+                    for f in (getattr(torch.nn.functional, last), function)
+                ]
+                yield Form(f"{label}(inplace=True)", *pair, bound=False, inplace=True)
+        if home:
+            continue
+        method = getattr(lucid.Tensor, last, None)
+        if inspect.isfunction(method):
+            reserved = last.startswith("__")
+            theirs = op.op if reserved else getattr(torch.Tensor, last, op.op)
+            yield Form(f"Tensor.{last}", theirs, method, bound=not reserved)
+        inplace = getattr(lucid.Tensor, last + "_", None)
+        if inspect.isfunction(inplace) and not last.startswith("__"):
+            yield Form(f"Tensor.{last}_", getattr(torch.Tensor, last + "_"), inplace, inplace=True)
+    for variant, inplace in ((op.operator_variant, False), (op.inplace_operator_variant, True)):
+        name = f"__{getattr(variant, '__name__', '').strip('_')}__"
+        if variant is not None and hasattr(lucid.Tensor, name):
+            yield Form(f"Tensor.{name}", variant, variant, bound=False, inplace=inplace)
+
+
+def samples(op: Any, dtype: torch.dtype, whole: bool, derive: bool) -> Iterator[Any]:
+    """Yield samples: all of them with those for extreme values, or a few."""
+    torch.manual_seed(0)
+    if whole:
+        yield from op.reference_inputs("cpu", dtype, requires_grad=derive)
+    else:
+        yield from itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=derive), 12)
+
+
+def doubled(value: Any) -> Any:
+    """Return an argument in float64."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().double() if value.dtype.is_floating_point else value.detach().clone()
+    if isinstance(value, dict):
+        return {key: doubled(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(map(doubled, value))
+    return value
+
+
+def sorts(op: Any, case: Case) -> bool:
+    """Return whether the places of equal elements are of choice."""
+    return op.name in ORDER and not case.kwargs.get("stable")
+
+
+def in_order(case: Case, value: Any, x: Any, gather: Callable[..., Any]) -> Any:
+    """Return the result of sorting ``x`` with the values at the indices in place of them."""
+    *values, index = parts(value)
+    place = ORDER[case.sample]
+    dim = case.kwargs.get("dim", case.args[place] if len(case.args) > place else -1)
+    return [*values, gather(x, dim, index) if len(x.shape) else x]
+
+
+def changing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that works in place on a copy, as an operation that returns the copy."""
+
+    def changed(x: Any, *args: Any, **kwargs: Any) -> Any:
+        x = x.clone() if x.requires_grad else x
+        result = function(x, *args, **kwargs)
+        if result is not x:
+            raise ElsewhereError
+        return result
+
+    return changed
+
+
+def check(
+    tally: Tally, op: Any, form: Form, case: Case, layouts: tuple[str, ...], derive: bool
+) -> None:
+    """Compare one call in some layouts of the arguments, with each backend."""
+    first, *rest = case.args
+    if not isinstance(first, torch.Tensor) and (form.inplace or form.name.startswith("Tensor.")):
+        return
+    if case.kwargs and "__" in form.name:  # operators have no arguments by name
+        return
+    if form.inplace:
+        theirs = call(lambda: changing(form.theirs)(copied(first), *rest, **case.kwargs))
+    else:
+        theirs = call(lambda: form.theirs(*case.args, **case.kwargs))
+    if sorts(op, case) and theirs.error is None:
+        theirs.value = in_order(case, theirs.value, first, torch.gather)
+
+    def truth() -> Any:
+        with torch.no_grad():
+            return form.theirs(*map(doubled, case.args), **doubled(case.kwargs))
+
+    for layout in layouts:
+        for backend in tally.backends:
+            lucid.set_backend(backend)
+            convert = Converter(layout)
+            try:
+                problem = trial(op, form, case, convert, theirs, truth, derive)
+            except AbsentError as absent:
+                problem = None if theirs.error is not None else Problem("absent", str(absent))
+            tally.add(backend, Case(**{**vars(case), "layout": layout}), problem)
+
+
+def trial(
+    op: Any,
+    form: Form,
+    case: Case,
+    convert: Converter,
+    theirs: Outcome,
+    truth: Callable[[], Any],
+    derive: bool,
+) -> Problem | None:
+    """Make lucid's call, and return how it differs from PyTorch's."""
+    args, kwargs = convert(case.args), convert(case.kwargs)
+    if form.bound:
+        args, kwargs = bind(op.name, form.ours, args, kwargs)
+    function = changing(form.ours) if form.inplace else form.ours
+    ours = call(lambda: function(*args, **kwargs))
+    if isinstance(ours.error, AbsentError):
+        raise ours.error
+    if sorts(op, case) and ours.error is None:
+        ours.value = in_order(case, ours.value, args[0], lucid.gather)
+    exact = isinstance(op, (UnaryUfuncInfo, BinaryUfuncInfo)) or op.name in ELEMENTWISE
+    values = op.name not in RANDOM and not case.kwargs.get("dropout_p")
+    problem = compare(theirs, ours, exact, values, truth)
+    if problem is None and derive and values and theirs.error is None:
+        problem = gradients(
+            parts(theirs.value),
+            parts(ours.value),
+            leaves_of(case.args) + leaves_of(case.kwargs),
+            convert.leaves,
+            second=op.supports_gradgrad,
+        )
+    return problem
+
+
+def title(op: Any) -> str:
+    """Return PyTorch's name of an operation with its variant."""
+    return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
+
+
+def run(tally: Tally, whole: bool, only: str = "") -> None:
+    """Compare every operation."""
+    for op in op_db:
+        found = list(forms(op))
+        if not found or only not in title(op):
+            continue
+        for dtype in DTYPES:
+            if not op.supports_dtype(dtype, "cpu"):
+                continue
+            derive = dtype is torch.float64 and op.supports_autograd
+            for number, sample in enumerate(samples(op, dtype, whole, derive)):
+                layouts = tuple(LAYOUTS) if whole else (list(LAYOUTS)[number % 3],)
+                for form in found:
+                    arguments = (sample.input, *sample.args)
+                    case = Case(
+                        form.name,
+                        title(op),
+                        str(dtype).removeprefix("torch."),
+                        "",
+                        arguments,
+                        sample.kwargs,
+                    )
+                    check(tally, op, form, case, layouts, derive)
+        if op.error_inputs_func is None:
+            continue
+        for error in op.error_inputs("cpu"):
+            sample = error.sample_input
+            for form in found:
+                arguments = (sample.input, *sample.args)
+                case = Case(form.name, title(op), "errors", "", arguments, sample.kwargs)
+                check(tally, op, form, case, ("contiguous",), False)

@@ -1,0 +1,234 @@
+"""Schedules: the rates after each step, alone, chained and one after another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from lucid import optim
+from lucid.autograd import Tensor
+from lucid.optim import lr_scheduler as ours
+from tests.peer.compare import Problem, call, compare, own
+from tests.peer.tally import Case, Tally
+
+theirs = torch.optim.lr_scheduler
+STEPS = 45
+
+# name -> arguments
+GRID: dict[str, list[dict[str, Any]]] = {
+    "LambdaLR": [
+        {"lr_lambda": lambda t: 0.9**t},
+        {"lr_lambda": [lambda t: 1 / (t + 1), math.cos]},
+        {"lr_lambda": lambda t: max(0.0, 1 - t / 6)},
+        {"lr_lambda": lambda t: float(t % 4 == 1)},
+    ],
+    "StepLR": [{"step_size": 7}, {"step_size": 1, "gamma": 1.1}, {"step_size": 3, "gamma": 0.0}],
+    "MultiStepLR": [
+        {"milestones": [4, 9, 9, 30]},
+        {"milestones": [0, 2], "gamma": 0.5},
+        {"milestones": [30, 5]},
+        {"milestones": []},
+    ],
+    "ExponentialLR": [{"gamma": 0.9}, {"gamma": 1.02}, {"gamma": 0.0}],
+    "CosineAnnealingLR": [
+        {"T_max": 39},
+        {"T_max": 10, "eta_min": 0.01},
+        {"T_max": 7},
+        {"T_max": 1},
+        {"T_max": 4, "eta_min": 0.2},
+    ],
+    "CosineAnnealingWarmRestarts": [
+        {"T_0": 5},
+        {"T_0": 3, "T_mult": 2, "eta_min": 0.01},
+        {"T_0": 1},
+        {"T_0": 4, "T_mult": 3},
+    ],
+    "LinearLR": [
+        {},
+        {"start_factor": 0.1, "total_iters": 20},
+        {"start_factor": 1.0, "end_factor": 0.25, "total_iters": 11},
+        {"start_factor": 0.5, "end_factor": 0.0},
+        {"total_iters": 0},
+    ],
+    "ConstantLR": [{}, {"factor": 0.1, "total_iters": 20}, {"factor": 1.0}, {"total_iters": 0}],
+    "PolynomialLR": [
+        {},
+        {"total_iters": 30, "power": 2.0},
+        {"total_iters": 12, "power": 0.5},
+        {"total_iters": 1},
+    ],
+    "OneCycleLR": [
+        {"max_lr": 0.5, "total_steps": 50},
+        {"max_lr": [0.5, 0.2], "epochs": 5, "steps_per_epoch": 10, "anneal_strategy": "linear"},
+        {"max_lr": 0.5, "total_steps": 48, "three_phase": True, "pct_start": 0.4},
+        {"max_lr": 0.5, "total_steps": 90, "cycle_momentum": False, "div_factor": 4.0},
+        {"max_lr": 0.5, "total_steps": 47, "max_momentum": 0.99, "base_momentum": [0.6, 0.7]},
+    ],
+    "ReduceLROnPlateau": [
+        {},
+        {"patience": 2, "factor": 0.5},
+        {"mode": "max", "patience": 1, "cooldown": 3, "threshold": 0.1, "threshold_mode": "abs"},
+        {"patience": 0, "min_lr": [0.01, 0.001], "eps": 1e-3},
+    ],
+}
+WRONG: dict[str, list[dict[str, Any]]] = {
+    "LambdaLR": [{"lr_lambda": [lambda t: t]}],
+    "LinearLR": [{"start_factor": 0}, {"start_factor": 1.5}, {"end_factor": -0.1}],
+    "ConstantLR": [{"factor": 1.1}, {"factor": -1}],
+    "CosineAnnealingWarmRestarts": [{"T_0": 0}, {"T_0": 2.5}, {"T_0": 4, "T_mult": 0}],
+    "OneCycleLR": [
+        {"max_lr": 0.1},
+        {"max_lr": 0.1, "total_steps": 0},
+        {"max_lr": 0.1, "total_steps": 9, "pct_start": 2},
+        {"max_lr": 0.1, "total_steps": 9, "anneal_strategy": "exp"},
+    ],
+    "ReduceLROnPlateau": [{"factor": 1.0}, {"mode": "least"}, {"min_lr": [0.1]}],
+}
+
+
+def optimizers(kind: str) -> tuple[Any, Any]:
+    """Return an optimiser of ours and its twin, with two groups of different rates."""
+    groups = [{"lr": 0.1}, {"lr": 0.4}]
+    return tuple(
+        getattr(module, kind)([{"params": [make()], **group} for group in groups], lr=1.0)
+        for module, make in (
+            (optim, lambda: Tensor([1.0], requires_grad=True)),
+            (torch.optim, lambda: torch.ones(1, requires_grad=True)),
+        )
+    )
+
+
+def rates(optimizer: Any, scheduler: Any) -> list[float]:
+    """Return everything that a schedule sets, and what it says of itself."""
+    numbers = list(scheduler.get_last_lr())
+    for group in optimizer.param_groups:
+        numbers += [group["lr"], group.get("momentum", 0.0), *group.get("betas", ())]
+    return [float(number) for number in numbers]
+
+
+def together(parts: list[Any]) -> Any:
+    """Return schedules as one that steps each of them, with nothing to combine them."""
+
+    class Together:
+        def step(self) -> None:
+            for part in parts:
+                part.step()
+
+        def get_last_lr(self) -> list[float]:
+            return parts[-1].get_last_lr()
+
+    return Together()
+
+
+def follow(
+    kind: str, build: Callable[[Any, Any], Any], steps: list[tuple[Any, ...]]
+) -> Problem | None:
+    """Return where the rates of lucid's schedule leave PyTorch's."""
+    mine, reference = optimizers(kind)
+    two, one = call(lambda: build(ours, mine)), call(lambda: build(theirs, reference))
+    if one.error is not None or two.error is not None:
+        if two.error is not None:
+            return compare(one, two, exact=False)
+        return Problem("accepted", f"PyTorch: {one.error}")
+    for number, arguments in enumerate(steps):
+        got, expected = rates(mine, two.value), rates(reference, one.value)
+        for rate, other in zip(got, expected):
+            # PyTorch's recursions drift by rounding; near 0 only the absolute error is small.
+            if not math.isclose(rate, other, rel_tol=1e-9, abs_tol=1e-12):
+                return Problem("value", f"step {number}: {rate} for {other}")
+        mine.step()
+        reference.step()
+        results = (
+            call(lambda arguments=arguments: one.value.step(*arguments)),
+            call(lambda arguments=arguments: two.value.step(*arguments)),
+        )
+        if results[1].error is not None and not own(results[1].error):
+            return Problem("raw", f"{type(results[1].error).__name__}: {results[1].error}")
+        problem = compare(*results, exact=False)
+        if problem is not None:
+            return problem
+        if results[0].error is not None:
+            return None
+    return None
+
+
+def cases(whole: bool) -> Iterator[tuple[str, str, Callable[[Any, Any], Any], list[Any]]]:
+    """Yield a name, a description, what builds the schedule, and the arguments of each step."""
+    plain: list[tuple[Any, ...]] = [()] * STEPS
+    loss = [(1 / (1 + t) if t < 9 else 0.1 + 0.05 * (t % 3),) for t in range(STEPS)]
+    for name, settings in GRID.items():
+        steps = loss if name == "ReduceLROnPlateau" else plain
+        for number, kwargs in enumerate(settings):
+
+            def build(module: Any, optimizer: Any, name: str = name, kwargs: Any = kwargs) -> Any:
+                return getattr(module, name)(optimizer, **kwargs)
+
+            yield name, f"{number}", build, steps
+    for name, settings in WRONG.items():
+        for kwargs in settings:
+
+            def wrong(module: Any, optimizer: Any, name: str = name, kwargs: Any = kwargs) -> Any:
+                return getattr(module, name)(optimizer, **kwargs)
+
+            yield name, "errors", wrong, plain
+    for t_0 in (3, 5):
+        epochs = [(epoch / 4,) for epoch in range(STEPS)]
+        yield (
+            "CosineAnnealingWarmRestarts",
+            "fractional steps",
+            lambda m, o, t=t_0: m.CosineAnnealingWarmRestarts(o, t, 2),
+            epochs,
+        )
+    pairs = [
+        (name, kwargs)
+        for name, settings in GRID.items()
+        if name != "ReduceLROnPlateau"
+        for kwargs in (settings if whole else settings[:3])
+    ]
+    for (first, one), (second, two) in itertools.product(pairs, pairs):
+
+        def chain(
+            module: Any,
+            optimizer: Any,
+            parts: Any = ((first, one), (second, two)),
+        ) -> Any:
+            made = [getattr(module, name)(optimizer, **kwargs) for name, kwargs in parts]
+            return module.ChainedScheduler(made)
+
+        def follow_up(
+            module: Any,
+            optimizer: Any,
+            parts: Any = ((first, one), (second, two)),
+        ) -> Any:
+            made = [getattr(module, name)(optimizer, **kwargs) for name, kwargs in parts]
+            return module.SequentialLR(optimizer, made, [13])
+
+        def each(
+            module: Any,
+            optimizer: Any,
+            parts: Any = ((first, one), (second, two)),
+        ) -> Any:
+            return together([getattr(module, n)(optimizer, **kwargs) for n, kwargs in parts])
+
+        title = f"{first} {GRID[first].index(one)}, {second} {GRID[second].index(two)}"
+        yield "ChainedScheduler", title, chain, plain
+        yield "SequentialLR", title, follow_up, plain
+        if whole:
+            yield "back to back", title, each, plain
+
+
+def run(tally: Tally, whole: bool, only: str = "") -> None:
+    """Compare every schedule; they know of no backend."""
+    for name, title, build, steps in cases(whole):
+        if only not in f"lr_scheduler.{name}":
+            continue
+        for kind in ("SGD", "Adam") if whole else ("SGD",):
+            kwargs = {"momentum": 0.9} if kind == "SGD" else {}
+            problem = follow(kind, build, steps)
+            case = Case(f"lr_scheduler.{name}", title, kind, kwargs=kwargs)
+            for backend in tally.backends:
+                tally.add(backend, case, problem)
