@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
 import stat
 import struct
+import subprocess
+import sys
+import threading
+import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lucid import _files
-from lucid._files import atomic_path, load, read, read_metadata, save
+from lucid._files import (
+    HeldElsewhereError,
+    atomic_path,
+    hold,
+    load,
+    read,
+    read_json,
+    read_metadata,
+    save,
+    sweep,
+)
 from lucid.autograd import Tensor
 from lucid.optim import SGD, Adam, lr_scheduler
 
@@ -352,6 +368,113 @@ def test_npz_with_pickles_other_files_or_twice_the_same_name(tmp_path: Path) -> 
         load(tmp_path / "structure.npz")
 
 
+def peak_of_failure(path: Path, message: str) -> int:
+    """Return the most memory that a load that has to fail takes."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{path.name} is not a .*{message}"):
+            load(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s,)}"
+MANY = 2**24  # bytes, which a few kilobytes unpack to
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy(FLOATS % "1", bytes(MANY)), f"holds {MANY} bytes"),
+        (
+            npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", bytes(MANY)),
+            "dtype object",
+        ),
+        (b"\x93NUMPY\x02\x00" + struct.pack("<I", MANY) + bytes(MANY), f"header of {MANY} bytes"),
+        (bytes(MANY), "magic string"),
+    ],
+)
+def test_nothing_is_unpacked_beyond_what_a_header_says(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sound.npy", npy(FLOATS % (MANY // 4), bytes(MANY)))
+        archive.writestr("a.npy", content)
+    assert peak_of_failure(tmp_path / "x.npz", message) < MANY // 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file_size": 10**15}, "'b.npy' cannot have 1000000000000000 bytes in"),
+        ({"compress_size": 10**15}, "'b.npy' does not lie within the file"),
+        ({"header_offset": 10**15}, "'b.npy' does not lie within the file"),
+        ({"header_offset": 0}, "does not lie within the file, or in another part"),
+        ({"compress_type": zipfile.ZIP_LZMA}, "'b.npy' is packed in a way that NumPy does not use"),
+    ],
+)
+def test_an_archive_whose_list_of_contents_lies(
+    tmp_path: Path, change: dict[str, int], message: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a.npy", "b.npy"):
+            archive.writestr(name, npy(FLOATS % 100, bytes(400)))
+        for key, value in change.items():
+            setattr(archive.filelist[1], key, value)
+    assert peak_of_failure(tmp_path / "x.npz", message) < MANY
+
+
+def test_a_content_that_does_not_match_its_checksum(tmp_path: Path) -> None:
+    save({"a": np.arange(100.0)}, tmp_path / "x.npz")
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[content.index(np.float64(50).tobytes()) + 1] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="Bad CRC-32"):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "descr", ["'<f16'", "'<c16'", "'<M8[s]'", "'|V8'", "[('x', '<f4')]", "('<f4', (2,))"]
+)
+def test_elements_that_are_no_plain_numbers(tmp_path: Path, descr: str) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr(
+            "a.npy", npy(f"{{'descr': {descr}, 'fortran_order': False, 'shape': (0,)}}")
+        )
+    with pytest.raises(ValueError, match=r"x\.npz is not a .*"):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [">f2", ">f4", ">i8", ">u2"])
+def test_other_byte_orders_are_converted(tmp_path: Path, dtype: str, order: Any) -> None:
+    array = np.arange(12).reshape(3, 4).astype(dtype, order=order)
+    np.savez(tmp_path / "x.npz", a=array)
+    assert_same(load(tmp_path / "x.npz"), {"a": array.astype(array.dtype.newbyteorder("="))})
+
+
+def test_booleans_are_0_or_1(tmp_path: Path) -> None:
+    header = "{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", npy(header, b"\0\1\2"))
+    content = safetensors_file({"a": entry("BOOL", [3], 0, 3)}, b"\0\1\xff")
+    (tmp_path / "x.safetensors").write_bytes(content)
+    for suffix in FORMATS:
+        with pytest.raises(ValueError, match="'a' holds booleans that are neither 0 nor 1"):
+            load(tmp_path / f"x{suffix}")
+
+
+def test_loading_takes_little_more_memory_than_the_content(path: Path) -> None:
+    save({"a": np.zeros(MANY // 4, np.float32)}, path)
+    tracemalloc.start()
+    loaded = load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert loaded["a"].data.nbytes == MANY
+    assert peak < 1.25 * MANY
+
+
 def safetensors_file(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
@@ -382,6 +505,14 @@ def entry(dtype: str, shape: list[int], start: int, end: int) -> dict[str, Any]:
         ),  # overlapping
         safetensors_file({"a": entry("F31", [1], 0, 4)}, bytes(4)),
         safetensors_file({"a": 3}),
+        safetensors_file(b'{"a": 3, "a": 3}'),
+        safetensors_file(b'{"\xff": 3}'),
+        safetensors_file({"__metadata__": {"a": 3}}),
+        safetensors_file({"a": entry("F32", [True], 0, 4)}, bytes(4)),
+        safetensors_file({"a": entry("F32", [1.0], 0, 4)}, bytes(4)),  # type: ignore[list-item]
+        safetensors_file({"a": {**entry("F32", [1], 0, 4), "data_offsets": [0, 4, 8]}}, bytes(4)),
+        safetensors_file({"a": {**entry("F32", [1], 0, 4), "dtype": ["F32"]}}, bytes(4)),
+        safetensors_file({"a": {**entry("F32", [1], 0, 4), "more": 1}}, bytes(4)),
     ],
 )
 def test_hostile_safetensors(tmp_path: Path, content: bytes) -> None:
@@ -477,6 +608,215 @@ def test_a_new_file_has_the_ordinary_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     save({"a": np.ones(1)}, tmp_path / "a.npz")
     assert (tmp_path / "a.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no umask")
+def test_the_umask_and_the_mode_of_an_existing_file_are_kept(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save({"a": np.ones(1)}, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        save({"a": np.ones(2)}, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o604
+    finally:
+        os.umask(before)
+
+
+# -- what is no ordinary file -----------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="has no such files")
+
+
+@posix
+def test_a_device_stays_one(path: Path) -> None:
+    path.symlink_to(os.devnull)
+    save({"a": np.ones(1)}, path)
+    assert path.is_symlink()
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@posix
+def test_a_pipe_takes_the_content(path: Path, tmp_path: Path) -> None:
+    os.mkfifo(path)
+    content: list[bytes] = []
+    reader = threading.Thread(target=lambda: content.append(path.read_bytes()))
+    reader.start()
+    save({"a": np.arange(5)}, path)
+    reader.join()
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    copy = tmp_path / f"copy{path.suffix}"
+    copy.write_bytes(content[0])
+    assert load(copy)["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+@posix
+@pytest.mark.parametrize("form", ["file", "pipe"])
+def test_standard_output_stays_what_it_is(tmp_path: Path, form: str) -> None:
+    code = (
+        "from lucid._files import atomic_path\n"
+        "print('before')\n"
+        "with atomic_path('/dev/stdout') as path:\n"
+        "    path.write_text('content\\n')\n"
+        "print('after')\n"
+    )
+    command = [sys.executable, "-c", code]
+    if form == "pipe":
+        output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    else:
+        with (tmp_path / "out").open("w") as file:
+            subprocess.run(command, stdout=file, check=True)
+        output = (tmp_path / "out").read_text()
+    assert output == "before\ncontent\nafter\n"
+
+
+@posix
+def test_a_full_device_is_named(path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'"):
+        save({"a": np.ones(1)}, path)
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").symlink_to(tmp_path / "b.npz")
+    (tmp_path / "b.npz").symlink_to(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load(tmp_path / "a.npz")
+
+
+# -- full disks, file systems that cannot sync ------------------------------------------------
+
+
+def test_a_full_disk_is_one_error_that_names_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save({"a": np.ones(3)}, path)
+    old = path.read_bytes()
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'"):
+        save({"a": np.zeros(3)}, path)
+    assert path.read_bytes() == old
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_sync_is_no_failure(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def cannot(*_: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    save({"a": np.arange(3)}, path)
+    assert load(path)["a"].tolist() == [0, 1, 2]
+
+
+@posix
+def test_a_folder_that_cannot_be_synced_is_no_failure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save({"a": np.arange(3)}, path)
+    assert load(path)["a"].tolist() == [0, 1, 2]
+
+
+# -- files that a process holds ---------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lucid._files import atomic_path, hold
+with hold(Path("{folder}/.lucid-run.lock")), atomic_path("{folder}/x.txt") as path:
+    path.write_text("half")
+    print("holds", flush=True)
+    time.sleep(600)
+"""
+
+
+@posix
+def test_what_a_killed_process_held_is_swept_and_what_a_living_one_holds_is_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".lucid-notes").touch()
+    (tmp_path / ".lucid-0123456789abcdef.npz").touch()  # nobody holds it
+    lock = tmp_path / ".lucid-run.lock"
+    command = [sys.executable, "-c", HOLD.format(folder=tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            sweep(tmp_path)
+            assert len(list(tmp_path.iterdir())) == 3
+            with pytest.raises(HeldElsewhereError), hold(lock):
+                pass
+            assert lock.exists()
+        finally:
+            process.kill()
+    with hold(lock):
+        sweep(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == [".lucid-notes", lock.name]
+    assert os.listdir(tmp_path) == [".lucid-notes"]
+
+
+def test_one_at_a_time_holds_a_file(tmp_path: Path) -> None:
+    lock = tmp_path / ".lucid-run.lock"
+    inside: list[int] = []
+    refused: list[int] = []
+
+    def contend(number: int) -> None:
+        for _ in range(200):
+            try:
+                with hold(lock):
+                    inside.append(number)
+                    assert len(inside) == 1
+                    sweep(tmp_path)
+                    inside.remove(number)
+            except HeldElsewhereError:
+                refused.append(number)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(contend, range(4)))
+    assert os.listdir(tmp_path) == []
+
+
+# -- JSON -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Expecting value"),
+        (b"{broken", "Expecting property name"),
+        (b'{"a": 1, "a": 2}', "the key 'a' appears twice"),
+        (b'{"a": "\xff"}', "can't decode byte 0xff"),
+        (b"[" * 100_000, "recursion"),
+        (b"1" * 5000, "Exceeds the limit"),
+        (b" " * 32_000_001, "has 32,000,001 bytes, expected at most 32,000,000"),
+    ],
+)
+def test_json_of_strangers(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.json is no.* file.*{message}"):
+        read_json(tmp_path / "a.json")
+
+
+def test_json_with_the_mark_of_other_editors(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"ä": [1]}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json") == {"ä": [1]}
 
 
 def test_the_state_of_an_optimizer_before_its_first_step_can_be_saved(path: Path) -> None:
