@@ -12,13 +12,13 @@ from lucid.autograd import no_grad
 from lucid.cli._arguments import add_command
 from lucid.cli._errors import CommandError
 from lucid.cli._images import (
-    Failures,
     add_arguments,
     check_output,
     find_images,
     open_model,
     read_batches,
 )
+from lucid.cli._reading import Failures
 from lucid.data.transforms import for_model
 from lucid.models import MobileNet_V4
 

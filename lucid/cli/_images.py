@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import glob
 import os
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +17,13 @@ from lucid import models, nn
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._reading import Failures, Progress, each, printable, tell
 from lucid.cli._run import Description, RunFiles
 from lucid.cli._train import _model as model_of_run
-from lucid.data._pictures import SUFFIXES, find_pictures
-from lucid.data.datasets import read_image
+from lucid.data._pictures import SUFFIXES, Found, describe_left_out, find_pictures, load_picture
 from lucid.models._pretrained import open_checkpoint
 
 _STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
-
-# Pillow decodes and resizes without holding Python's lock.
-_READERS = min(4, os.cpu_count() or 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,24 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 # -- images -----------------------------------------------------------------------------------
 
 
-class Failures:
-    """Names on stderr what cannot be read, at once, and remembers that there was something."""
-
-    def __init__(self, command: str) -> None:
-        self._command = command
-        self.count = 0
-
-    def add(self, message: str) -> None:
-        """Tell of one more."""
-        self.count += 1
-        print(f"lucid {self._command}: {' '.join(message.split())}", file=sys.stderr, flush=True)
-
-    @property
-    def status(self) -> int:
-        """The exit status of the command."""
-        return 1 if self.count else 0
-
-
 def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
     """Return the files that the arguments name: each once, those of a folder sorted.
 
@@ -83,26 +60,32 @@ def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
         UsageError: if there is none at all.
     """
     found: dict[Path, None] = {}
+    left_out: Counter[str] = Counter()
     missing = []
     for argument in arguments:
         names = [argument]
         if not os.path.lexists(argument) and glob.has_magic(argument):
             names = sorted(glob.glob(argument, recursive=True))
-        paths = [path for name in names for path in _files(Path(name))]
+        parts = [_files(Path(name)) for name in names]
+        paths = [path for part in parts for path in part.pictures]
         if not paths:
             missing.append(_nothing_at(argument))
         found.update(dict.fromkeys(paths))
+        for part in parts:
+            left_out += part.left_out
     if not found:
         raise UsageError("; ".join(missing))
+    if left_out:
+        tell(failures.command, f"passed over: {describe_left_out(left_out)}")
     for message in missing:
         failures.add(message)
     return list(found)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> Found:
     if path.is_dir():
-        return find_pictures(path).pictures
-    return [path] if path.is_file() else []
+        return find_pictures(path)
+    return Found([path] if path.is_file() else [], Counter())
 
 
 def _nothing_at(argument: str) -> str:
@@ -123,62 +106,26 @@ def read_batches(
 
     A progress bar goes to stderr if that is a terminal and tqdm is installed.
     """
-
-    def load(path: Path) -> Tensor | Exception:
-        try:
-            return transform(read_image(path))
-        except (ValueError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(_READERS) as readers, _Progress(len(paths)) as progress:
+    with Progress(len(paths)) as progress:
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
             good: list[Path] = []
             images: list[np.ndarray] = []
-            for path, image in zip(part, readers.map(load, part)):
-                if isinstance(image, Tensor):
-                    good.append(path)
-                    images.append(image.data)
-                else:
+            for path, image in each(lambda path: load_picture(path, transform), part):
+                if isinstance(image, Exception):
                     progress.hide()
                     failures.add(str(image))
+                else:
+                    good.append(path)
+                    images.append(image.data)
             if good:
                 yield good, Tensor(np.stack(images))
             progress.step(len(part))
 
 
-class _Progress:
-    """A bar on stderr, if that is a terminal and tqdm is installed."""
-
-    def __init__(self, total: int) -> None:
-        self._bar: Any = None
-        if sys.stderr.isatty():
-            with contextlib.suppress(ImportError):
-                from tqdm import tqdm
-
-                self._bar = tqdm(total=total, unit="image", leave=False, file=sys.stderr)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def step(self, count: int) -> None:
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def hide(self) -> None:
-        """Clear the line, for something else to be printed."""
-        if self._bar is not None:
-            self._bar.clear()
-
-
 def shown(path: Path) -> str:
     """Return a path as text on one line that any file and terminal takes."""
-    text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return printable(os.fsencode(path).decode("utf-8", "replace"))
 
 
 # -- files to write ---------------------------------------------------------------------------

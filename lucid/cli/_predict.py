@@ -20,7 +20,6 @@ from lucid.autograd import no_grad
 from lucid.cli._arguments import add_command, positive_int
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._images import (
-    Failures,
     Opened,
     add_arguments,
     check_output,
@@ -29,6 +28,7 @@ from lucid.cli._images import (
     read_batches,
     shown,
 )
+from lucid.cli._reading import Failures
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
 from lucid.visual._explain import SUFFIXES, explain, matplotlib_figure

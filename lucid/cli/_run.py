@@ -39,6 +39,7 @@ class Settings:
     validation: float = 0.1
     limit: int | None = None
     seed: int = 0
+    max_unreadable: float = 0.25
 
 
 @dataclass

@@ -21,10 +21,12 @@ from lucid.cli._arguments import (
     positive_float,
     positive_int,
 )
-from lucid.cli._data import Images, load_images
+from lucid.cli._data import Batches, Images, load_images, readable
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError
+from lucid.cli._reading import Unreadable, tell
 from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
-from lucid.data import DataLoader
+from lucid.data import DataLoader, Dataset
+from lucid.data.datasets import first_of
 
 
 def add_parsers(
@@ -80,6 +82,7 @@ def add_parsers(
         help="use at most so many images of each part, for a quick try",
     )
     option("--seed", type=non_negative_int, help="the same seed gives the same run")
+    _unreadable_options(parser, f"default: {Settings().max_unreadable:g}")
     parser.add_argument(
         "--no-augment",
         dest="augment",
@@ -116,6 +119,24 @@ def add_parsers(
         "--data", help="other images to measure on (default: those of the training)"
     )
     parser.add_argument("--batch-size", type=positive_int, help="default: that of the training")
+    _unreadable_options(parser, "default: that of the training")
+
+
+def _unreadable_options(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--max-unreadable",
+        type=fraction,
+        metavar="SHARE",
+        help="share of the pictures that may be unreadable (at least one may): they are named "
+        f"before the work begins, and it goes on without them ({default})",
+    )
+    parser.add_argument(
+        "--strict",
+        dest="max_unreadable",
+        action="store_const",
+        const=0.0,
+        help="end with exit status 1 if any picture is unreadable",
+    )
 
 
 def _options(parser: argparse.ArgumentParser) -> Callable[..., None]:
@@ -158,6 +179,7 @@ def train_model(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
+    max_unreadable = given.pop("max_unreadable", None)
     if given or args.output is not None or args.overwrite:
         names = [f"--{name.replace('_', '-')}" for name in given]
         names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
@@ -169,6 +191,8 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
             f"{args.resume}: there is no {files.state.name} beside it, so the run is finished; "
             "`lucid eval` measures it"
         )
+    if max_unreadable is not None:
+        description.settings = replace(description.settings, max_unreadable=max_unreadable)
     images = load_images(description.settings)
     _check_classes(description, images)
     return _run(files, description, images, resume=True)
@@ -178,13 +202,15 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
     settings = description.settings
     lucid.manual_seed(settings.seed)
     model = _model(description)
-    train, validation = images.split(settings)
-    batches = DataLoader(
-        train,
-        min(settings.batch_size, len(train)),
-        shuffle=True,
-        drop_last=True,  # batch norm dislikes a small last batch
-        transform=images.augmentation if settings.augment else None,
+    _tell_notes("train", images)
+    unreadable = Unreadable("train", settings.max_unreadable)
+    train, validation, test = readable([*images.split(settings), images.test], unreadable)
+    batch_size = min(settings.batch_size, len(train))
+    batches = Batches(
+        # Batch norm dislikes a small last batch, and has nothing to do with one image.
+        DataLoader(train, batch_size, shuffle=True, drop_last=True),
+        images.augmentation if settings.augment else None,
+        least=min(2, batch_size),
     )
     steps = settings.epochs * len(batches)
     optimizer = _optimizer(model, settings)
@@ -196,7 +222,7 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         files.load_state(model, optimizer, scheduler, description)
     print(
         f"{settings.model} on {settings.data}: {len(train)} training, {len(validation)} "
-        f"validation and {len(images.test)} test images of {len(images.classes)} classes, "
+        f"validation and {len(test)} test images of {len(images.classes)} classes, "
         f"{images.in_channels}×{settings.size}×{settings.size}",
         flush=True,
     )
@@ -209,7 +235,7 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
     epochs = training.fit(
         model,
         batches,
-        DataLoader(validation, settings.batch_size),
+        Batches(DataLoader(validation, settings.batch_size)),
         optimizer,
         epochs=settings.epochs,
         start=len(description.history),
@@ -236,14 +262,13 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         ) from error
     finally:
         progress.end()
-    return _finish(files, description, model, images)
+    return _finish(files, description, model, test)
 
 
-def _finish(files: RunFiles, description: Description, model: nn.Module, images: Images) -> int:
+def _finish(files: RunFiles, description: Description, model: nn.Module, test: Dataset) -> int:
     """Measure the best weights, as they are on disk, on the test images."""
     model.load_state_dict(lucid.load(files.weights))
-    batches = DataLoader(images.test, description.settings.batch_size)
-    score = training.evaluate(model, batches)
+    score = training.evaluate(model, Batches(DataLoader(test, description.settings.batch_size)))
     description.test = {**asdict(score), "accuracy": score.accuracy}
     files.write_description(description)
     files.state.unlink()
@@ -273,9 +298,17 @@ def evaluate_model(args: argparse.Namespace) -> int:
         model.load_state_dict(lucid.load(files.weights))
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         raise CommandError(f"{files.weights}: {error}") from error
-    batch_size = args.batch_size or settings.batch_size
-    print(_result(training.evaluate(model, DataLoader(images.test, batch_size))))
+    _tell_notes("eval", images)
+    share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
+    (test,) = readable([images.test], Unreadable("eval", share))
+    batches = Batches(DataLoader(test, args.batch_size or settings.batch_size))
+    print(_result(training.evaluate(model, batches)))
     return 0
+
+
+def _tell_notes(command: str, images: Images) -> None:
+    for note in images.notes:
+        tell(command, note)
 
 
 def _model(description: Description) -> nn.Module:
@@ -301,14 +334,9 @@ def _optimizer(model: nn.Module, settings: Settings) -> optim.Optimizer:
 def _check_classes(description: Description, images: Images) -> None:
     if images.classes != description.classes:
         raise UsageError(
-            f"the weights know the classes {_names(description.classes)}, the images have "
-            f"{_names(images.classes)}"
+            f"the weights know the classes {first_of(description.classes)}, the images have "
+            f"{first_of(images.classes)}"
         )
-
-
-def _names(classes: list[str]) -> str:
-    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
-    return ", ".join(classes[:5]) + more
 
 
 def _record(epoch: training.Epoch) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,21 @@ def read_image(path: str | os.PathLike[str]) -> Any:
         raise ValueError(
             f"{path} cannot be read as an image: {reason or type(error).__name__}"
         ) from error
+
+
+def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:
+    """Return a picture after a transform.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or the transform cannot be done; the message names it.
+    """
+    image = read_image(path)
+    try:
+        return transform(image)
+    except (ValueError, MemoryError) as error:
+        reason = str(error) or "it takes too much memory"
+        raise ValueError(f"{path} cannot be used: {reason}") from error
 
 
 def _check_size(width: int, height: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lucid._extras import extra
 from lucid.data._dataset import TensorDataset, check_index
-from lucid.data._pictures import SUFFIXES, describe_left_out, find_pictures
+from lucid.data._pictures import SUFFIXES, describe_left_out, find_pictures, load_picture
 from lucid.data._pictures import read_image as read_image
 from lucid.data._pillow import check_interpolation, pillow
 from lucid.data.transforms import RandomAffine, Resize
@@ -225,11 +225,12 @@ class ImageFolder:
 
         Raises:
             FileNotFoundError: if the file is not there any more; the message names it.
-            ValueError: if the file cannot be read as an image; the message names it.
+            ValueError: if the file cannot be read as an image, or the transform raises it; the
+                message names it.
         """
         path, label = self.samples[check_index(index, len(self), "ImageFolder")]
-        image = read_image(path)
-        return image if self.transform is None else self.transform(image), label
+        image = read_image(path) if self.transform is None else load_picture(path, self.transform)
+        return image, label
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -1,0 +1,269 @@
+"""Folders of pictures for training: how they are divided, and pictures that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lucid.cli import main
+from lucid.cli._data import load_images
+from lucid.cli._errors import UsageError
+from lucid.cli._run import Settings
+from lucid.data import datasets
+
+Image = pytest.importorskip("PIL.Image")
+
+QUICK = ["--batch-size", "8", "--epochs", "1", "--size", "32", "--validation", "0.25"]
+QUICK += ["--output", "a.npz"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUCID_DEBUG", raising=False)
+
+
+def fill(*folders: str, count: int = 4) -> None:
+    """Write pictures into folders, no two alike."""
+    for folder in folders:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            rng = np.random.default_rng(zlib.crc32(f"{folder}/{index}".encode()))
+            Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(
+                f"{folder}/{index}.png"
+            )
+
+
+def load(data: str = "photos") -> Any:
+    return load_images(Settings(data=data, size=32))
+
+
+# -- parts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
+@pytest.mark.parametrize(
+    ("validation", "test"),
+    [
+        ("val", "test"),
+        ("valid", "Test"),
+        ("Validation", "testing"),
+        (None, "TEST"),
+        ("Valid", None),
+    ],
+)
+def test_names_of_the_parts(train: str, validation: str | None, test: str | None) -> None:
+    fill(f"photos/{train}/a", f"photos/{train}/b", count=5)
+    if validation:
+        fill(f"photos/{validation}/a", f"photos/{validation}/b", count=3)
+    if test:
+        fill(f"photos/{test}/a", f"photos/{test}/b", count=2)
+    images = load()
+    assert images.classes == ["a", "b"]
+    assert images.notes == []
+    assert len(images.learn) == 10
+    assert len(images.test) == (4 if test else 6)
+    assert (images.validation is not None) == (validation is not None and test is not None)
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train/a", "train/b", "Training/a", "test/a"], "has both Training/ and train/; keep one"),
+        (["train/a", "train/b", "val/a", "valid/a"], "has both val/ and valid/; keep one"),
+        (["test/a", "test/b"], "has a folder test/ but no train/ beside it"),
+        (["Train/a", "Train/b"], "has a folder Train/ but neither test/ nor val/ beside it"),
+        (["train/a", "train/b", "test/c"], "has folders of other classes: c; expected a, b"),
+        (["train/a", "train/b", "test"], "test holds no folders; expected one per class"),
+        (
+            ["a"],
+            "holds one class only, 'a': expected a folder of pictures for each of at least two",
+        ),
+        (["all/a", "all/b"], r"if its folders are the classes \(a, b\), give photos.all"),
+        (["train/a", "test/a"], "train holds one class only, 'a'"),
+    ],
+)
+def test_folders_that_cannot_be_divided(folders: list[str], message: str) -> None:
+    fill(*(f"photos/{folder}" for folder in folders))
+    with pytest.raises(UsageError, match=message):
+        load()
+
+
+def test_classes_that_are_called_as_parts_are() -> None:
+    fill("photos/train", "photos/bus", "photos/test")
+    assert load().classes == ["bus", "test", "train"]
+
+
+def test_what_is_passed_over_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/notes")
+    Path("photos/train/a/x.heic").write_bytes(b"")
+    Path("photos/test/a/x.HEIC").write_bytes(b"")
+    Path("photos/train/readme").write_bytes(b"")
+    notes = load().notes
+    assert notes == [
+        "photos: passed over beside the parts: notes",
+        "photos: passed over: 3 files (2 .heic, 1 no suffix)",
+        f"{Path('photos/test')} has no pictures of b",
+    ]
+    assert main(["train", "--data", "photos", *QUICK]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("lucid train: ") for line in lines] == [True] * 3
+    assert lines[1].endswith("passed over: 3 files (2 .heic, 1 no suffix)")
+
+
+def test_a_picture_to_learn_from_and_to_be_judged_by() -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b")
+    Path("photos/test/b/copy.png").write_bytes(Path("photos/train/b/1.png").read_bytes())
+    (note,) = load().notes
+    assert note == (
+        "1 of the test's 9 pictures are among those to learn from too, so the test says little of "
+        f"them: {Path('photos/test/b/copy.png')}"
+    )
+
+
+# -- unreadable pictures ----------------------------------------------------------------------
+
+
+def damage(*paths: str) -> None:
+    for path in paths:
+        Path(path).write_text(f"no picture: {path}")
+
+
+def train(*options: str) -> int:
+    return main(["train", "--data", "photos", *QUICK, *options])
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_unreadable_pictures_are_named_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/val/a", "photos/test/a", "photos/test/b")
+    damage("photos/train/a/0.png", "photos/val/a/1.png", "photos/test/b/3.png")
+    assert train() == 0
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[1] == "lucid train: 3 of 20 pictures cannot be read:"
+    for line, name in zip(lines[2:], ("train/a/0.png", "val/a/1.png", "test/b/3.png"), strict=True):
+        assert re.search(rf"{name} cannot be read as an image: it is none of JPEG", line)
+    assert "7 training, 3 validation and 7 test images" in captured.out
+    assert " of 7)" in captured.out.splitlines()[-1]
+    assert main(["eval", "a.npz"]) == 0
+    again = capsys.readouterr()
+    assert again.out.splitlines()[-1] == captured.out.splitlines()[-1]
+    assert "test/b/3.png cannot be read" in again.err
+    assert "train/a/0.png" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("options", "bad", "status"),
+    [
+        ([], 1, 0),
+        (["--strict"], 0, 0),
+        (["--strict"], 1, 1),
+        ([], 5, 1),
+        (["--max-unreadable", "0.5"], 5, 0),
+        (["--max-unreadable", "0.01"], 1, 0),
+        (["--max-unreadable", "0.01"], 2, 1),
+    ],
+)
+def test_how_many_may_be_unreadable(
+    options: list[str], bad: int, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b", count=4)
+    damage(*[f"photos/train/{name}/{index}.png" for index in range(3) for name in "ab"][:bad])
+    assert train(*options) == status
+    error = capsys.readouterr().err
+    assert error.count("cannot be read as an image") == bad
+    if status:
+        allowed = " ".join(options) or "--max-unreadable 0.25"
+        assert f"{bad} of 16 pictures cannot be read, more than {allowed} allows" in error
+        assert not Path("a.npz").exists()
+
+
+def test_many_unreadable_pictures_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("photos/a", "photos/b", count=15)
+    damage(*[f"photos/{name}/{index}.png" for index in range(15) for name in "ab"])
+    assert train() == 1
+    error = capsys.readouterr().err
+    assert error.count("cannot be read as an image") == 20
+    assert "and 10 more" in error
+
+
+def test_the_parts_stay_the_same_when_a_picture_breaks() -> None:
+    """Or the test's pictures would be learned from by a resumed run."""
+    fill("photos/a", "photos/b", count=20)
+    before = load()
+    damage("photos/a/3.png")
+    for part in ("learn", "test"):
+        first, second = getattr(before, part), getattr(load(), part)
+        np.testing.assert_array_equal(first.indices, second.indices)
+
+
+def test_pictures_that_vanish_or_break_on_the_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture can be read when all are checked, and no more when its turn comes."""
+    fill("photos/train/a", "photos/train/b", "photos/val/a", "photos/test/a", "photos/test/b")
+    gone = {"train/a/0.png", "train/b/1.png", "val/a/2.png", "test/a/3.png"}
+    seen: set[str] = set()
+    original = datasets.load_picture
+
+    def load_picture(path: Path, transform: Any) -> Any:
+        name = path.relative_to(Path("photos").resolve()).as_posix()
+        if name in gone and name in seen:
+            path.unlink(missing_ok=True)
+        seen.add(name)
+        return original(path, transform)
+
+    monkeypatch.setattr(datasets, "load_picture", load_picture)
+    assert train("--epochs", "2") == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("there is no file") == 4
+    assert " of 7)" in captured.out.splitlines()[-1]
+
+
+def test_too_many_vanish_on_the_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b")
+    original, count = datasets.load_picture, iter(range(100))
+
+    def load_picture(path: Path, transform: Any) -> Any:
+        if next(count) >= 16:
+            raise ValueError(f"{path} cannot be read")
+        return original(path, transform)
+
+    monkeypatch.setattr(datasets, "load_picture", load_picture)
+    assert train() == 1
+    assert "cannot be read, more than --max-unreadable 0.25 allows" in capsys.readouterr().err
+
+
+def test_a_test_picture_breaks_after_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b")
+    assert train() == 0
+    capsys.readouterr()
+    damage("photos/test/a/0.png")
+    assert main(["eval", "a.npz"]) == 0
+    assert " of 7)" in last_line(capsys)
+    assert main(["eval", "a.npz", "--strict"]) == 1
+    assert "1 of 8 pictures cannot be read, more than --strict allows" in capsys.readouterr().err
+
+
+def test_pictures_too_long_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b")
+    Image.new("L", (60_000, 1)).save("photos/train/a/long.png")
+    assert train("--size", "48") == 0
+    assert "long.png cannot be used: Resize: an image of 1×60000 is too" in capsys.readouterr().err
+
+
+def test_the_share_is_kept_in_the_description() -> None:
+    fill("photos/train/a", "photos/train/b", "photos/test/a")
+    assert train("--max-unreadable", "0.1") == 0
+    assert json.loads(Path("a.json").read_text())["settings"]["max_unreadable"] == 0.1
