@@ -30,6 +30,7 @@ def run(module, output, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_compare(tmp_path):
     names = ["lucid-numpy", "lucid-numpy-compiled", "openvino"]
     done = run("benchmarks.compare", tmp_path, "--quick", "--contenders", *names)
@@ -55,6 +56,7 @@ def test_compare(tmp_path):
     assert "lucid numpy, compiled" in (tmp_path / "compare.md").read_text()
 
 
+@pytest.mark.slow
 def test_growth(tmp_path):
     done = run(
         "benchmarks.growth",
@@ -135,6 +137,7 @@ def test_contenders_have_colours_of_their_own():
     assert len(set(COLOURS)) == len(COLOURS) >= len(CONTENDERS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not run from a git checkout")
 def test_between():
     options = ["--variants", "conv_small", "--size", "32", "--batches", "1", "--backends", "numpy"]

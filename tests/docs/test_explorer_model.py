@@ -74,7 +74,13 @@ def assert_same(theirs: dict[str, Any], ours: lucid.visual.Summary) -> None:
     assert theirs["activations"] == ours.total_activations
 
 
-@pytest.mark.parametrize("name", models.list_models("mobilenet_v4_"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "large" in name else ())
+        for name in models.list_models("mobilenet_v4_")
+    ],
+)
 @pytest.mark.parametrize("form", ["paper", "timm"])
 def test_the_five_variants(name, form):
     cfg = getattr(configs, name.removeprefix("mobilenet_v4_"))()

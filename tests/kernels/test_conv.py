@@ -15,22 +15,22 @@ def positions(size, kernel, stride, padding, dilation):
 
 
 def conv2d_by_definition(x, weight, bias, stride, padding, dilation, groups):
-    """Sum over taps and input channels, one group at a time, in float64."""
+    """Sum over taps and each group's input channels, in float64."""
     n, h, w, _ = x.shape
     o, i, kh, kw = weight.shape
     ho = positions(h, kh, stride[0], padding[0], dilation[0])
     wo = positions(w, kw, stride[1], padding[1], dilation[1])
     padded = np.pad(x.astype(np.float64), ((0, 0), *padding, (0, 0)))
-    y = np.zeros((n, ho, wo, o))
-    for group, a, b in itertools.product(range(groups), range(kh), range(kw)):
+    taps = weight.astype(np.float64).reshape(groups, o // groups, i, kh, kw)
+    y = np.zeros((n, ho, wo, groups, o // groups))
+    for a, b in itertools.product(range(kh), range(kw)):
         inputs = padded[
             :,
             a * dilation[0] : a * dilation[0] + (ho - 1) * stride[0] + 1 : stride[0],
             b * dilation[1] : b * dilation[1] + (wo - 1) * stride[1] + 1 : stride[1],
-            group * i : (group + 1) * i,
         ]
-        outs = slice(group * o // groups, (group + 1) * o // groups)
-        y[..., outs] += inputs @ weight[outs, :, a, b].T.astype(np.float64)
+        y += np.einsum("nhwgi,goi->nhwgo", inputs.reshape(n, ho, wo, groups, i), taps[..., a, b])
+    y = y.reshape(n, ho, wo, o)
     return y if bias is None else y + bias
 
 
