@@ -19,3 +19,12 @@ class InterruptedRunError(CommandError):
     """Ctrl-C; the message says what was kept. Exit status 130, as shells have it."""
 
     status = 130
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    # str(KeyError("x")) is "'x'".
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__

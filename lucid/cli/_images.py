@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import lucid
 from lucid import models, nn
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
-from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._errors import UsageError
 from lucid.cli._reading import Failures, Progress, each, printable, tell
 from lucid.cli._run import Description, RunFiles
 from lucid.cli._train import _model as model_of_run
@@ -183,10 +182,7 @@ def _open_run(run: RunFiles, description: Description, name: str | None) -> Open
             f"--model: the weights in {run.weights} are those of {settings.model}, not of {name}"
         )
     model: Any = model_of_run(description)
-    try:
-        model.load_state_dict(lucid.load(run.weights))
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise CommandError(f"{run.weights}: {error}") from error
+    run.load_weights(model, description)
     # The images of the training were resized and cropped to one size.
     model.pretrained_cfg = {
         "input_size": (description.in_channels, settings.size, settings.size),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import lucid
 from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
 from lucid.cli._arguments import HelpFormatter
-from lucid.cli._errors import CommandError
+from lucid.cli._errors import CommandError, one_line
 
 EPILOG = """\
 examples:
@@ -48,19 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         if args.debug:
             raise
-        print(f"lucid {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"lucid {args.command}: {one_line(error)}", file=sys.stderr)
         return error.status
     except Exception as error:
         if args.debug:
             raise
-        print(f"lucid {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"lucid {args.command}: {one_line(error)}", file=sys.stderr)
         return 1
-
-
-def _one_line(error: Exception) -> str:
-    # str(KeyError("x")) is "'x'".
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import lucid
 from lucid import models, nn, optim, training
+from lucid._check import check_entries
 from lucid.cli._arguments import (
     add_command,
     fraction,
@@ -22,9 +25,9 @@ from lucid.cli._arguments import (
     positive_int,
 )
 from lucid.cli._data import Batches, Images, load_images, readable
-from lucid.cli._errors import CommandError, InterruptedRunError, UsageError
+from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, one_line
 from lucid.cli._reading import Unreadable, tell
-from lucid.cli._run import Description, RunFiles, Settings, free_path, prepare_output
+from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, free_run, prepare_output
 from lucid.data import DataLoader, Dataset
 from lucid.data.datasets import first_of
 
@@ -161,21 +164,36 @@ def train_model(args: argparse.Namespace) -> int:
         return _resume(args, given)
     settings = Settings(**given)
     settings = replace(settings, model=model_name(settings.model))
+    try:
+        check_entries(asdict(settings), SETTINGS)
+    except ValueError as error:
+        raise UsageError(f"option {error}") from error
     if settings.data != "digits":
         settings = replace(settings, data=str(Path(settings.data).resolve()))
+    with _new_files(args, settings) as files:
+        images = load_images(settings)
+        description = Description(
+            settings, images.classes, images.in_channels, images.mean, images.std
+        )
+        return _run(files, description, images)
+
+
+@contextlib.contextmanager
+def _new_files(args: argparse.Namespace, settings: Settings) -> Iterator[RunFiles]:
+    """Hold the files of a new run."""
     if args.output is None:
         source = Path(settings.data).name
-        files = prepare_output(free_path(Path("runs") / f"{settings.model}-{source}.npz"))
-    else:
-        files = prepare_output(args.output)
+        with free_run(Path("runs") / f"{settings.model}-{source}.npz") as files:
+            yield files
+        return
+    files = prepare_output(args.output)
+    with files.held():
         if files.exist() and not args.overwrite:
             raise UsageError(
                 f"{args.output} is there already; give --overwrite to replace it, --resume to go "
                 "on with it, or another --output"
             )
-    images = load_images(settings)
-    description = Description(settings, images.classes, images.in_channels, images.mean, images.std)
-    return _run(files, description, images, resume=False)
+        yield files
 
 
 def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
@@ -185,20 +203,19 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
         names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
         raise UsageError(f"--resume goes on with the run's own settings; leave out {names[0]}")
     files = RunFiles(args.resume)
-    description = files.read_description()
-    if not files.state.is_file():
-        raise UsageError(
-            f"{args.resume}: there is no {files.state.name} beside it, so the run is finished; "
-            "`lucid eval` measures it"
-        )
-    if max_unreadable is not None:
-        description.settings = replace(description.settings, max_unreadable=max_unreadable)
-    images = load_images(description.settings)
-    _check_classes(description, images)
-    return _run(files, description, images, resume=True)
+    if not files.exist():
+        raise UsageError(f"there is no file {args.resume}")
+    with files.held():
+        description = files.read_unfinished()
+        if max_unreadable is not None:
+            description.settings = replace(description.settings, max_unreadable=max_unreadable)
+        images = load_images(description.settings)
+        _check_classes(description, images)
+        return _run(files, description, images)
 
 
-def _run(files: RunFiles, description: Description, images: Images, resume: bool) -> int:
+def _run(files: RunFiles, description: Description, images: Images) -> int:
+    """Train from the beginning, or from where the run's state has come to."""
     settings = description.settings
     lucid.manual_seed(settings.seed)
     model = _model(description)
@@ -218,7 +235,8 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         optimizer,
         lambda step: training.warmup_cosine(step, steps, round(settings.warmup * steps)),
     )
-    if resume:
+    resumed = files.saved(description) is not None
+    if resumed:
         files.load_state(model, optimizer, scheduler, description)
     print(
         f"{settings.model} on {settings.data}: {len(train)} training, {len(validation)} "
@@ -243,16 +261,16 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
         after_step=after_step,
     )
     try:
+        if not resumed:
+            files.begin(model, optimizer, scheduler, description)
         progress.start(len(description.history) + 1)
         for epoch in epochs:
             better = description.add(_record(epoch))
-            files.write_description(description)
-            if better:
-                lucid.save(model.state_dict(), files.weights)
-            files.save_state(model, optimizer, scheduler, description)
+            files.write(model, optimizer, scheduler, description)
             progress.end()
             print(_line(epoch, settings.epochs, better), flush=True)
             progress.start(epoch.number + 1)
+        return _finish(files, description, model, test)
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted. {_what_is_kept(files, description)}") from None
     except training.DivergedError as error:
@@ -260,16 +278,19 @@ def _run(files: RunFiles, description: Description, images: Images, resume: bool
             f"epoch {len(description.history) + 1}: {error} than {settings.lr:g}. "
             f"{_what_is_kept(files, description)}"
         ) from error
+    except OSError as error:
+        raise CommandError(f"{one_line(error)}. {_what_is_kept(files, description)}") from error
     finally:
         progress.end()
-    return _finish(files, description, model, test)
+        if not resumed:
+            files.forget(description)
 
 
 def _finish(files: RunFiles, description: Description, model: nn.Module, test: Dataset) -> int:
     """Measure the best weights, as they are on disk, on the test images."""
-    model.load_state_dict(lucid.load(files.weights))
+    files.load_weights(model, description)
     score = training.evaluate(model, Batches(DataLoader(test, description.settings.batch_size)))
-    description.test = {**asdict(score), "accuracy": score.accuracy}
+    description.test = {**asdict(score), "loss": _finite(score.loss), "accuracy": score.accuracy}
     files.write_description(description)
     files.state.unlink()
     print(f"best weights: epoch {description.best_epoch}, {files.weights}")
@@ -294,10 +315,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
     )
     _check_classes(description, images)
     model = _model(description)
-    try:
-        model.load_state_dict(lucid.load(files.weights))
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise CommandError(f"{files.weights}: {error}") from error
+    files.load_weights(model, description)
     _tell_notes("eval", images)
     share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
     (test,) = readable([images.test], Unreadable("eval", share))
@@ -342,12 +360,17 @@ def _check_classes(description: Description, images: Images) -> None:
 def _record(epoch: training.Epoch) -> dict[str, Any]:
     return {
         "epoch": epoch.number,
-        "train_loss": epoch.train.loss,
+        "train_loss": _finite(epoch.train.loss),
         "train_accuracy": epoch.train.accuracy,
-        "validation_loss": epoch.validation.loss,
+        "validation_loss": _finite(epoch.validation.loss),
         "validation_accuracy": epoch.validation.accuracy,
         "seconds": round(epoch.seconds, 3),
     }
+
+
+def _finite(loss: float) -> float | None:
+    """Return a loss as JSON has it, where NaN and infinity are no numbers."""
+    return loss if math.isfinite(loss) else None
 
 
 def _line(epoch: training.Epoch, epochs: int, better: bool) -> str:
@@ -365,11 +388,14 @@ def _result(score: training.Score) -> str:
 
 
 def _what_is_kept(files: RunFiles, description: Description) -> str:
-    if description.best_epoch is None:
+    if description.test is not None:
+        return f"The run is finished; its weights are in {files.weights}"
+    saved = files.saved(description)
+    if saved is None or not saved.history:
         return "No epoch was finished, so nothing was saved"
     return (
-        f"The best weights so far (epoch {description.best_epoch}) are in {files.weights}; "
-        f"`lucid train --resume {files.weights}` goes on after epoch {len(description.history)}"
+        f"The best weights so far (epoch {saved.best_epoch}) are in {files.weights}; "
+        f"`lucid train --resume {files.weights}` goes on after epoch {len(saved.history)}"
     )
 
 
