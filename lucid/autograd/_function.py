@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.autograd._grad_mode import is_grad_enabled, no_grad
+from lucid.autograd._grad_mode import grad_mode, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import Tensor
 
@@ -80,22 +80,24 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run the operation on ``args`` and record it if one of them requires grad."""
-        if is_grad_enabled():
+        enabled = grad_mode.enabled
+        if enabled:
             needs = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
             recording = True in needs
         else:
             needs, recording = (False,) * len(args), False
         ctx = Node(cls, needs)
-        observer, observing.observer = observing.observer, None  # none inside forward
+        observer = observing.observer
+        # Both are set and put back by assignments alone: between those no signal's handler runs.
         try:
+            observing.observer = None  # none inside forward
+            if recording:
+                grad_mode.enabled = False
             with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
-                if recording:
-                    with no_grad():
-                        result = cls.forward(ctx, *args)
-                else:
-                    result = cls.forward(ctx, *args)
+                result = cls.forward(ctx, *args)
         finally:
             observing.observer = observer
+            grad_mode.enabled = enabled
         if isinstance(result, tuple):
             outputs = tuple([_output(cls, ctx, value, args) for value in result])
         else:

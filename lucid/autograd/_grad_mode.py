@@ -14,12 +14,12 @@ class _Flag(threading.local):
     enabled = True
 
 
-_flag = _Flag()
+grad_mode = _Flag()
 
 
 def is_grad_enabled() -> bool:
     """Return whether operations are recorded for backward in this thread."""
-    return _flag.enabled
+    return grad_mode.enabled
 
 
 class set_grad_enabled:
@@ -37,11 +37,11 @@ class set_grad_enabled:
         self._outer: list[bool] = []  # a stack, so that one object can be entered twice
 
     def __enter__(self) -> None:
-        self._outer.append(_flag.enabled)
-        _flag.enabled = self.mode
+        self._outer.append(grad_mode.enabled)
+        grad_mode.enabled = self.mode
 
     def __exit__(self, *exc: object) -> None:
-        _flag.enabled = self._outer.pop()
+        grad_mode.enabled = self._outer.pop()
 
     def __call__(self, fn: F) -> F:
         mode = self.mode

@@ -1,6 +1,7 @@
 """Recycled memory: what is handed out, what comes back, and how much is kept."""
 
 import gc
+import itertools
 import multiprocessing
 import threading
 
@@ -10,6 +11,7 @@ import pytest
 from lucid.autograd import Tensor
 from lucid.autograd._graph import _sole_owner
 from lucid.kernels import _memory
+from tests.interrupts import interrupted_at
 
 LARGE = _memory.SMALLEST
 
@@ -93,6 +95,43 @@ def test_like_an_array_in_its_order():
     assert y.shape == x.shape
     assert y.strides == x.strides
     assert _memory.empty_like(x[:, ::2]).shape == (8, 32, 30, 20)
+
+
+def test_an_interrupt_at_any_point_leaves_it_counted_right():
+    gc.collect()
+    pool = _memory._pool
+    for step in itertools.count():
+        kept = [_memory.empty(LARGE), _memory.empty(3 * LARGE)]
+        kept[0][...], kept[1][...] = 1, 2
+        other = _memory.empty(2 * LARGE)
+        del other  # is collected in what follows
+        came = interrupted_at(step, lambda: (_memory.empty(2 * LARGE), _memory.trim()), _memory)
+        assert not pool.turns
+        fresh = [_memory.empty(LARGE + 999 * i) for i in range(3)]
+        for array in fresh:
+            array[...] = 3
+        assert (kept[0] == 1).all()
+        assert (kept[1] == 2).all()
+        assert pool.used == sum(map(len, pool.loans.values()))
+        assert pool.held == pool.used + sum(size * len(same) for size, same in pool.free.items())
+        if not came:
+            break
+    assert step > 50
+
+
+def test_a_finaliser_that_computes_while_memory_is_handed_out(monkeypatch):
+    arrays = []
+
+    def allocate(size, allocate=_memory._allocate):
+        if not arrays:
+            arrays.append(None)
+            arrays.append(_memory.empty(LARGE))
+        return allocate(size)
+
+    monkeypatch.setattr(_memory, "_allocate", allocate)
+    arrays.append(_memory.empty(LARGE))
+    assert not np.may_share_memory(*arrays[1:])
+    assert not _memory._pool.turns
 
 
 def test_from_many_threads():

@@ -1,5 +1,8 @@
 """Parts of a batch side by side: the same results, and NumPy's own threads as they were."""
 
+import contextlib
+import ctypes
+import itertools
 import multiprocessing
 import threading
 import time
@@ -11,6 +14,7 @@ import lucid
 from lucid import kernels
 from lucid.kernels.numpy import _threads
 from lucid.kernels.numpy._threads import WORTHWHILE, _Pool, in_parts, sum_parts
+from tests.interrupts import interrupted_at
 
 
 @pytest.fixture
@@ -62,6 +66,82 @@ def test_errors_come_through_and_leave_everything_usable(two_threads, failing):
     with pytest.raises(ValueError, match=f"part {failing}"):
         in_parts(work, 2, WORTHWHILE)
     assert in_parts(lambda part: part.start, 2, WORTHWHILE) == [0, 1]
+    assert _threads._pool._blas.threads() == 2 or not _threads._pool._blas.is_known
+
+
+@pytest.mark.parametrize("elements", [WORTHWHILE, 0])
+def test_an_interrupt_at_any_point_leaves_nothing_behind(two_threads, elements):
+    expected = [0, 1] if elements else [0]
+
+    def starts():
+        return in_parts(lambda part: part.start, 2, elements)
+
+    assert starts() == expected
+    for step in itertools.count():
+        if not interrupted_at(step, starts, _threads):
+            break
+        assert not _threads._pool._turns
+        assert _threads._pool._blas.threads() == 2 or not _threads._pool._blas.is_known
+        assert starts() == expected
+    assert step > 50
+    assert len(threading.enumerate()) < 10
+
+
+def test_an_exception_waits_for_the_parts_under_way(two_threads):
+    begun, ended = threading.Event(), []
+
+    def work(part):
+        if part.start:
+            begun.set()
+            time.sleep(0.05)
+            ended.append(part)
+        elif begun.wait(20):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parts(work, 2, WORTHWHILE)
+    assert len(ended) == 1
+
+
+def test_a_worker_that_is_interrupted_serves_on(two_threads):
+    def raise_in_worker(part):
+        if part.start:
+            raise SystemExit
+        time.sleep(0.05)
+
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            in_parts(raise_in_worker, 2, WORTHWHILE)
+    worker = _threads._pool._workers[0]._thread
+    for _ in range(20):  # it comes when the worker wakes, whatever it is given then
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            assert in_parts(lambda part: part.start, 2, WORTHWHILE) == [0, 1]
+    assert worker.is_alive()
+    barrier = threading.Barrier(2, timeout=20)
+    in_parts(lambda part: barrier.wait(), 2, WORTHWHILE)
+
+
+def test_numbers_of_threads_set_while_others_compute(two_threads):
+    stop = threading.Event()
+
+    def compute():
+        while not stop.is_set():
+            in_parts(lambda part: part, 4, WORTHWHILE)
+            in_parts(lambda part: part, 4, 0)
+
+    callers = [threading.Thread(target=compute) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for turn in range(100):
+        kernels.set_num_threads(1 + turn % 3)
+    kernels.set_num_threads(2)
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert kernels.get_num_threads() == 2
     assert _threads._pool._blas.threads() == 2 or not _threads._pool._blas.is_known
 
 

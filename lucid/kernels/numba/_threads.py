@@ -21,6 +21,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
@@ -171,7 +172,11 @@ def _default_threads() -> int:
 
 
 class _Pool:
-    """Workers and the memory they share with the callers."""
+    """Workers and the memory they share with the callers.
+
+    What interrupts a launch in Python, such as Ctrl-C, may leave a worker asleep that nobody counts
+    any more. So a pool that saw an exception is left to itself, and the next launch makes another.
+    """
 
     def __init__(self, threads: int) -> None:
         # One cache line more than needed, so that the first word can start one.
@@ -179,61 +184,61 @@ class _Pool:
         skip = -address(raw) % 64 // 8
         self.state = raw[skip : skip + _STATE_WORDS]
         self.base = address(self.state)
-        self.wake = threading.Semaphore(0)
-        self.lock = threading.Lock()
-        self.workers: dict[int, threading.Thread] = {}
         self.state[_ACTIVE] = threads
+        self.wake: SimpleQueue[None] = SimpleQueue()  # something for each worker to be woken
+        self.workers: dict[int, threading.Thread] = {}
+        self.missing = threads - 1
 
     def run(self, plan: np.ndarray) -> None:
-        rows = plan.shape[0]
-        if len(self.workers) < self.state[_ACTIVE] - 1:
-            self.start()
-        while sleeping := _run.call(self.base, address(plan), rows):
-            self.wake.release(sleeping)
+        try:
+            if self.missing:
+                self.start()
+            while sleeping := _run.call(self.base, address(plan), plan.shape[0]):
+                self.wake_up(sleeping)
+        except BaseException:
+            _leave(self)
+            raise
 
     def start(self) -> None:
         _work.address  # noqa: B018  compiled here, not by all workers at once
-        with self.lock:
-            for thread in range(1, self.state[_ACTIVE]):
-                if thread not in self.workers:
-                    self.workers[thread] = threading.Thread(
-                        target=self.work, args=(thread,), name="lucid-kernels", daemon=True
-                    )
-                    self.workers[thread].start()
+        for number in range(1, int(self.state[_ACTIVE])):
+            worker = threading.Thread(
+                target=self.work, args=(number,), name="lucid-kernels", daemon=True
+            )
+            if self.workers.setdefault(number, worker) is worker:
+                worker.start()
+        self.missing = 0
 
-    def work(self, thread: int) -> None:
-        while not self.state[_STOP]:
-            _work.call(self.base, thread)
-            with self.lock:
-                if thread >= self.state[_ACTIVE]:
-                    del self.workers[thread]
-                    return
-            self.wake.acquire()
+    def work(self, number: int) -> None:
+        try:
+            while not self.state[_STOP]:
+                _work.call(self.base, number)
+                self.wake.get()
+        except BaseException:
+            _leave(self)
 
-    def resize(self, threads: int) -> None:
-        self.state[_ACTIVE] = threads
-        self.wake.release(len(self.workers) + 1)  # those that are too many leave
+    def wake_up(self, count: int) -> None:
+        for _ in range(count):
+            self.wake.put(None)
 
     def stop(self) -> None:
         self.state[_STOP] = 1
-        workers = list(self.workers.values())
-        self.wake.release(len(workers) + 1)
-        for worker in workers:
-            worker.join(1)
+        self.wake_up(len(self.workers))
 
 
-_pool: _Pool | None = None
+_pools: dict[int, _Pool] = {}  # the one in use, under 0
 _threads = _default_threads()
-_creating = threading.Lock()
 
 
 def _get_pool() -> _Pool:
-    global _pool
-    if _pool is None:
-        with _creating:
-            if _pool is None:
-                _pool = _Pool(_threads)
-    return _pool
+    return _pools.get(0) or _pools.setdefault(0, _Pool(_threads))
+
+
+def _leave(pool: _Pool) -> None:
+    """Let a pool's workers end, and the next launch make another pool."""
+    if _pools.get(0) is pool:
+        del _pools[0]
+    pool.stop()
 
 
 def plan(*rows: tuple[int, ...], threads: int | None = None) -> np.ndarray:
@@ -264,8 +269,8 @@ def set_num_threads(threads: int) -> None:
     """Let kernels use this many threads; those of the NumPy backend that serve here as well."""
     global _threads
     _threads = threads
-    if _pool is not None:
-        _pool.resize(threads)
+    for pool in list(_pools.values()):
+        _leave(pool)
     reference.set_num_threads(threads)
 
 
@@ -284,17 +289,13 @@ def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> 
     return [function(slice(0, count))]
 
 
-def _forget() -> None:
-    """In a forked child the workers do not exist, and locks may be held by nobody."""
-    global _pool, _creating
-    _pool, _creating = None, threading.Lock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_pools.clear)  # the workers do not exist there
 
 
 @atexit.register
 def _stop() -> None:
-    if _pool is not None:
-        _pool.stop()
+    for pool in list(_pools.values()):
+        _leave(pool)
+        for worker in pool.workers.values():
+            worker.join(1)

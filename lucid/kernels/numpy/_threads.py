@@ -12,13 +12,13 @@ training step 400 ms of processor time.
 from __future__ import annotations
 
 import ctypes
-import functools
 import glob
 import itertools
 import os
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,11 +33,15 @@ _FIRST_PATIENCE, _MOST_PATIENCE = 25, 800
 
 
 class _Blas:
-    """The thread count of the OpenBLAS that NumPy's wheels carry; nothing if there is another."""
+    """The thread count of the OpenBLAS that NumPy's wheels carry; of another, always one.
+
+    ``threads`` and ``limit`` are C's functions: no exception comes in them.
+    """
 
     def __init__(self) -> None:
-        self._get: Any = None
-        self._set: Any = None
+        self.is_known = False
+        self.threads: Callable[[], int] = lambda: 1
+        self.limit: Callable[[int | None], Any] = lambda threads: None
         folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
         for path in glob.glob(os.path.join(folder, "*openblas*")):
             try:
@@ -48,105 +52,159 @@ class _Blas:
                 for suffix in ("64_", ""):
                     name = f"{prefix}openblas_%s_num_threads{suffix}"
                     if hasattr(library, name % "set") and hasattr(library, name % "get"):
-                        self._get = getattr(library, name % "get")
-                        self._set = getattr(library, name % "set")
+                        self.threads = getattr(library, name % "get")
+                        self.limit = getattr(library, name % "set")
+                        self.is_known = True
                         return
 
-    @property
-    def is_known(self) -> bool:
-        return self._set is not None
 
-    def threads(self) -> int:
-        return int(self._get()) if self.is_known else 1
+class _Turn:
+    """A call's right to BLAS's thread count and to the workers, which one call has at a time.
 
-    def limit(self, threads: int) -> None:
-        self._set(threads)
+    Attributes:
+        before: how many threads BLAS had, and gets back at the end.
+        asked: how many it gets instead, because somebody asked for them meanwhile.
+    """
+
+    __slots__ = ("asked", "before")
+
+    def __init__(self) -> None:
+        self.before: int | None = None
+        self.asked: int | None = None
+
+    def drain(self) -> None:
+        """Return when no other thread works on this."""
+
+
+class _Launch(_Turn):
+    """Parts of the work for whoever comes: the caller, who does what nobody has begun, and workers.
+
+    A part is taken by writing a name beside it, which one thread can do, and which tells whose it
+    was when that thread is interrupted at any point. So no part is done twice, the end waits for
+    no thread that has not begun, and a worker that is late finds nothing to do.
+    """
+
+    __slots__ = ("function", "outcomes", "parts", "takers", "told")
+
+    def __init__(self, function: Callable[[slice], Any], parts: list[slice]) -> None:
+        super().__init__()
+        self.function, self.parts = function, parts
+        self.takers: dict[int, object] = {}
+        self.outcomes: dict[int, tuple[Any, BaseException | None]] = {}
+        self.told: SimpleQueue[None] = SimpleQueue()  # something for each outcome of a worker's
+
+    def work(self, taker: object) -> None:
+        """Do the parts that nobody has taken."""
+        for index, part in enumerate(self.parts):
+            if self.takers.setdefault(index, taker) is taker:
+                with np.errstate(all="ignore"):
+                    self.outcomes[index] = self.function(part), None
+                self.told.put(None)
+
+    def give_up(self, taker: object, error: BaseException | None) -> None:
+        """Let parts that were taken and not done, or not even taken, end with an error."""
+        for index in range(len(self.parts)):
+            if self.takers.setdefault(index, taker) is taker:
+                self.outcomes.setdefault(index, (None, error))
+        self.told.put(None)
+
+    def drain(self) -> None:
+        """Take what is left, and return when the workers have done theirs, whatever comes."""
+        again: BaseException | None = None
+        while len(self.outcomes) < len(self.parts):
+            try:
+                self.give_up(self, None)
+                while len(self.outcomes) < len(self.parts):
+                    self.told.get()
+            except BaseException as error:  # Ctrl-C, again: the workers still write
+                again = error
+        if again is not None:
+            raise again
+
+    def results(self) -> list[Any]:
+        """Return what the parts gave, and keep nothing, as a worker may still hold this."""
+        outcomes, self.outcomes = self.outcomes, {}
+        del self.function
+        for _, error in outcomes.values():
+            if error is not None:
+                raise error
+        return [outcomes[index][0] for index in range(len(self.parts))]
 
 
 class _Worker:
-    """A thread that calls one function at a time.
+    """A thread that helps with launches, one at a time.
 
-    Two locks instead of an executor's queue, future and conditions: those are run by Python, and
-    the time they hold its lock is missing on both sides.
+    A queue of C's instead of an executor's, with futures and conditions: those are run by Python,
+    and the time they hold its lock is missing on both sides.
     """
 
     def __init__(self, name: str) -> None:
-        self._task: Callable[[], Any] | None = None
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._begin, self._done = threading.Lock(), threading.Lock()
-        self._begin.acquire()
-        self._done.acquire()
-        threading.Thread(target=self._loop, name=name, daemon=True).start()
+        self.launches: SimpleQueue[_Launch | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
-    def _loop(self) -> None:
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def _serve(self) -> None:
+        launch: _Launch | None = None
         while True:
-            self._begin.acquire()
-            task = self._task
-            if task is None:
-                return
             try:
-                self._result = task()
+                launch = self.launches.get()
+                if launch is None:
+                    return
+                launch.work(self)
             except BaseException as error:  # raised where the result is asked for
-                self._error = error
-            self._task = task = None
-            self._done.release()
-
-    def start(self, task: Callable[[], Any]) -> None:
-        """Have ``task`` called; then :meth:`wait` must be called before the next one."""
-        self._task = task
-        self._begin.release()
-
-    def wait(self) -> tuple[Any, BaseException | None]:
-        """Return the result, or the error, of the task."""
-        self._done.acquire()
-        result, self._result = self._result, None
-        error, self._error = self._error, None
-        return result, error
-
-    def end(self) -> None:
-        """Let the thread end."""
-        self._begin.release()
+                if launch is not None:
+                    launch.give_up(self, error)
+            launch = None
 
 
 class _Pool:
     """Threads that each take a part of the work; made when first needed."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the threads, which do not exist in a forked child."""
         self._blas: _Blas | None = None
         self._threads: int | None = None
         self._workers: list[_Worker] = []
-        self._lock = threading.RLock()  # one division at a time
-        self._busy = threading.local()
+        self._turns: dict[int, _Turn] = {}  # at most one, under 0
         self.patience = 0  # how many products are not to use BLAS's threads
         self.next_patience = _FIRST_PATIENCE
 
+    def after_fork(self) -> None:
+        """Forget, in a child, the threads that do not exist there, and end what they were at."""
+        self._workers = []
+        for turn in self._turns.values():
+            self._restore(turn)
+        self._turns = {}
+
     def is_alone(self) -> bool:
-        """Whether this thread may not use others: there are none, or it is one of several."""
-        return self.get_threads() < 2 or getattr(self._busy, "now", False)
+        """Whether no others can help: there are none, or they are at work, maybe for this call."""
+        return self.get_threads() < 2 or 0 in self._turns
 
     def get_threads(self) -> int:
-        if self._blas is None:
-            self._blas = _Blas()
         if self._threads is None:
+            blas = _Blas()
             # What OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and the machine say.
-            self._threads = self._blas.threads()
+            self._blas, self._threads = blas, blas.threads()
         return self._threads
 
     def set_threads(self, threads: int) -> None:
-        with self._lock:
-            self.get_threads()
-            assert self._blas is not None
-            for worker in self._workers:
-                worker.end()
-            self._workers = []
-            self._threads = threads
-            if self._blas.is_known:
-                self._blas.limit(threads)
+        self.get_threads()
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.launches.put(None)
+        self._threads = threads
+        mine = _Turn()
+        mine.asked = threads
+        self._during(mine, self._ask, mine)
+
+    def _ask(self, mine: _Turn) -> None:
+        """Let BLAS have as many threads as ``mine`` asks for, when the call that has it ends."""
+        while (turn := self._turns.setdefault(0, mine)) is not mine:
+            turn.asked = mine.asked
+            if self._turns.get(0) is turn:
+                return
 
     def divide(self, count: int) -> list[slice]:
         threads = max(1, min(self.get_threads(), count))
@@ -156,55 +214,88 @@ class _Pool:
     def run(self, function: Callable[[slice], Result], count: int) -> list[Result]:
         """Return ``function`` of slices that cover ``range(count)``, computed side by side."""
         parts = self.divide(count)
-        if len(parts) < 2 or getattr(self._busy, "now", False) or not self._lock.acquire(False):
+        if len(parts) < 2 or 0 in self._turns:
             return [function(slice(0, count))]
-        assert self._blas is not None
-        try:
-            before = self._blas.threads()
-            self._blas.limit(1)
-            try:
-                while len(self._workers) < len(parts) - 1:
-                    self._workers.append(_Worker(f"lucid_{len(self._workers)}"))
-                others = self._workers[: len(parts) - 1]
-                for worker, part in zip(others, parts[1:]):
-                    worker.start(functools.partial(self._part, function, part))
-                try:
-                    first = self._part(function, parts[0])
-                finally:
-                    outcomes = [worker.wait() for worker in others]
-                for _, error in outcomes:
-                    if error is not None:
-                        raise error
-                return [first] + [result for result, _ in outcomes]
-            finally:
-                self._blas.limit(before)
-        finally:
-            self._lock.release()
+        launch = _Launch(function, parts)
+        if not self._during(launch, self._launch, launch):
+            return [function(slice(0, count))]
+        return launch.results()
+
+    def _launch(self, launch: _Launch) -> bool:
+        """Do the work with others, unless they are at work; return whether it is done."""
+        if not self._begin(launch):
+            return False
+        for worker in self._others(len(launch.parts) - 1):
+            worker.launches.put(launch)
+        launch.work(launch)
+        launch.drain()
+        return True
 
     def alone(self, function: Callable[[slice], Result], count: int) -> Result:
         """Return ``function`` of the whole, on this thread, BLAS at one thread too."""
         if self.is_alone():
             return function(slice(0, count))
-        assert self._blas is not None
-        before = self._blas.threads()
-        self._blas.limit(1)
-        try:
-            return function(slice(0, count))
-        finally:
-            self._blas.limit(before)
+        turn = _Turn()
+        return self._during(turn, self._held, turn, function, count)
 
-    def _part(self, function: Callable[[slice], Result], part: slice) -> Result:
-        self._busy.now = True  # divisions inside this one run as they are
+    def _held(self, turn: _Turn, function: Callable[[slice], Result], count: int) -> Result:
+        self._begin(turn)
+        return function(slice(0, count))
+
+    def _during(self, turn: _Turn, call: Callable[..., Result], *args: Any) -> Result:
+        """Return ``call(*args)``, which may take the turn, and leave everything as it was.
+
+        An exception from outside, such as Ctrl-C, can come at any point, also in the middle of
+        the end: it does not come in the second.
+        """
         try:
-            with np.errstate(all="ignore"):
-                return function(part)
+            try:
+                return call(*args)
+            finally:
+                self._end(turn)
         finally:
-            self._busy.now = False
+            self._end(turn)
+
+    def _begin(self, turn: _Turn) -> bool:
+        """Hold BLAS at one thread, unless another call has the turn; return whether it has not."""
+        if self._turns.setdefault(0, turn) is not turn:
+            return False
+        assert self._blas is not None
+        turn.before = self._blas.threads()
+        self._blas.limit(1)
+        return True
+
+    def _end(self, turn: _Turn) -> None:
+        """Leave everything as it was, if this call has the turn: however far it came."""
+        if self._turns.get(0) is turn:
+            turn.drain()
+            self._restore(turn)
+            del self._turns[0]
+
+    def _restore(self, turn: _Turn) -> None:
+        assert self._blas is not None
+        threads = None
+        while (wanted := turn.before if turn.asked is None else turn.asked) != threads:
+            self._blas.limit(wanted)
+            threads = wanted
+
+    def _others(self, count: int) -> list[_Worker]:
+        """Return so many workers."""
+        while len(self._workers) < count:
+            worker = _Worker(f"lucid_{len(self._workers)}")
+            try:
+                worker.start()
+                self._workers.append(worker)
+            except BaseException:
+                if worker not in self._workers:
+                    worker.launches.put(None)
+                raise
+        return self._workers[:count]
 
 
 _pool = _Pool()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.reset)
+    os.register_at_fork(after_in_child=_pool.after_fork)
 
 # Multiply-adds that take as long as a step of an element-wise function on one element.
 ELEMENT = 64
