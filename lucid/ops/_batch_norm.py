@@ -172,7 +172,7 @@ def batch_norm(
         bias: ``(C,)``, or None for 0.
         training: use and update with the batch's statistics.
         momentum: weight of the *new* value in the running statistics, as in PyTorch.
-        eps: added to the variance, under the root.
+        eps: added to the variance, under the root; in training positive.
 
     Returns:
         A tensor of the input's shape.
@@ -222,6 +222,8 @@ def apply_batch_norm(
     if (running_mean is None) != (running_var is None):
         raise ValueError(f"{who}: give both running_mean and running_var, or neither")
     if training or running_mean is None or running_var is None:
+        if not eps > 0:
+            raise ValueError(f"{who}: eps must be positive in training, got {eps}")
         count = x.data.size // channels if channels else 0
         if count <= 1 and x.data.size:
             raise ValueError(

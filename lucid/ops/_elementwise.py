@@ -870,8 +870,13 @@ def isclose(
         rtol: the tolerance relative to ``b``.
         atol: the absolute tolerance.
         equal_nan: let NaN equal NaN.
+
+    Raises:
+        ValueError: if the shapes do not broadcast, or a tolerance is negative.
     """
     a, b = operands(a, b, "isclose")
+    if rtol < 0 or atol < 0:
+        raise ValueError(f"isclose: rtol and atol must not be negative, got {rtol} and {atol}")
     return Tensor._wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
 
 

@@ -26,13 +26,14 @@ def from_nhwc(x: np.ndarray) -> np.ndarray:
 
 
 def pair(value: Any, name: str, who: str, minimum: int = 0) -> Pair:
-    """Return ``(vertical, horizontal)`` from an integer or two of them.
+    """Return ``(vertical, horizontal)`` from an integer, one in a tuple, or two of them.
 
     Raises:
         TypeError: if ``value`` is something else.
         ValueError: if one of them is smaller than ``minimum``.
     """
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values *= 2 if len(values) == 1 else 1
     if len(values) != 2 or not all(
         isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values
     ):

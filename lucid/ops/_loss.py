@@ -339,7 +339,8 @@ def cross_entropy(
         target: classes, integers ``(N,)``, ``(N, *)`` or ``()``; or probabilities of the input's
             shape and a floating dtype.
         weight: ``(C,)``, the weight of each class, or None.
-        ignore_index: this class as target means: leave the sample out.
+        ignore_index: this class as target means: leave the sample out. With probabilities there
+            is nothing to leave out.
         reduction: ``"none"``, ``"sum"`` or ``"mean"``. For classes the mean is weighted and over
             the samples not left out; for probabilities it is the sum divided by N (and positions).
         label_smoothing: that share of each target is spread evenly over all classes (Szegedy et
@@ -356,6 +357,10 @@ def cross_entropy(
         raise ValueError(f"{who}: label_smoothing must be between 0 and 1, got {label_smoothing}")
     t = operand(target, who)
     if t.dtype.kind == "f" and t.shape == np.shape(input):
+        if ignore_index >= 0:
+            raise ValueError(
+                f"{who}: ignore_index={ignore_index} is for classes as target, got probabilities"
+            )
         return _soft_cross_entropy(input, t, weight, reduction, label_smoothing)
     x, labels, shape = _class_rows(input, t, ignore_index, who)
     weights = _class_weight(weight, x, x.shape[1], who)

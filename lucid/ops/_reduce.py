@@ -173,8 +173,13 @@ def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) ->
     return np.asarray(total / x.dtype.type(divisor))
 
 
-def _correction(correction: float, unbiased: bool | None) -> float:
-    return correction if unbiased is None else float(unbiased)
+def _spread_over(dim: Dim, unbiased: bool | None, correction: float | None) -> tuple[Dim, float]:
+    """Return the axes and the correction: ``var(x, False)`` means ``var(x, unbiased=False)``."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if unbiased is not None:
+        return dim, float(unbiased)
+    return dim, 1.0 if correction is None else correction
 
 
 def var(
@@ -183,20 +188,21 @@ def var(
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = 1,
 ) -> Tensor:
     r"""Return the variance :math:`\frac{1}{n - c} \sum (x - \bar x)^2` over ``dim``.
 
     Args:
         x: the values; integers are taken as float32.
-        dim: the axes.
+        dim: the axes. A boolean stands for ``unbiased``, as in PyTorch.
         unbiased: True is ``correction=1``, False is ``correction=0``.
         keepdim: keep the axes with size 1.
-        correction: c, by default 1 as in PyTorch (0 in NumPy). Where n <= c the result is NaN
-            or infinite.
+        correction: c, by default 1 as in PyTorch (0 in NumPy); None is 1 too. Where n <= c the
+            result is NaN or infinite.
     """
     x = floating(x, "var")
-    return Var.apply(x, _axes(dim, x, "var"), keepdim, _correction(correction, unbiased))
+    dim, correction = _spread_over(dim, unbiased, correction)
+    return Var.apply(x, _axes(dim, x, "var"), keepdim, correction)
 
 
 def std(
@@ -205,19 +211,21 @@ def std(
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = 1,
 ) -> Tensor:
     """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0.
 
     Args:
         x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
+        dim: the axis or axes, negative ones from the back; all of them if left out. A boolean
+            stands for ``unbiased``.
         unbiased: divide by n - 1 (True, the default) or n (False).
         keepdim: keep those axes, with size 1.
-        correction: divide by n less this, if ``unbiased`` is left out.
+        correction: divide by n less this, if ``unbiased`` is left out; None is 1.
     """
     x = floating(x, "std")
-    return Std.apply(x, _axes(dim, x, "std"), keepdim, _correction(correction, unbiased))
+    dim, correction = _spread_over(dim, unbiased, correction)
+    return Std.apply(x, _axes(dim, x, "std"), keepdim, correction)
 
 
 class Norm(Function):

@@ -77,8 +77,9 @@ class Optimizer:
 
         Raises:
             TypeError: if it is no mapping, or does not hold floating-point tensors.
-            ValueError: if a parameter is no leaf or is there already, if there is none, or if a
-                setting is out of range. The optimiser is then unchanged.
+            ValueError: if a parameter is no leaf or is there already, if there is none, if only
+                some groups have names, or if a setting is out of range. The optimiser is then
+                unchanged.
         """
         who = type(self).__name__
         if not isinstance(param_group, Mapping):
@@ -99,6 +100,11 @@ class Optimizer:
         params, names = _split_names(list(entries), who)
         if not params:
             raise ValueError(f"{who}: got an empty parameter list in a group")
+        if self.param_groups and bool(names) != ("param_names" in self.param_groups[0]):
+            raise ValueError(
+                f"{who}: expected (name, tensor) pairs in all groups or in none, got "
+                f"{'pairs' if names else 'tensors'} after a group of the other kind"
+            )
 
         known = {id(p) for other in self.param_groups for p in other["params"]}
         for index, param in enumerate(params):

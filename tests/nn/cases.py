@@ -313,6 +313,7 @@ POOLS = [
     _case("max_pool", lambda F, c, x: F.max_pool2d(x, 2), (2, 3, 5, 6)),
     _case("max_pool_all", lambda F, c, x: F.max_pool2d(x, 3, 2, 1, 2, True), (2, 2, 7, 8)),
     _case("avg_pool", lambda F, c, x: F.avg_pool2d(x, (2, 3), 1), (2, 3, 4, 5)),
+    _case("avg_pool_one", lambda F, c, x: F.avg_pool2d(x, (2,), (1,), (1,)), (2, 3, 4, 5)),
     _case("avg_pool_all", lambda F, c, x: F.avg_pool2d(x, 3, 2, 1, True, False), (2, 2, 6, 7)),
     _case("adaptive", lambda F, c, x: F.adaptive_avg_pool2d(x, 1), (2, 3, 4, 5)),
     _case("adaptive_odd", lambda F, c, x: F.adaptive_avg_pool2d(x, (3, 2)), (2, 3, 7, 5)),

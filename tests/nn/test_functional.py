@@ -229,6 +229,16 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     ),
     (lambda: F.cross_entropy(ONES(2, 3), [0, -1]), IndexError, "classes from 0 to 2"),
     (
+        lambda: F.cross_entropy(ONES(2, 3), ONES(2, 3), ignore_index=1),
+        ValueError,
+        "ignore_index=1 is for classes as target, got probabilities",
+    ),
+    (
+        lambda: F.batch_norm(ONES(4, 2), None, None, training=True, eps=0.0),
+        ValueError,
+        "eps must be positive in training, got 0",
+    ),
+    (
         lambda: F.cross_entropy(ONES(2, 3), [0, 1, 2]),
         ValueError,
         r"input of shape \(2, 3\) expected a target of shape \(2,\), got \(3,\)",

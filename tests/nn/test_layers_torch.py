@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[tuple[int, ...], ...]]] = [
     ("flatten", lambda n: n.Flatten(), ((2, 3, 4, 5),)),
     ("flatten_some", lambda n: n.Flatten(0, 2), ((2, 3, 4, 5),)),
     ("unflatten", lambda n: n.Unflatten(1, (2, -1)), ((3, 6, 2),)),
+    ("unflatten_empty", lambda n: n.Unflatten(1, (-1, 3)), ((0, 6, 2),)),
     ("conv", lambda n: n.Conv2d(3, 8, 3), ((2, 3, 7, 9),)),
     ("conv_stride", lambda n: n.Conv2d(3, 8, (3, 5), (2, 1), (1, 2)), ((2, 3, 7, 9),)),
     ("conv_dilated", lambda n: n.Conv2d(4, 6, 3, 2, 2, 2, 2), ((2, 4, 9, 8),)),

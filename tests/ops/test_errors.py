@@ -41,6 +41,8 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"where: the condition's shape \(2,\) does not broadcast",
     ),
+    (lambda: lucid.isclose(1.0, lucid.ones(2), rtol=-1e-5), ValueError, "isclose: rtol and atol"),
+    (lambda: lucid.allclose(1.0, lucid.ones(2), atol=-1), ValueError, "must not be negative"),
     (lambda: lucid.ones(2).astype("text"), TypeError, "astype: expected a dtype"),
     (lambda: lucid.ones(2).to(complex), TypeError, "astype: expected a float, integer or boolean"),
     (lambda: lucid.ones(2).to(None), TypeError, "astype"),

@@ -258,6 +258,9 @@ def test_bad_parameters() -> None:
         SGD([{"params": [x]}, x])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"expected \(name, tensor\) pairs"):
         SGD([("a", x), parameter(2)])  # type: ignore[list-item]
+    for groups in ([[x], [("b", parameter(2))]], [[("b", parameter(2))], [x]]):
+        with pytest.raises(ValueError, match="pairs in all groups or in none"):
+            SGD([{"params": group} for group in groups])
     frozen = np.ones(2, np.float32)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match=r"parameter 0 .* is read-only"):

@@ -118,10 +118,16 @@ def forms(op: Any) -> Iterator[Form]:
 def samples(op: Any, dtype: torch.dtype, whole: bool, derive: bool) -> Iterator[Any]:
     """Yield samples: all of them with those for extreme values, or a few."""
     torch.manual_seed(0)
-    if whole:
-        yield from op.reference_inputs("cpu", dtype, requires_grad=derive)
-    else:
-        yield from itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=derive), 12)
+    plain = op.sample_inputs("cpu", dtype, requires_grad=derive)
+    if not whole:
+        yield from itertools.islice(plain, 12)
+        return
+    yield from plain
+    if op.reference_inputs_func is not None:
+        for sample in op.reference_inputs("cpu", dtype):
+            if derive and isinstance(sample.input, torch.Tensor):
+                sample.input.requires_grad_(sample.input.dtype.is_floating_point)
+            yield sample
 
 
 def doubled(value: Any) -> Any:

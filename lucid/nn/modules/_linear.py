@@ -15,6 +15,7 @@ from lucid.nn.modules._checks import count
 from lucid.nn.modules._module import Module
 from lucid.ops._common import operand
 from lucid.ops._linear import apply_linear
+from lucid.ops._shape import unflatten
 
 
 def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Parameter:
@@ -134,11 +135,7 @@ class Unflatten(Module):
 
     def forward(self, input: Any) -> Tensor:
         """Return the input with that axis split."""
-        x = operand(input, "Unflatten")
-        if not -x.ndim <= self.dim < x.ndim:
-            raise IndexError(f"Unflatten: axis {self.dim} is out of range for shape {x.shape}")
-        dim = self.dim % x.ndim
-        return x.reshape(*x.shape[:dim], *self.unflattened_size, *x.shape[dim + 1 :])
+        return unflatten(input, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
