@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lucid.autograd import Tensor
 from lucid.ops import pad as pad
 from lucid.ops import sigmoid as sigmoid
@@ -30,7 +32,7 @@ from lucid.ops._activation import softplus as softplus
 from lucid.ops._activation import softsign as softsign
 from lucid.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from lucid.ops._batch_norm import batch_norm as batch_norm
-from lucid.ops._common import floating
+from lucid.ops._common import floating, operands
 from lucid.ops._conv import conv2d as conv2d
 from lucid.ops._dropout import dropout as dropout
 from lucid.ops._dropout import dropout2d as dropout2d
@@ -74,9 +76,11 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     Args:
         x1: vectors along the axis.
         x2: the others; the shapes broadcast.
-        dim: the axis of the vectors.
+        dim: the axis of the vectors, counted in the broadcast shape.
         eps: the smallest norm to divide by.
     """
-    a, b = floating(x1, "cosine_similarity"), floating(x2, "cosine_similarity")
-    product = normalize(a, dim=dim, eps=eps) * normalize(b, dim=dim, eps=eps)
-    return product.sum(dim)
+    who = "cosine_similarity"
+    a, b = operands(floating(x1, who), floating(x2, who), who)
+    shape = np.broadcast_shapes(a.shape, b.shape)  # whose axes dim counts
+    a, b = a.expand(shape), b.expand(shape)
+    return (normalize(a, dim=dim, eps=eps) * normalize(b, dim=dim, eps=eps)).sum(dim)

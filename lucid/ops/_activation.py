@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, normalize_axis
-from lucid.ops._elementwise import clamp, erf, exp, expm1, sigmoid, tanh, where
+from lucid.ops._common import Array, floating, normalize_axis, sum_to
+from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 # -- ReLU and its kin ---------------------------------------------------------------------------
 
@@ -125,6 +125,26 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
     return LeakyReLU.apply(floating(input, "leaky_relu"), float(negative_slope))
 
 
+class PReLU(Function):
+    """``weight * x`` where ``x`` is not positive; the weight broadcasts to the shape of ``x``."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, weight: Tensor) -> Array:
+        ctx.save_for_backward(x, weight)
+        return np.where(x.data > 0, x.data, weight.data * x.data)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        positive = x.data > 0
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = where(positive, grad, grad * weight)
+        if ctx.needs_input_grad[1]:
+            grad_weight = sum_to(where(positive, 0.0, grad * x), weight.shape)
+        return grad_x, grad_weight
+
+
 def prelu(input: Any, weight: Any) -> Tensor:
     """Return ``x`` where positive, else ``weight * x`` (He et al. 2015).
 
@@ -143,10 +163,30 @@ def prelu(input: Any, weight: Any) -> Tensor:
             f"weights of shape {w.shape} for an input of shape {x.shape}"
         )
     w = w.reshape(*((1, -1) + (1,) * (x.ndim - 2) if x.ndim > 1 else (1,) * x.ndim))
-    return relu(x) + w * clamp(x, max=0.0)
+    return PReLU.apply(x, w)
 
 
 # -- exponential ones ---------------------------------------------------------------------------
+
+
+class ELU(Function):
+    """``positive * x`` above 0, else ``negative * (e^(inner * x) - 1)``: ELU, SELU and CELU."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, negative: float, positive: float, inner: float) -> Array:
+        ctx.save_for_backward(x)
+        ctx.factors = negative, positive, inner
+        y: Array = np.expm1(np.minimum(x.data, 0) * inner) * negative
+        y += np.maximum(x.data, 0) * positive
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        negative, positive, inner = ctx.factors
+        # From the input: the output plus its limit is 0 long before e^x is.
+        slope = exp(where(x.data < 0, x, 0.0) * inner) * (negative * inner)
+        return grad * where(x.data <= 0, slope, positive)
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -159,8 +199,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         alpha: minus the limit towards minus infinity.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    x = floating(input, "elu")
-    return relu(x) + expm1(clamp(x, max=0.0)) * alpha
+    return ELU.apply(floating(input, "elu"), float(alpha), 1.0, 1.0)
 
 
 # Klambauer et al. 2017: with these, mean 0 and variance 1 are a fixed point.
@@ -174,7 +213,8 @@ def selu(input: Any, inplace: bool = False) -> Tensor:
         input: any shape.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    return elu(floating(input, "selu"), _SELU_ALPHA) * _SELU_SCALE
+    x = floating(input, "selu")
+    return ELU.apply(x, _SELU_ALPHA * _SELU_SCALE, _SELU_SCALE, 1.0)
 
 
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -192,8 +232,7 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """
     if alpha == 0:
         raise ValueError("celu: alpha must not be zero")
-    x = floating(input, "celu")
-    return relu(x) + expm1(clamp(x, max=0.0) / alpha) * alpha
+    return ELU.apply(floating(input, "celu"), float(alpha), 1.0, 1 / alpha)
 
 
 class SiLU(Function):
@@ -233,8 +272,8 @@ class Hardswish(Function):
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if is_grad_enabled():
-            slope = where((x.data > -3), x / 3.0 + 0.5, 0.0)
-            return grad * where(x.data < 3, slope, 1.0)
+            slope = where(x.data < 3, x / 3.0 + 0.5, 1.0)
+            return where(x.data <= -3, 0.0, grad * slope)
         return Tensor._wrap(kernels.active().hardswish_grad(grad.data, x.data))
 
 
@@ -248,6 +287,20 @@ def hardswish(input: Any, inplace: bool = False) -> Tensor:
     return Hardswish.apply(floating(input, "hardswish"))
 
 
+class Hardsigmoid(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor) -> Array:
+        ctx.save_for_backward(x)
+        y: Array = kernels.active().clip(x.data + 3, 0.0, 6.0)
+        y /= 6
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return where(np.abs(x.data) < 3, grad / 6.0, 0.0)
+
+
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
     """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`.
 
@@ -255,7 +308,7 @@ def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
         input: any shape.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    return relu6(floating(input, "hardsigmoid") + 3.0) / 6.0
+    return Hardsigmoid.apply(floating(input, "hardsigmoid"))
 
 
 class GELU(Function):
@@ -272,10 +325,10 @@ class GELU(Function):
         if not is_grad_enabled():
             return Tensor._wrap(kernels.active().gelu_grad(grad.data, x.data, ctx.approximate))
         if ctx.approximate:
-            scale, cube = math.sqrt(2 / math.pi), 0.044715
-            t = tanh((x + x * x * x * cube) * scale)
+            scale, cube = 2 * math.sqrt(2 / math.pi), 0.044715
+            s = sigmoid((x + x * x * x * cube) * scale)  # (1 + tanh(u)) / 2, where nothing cancels
             inner = (x * x * (3 * cube) + 1.0) * scale
-            return grad * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner)
+            return grad * (s + x * (s * (1.0 - s)) * inner)
         density = exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
         return grad * ((erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * density)
 

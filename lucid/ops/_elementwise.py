@@ -487,10 +487,7 @@ def log1p(x: Any) -> Tensor:
 class Sigmoid(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor) -> Array:
-        # By way of tanh: it cannot overflow, where exp(-x) can.
-        half = x.data.dtype.type(0.5)
-        y = np.tanh(x.data * half)
-        y = y * half + half
+        y: Array = kernels.active().sigmoid(x.data)
         ctx.save_for_backward(y)
         return y
 
@@ -628,7 +625,7 @@ class Step(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, ufunc: Any) -> Array:
-        if x.data.dtype.kind != "f" and ufunc is not np.sign:
+        if x.data.dtype.kind != "f" and ufunc is not _sign:
             return x.data.copy()  # NumPy would make floats of whole numbers
         return np.asarray(ufunc(x.data))
 
@@ -637,13 +634,17 @@ class Step(Function):
         return grad * 0.0
 
 
+def _sign(x: Array) -> Array:
+    return np.nan_to_num(np.sign(x), nan=0.0)
+
+
 def sign(x: Any) -> Tensor:
-    """Return -1, 0 or 1; the gradient is 0.
+    """Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0.
 
     Args:
         x: any shape; the result has the same.
     """
-    return Step.apply(operand(x, "sign"), np.sign)
+    return Step.apply(operand(x, "sign"), _sign)
 
 
 def floor(x: Any) -> Tensor:
@@ -1031,12 +1032,11 @@ class Clamp(Function):
         x, low, high = ctx.saved_tensors
         above = np.False_ if high is None else x.data > high.data
         below = np.False_ if low is None else x.data < low.data
-        if low is not None and high is not None:  # where the bounds cross, high counts
-            crossed = low.data > high.data
-            above, below = above | crossed, below & ~crossed
-        outside = above | below | np.isnan(x.data)
+        inside = (low is None or x.data >= low.data) & (high is None or x.data <= high.data)
+        if low is not None and high is not None:  # where the bounds meet or cross, high counts
+            above, below = above | (high.data < low.data), below & (low.data < high.data)
         grads = (
-            where(outside, 0.0, grad) if ctx.needs_input_grad[0] else None,
+            where(inside, grad, 0.0) if ctx.needs_input_grad[0] else None,
             where(below, grad, 0.0) if ctx.needs_input_grad[1] else None,
             where(above, grad, 0.0) if ctx.needs_input_grad[2] else None,
         )

@@ -14,7 +14,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._activation import log_softmax, softmax, softplus
+from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
 from lucid.ops._common import Array, floating, operand
 from lucid.ops._elementwise import exp, log, where
 from lucid.ops._index import PutAdd
@@ -81,6 +81,27 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     return _reduce((x - t).abs(), reduction)
 
 
+class Huber(Function):
+    """``scale`` times d²/2 up to a size ``delta`` of d, ``delta·(|d| - delta/2)`` beyond."""
+
+    @staticmethod
+    def forward(ctx: Node, difference: Tensor, delta: float, scale: float) -> Array:
+        ctx.save_for_backward(difference)
+        ctx.how = delta, scale
+        d = difference.data
+        size = np.abs(d)
+        result: Array = np.where(
+            size < delta, d * d * (0.5 * scale), (size - 0.5 * delta) * (delta * scale)
+        )
+        return result
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        (difference,) = ctx.saved_tensors
+        delta, scale = ctx.how
+        return grad * (hardtanh(difference, -delta, delta) * scale)
+
+
 def smooth_l1_loss(
     input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
@@ -101,12 +122,9 @@ def smooth_l1_loss(
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     x, t = _pair(input, target, "smooth_l1_loss")
-    difference = x - t
-    size = difference.abs()
     if beta == 0:
-        return _reduce(size, reduction)
-    small = difference.square() * (0.5 / beta)
-    return _reduce(where(size.data < beta, small, size - 0.5 * beta), reduction)
+        return _reduce((x - t).abs(), reduction)
+    return _reduce(Huber.apply(x - t, float(beta), 1 / beta), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
@@ -127,10 +145,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     x, t = _pair(input, target, "huber_loss")
-    difference = x - t
-    size = difference.abs()
-    small = difference.square() * 0.5
-    return _reduce(where(size.data <= delta, small, (size - 0.5 * delta) * delta), reduction)
+    return _reduce(Huber.apply(x - t, float(delta), 1.0), reduction)
 
 
 # -- two classes --------------------------------------------------------------------------------
@@ -177,15 +192,18 @@ def binary_cross_entropy(
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
 
     Raises:
-        ValueError: if the shapes differ, the reduction is unknown, or the input is not from 0 to 1.
+        ValueError: if the shapes differ, the reduction is unknown, or input or target are not from
+            0 to 1.
     """
     who = "binary_cross_entropy"
     _check_reduction(reduction, who)
     x, t = _pair(input, target, who)
-    if not ((x.data >= 0) & (x.data <= 1)).all():
-        raise ValueError(
-            f"{who}: expected probabilities from 0 to 1; for logits there is {who}_with_logits"
-        )
+    logits = f"; for logits there is {who}_with_logits"
+    for name, values, hint in (("probabilities", x.data, logits), ("targets", t.data, "")):
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"{who}: expected {name} from 0 to 1, got {values.min()} to {values.max()}{hint}"
+            )
     losses = BinaryCrossEntropy.apply(x, t)
     if weight is not None:
         losses = losses * floating(weight, who).astype(x.dtype)
@@ -254,11 +272,13 @@ class CrossEntropy(Function):
 def _soft_targets(x: Array, target: Array, weight: Array | None, smoothing: float) -> Array:
     """Return ``(M, C)``: what each logarithm of a probability counts in the loss."""
     classes = x.shape[1]
-    t = np.full(x.shape, smoothing / classes, x.dtype)
+    weights = np.ones(classes, x.dtype) if weight is None else weight
     kept = target >= 0
-    t[np.flatnonzero(kept), target[kept]] += 1 - smoothing
-    t[~kept] = 0
-    return t if weight is None else t * weight
+    t = np.zeros(x.shape, x.dtype)
+    if smoothing:
+        t[kept] = weights * (smoothing / classes)
+    t[np.flatnonzero(kept), target[kept]] += weights[target[kept]] * (1 - smoothing)
+    return t
 
 
 def _class_weight(weight: Any, x: Tensor, classes: int, who: str) -> Array | None:
@@ -439,8 +459,8 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
     if log_target:
         losses = exp(t) * (t - x)
     else:
-        positive = t.data > 0  # 0 log 0 is 0
-        losses = t * (log(where(positive, t, 1.0)) - x)
+        t_log_t = t * log(where(t.data == 0, 1.0, t))  # 0 log 0 is 0
+        losses = t_log_t - t * x
     if reduction != "batchmean":
         return _reduce(losses, reduction)
     return losses.sum() / float(x.shape[0] if x.ndim else 1)

@@ -320,7 +320,7 @@ def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None
     if dtype is not None:
         x = astype(x, dtype)
     axes = _axes(dim, x, "prod")
-    if axes and x.requires_grad and is_grad_enabled() and (x.data == 0).any():
+    if x.requires_grad and is_grad_enabled() and (x.ndim == 0 or (x.data == 0).any()):
         return _prod_in_pairs(x, axes, keepdim)
     return Prod.apply(x, axes, keepdim)
 

@@ -80,6 +80,30 @@ def test_activations(act):
     check(settled(models.MobileNet_V4(cfg, 5), 3, 40, 40), (2, 3, 37, 45))
 
 
+@pytest.mark.parametrize("act", [nn.SiLU(), nn.Sigmoid(), nn.GLU(1), nn.ELU(), nn.Softplus()])
+def test_activations_of_small_values(act):
+    """Small results are right relative to their size: e^x itself decides them."""
+    layer = nn.Conv2d(2, 2, 1)
+    with lucid.no_grad():
+        layer.weight.copy_(lucid.eye(2).reshape(2, 2, 1, 1))
+        layer.bias.zero_()
+    compiled = lucid.compile(nn.Sequential(layer, act).eval(), (2, 2, 16, 16))
+    x = np.linspace(-80, -20, 1024, dtype=np.float32).reshape(2, 2, 16, 16)
+    wide = lucid.tensor(x, dtype=np.float64)
+    np.testing.assert_allclose(compiled(x), act(wide).numpy(), rtol=2e-6)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(), nn.Hardsigmoid()])
+def test_nan_passes_a_clip(act):
+    layer = nn.Conv2d(1, 1, 1)
+    model = nn.Sequential(layer, act).eval()
+    x = np.linspace(-8, 8, 256, dtype=np.float32).reshape(1, 1, 16, 16)
+    x[0, 0, 3, 5] = np.nan
+    got = lucid.compile(model, x.shape)(x)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(x))
+    np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_strided_queries_and_heads():
     attention = [2, 4, 6, 2, 2, 1, False, False, True]
     rows = [[8, 16, 3, 5, True, 2, 2], [16, 16, 3, 0, True, 1, 2, attention]]

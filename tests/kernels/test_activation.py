@@ -6,11 +6,30 @@ import numpy as np
 import pytest
 
 FORMULAS = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
 }
+
+# The slopes, written out.
+SLOPES = {
+    "silu": lambda x: 1 / (1 + np.exp(-x)) * (1 + x * (1 - 1 / (1 + np.exp(-x)))),
+    "hardswish": lambda x: np.where(x >= 3, 1, np.where(x <= -3, 0, x / 3 + 0.5)),
+    "gelu": lambda x: (
+        (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
+        + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    ),
+    "gelu_tanh": lambda x: _gelu_tanh_slope(x),
+}
+
+
+def _gelu_tanh_slope(x):
+    t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return (1 + t) / 2 + x / 2 * (1 - t * t) * inner
+
 
 LAYOUTS = {
     "plain": lambda x: x,
@@ -52,7 +71,7 @@ def test_values(backend, name, layout, shape, dtype):
 @pytest.mark.parametrize(
     "layouts", [("plain", "channels_last"), ("strided", "plain"), ("broadcast",) * 2]
 )
-@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("name", SLOPES)
 def test_gradients_in_mixed_layouts(backend, name, layouts):
     grad = LAYOUTS[layouts[0]](images((2, 5, 61, 67), np.float64)[::-1])
     x = LAYOUTS[layouts[1]](images((2, 5, 61, 67), np.float64))
@@ -64,24 +83,6 @@ def test_gradients_in_mixed_layouts(backend, name, layouts):
     np.testing.assert_allclose(got[smooth], (grad * slope)[smooth], rtol=1e-4, atol=1e-6)
 
 
-# The slopes, written out.
-SLOPES = {
-    "silu": lambda x: 1 / (1 + np.exp(-x)) * (1 + x * (1 - 1 / (1 + np.exp(-x)))),
-    "hardswish": lambda x: np.where(x >= 3, 1, np.where(x <= -3, 0, x / 3 + 0.5)),
-    "gelu": lambda x: (
-        (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2
-        + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    ),
-    "gelu_tanh": lambda x: _gelu_tanh_slope(x),
-}
-
-
-def _gelu_tanh_slope(x):
-    t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
-    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
-    return (1 + t) / 2 + x / 2 * (1 - t * t) * inner
-
-
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 255, 256, 257, 1000, 100_003])
 @pytest.mark.parametrize("name", FORMULAS)
 def test_float32_of_any_size(backend, threads, name, size):
@@ -91,12 +92,52 @@ def test_float32_of_any_size(backend, threads, name, size):
     wide = x.astype(np.float64)
     y = call(backend, name, x)
     np.testing.assert_allclose(y, FORMULAS[name](wide), rtol=1e-5, atol=2e-6)
-    slope = call(backend, name, grad, x)
-    np.testing.assert_allclose(slope, grad * SLOPES[name](wide), rtol=1e-5, atol=3e-6)
-    assert y.dtype == slope.dtype == np.float32
+    assert y.dtype == np.float32
+    if name in SLOPES:
+        slope = call(backend, name, grad, x)
+        np.testing.assert_allclose(slope, grad * SLOPES[name](wide), rtol=1e-5, atol=3e-6)
+        assert slope.dtype == np.float32
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+# Where e^x has still its full precision, and how exact functions of it are there.
+TAILS = {np.float16: (-9.5, 1e-3), np.float32: (-87.0, 1e-6), np.float64: (-700.0, 1e-14)}
+
+
+@pytest.mark.parametrize("dtype", TAILS)
+def test_small_values_are_exact(backend, dtype):
+    low, tolerance = TAILS[dtype]
+    x = np.linspace(low, -4, 1001).astype(dtype)
+    wide = x.astype(np.longdouble)
+    s = 1 / (1 + np.exp(-wide))
+    np.testing.assert_allclose(backend.sigmoid(x), s, rtol=tolerance)
+    np.testing.assert_allclose(backend.silu(x), wide * s, rtol=2 * tolerance)
+    slope = s * (1 + wide * (1 - s))
+    np.testing.assert_allclose(backend.silu_grad(np.ones_like(x), x), slope, rtol=4 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_smallest_values(backend, dtype):
+    """Down to the dtype's smallest number, 0 beyond, and 1 without overflow on the other side."""
+    smallest = np.finfo(dtype).smallest_subnormal
+    x = np.full(600, np.log(float(smallest) if dtype == np.float32 else 5e-324), dtype)
+    x[1:5] = -1000, -np.inf, 1000, np.inf
+    y = backend.sigmoid(x)
+    assert 0 < y[0] <= 2 * smallest
+    np.testing.assert_array_equal(y[1:5], [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_float16_is_rounded_once(backend, name):
+    x = np.linspace(-6, 6, 601).astype(np.float16)
+    y, slope = call(backend, name, x), call(backend, name, np.ones_like(x), x)
+    wide = x.astype(np.float32)
+    assert y.dtype == slope.dtype == np.float16
+    expected = call(backend, name, wide), call(backend, name, np.ones_like(wide), wide)
+    for got, right in zip((y, slope), expected):
+        np.testing.assert_allclose(got, right, rtol=6e-4, atol=1e-6)  # the error function's error
+
+
+@pytest.mark.parametrize("name", SLOPES)
 @np.errstate(all="ignore")
 def test_not_finite(backend, name):
     """Infinity stays, and so does NaN, each in its own place."""
@@ -107,10 +148,10 @@ def test_not_finite(backend, name):
     np.testing.assert_allclose(y[[20, 30]], x[[20, 30]], rtol=1e-6)
     x[[10, 300]] = 0
     grad = np.ones_like(x)
-    grad[40] = np.nan
+    grad[400] = np.nan
     slope = call(backend, name, grad, x)
-    assert np.isnan(slope[40])
-    assert np.isfinite(np.delete(slope, [20, 30, 40])).all()
+    assert np.isnan(slope[400])
+    assert np.isfinite(np.delete(slope, [20, 30, 400])).all()
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -119,7 +160,8 @@ def test_a_number(backend, name):
     y = call(backend, name, x)
     assert y.shape == ()
     np.testing.assert_allclose(y, FORMULAS[name](0.5), rtol=1e-6)
-    assert call(backend, name, np.ones_like(x), x).shape == ()
+    if name in SLOPES:
+        assert call(backend, name, np.ones_like(x), x).shape == ()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, math.inf), (0.0, 6.0), (-1.5, 0.5)])
@@ -133,9 +175,25 @@ def test_clip(backend, layout, low, high):
     np.testing.assert_array_equal(backend.clip_grad(grad, y, low, high), np.where(inside, grad, 0))
 
 
-def test_clip_keeps_nan(backend):
-    y = backend.clip(np.array([np.nan, -np.inf, np.inf], np.float32), 0.0, 6.0)
-    np.testing.assert_array_equal(y, [np.nan, 0, 6])
+@pytest.mark.parametrize("size", [3, 999])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_clip_at_nan_and_infinity(backend, dtype, size):
+    x = np.resize(np.array([np.nan, -np.inf, np.inf], dtype), size)
+    y = backend.clip(x, 0.0, 6.0)
+    np.testing.assert_array_equal(y[:3], [np.nan, 0, 6])
+    grad = np.resize(np.array([2, np.nan, np.inf], dtype), size)
+    np.testing.assert_array_equal(backend.clip_grad(grad, y, 0.0, 6.0)[:3], [2, 0, 0])
+    y = backend.clip(x, 0.0, np.inf)
+    np.testing.assert_array_equal(backend.clip_grad(grad, y, 0.0, np.inf)[:3], [2, 0, np.inf])
+    grad = np.resize(np.array([2, np.nan, 3], dtype), size)
+    np.testing.assert_array_equal(backend.hardswish_grad(grad, x)[:3], [2, 0, 3])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bounds_that_the_dtype_rounds(backend, dtype):
+    x = np.resize(np.array([-1, 0.01, 1], dtype), 999)
+    y = backend.clip(x, -0.1, 0.1)
+    np.testing.assert_array_equal(backend.clip_grad(np.ones_like(x), y, -0.1, 0.1)[:3], [0, 1, 0])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 3])

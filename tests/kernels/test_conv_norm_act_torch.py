@@ -18,6 +18,34 @@ def by_torch(x, weight, gamma, beta, bounds, how):
 
 
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [(0.0, None), (0.0, 6.0)])
+def test_gradient_at_nan_and_infinite_gradient_where_clipped(kernels, case, bounds, dtype):
+    *arrays, how = arguments(case)
+    x, weight, gamma, beta = (array.astype(dtype) for array in arrays)
+    settings = (gamma, beta, EPS, *bounds, *how)
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    grad = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    finite = grad.copy()
+    grad[y == 0], finite[y == 0] = np.inf, 0
+    both = [
+        kernels.conv_norm_act_train_grad(g, x, weight, z, mean, variance, *settings, True, True)
+        for g in (grad, finite)
+    ]
+    for result, right in zip(*both):
+        assert np.isfinite(result).all()
+        np.testing.assert_array_equal(result, right)
+    # As in PyTorch, NaN is at no bound: all of the gradient reaches the summand.
+    z = np.full_like(z, np.nan)
+    *_, dbeta = kernels.conv_norm_act_train_grad(
+        finite, x, weight, z, mean, variance, *settings, True, True
+    )
+    t = torch.full(z.shape, torch.nan, requires_grad=True, dtype=torch.from_numpy(z).dtype)
+    torch.relu(t).backward(torch.from_numpy(finite))
+    np.testing.assert_allclose(dbeta, t.grad.sum((0, 1, 2)).numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
 @pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (0.0, 6.0)])
 def test_value_and_gradients(kernels, case, bounds):
     *arrays, how = arguments(case)

@@ -220,7 +220,13 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: F.binary_cross_entropy(ONES(3) * 2, ONES(3)),
         ValueError,
-        "expected probabilities from 0 to 1; for logits there is binary_cross_entropy_with_logits",
+        "expected probabilities from 0 to 1, got 2.0 to 2.0; for logits there is "
+        "binary_cross_entropy_with_logits",
+    ),
+    (
+        lambda: F.binary_cross_entropy(ONES(3), ONES(3) * -1),
+        ValueError,
+        "expected targets from 0 to 1, got -1.0 to -1.0",
     ),
     (
         lambda: F.cross_entropy(ONES(2, 3), [0, 3]),

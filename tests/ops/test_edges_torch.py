@@ -14,6 +14,11 @@ torch = pytest.importorskip("torch")
 
 INF, NAN = float("inf"), float("nan")
 
+
+def functional(lib: Any) -> Any:
+    return lib.nn.functional
+
+
 # name -> (function of the library and the input, input values)
 EDGES: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {
     "abs_at_0": (lambda lib, x: x.abs(), [-1.0, 0.0, 2.0]),
@@ -27,6 +32,39 @@ EDGES: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {
     "sigmoid_far": (lambda lib, x: x.sigmoid(), [1000.0, -1000.0, 0.0, 20.0, -20.0]),
     "tanh_far": (lambda lib, x: x.tanh(), [1000.0, -1000.0]),
     "erf_far": (lambda lib, x: x.erf(), [INF, -INF, 5.0, 3.99, -4.01, 1e-8, 0.0, NAN]),
+    "abs_at_nan": (lambda lib, x: x.abs() + 0 * lib.ones(3), [NAN, INF, -INF]),
+    "sign_at_nan": (lambda lib, x: lib.sign(x) * 1, [NAN, INF, -INF]),
+    "sigmoid_small": (lambda lib, x: x.sigmoid() * 1e9, [-20.0, -25.0, -30.0]),
+    "relu_edges": (lambda lib, x: functional(lib).relu(x), [NAN, INF, 0.0]),
+    "relu_minus_inf": (lambda lib, x: functional(lib).relu(x), [-INF, -0.0, 1.0]),
+    "relu6_edges": (lambda lib, x: functional(lib).relu6(x), [NAN, 6.0, INF]),
+    "hardtanh_edges": (lambda lib, x: functional(lib).hardtanh(x), [NAN, 1.0, -1.0]),
+    "hardsigmoid_edges": (lambda lib, x: functional(lib).hardsigmoid(x), [NAN, 3.0, -3.0]),
+    "hardsigmoid_inf": (lambda lib, x: functional(lib).hardsigmoid(x), [INF, -INF, 2.99]),
+    "hardswish_edges": (lambda lib, x: functional(lib).hardswish(x), [NAN, INF, -INF]),
+    "leaky_relu_edges": (lambda lib, x: functional(lib).leaky_relu(x), [NAN, INF, -INF]),
+    "leaky_relu_at_0": (lambda lib, x: functional(lib).leaky_relu(x), [0.0, -0.0]),
+    "prelu_edges": (
+        lambda lib, x: functional(lib).prelu(x, lib.tensor([0.25])),
+        [NAN, INF, -INF],
+    ),
+    "prelu_at_0": (lambda lib, x: functional(lib).prelu(x, lib.tensor([0.25])), [0.0, -0.0]),
+    "prelu_weight": (
+        lambda lib, x: functional(lib).prelu(lib.tensor([[INF, 2.0], [-3.0, NAN]]), x),
+        [0.25, 0.5],
+    ),
+    "elu_edges": (lambda lib, x: functional(lib).elu(x), [NAN, INF, -INF]),
+    "elu_at_0": (lambda lib, x: functional(lib).elu(x, 2.0), [0.0, -0.0, -1e-6]),
+    "selu_edges": (lambda lib, x: functional(lib).selu(x), [NAN, INF, -INF]),
+    "celu_edges": (lambda lib, x: functional(lib).celu(x, 0.5), [NAN, INF, -INF]),
+    "silu_edges": (lambda lib, x: functional(lib).silu(x), [NAN, INF, -INF]),
+    "softplus_edges": (lambda lib, x: functional(lib).softplus(x), [NAN, INF, -INF]),
+    "logsigmoid_edges": (lambda lib, x: functional(lib).logsigmoid(x), [NAN, INF, -INF]),
+    "masked_infinite_gradient": (lambda lib, x: functional(lib).relu(x).sqrt(), [-1.0, 0.0, 4.0]),
+    "masked_infinite_gradient_6": (
+        lambda lib, x: (6 - functional(lib).relu6(x)).log(),
+        [-1.0, 7.0, 4.0],
+    ),
     "pow_0_at_0": (lambda lib, x: x**0, [0.0, 2.0]),
     "pow_1_at_0": (lambda lib, x: x**1, [0.0, 2.0]),
     "pow_2_at_0": (lambda lib, x: x**2, [0.0, -2.0]),
@@ -40,6 +78,14 @@ EDGES: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {
         lambda lib, x: lib.clamp(lib.tensor([-2.0, 0, 2, 0.5]), x, x * 0.3),
         [1.0, -1.0, 1.0, 3.0],
     ),
+    "clamp_bounds_meet": (lambda lib, x: lib.clamp(lib.tensor([0.0, 5.0]), x, x), [1.0, 2.0]),
+    "clamp_at_inf": (lambda lib, x: x.clamp(-INF, INF), [INF, -INF, NAN]),
+    "clamp_to_nan": (lambda lib, x: x.clamp(NAN, 1.0), [0.0, 1.0, INF]),
+    "clamp_below_nan": (lambda lib, x: x.clamp(max=NAN), [0.0, 1.0, NAN]),
+    "clamp_nan_bound": (
+        lambda lib, x: lib.clamp(lib.tensor([0.0, 5.0, NAN]), x, lib.tensor([1.0, 2.0, 3.0])),
+        [NAN, NAN, 1.0],
+    ),
     "maximum_ties": (lambda lib, x: lib.maximum(x, lib.tensor([1.0, 2, 3])), [1.0, 5.0, 0.0]),
     "minimum_ties": (lambda lib, x: lib.minimum(x, lib.tensor([1.0, 2, NAN])), [1.0, 5.0, 0.0]),
     "maximum_nan": (lambda lib, x: lib.maximum(x, lib.tensor([1.0, 2])), [NAN, 5.0]),
@@ -50,6 +96,10 @@ EDGES: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {
     "min_dim_ties": (lambda lib, x: x.min(0).values, [[3.0, 3.0, 1.0], [3.0, 2.0, 1.0]]),
     "max_nan": (lambda lib, x: x.max(), [1.0, NAN, 3.0]),
     "max_dim_nan": (lambda lib, x: x.max(0).values, [1.0, NAN, 3.0]),
+    "prod_of_one": (lambda lib, x: x.prod(), 0.0),
+    "prod_of_one_along_an_axis": (lambda lib, x: x.prod(0), 0.0),
+    "prod_of_one_inf": (lambda lib, x: x.prod(), INF),
+    "prod_of_one_nan": (lambda lib, x: x.prod(), NAN),
     "prod_no_zero": (lambda lib, x: x.prod(), [2.0, 3.0, 4.0]),
     "prod_one_zero": (lambda lib, x: x.prod(), [2.0, 0.0, 4.0]),
     "prod_two_zeros": (lambda lib, x: x.prod(), [0.0, 0.0, 4.0]),

@@ -10,6 +10,7 @@ from lucid.kernels.numba._activation import gelu as gelu
 from lucid.kernels.numba._activation import gelu_grad as gelu_grad
 from lucid.kernels.numba._activation import hardswish as hardswish
 from lucid.kernels.numba._activation import hardswish_grad as hardswish_grad
+from lucid.kernels.numba._activation import sigmoid as sigmoid
 from lucid.kernels.numba._activation import silu as silu
 from lucid.kernels.numba._activation import silu_grad as silu_grad
 from lucid.kernels.numba._attention import prepare_attention as prepare_attention

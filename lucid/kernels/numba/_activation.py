@@ -58,16 +58,16 @@ def clip(x: Array, low: float, high: float) -> Array:
 
 @kernel
 def clip_grad_part(args, chunk, thread):
-    """The gradient where the output is between the bounds, else 0."""
+    """0 where the output is at a bound, else the gradient: also at NaN."""
     size, chunks = args[0], args[1]
     grad, y, out = floats(args[2]), floats(args[3]), floats(args[4])
     low, high = bits_to_float(args[5]), bits_to_float(args[6])
     for i in range(size * chunk // chunks, size * (chunk + 1) // chunks):
-        out[i] = grad[i] if (y[i] > low) & (not y[i] >= high) else np.float32(0)
+        out[i] = np.float32(0) if (y[i] <= low) | (y[i] >= high) else grad[i]
 
 
 def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
-    """Return ``grad`` where the output ``y`` of :func:`clip` is between the bounds, else 0."""
+    """Return 0 where the output ``y`` of :func:`clip` is at a bound, else ``grad``: also at NaN."""
     out = _out(grad, y)
     if out is None:
         return reference.clip_grad(grad, y, low, high)
@@ -86,7 +86,7 @@ def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
 # -- smooth ones ----------------------------------------------------------------------------------
 
 # How compiled code names them; 0 is none.
-SILU, HARDSWISH, GELU, GELU_TANH, ERF = range(1, 6)
+SILU, HARDSWISH, GELU, GELU_TANH, SIGMOID, ERF = range(1, 7)
 KINDS = {
     ("silu",): SILU,
     ("hardswish",): HARDSWISH,
@@ -100,7 +100,7 @@ _hardswish_grad = _formula.of_two(_formula.hardswish_grad)
 _gelu, _gelu_grad = _formula.of_one(_formula.gelu), _formula.of_two(_formula.gelu_grad)
 _gelu_tanh = _formula.of_one(_formula.gelu_tanh)
 _gelu_tanh_grad = _formula.of_two(_formula.gelu_tanh_grad)
-_erf = _formula.of_one(_formula.erf)
+_sigmoid, _erf = _formula.of_one(_formula.sigmoid), _formula.of_one(_formula.erf)
 
 
 @njit
@@ -118,6 +118,9 @@ def activate(kind, x, y, count):
     elif kind == GELU_TANH:
         for i in range(0, count, WIDTH):
             store(y + i * 4, _gelu_tanh(load(x + i * 4, count - i)), count - i)
+    elif kind == SIGMOID:
+        for i in range(0, count, WIDTH):
+            store(y + i * 4, _sigmoid(load(x + i * 4, count - i)), count - i)
     elif kind == ERF:
         for i in range(0, count, WIDTH):
             store(y + i * 4, _erf(load(x + i * 4, count - i)), count - i)
@@ -182,6 +185,12 @@ def _backward(kind: int, grad: Array, x: Array) -> Array | None:
     if out is not None:
         _run(activation_grad_part.address, x.size, kind, address(grad), address(x), address(out))
     return out
+
+
+def sigmoid(x: Array) -> Array:
+    """Return ``1 / (1 + e^-x)``, also small values to the dtype's precision."""
+    y = _forward(SIGMOID, x)
+    return reference.sigmoid(x) if y is None else y
 
 
 def silu(x: Array) -> Array:

@@ -285,7 +285,7 @@ _SCALE, _SHIFT, _MEAN, _A, _B, _C = range(6)
 def gradient_sums(args, chunk, thread):
     """Column sums of ``g`` and of ``g · (x - mean)``, in float64, over one part of the rows.
 
-    ``g`` is the gradient where ``x · scale + shift`` lies between the bounds, else 0.
+    ``g`` is 0 where ``x · scale + shift`` is not between the bounds, else the gradient.
     """
     x, grad, rows, columns, vectors = args[0], args[1], args[2], args[3], args[4]
     low, high = spread(bits_to_float(args[5])), spread(bits_to_float(args[6]))
@@ -428,9 +428,9 @@ class Gradient:
         mean, variance = (np.ascontiguousarray(array, np.float64) for array in statistics)
         epsilon = np.array([eps])
         weight_at = 0 if weight is None else address(weight)
-        # Nothing is below minus infinity or reaches NaN.
+        # Nothing reaches NaN.
         self.bounds = (
-            float_bits(-math.inf if low is None else low),
+            float_bits(math.nan if low is None else low),
             float_bits(math.nan if high is None or high == math.inf else high),
         )
         self.sums: list[tuple[int, ...]] = [

@@ -67,7 +67,7 @@ class Value:
         return Value(self.builder, self.builder.select(condition, self._other(chosen), self.ir))
 
     def choose(self, relation: str, bound: float, yes: Value | float, no: Value | float) -> Value:
-        """Return ``yes`` where this is ``<`` or ``>`` ``bound``, elsewhere and for NaN ``no``."""
+        """Return ``yes`` where a relation to ``bound`` holds, elsewhere and for NaN ``no``."""
         condition = self.builder.fcmp_ordered(relation, self.ir, self._other(bound))
         chosen = self.builder.select(condition, self._other(yes), self._other(no))
         return Value(self.builder, chosen)
@@ -127,18 +127,20 @@ def erf(x: Value) -> Value:
     return x.choose(">", 4.0, 1.0, x.choose("<", -4.0, -1.0, result))
 
 
-def _logistic(x: Value) -> Value:
-    return 1.0 / (1.0 + exp(x * -1.0))
+def sigmoid(x: Value) -> Value:
+    """e^x / (1 + e^x): small values are as exact as e^x. From 40 on it rounds to 1."""
+    power = exp(x.where(">", 40.0, 40.0))
+    return power / (power + 1.0)
 
 
 def silu(x: Value) -> Value:
     """X / (1 + e^-x)."""
-    return x * _logistic(x)
+    return x * sigmoid(x)
 
 
 def silu_grad(grad: Value, x: Value) -> Value:
     """With s = 1 / (1 + e^-x) the slope is s·(1 + x·(1 - s))."""
-    s = _logistic(x)
+    s = sigmoid(x)
     return ((1.0 - s) * x + 1.0) * s * grad
 
 
@@ -149,8 +151,8 @@ def hardswish(x: Value) -> Value:
 
 def hardswish_grad(grad: Value, x: Value) -> Value:
     """x/3 + 1/2 between the bends, 0 before and 1 after."""
-    slope = (x / 3.0 + 0.5) * x.choose(">", -3.0, 1.0, 0.0)
-    return x.choose("<", 3.0, slope, 1.0) * grad
+    slope = x.choose("<", 3.0, x / 3.0 + 0.5, 1.0)
+    return x.choose("<=", -3.0, 0.0, slope * grad)
 
 
 _SQRT_HALF = math.sqrt(0.5)
@@ -175,12 +177,12 @@ def _tanh_argument(x: Value) -> Value:
 
 def gelu_tanh(x: Value) -> Value:
     """x/2 · (1 + tanh(u)), and (1 + tanh(u)) / 2 is 1 / (1 + e^-2u): nothing cancels."""
-    return x * _logistic(_tanh_argument(x) * 2.0)
+    return x * sigmoid(_tanh_argument(x) * 2.0)
 
 
 def gelu_tanh_grad(grad: Value, x: Value) -> Value:
     """With s = 1 / (1 + e^-2u) the slope is s + x · 2s·(1 - s) · du/dx."""
-    s = _logistic(_tanh_argument(x) * 2.0)
+    s = sigmoid(_tanh_argument(x) * 2.0)
     inner = (x * x * (3 * _TANH_CUBE) + 1.0) * _TANH_SCALE
     return grad * (s + x * (s * (1.0 - s) * 2.0 * inner))
 

@@ -63,7 +63,7 @@ def cross_entropy_grad_rows(args, chunk, thread):
         floats(args[0]), args[1], args[2], args[3], args[4], args[5]
     )  # fmt: skip
     target, weight, smoothing = words(args[6]), args[7], bits_to_float(args[8])
-    weights = bits_to_float(args[9])  # their sum, or the number of classes
+    weights = bits_to_float(args[9])  # what the smoothing is shared by: their sum or number
     for row in range(rows * chunk // chunks, rows * (chunk + 1) // chunks):
         label = target[row]
         offset = row * columns * 4
@@ -133,6 +133,7 @@ def cross_entropy_grad(
         return reference.cross_entropy_grad(grad, log_p, target, weight, smoothing)
     grad, target = np.ascontiguousarray(grad), np.ascontiguousarray(target, np.int64)
     weight = None if weight is None else np.ascontiguousarray(weight)
+    weights = float(log_p.shape[1] if weight is None else weight.sum()) if smoothing else 0.0
     out = empty(log_p.shape)
     chunks = max(1, min(len(log_p), _threads.MAX_CHUNKS, log_p.size // _WORTH))
     _threads.run(
@@ -148,7 +149,7 @@ def cross_entropy_grad(
                 address(target),
                 0 if weight is None else address(weight),
                 float_bits(smoothing),
-                float_bits(float(log_p.shape[1] if weight is None else weight.sum())),
+                float_bits(weights),
             )
         )
     )

@@ -209,12 +209,12 @@ def bounded(typingctx: Any, value: Any, low: Any, high: Any) -> Any:
 
 @intrinsic
 def where_inside(typingctx: Any, value: Any, place: Any, low: Any, high: Any) -> Any:
-    """``value`` where ``place`` is above ``low`` and does not reach ``high``, else 0."""
+    """0 where ``place`` is not above ``low`` or reaches ``high``, else ``value``: also at NaN."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value, place, low, high = args
         zero = ir.Constant(VECTOR, [0.0] * WIDTH)
-        value = _select(builder, ">", place, low, value, zero)
+        value = _select(builder, "<=", place, low, zero, value)
         return _select(builder, ">=", place, high, zero, value)
 
     return vector(vector, vector, vector, vector), codegen

@@ -8,6 +8,7 @@ from lucid.kernels.numpy._activation import hardswish as hardswish
 from lucid.kernels.numpy._activation import hardswish_grad as hardswish_grad
 from lucid.kernels.numpy._activation import log_softmax as log_softmax
 from lucid.kernels.numpy._activation import log_softmax_grad as log_softmax_grad
+from lucid.kernels.numpy._activation import sigmoid as sigmoid
 from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
 from lucid.kernels.numpy._activation import softmax as softmax

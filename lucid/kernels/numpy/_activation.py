@@ -23,8 +23,14 @@ _BLOCK = 1 << 18
 
 
 def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
-    """Return ``fn(*arrays)``, an element-wise function of arrays of one shape, block by block."""
+    """Return ``fn(*arrays)``, an element-wise function of arrays of one shape, block by block.
+
+    float16 is computed in float32 and rounded once.
+    """
     first = arrays[0]
+    if first.dtype == np.float16:
+        wide = [array.astype(np.float32) for array in arrays]
+        return in_blocks(fn, *wide).astype(np.float16)
     if first.ndim == 0:  # NumPy's functions make numbers of them, which cannot be changed
         return fn(*[array.reshape(1) for array in arrays]).reshape(())
     if first.size <= _BLOCK:
@@ -68,35 +74,62 @@ def clip(x: Array, low: float, high: float) -> Array:
 
 
 def clip_grad(grad: Array, y: Array, low: float, high: float) -> Array:
-    """Return ``grad`` where the output ``y`` of :func:`clip` is between the bounds, else 0."""
+    """Return 0 where the output ``y`` of :func:`clip` is at a bound, else ``grad``: also at NaN."""
+    bounds = y.dtype.type(low), y.dtype.type(high)  # as they were compared
 
     def block(grad: Array, y: Array) -> Array:
-        inside = y > low
-        if high != np.inf:
-            inside &= y < high
-        result: Array = grad * inside  # four times as fast as np.where
-        return result
+        return select(grad, passes(y, *bounds))
 
     return in_blocks(block, grad, y)
+
+
+def passes(
+    y: Array, low: float, high: float, out: Array | None = None, scratch: Array | None = None
+) -> Array:
+    """Return the mask for :func:`select` of what lies between bounds; NaN does.
+
+    It is 0 or -1, all bits set, as int8. ``high`` may be infinite.
+    """
+    mask = np.empty(y.shape, np.int8) if out is None else out
+    outside = np.less_equal(y, low, out=mask.view(bool))
+    if high != np.inf:
+        outside |= np.greater_equal(y, high, out=scratch)
+    return np.subtract(mask, 1, out=mask)
+
+
+def select(grad: Array, mask: Array, out: Array | None = None) -> Array:
+    """Return ``grad`` where a mask of :func:`passes` is set, else 0, for infinity and NaN too.
+
+    On bits, as a product with 0 leaves NaN, and ``np.where`` takes six times as long.
+    """
+    bits = np.dtype(f"i{grad.itemsize}")
+    target = None if out is None else out.view(bits)
+    result: Array = np.bitwise_and(grad.view(bits), mask, out=target)
+    return result.view(grad.dtype)
 
 
 # -- smooth ones --------------------------------------------------------------------------------
 
 
-def _logistic(x: Array) -> Array:
-    """Return 1 / (1 + e^-x) by way of tanh, which cannot overflow."""
-    y = x * x.dtype.type(0.5)
-    np.tanh(y, out=y)
-    y *= x.dtype.type(0.5)
-    y += x.dtype.type(0.5)
+def _sigmoid(x: Array) -> Array:
+    # e^x / (1 + e^x): where it is small it is as exact as e^x. From 40 on it rounds to 1, and e^x
+    # would overflow.
+    y = np.minimum(x, x.dtype.type(40))
+    np.exp(y, out=y)
+    y /= y + 1
     return y
+
+
+def sigmoid(x: Array) -> Array:
+    """Return ``1 / (1 + e^-x)``, also small values to the dtype's precision."""
+    return in_blocks(_sigmoid, x)
 
 
 def silu(x: Array) -> Array:
     """Return ``x / (1 + e^-x)``."""
 
     def block(x: Array) -> Array:
-        y = _logistic(x)
+        y = _sigmoid(x)
         y *= x
         return y
 
@@ -107,7 +140,7 @@ def silu_grad(grad: Array, x: Array) -> Array:
     """Return the gradient of :func:`silu` at ``x`` times ``grad``."""
 
     def block(grad: Array, x: Array) -> Array:
-        s = _logistic(x)
+        s = _sigmoid(x)
         slope = 1 - s
         slope *= x
         slope += 1
@@ -138,10 +171,9 @@ def hardswish_grad(grad: Array, x: Array) -> Array:
         # x / 3 + 1/2 between the bends, 0 before and 1 after.
         slope = x / 3
         slope += 0.5
-        slope *= x > -3
         result: Array = np.where(x < 3, slope, x.dtype.type(1))
         result *= grad
-        return result
+        return select(result, passes(x, -3, np.inf), out=result)
 
     return in_blocks(block, grad, x)
 
@@ -151,11 +183,20 @@ _DENSITY = 1 / math.sqrt(2 * math.pi)
 _TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
+def _gelu_sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + e^-2u), which is (1 + tanh(u)) / 2: nothing cancels where it is small."""
+    return _sigmoid((2 * _TANH_SCALE) * (x + _TANH_CUBE * (x * x * x)))
+
+
 def gelu(x: Array, tanh: bool) -> Array:
     """Return ``x`` times the normal distribution function at ``x``, or its tanh approximation."""
 
     def block(x: Array) -> Array:
-        y = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x))) if tanh else erf(x * _SQRT_HALF)
+        if tanh:
+            y = _gelu_sigmoid(x)
+            y *= x
+            return y
+        y = erf(x * _SQRT_HALF)
         y += 1
         y *= x
         y *= 0.5
@@ -170,9 +211,10 @@ def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:
     def block(grad: Array, x: Array) -> Array:
         square = x * x
         if tanh:
-            t = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (square * x)))
-            inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * square)
-            return grad * (0.5 * (1 + t) + (0.5 * x) * ((1 - t * t) * inner))
+            # With s = 1 / (1 + e^-2u) the slope is s + x · 2s·(1 - s) · du/dx.
+            s = _gelu_sigmoid(x)
+            inner = (2 * _TANH_SCALE) * (1 + 3 * _TANH_CUBE * square)
+            return grad * (s + x * (s * (1 - s) * inner))
         return grad * (0.5 * (1 + erf(x * _SQRT_HALF)) + x * (_DENSITY * np.exp(-0.5 * square)))
 
     return in_blocks(block, grad, x)
