@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,10 +23,17 @@ def is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 4, 80, 80, 60
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = 12
+
+
 def short(value: Any) -> str:
-    """Return a value as text for a message, of which a glance is enough."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}…{text[-10:]}"
+    """Return a value as text for a message, which it may not flood."""
+    try:
+        return _repr.repr(value)
+    except ValueError:  # Python does not print integers of thousands of digits
+        return f"a huge {type(value).__name__}"
 
 
 def check_entries(document: Any, checks: Mapping[str, Check], where: str = "") -> None:

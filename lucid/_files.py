@@ -162,26 +162,28 @@ def read_json(path: PathLike) -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the file, if it is no JSON in UTF-8, larger than 32 MB, nested too
-            deep, or says something twice.
+        ValueError: for the caller to name the file, if it is no JSON in UTF-8, larger than 32 MB,
+            nested too deep, or says something twice.
     """
     path = Path(path)
     _check_source(path, "read_json")
     size = path.stat().st_size
     if size > _LARGEST_JSON_FILE:
-        raise ValueError(
-            f"{path} is no file of settings: it has {size:,} bytes, "
-            f"expected at most {_LARGEST_JSON_FILE:,}"
-        )
-    try:
-        return parse_json(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from error
+        raise ValueError(f"it has {size:,} bytes, expected at most {_LARGEST_JSON_FILE:,}")
+    return parse_json(path.read_bytes())
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON says; an object with the same key twice is an error, not a choice."""
-    return json.loads(text, object_pairs_hook=_unique)
+    """Return what JSON says; an object with the same key twice is an error, not a choice.
+
+    Raises:
+        ValueError: if it is no JSON in UTF-8, or nested too deep.
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -374,7 +374,7 @@ class RunFiles:
             if not _is_list(self._replaces, lambda run: isinstance(run, str)):
                 raise ValueError(f"{_REPLACES!r}: expected a list of names")
             return Description.of(parse_json(metadata[DESCRIPTION]))
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise CommandError(f"{self.state} is not the state of a run: {error}") from error
 
     def saved(self, description: Description) -> Description | None:
@@ -445,7 +445,7 @@ def _run_of(path: Path) -> str | None:
 def _run_in(metadata: dict[str, str]) -> str:
     try:
         document = parse_json(metadata.get(DESCRIPTION, "{}"))
-    except (ValueError, RecursionError):
+    except ValueError:
         return ""
     run = document.get("run", "") if isinstance(document, dict) else ""
     return run if isinstance(run, str) else ""

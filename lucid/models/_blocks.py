@@ -13,6 +13,7 @@ import numpy as np
 from lucid import nn, ops
 from lucid.autograd import Tensor
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
+from lucid.models._config import make_divisible as make_divisible
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -24,12 +25,6 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 # Where layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
 _LAYER_SCALE = 1e-5
-
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Return ``value`` rounded to a multiple of ``divisor``, and not down by more than 10 %."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 def convbn(
@@ -75,7 +70,7 @@ class _InvertedResidual(nn.Module):
 
     def __init__(self, spec: FusedIBSpec, act: str) -> None:
         super().__init__()
-        hidden = make_divisible(spec.in_channels * spec.expand)
+        hidden = spec.hidden
         self.use_residual = spec.stride == 1 and spec.in_channels == spec.out_channels
         self.block = nn.Sequential(
             convbn(spec.in_channels, hidden, 3, spec.stride, act=act),
@@ -96,7 +91,7 @@ class _UniversalInvertedBottleneck(nn.Module):
 
     def __init__(self, spec: UIBSpec, act: str, layer_scale: float | None) -> None:
         super().__init__()
-        c, hidden = spec.in_channels, make_divisible(spec.in_channels * spec.expand)
+        c, hidden = spec.in_channels, spec.hidden
         start, mid = spec.start_dw_kernel, spec.mid_dw_kernel
         # The stride needs a depthwise convolution to sit on: the preferred one if it is there.
         stride_on_mid = bool(mid) and (spec.mid_dw_downsample or not start)

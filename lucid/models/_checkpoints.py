@@ -6,11 +6,12 @@ The table's facts are from the model cards of timm's MobileNetV4 weights (Wightm
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from lucid._check import is_integer, is_number, short
+from lucid._files import read_json
 
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -53,28 +54,34 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # -- config.json ------------------------------------------------------------------------------
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _is_list(value: Any, lengths: tuple[int, ...], is_right: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and len(value) in lengths and all(map(is_right, value))
 
 
-_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "input_size": ("three positive integers", lambda v: _is_list(v, (3,), _is_count)),
-    "crop_pct": ("a number over 0 and at most 1", lambda v: _is_number(v) and 0 < v <= 1),
-    "interpolation": ("'bicubic' or 'bilinear'", lambda v: v in ("bicubic", "bilinear")),
-    "mean": ("one number or three", lambda v: _is_list(v, (1, 3), _is_number)),
-    "std": (
-        "one number over 0 or three",
-        lambda v: _is_list(v, (1, 3), lambda x: _is_number(x) and x > 0),
+_LARGEST_SIDE = 4096  # of an image
+
+# What a setting may be: each key, what is expected, and whether a value is that.
+_CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    (
+        "input_size",
+        "three positive integers",
+        lambda v: _is_list(v, (3,), lambda x: is_integer(x, 1)),
     ),
-}
+    ("input_size", f"at most {_LARGEST_SIDE} pixels a side", lambda v: max(v) <= _LARGEST_SIDE),
+    ("crop_pct", "a number over 0 and at most 1", lambda v: is_number(v, 0, 1) and v > 0),
+    ("crop_pct", "at least 0.01", lambda v: v >= 0.01),
+    ("interpolation", "'bicubic' or 'bilinear'", lambda v: v in ("bicubic", "bilinear")),
+    (
+        "mean",
+        "one number or three, from -1e6 to 1e6",
+        lambda v: _is_list(v, (1, 3), lambda x: is_number(x, -1e6, 1e6)),
+    ),
+    (
+        "std",
+        "one number or three, from 1e-6 to 1e6",
+        lambda v: _is_list(v, (1, 3), lambda x: is_number(x, 1e-6, 1e6)),
+    ),
+)
 
 
 def read_settings(name: str, config: Path | None, architecture: str | None) -> dict[str, Any]:
@@ -94,10 +101,10 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
     if config is None or not config.is_file():
         return settings
     try:
-        found = json.loads(config.read_text(encoding="utf-8"))
+        found = read_json(config)
         if not isinstance(found, dict):
             raise ValueError(f"expected an object, got {type(found).__name__}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if architecture is not None:
             return settings
         raise ValueError(f"weights: {config} is not a JSON file of settings: {error}") from error
@@ -106,12 +113,14 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
         return settings
     found = found.get("pretrained_cfg", found)
     if not isinstance(found, dict):
-        raise ValueError(f"weights: {config}: 'pretrained_cfg': expected an object, got {found!r}")
-    for key, (expected, is_right) in _CHECKS.items():
+        raise ValueError(
+            f"weights: {config}: 'pretrained_cfg': expected an object, got {short(found)}"
+        )
+    for key, expected, is_right in _CHECKS:
         value = found.get(key)
         if value is None:
             continue
         if not is_right(value):
-            raise ValueError(f"weights: {config}: {key!r}: expected {expected}, got {value!r}")
+            raise ValueError(f"weights: {config}: {key!r}: expected {expected}, got {short(value)}")
         settings[key] = tuple(value) if isinstance(value, list) else value
     return settings

@@ -7,12 +7,20 @@ the small classes below, and never changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lucid._check import Check, is_integer, is_number, short
+
 STAGES = ("conv0", "layer1", "layer2", "layer3", "layer4", "layer5")
 ACTIVATIONS = ("relu6", "relu", "gelu", "silu", "hardswish")
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Return ``value`` rounded to a multiple of ``divisor``, and not down by more than 10 %."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,11 @@ class ConvBNSpec:
     kernel: int
     stride: int
 
+    @property
+    def weights(self) -> int:
+        """The weights of its convolution."""
+        return self.in_channels * self.out_channels * self.kernel**2
+
 
 @dataclass(frozen=True)
 class FusedIBSpec:
@@ -34,6 +47,16 @@ class FusedIBSpec:
     stride: int
     expand: float
     act: bool  # an activation after the projection too
+
+    @property
+    def hidden(self) -> int:
+        """The channels between its convolutions."""
+        return make_divisible(self.in_channels * self.expand)
+
+    @property
+    def weights(self) -> int:
+        """The weights of its convolutions."""
+        return self.hidden * (9 * self.in_channels + self.out_channels)
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,12 @@ class AttentionSpec:
     use_multi_query: bool
     use_residual: bool
 
+    def weights(self, channels: int) -> int:
+        """The weights of its convolutions, on a map of so many channels."""
+        shared = 1 if self.use_multi_query else self.num_heads
+        projections = (self.num_heads + shared) * (self.key_dim + self.value_dim)
+        return channels * (projections + (18 if self.kv_stride > 1 else 0))
+
 
 @dataclass(frozen=True)
 class UIBSpec:
@@ -63,6 +92,20 @@ class UIBSpec:
     stride: int
     expand: float
     attention: AttentionSpec | None
+
+    @property
+    def hidden(self) -> int:
+        """The channels between its 1×1 convolutions."""
+        return make_divisible(self.in_channels * self.expand)
+
+    @property
+    def weights(self) -> int:
+        """The weights of its convolutions."""
+        return (
+            self.in_channels * self.start_dw_kernel**2
+            + self.hidden * (self.in_channels + self.mid_dw_kernel**2 + self.out_channels)
+            + (self.attention.weights(self.out_channels) if self.attention else 0)
+        )
 
 
 Spec = ConvBNSpec | FusedIBSpec | UIBSpec
@@ -96,35 +139,53 @@ class ModelSpec:
         """The width of the pooled features."""
         return (self.head or self.stages[-1]).blocks[-1].out_channels
 
+    def check_size(self, num_classes: int) -> None:
+        """Raise before memory is taken for a model that is too large to be meant.
+
+        Raises:
+            ValueError: naming the largest part and the number of weights in it and in all.
+        """
+        parts = {
+            f"{group.name}.block_specs[{index}]": block.weights
+            for group in (*self.stages, *([self.head] if self.head else []))
+            for index, block in enumerate(group.blocks)
+        }
+        parts["num_classes"] = self.num_features * num_classes
+        if (total := sum(parts.values())) > MOST_WEIGHTS:
+            part = max(parts, key=lambda name: parts[name])
+            raise ValueError(
+                f"MobileNet_V4 configuration: {part}: {short(parts[part])} weights of "
+                f"{short(total)} in all, expected at most {MOST_WEIGHTS:,}"
+            )
+
 
 # -- single values ----------------------------------------------------------------------------
 
-Check = Callable[[Any], bool]
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _positive(value: Any) -> bool:
-    return _is_int(value) and value >= 1
-
-
-_POSITIVE = ("a positive integer", _positive)
-_KERNEL = ("a positive odd integer", lambda v: _positive(v) and v % 2 == 1)
-_OPTIONAL_KERNEL = (
-    "a positive odd integer, or 0 for none",
-    lambda v: _is_int(v) and (v == 0 or (v > 0 and v % 2 == 1)),
+_POSITIVE: Check = ("a positive integer", lambda v: is_integer(v, 1, math.inf))
+_KERNEL: Check = (
+    "a positive odd integer",
+    lambda v: is_integer(v, 1, math.inf) and v % 2 == 1,
 )
-_EXPAND = ("a number over 0", lambda v: _is_number(v) and v > 0)
+_OPTIONAL_KERNEL: Check = (
+    "a positive odd integer, or 0 for none",
+    lambda v: is_integer(v, 0, math.inf) and (v == 0 or v % 2 == 1),
+)
+_EXPAND: Check = ("a number over 0", lambda v: is_number(v, 0, math.inf) and 0 < v < math.inf)
 # Tables of rows are often written with 0 and 1.
-_FLAG = ("true or false", lambda v: isinstance(v, bool) or (_is_int(v) and v in (0, 1)))
+_FLAG: Check = ("true or false", lambda v: isinstance(v, bool) or is_integer(v, 0, 1))
 
-Fields = dict[str, tuple[str, Check]]
+# What computes at all; beyond it, numbers overflow and maps fill the memory.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "kernel": (1, 255),
+    "start_dw_kernel": (0, 255),
+    "mid_dw_kernel": (0, 255),
+    "expand": (1e-3, 1e3),
+}
+_ANY_LIMIT = (0, 65_536)
+_MOST_BLOCKS = 1_000
+MOST_WEIGHTS = 1_000_000_000
+
+Fields = dict[str, Check]
 
 _ATTENTION_FIELDS: Fields = {
     "num_heads": _POSITIVE,
@@ -160,7 +221,9 @@ _GROUP_KEYS = ("block_name", "num_blocks", "block_specs", "act", "layer_scale")
 
 
 def _fail(path: str, expected: str, value: Any) -> ValueError:
-    return ValueError(f"MobileNet_V4 configuration: {path}: expected {expected}, got {value!r}")
+    return ValueError(
+        f"MobileNet_V4 configuration: {path}: expected {expected}, got {short(value)}"
+    )
 
 
 def _named(row: Any, names: Sequence[str], optional: Sequence[str], path: str) -> dict[str, Any]:
@@ -178,7 +241,9 @@ def _named(row: Any, names: Sequence[str], optional: Sequence[str], path: str) -
         if not len(names) <= len(row) <= len(everything):
             wanted = str(len(names)) + (f" or {len(everything)}" if optional else "")
             raise _fail(
-                path, f"{wanted} entries [{', '.join(everything)}]", f"{len(row)} entries {row!r}"
+                path,
+                f"{wanted} entries [{', '.join(everything)}]",
+                f"{len(row)} entries {short(row)}",
             )
         return dict(zip(everything, row))
     raise _fail(path, "a list or a dictionary", row)
@@ -188,6 +253,9 @@ def _checked(row: dict[str, Any], fields: Fields, path: str) -> dict[str, Any]:
     for name, (expected, is_right) in fields.items():
         if not is_right(row[name]):
             raise _fail(f"{path}.{name}", expected, row[name])
+        low, high = _LIMITS.get(name, _ANY_LIMIT)
+        if not low <= row[name] <= high:
+            raise _fail(f"{path}.{name}", f"a number from {low:g} to {high:g}", row[name])
     return row
 
 
@@ -240,7 +308,9 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
         raise _fail(f"{name}.block_name", f"one of {', '.join(map(repr, _ROW_FIELDS))}", block_name)
     if not isinstance(rows, (list, tuple)) or not rows:
         raise _fail(f"{name}.block_specs", "a list with one row a block", rows)
-    if not _is_int(group["num_blocks"]) or group["num_blocks"] != len(rows):
+    if len(rows) > _MOST_BLOCKS:
+        raise _fail(f"{name}.block_specs", f"at most {_MOST_BLOCKS} rows", len(rows))
+    if not is_integer(group["num_blocks"]) or group["num_blocks"] != len(rows):
         raise _fail(
             f"{name}.num_blocks",
             f"{len(rows)}, the number of rows in block_specs",
@@ -250,7 +320,7 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
     if act not in ACTIVATIONS:
         raise _fail(f"{name}.act", f"one of {', '.join(map(repr, ACTIVATIONS))}", act)
     layer_scale = group.get("layer_scale")
-    if layer_scale is not None and not _is_number(layer_scale):
+    if layer_scale is not None and not is_number(layer_scale):
         raise _fail(f"{name}.layer_scale", "a number to start from, or None for none", layer_scale)
     if layer_scale is not None and block_name != "uib":
         raise _fail(f"{name}.layer_scale", "None, since only uib blocks have one", layer_scale)
@@ -308,9 +378,9 @@ def read_config(cfg: Any, in_channels: int | None = None) -> ModelSpec:
 
 def _with_in_channels(group: Any, in_channels: int) -> Any:
     """Return a copy of the first group whose first row takes ``in_channels``."""
-    if not _positive(in_channels):
+    if not is_integer(in_channels, 1):
         raise ValueError(
-            f"MobileNet_V4: in_channels must be a positive integer, got {in_channels!r}"
+            f"MobileNet_V4: in_channels must be a positive integer, got {short(in_channels)}"
         )
     if not isinstance(group, Mapping) or not group.get("block_specs"):
         return group  # wrong in a way that the reader names

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid import nn
+from lucid._check import is_integer, short
 from lucid.autograd import Tensor
 from lucid.models._blocks import (
     _InvertedResidual,
@@ -101,11 +102,13 @@ class MobileNet_V4(nn.Module):
         out_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
+        if not is_integer(num_classes, 0):
             raise ValueError(
-                f"MobileNet_V4: num_classes must be an integer of at least 0, got {num_classes!r}"
+                "MobileNet_V4: num_classes must be an integer of at least 0, "
+                f"got {short(num_classes)}"
             )
         spec = read_config(cfg, in_channels)
+        spec.check_size(num_classes)
         self.name: str | None = None
         self.in_channels = spec.in_channels
         self.num_classes = num_classes

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import tracemalloc
 
 import pytest
 
 from lucid import models
 from lucid.models import configs
+from lucid.models._config import read_config
 
 VARIANTS = {
     "conv_small": configs.conv_small,
@@ -227,6 +229,42 @@ BAD = {
         {"layer2__block_specs": uib(**{"in": 9})},
         r"layer2\.block_specs\[0\]\.in: expected 8, the output channels of layer1, got 9",
     ),
+    "endless expansion": (
+        {"layer2__block_specs": uib(expand=1e308)},
+        r"layer2\.block_specs\[0\]\.expand: expected a number from 0\.001 to 1000, got 1e\+308",
+    ),
+    "an expansion to nothing": (
+        {"layer2__block_specs": uib(expand=1e-300)},
+        r"layer2\.block_specs\[0\]\.expand: expected a number from 0\.001 to 1000, got 1e-300",
+    ),
+    "an expansion that is no float": (
+        {"layer2__block_specs": uib(expand=10**400)},
+        r"layer2\.block_specs\[0\]\.expand: expected a number from 0\.001 to 1000, got 1000",
+    ),
+    "a number that Python does not print": (
+        {"layer2__block_specs": uib(expand=10**5000)},
+        r"layer2\.block_specs\[0\]\.expand: expected a number from 0\.001 to 1000, got a huge int",
+    ),
+    "huge kernel": (
+        {"layer2__block_specs": uib(start_dw_kernel=257)},
+        r"layer2\.block_specs\[0\]\.start_dw_kernel: expected a number from 0 to 255, got 257",
+    ),
+    "huge stride": (
+        {"layer2__block_specs": uib(stride=10**9)},
+        r"layer2\.block_specs\[0\]\.stride: expected a number from 0 to 65536, got 1000000000",
+    ),
+    "huge width": (
+        {"layer2__block_specs": uib(out=10**400)},
+        r"layer2\.block_specs\[0\]\.out: expected a number from 0 to 65536, got 1000",
+    ),
+    "too many blocks": (
+        {"layer2__block_specs": [*uib(), *[[16, 16, 3, 0, True, 1, 2]] * 1000]},
+        r"layer2\.block_specs: expected at most 1000 rows, got 1002",
+    ),
+    "layer scale beyond float32": (
+        {"layer2__layer_scale": 10**400},
+        r"layer2\.layer_scale: expected a number to start from, .*, got 1000",
+    ),
     "activation": ({"layer2__act": "swish"}, r"layer2\.act: expected one of 'relu6', .*'swish'"),
     "layer scale": ({"layer2__layer_scale": "on"}, r"layer2\.layer_scale: expected a number"),
     "layer scale on convbn": ({"layer5__layer_scale": 1e-5}, r"layer5\.layer_scale: expected None"),
@@ -259,18 +297,56 @@ def test_wrong_configurations_name_the_key(case):
         models.MobileNet_V4(cfg)
 
 
+@pytest.mark.parametrize(
+    ("changes", "num_classes", "message"),
+    [
+        (
+            {},
+            10**9,
+            "num_classes: 32000000000 weights of .* in all, expected at most 1,000,000,000",
+        ),
+        (
+            # 16,000 channels inside, of which each meets 16 + 255² + 16 weights.
+            {"layer2__block_specs": [[8, 16, 3, 5, 1, 2, 2], [16, 16, 0, 255, 1, 1, 1000]]},
+            4,
+            r"layer2\.block_specs\[1\]: 1040912000 weights of .* in all",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_meant_is_refused_before_it_takes_memory(
+    changes, num_classes, message
+):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            models.MobileNet_V4(tiny(**changes), num_classes)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_the_counted_weights_are_those_of_the_built_model(name):
+    spec = read_config(VARIANTS[name]())
+    model = models.MobileNet_V4(VARIANTS[name](), 7)
+    counted = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    groups = (*spec.stages, *([spec.head] if spec.head else []))
+    blocks = sum(block.weights for group in groups for block in group.blocks)
+    assert blocks + spec.num_features * 7 == counted
+
+
 def test_a_configuration_is_a_dictionary():
     with pytest.raises(TypeError, match=r"expected a dictionary with the keys conv0, .* got list"):
         models.MobileNet_V4([])
 
 
-@pytest.mark.parametrize("num_classes", [-1, 2.5, True, "10"])
+@pytest.mark.parametrize("num_classes", [-1, 2.5, True, "10", 10**400])
 def test_num_classes(num_classes):
     with pytest.raises(ValueError, match="num_classes must be an integer of at least 0"):
         models.MobileNet_V4(tiny(), num_classes)
 
 
-@pytest.mark.parametrize("in_channels", [0, -3, 1.0, True])
+@pytest.mark.parametrize("in_channels", [0, -3, 1.0, True, 10**400])
 def test_in_channels(in_channels):
     with pytest.raises(ValueError, match="in_channels must be a positive integer"):
         models.MobileNet_V4(tiny(), in_channels=in_channels)
