@@ -124,22 +124,23 @@ class Permute(Function):
         return Permute.apply(grad, tuple(np.argsort(ctx.axes).tolist()))
 
 
-def permute(x: Any, *dims: Any) -> Tensor:
-    """Return a view with the axes in the order ``dims``.
+def permute(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
+    """Return a view with the axes in another order.
 
     Args:
         x: any shape.
-        *dims: all axes in their new order: integers, or one tuple of them.
+        *axes: all axes in their new order: integers, or one tuple of them.
+        dims: the tuple by name.
 
     Raises:
-        ValueError: if ``dims`` does not name every axis once.
+        ValueError: if they do not name every axis once.
     """
     x = operand(x, "permute")
-    order = shape_argument(dims, "permute", minimum=None)
-    axes = normalize_axes(order, x.ndim, "permute")
-    if len(axes) != x.ndim:
-        raise ValueError(f"permute: expected {x.ndim} axes for shape {x.shape}, got {order}")
-    return Permute.apply(x, axes)
+    given = shape_argument(axes or (dims,), "permute", minimum=None)
+    order = normalize_axes(given, x.ndim, "permute")
+    if len(order) != x.ndim:
+        raise ValueError(f"permute: expected {x.ndim} axes for shape {x.shape}, got {given}")
+    return Permute.apply(x, order)
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
@@ -345,15 +346,17 @@ class Flip(Function):
         return Flip.apply(grad, ctx.axes)
 
 
-def flip(x: Any, *dims: Any) -> Tensor:
-    """Return a copy with the order of elements along the axes ``dims`` reversed.
+def flip(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
+    """Return a copy with the order of elements along some axes reversed.
 
     Args:
         x: any shape.
-        *dims: the axes: integers, or one tuple of them.
+        *axes: the axes: integers, or one tuple of them.
+        dims: the tuple by name.
     """
     x = operand(x, "flip")
-    return Flip.apply(x, normalize_axes(shape_argument(dims, "flip", minimum=None), x.ndim, "flip"))
+    given = shape_argument(axes or (dims,), "flip", minimum=None)
+    return Flip.apply(x, normalize_axes(given, x.ndim, "flip"))
 
 
 class Roll(Function):
@@ -392,15 +395,16 @@ def roll(
     return Roll.apply(x, steps, axes)
 
 
-def tile(x: Any, *dims: Any) -> Tensor:
-    """Return ``x`` repeated ``dims`` times along its axes, aligned at the last one.
+def tile(x: Any, *repeats: Any, dims: Any = ()) -> Tensor:
+    """Return ``x`` repeated along its axes, aligned at the last one.
 
     Args:
         x: any shape.
-        *dims: how often along each axis: integers, or one tuple of them.
+        *repeats: how often along each axis: integers, or one tuple of them.
+        dims: the tuple by name.
     """
     x = operand(x, "tile")
-    counts = shape_argument(dims, "tile")
+    counts = shape_argument(repeats or (dims,), "tile")
     counts = (1,) * (x.ndim - len(counts)) + counts
     shape = (1,) * (len(counts) - x.ndim) + x.shape
     # (3, 2) tiled (2, 4) is (1, 3, 1, 2) expanded to (2, 3, 4, 2) and flattened in pairs.

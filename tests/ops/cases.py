@@ -199,6 +199,11 @@ SHAPE = [
     *_many("broadcast_to", lambda lib, x: lib.broadcast_to(x, (2, 3)), [((3,),), ((2, 1),)]),
     *_many("clone", lambda lib, x: x.clone() * x.contiguous(), [((3, 4),)]),
     *_many("flip", lambda lib, x: lib.flip(x, (0, -1)), [((3, 4),), ((2, 0, 3),)]),
+    *_many(
+        "dims_by_name",
+        lambda lib, x: lib.flip(x, dims=(0,)) * lib.tile(lib.permute(x, dims=(1, 0)), dims=(1,)),
+        [((3, 3),)],
+    ),
     *_many("roll", lambda lib, x: lib.roll(x, 5), [((3, 4),)]),
     *_many("roll_dims", lambda lib, x: x.roll((1, -2), (0, 1)), [((3, 4),), ((1, 3),)]),
     *_many("tile", lambda lib, x: lib.tile(x, (2, 3)), [((3,),), ((2, 3),), ((2, 1, 3),), ((),)]),
