@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import DEFAULT_DTYPE, as_array
+from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number
 
 Array = np.ndarray
 
@@ -33,16 +34,104 @@ def floating(value: Any, who: str) -> Tensor:
     )
 
 
-def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
-    """Return two operands whose dtypes combine as in PyTorch, and whose shapes broadcast.
+class Cast(Function):
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, dtype: np.dtype[Any]) -> Array:
+        ctx.dtype = x.dtype
+        return x.data.astype(dtype)
 
-    A Python number takes the dtype of the tensor beside it, unless it is a float beside an
-    integer tensor: then both become float32.
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Cast.apply(grad, ctx.dtype)
+
+
+def convert(value: Any, dtype: np.dtype[Any], who: str, *, overflows: bool = False) -> Tensor:
+    """Return a tensor or a Python number as a tensor of ``dtype``; see :func:`as_number`."""
+    if isinstance(value, Tensor):
+        return value if value.data.dtype == dtype else Cast.apply(value, dtype)
+    return Tensor._wrap(as_number(value, dtype, who, overflows=overflows))
+
+
+def one_number(value: Any, dtype: np.dtype[Any], who: str) -> Tensor:
+    """Return a number, or a tensor of zero axes, as a tensor of ``dtype``.
 
     Raises:
-        ValueError: if the shapes do not broadcast.
+        ValueError: if it has axes, or is out of the dtype's range.
     """
-    a, b = _weak(a, b, who), _weak(b, a, who)
+    if isinstance(value, (int, float)):
+        return convert(value, dtype, who)
+    number = operand(value, who)
+    if number.data.ndim:
+        raise ValueError(f"{who}: expected one number, got shape {number.shape}")
+    as_number(number.item(), dtype, who)
+    return convert(number, dtype, who)
+
+
+def common_dtype(*values: Any) -> np.dtype[Any]:
+    """Return the dtype in which tensors and Python numbers combine, as in PyTorch.
+
+    The kinds rise from boolean over integer to floating. Tensors with axes decide; one without
+    axes counts only if its kind is higher than theirs, and a number only if its kind is higher
+    still: it is then int64 or float32.
+    """
+    dtypes = {value.data.dtype for value in values if isinstance(value, Tensor)}
+    if len(dtypes) == 1 and next(iter(dtypes)).kind == "f":
+        return dtypes.pop()  # the usual case: nothing is of a higher kind
+    levels: tuple[list[np.dtype[Any]], ...] = [], [], []
+    for value in values:
+        if isinstance(value, Tensor):
+            levels[0 if value.data.ndim else 1].append(value.data.dtype)
+        elif isinstance(value, float):
+            levels[2].append(DEFAULT_DTYPE)
+        else:
+            levels[2].append(np.dtype(bool if isinstance(value, bool) else np.int64))
+    result = np.dtype(np.bool_)
+    for level in levels:
+        if level:
+            dtype = functools.reduce(_promote, level)
+            if RANKS[dtype.kind] > RANKS[result.kind]:
+                result = dtype
+    return result
+
+
+def _promote(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    # NumPy makes float64 of int64 and float32.
+    rank_a, rank_b = RANKS[a.kind], RANKS[b.kind]
+    return np.promote_types(a, b) if rank_a == rank_b else a if rank_a > rank_b else b
+
+
+def promoted(who: str, *values: Any, overflows: bool = False) -> tuple[Tensor, ...]:
+    """Return tensors, arrays and Python numbers as tensors of their common dtype.
+
+    Raises:
+        TypeError: if one does not hold numbers.
+        ValueError: if a number is out of the range of that dtype.
+    """
+    taken = [v if isinstance(v, (Tensor, int, float)) else operand(v, who) for v in values]
+    dtype = common_dtype(*taken)
+    return tuple([convert(value, dtype, who, overflows=overflows) for value in taken])
+
+
+def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
+    """Return two operands of their common dtype, whose shapes broadcast.
+
+    Raises:
+        TypeError: if one does not hold numbers.
+        ValueError: if the shapes do not broadcast, or a number is out of the dtype's range.
+    """
+    # The short ways first, of numbers beside floats and of two tensors of one dtype.
+    if isinstance(a, Tensor) and isinstance(b, (int, float)) and a.data.dtype.kind == "f":
+        return a, convert(b, a.data.dtype, who, overflows=True)
+    if isinstance(b, Tensor) and isinstance(a, (int, float)) and b.data.dtype.kind == "f":
+        return convert(a, b.data.dtype, who, overflows=True), b
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.dtype == b.data.dtype):
+        a, b = promoted(who, a, b, overflows=True)
+    check_broadcast(a, b, who)
+    return a, b
+
+
+def check_broadcast(a: Tensor, b: Tensor, who: str) -> None:
+    """Raise a ValueError unless the shapes broadcast."""
     if a.data.shape != b.data.shape and a.data.ndim and b.data.ndim:
         try:
             np.broadcast_shapes(a.data.shape, b.data.shape)
@@ -51,33 +140,6 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
                 f"{who}: shapes {a.shape} and {b.shape} do not broadcast: from the last axis "
                 "backwards, sizes must be equal or 1"
             ) from None
-    return _common_dtype(a, b)
-
-
-def _common_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert an integer beside a float to its dtype: NumPy makes float64 of int64 and float32."""
-    if a.data.dtype != b.data.dtype:
-        if a.data.dtype.kind != "f" and b.data.dtype.kind == "f":
-            a = Tensor._wrap(a.data.astype(b.data.dtype))
-        elif b.data.dtype.kind != "f" and a.data.dtype.kind == "f":
-            b = Tensor._wrap(b.data.astype(a.data.dtype))
-    return a, b
-
-
-def _weak(value: Any, other: Any, who: str) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, (bool, int, float)) and isinstance(other, Tensor):
-        kind, dtype = other.data.dtype.kind, other.data.dtype
-        if isinstance(value, float) and kind != "f":
-            dtype = DEFAULT_DTYPE
-        elif isinstance(value, int) and not isinstance(value, bool) and kind == "b":
-            dtype = np.dtype(np.int64)
-        try:
-            return Tensor._wrap(np.asarray(value, dtype))
-        except OverflowError:
-            raise ValueError(f"{who}: {value} is out of the range of {dtype}") from None
-    return operand(value, who)
 
 
 class SumTo(Function):
@@ -163,9 +225,3 @@ def shape_argument(sizes: tuple[Any, ...], who: str, minimum: int | None = 0) ->
     if minimum is not None and any(size < minimum for size in result):
         raise ValueError(f"{who}: expected sizes of at least {minimum}, got {tuple(result)}")
     return tuple(result)
-
-
-def operands_of(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
-    """Return the operands of a product of matrices: like :func:`operands`, without broadcasting."""
-    a, b = _weak(a, b, who), _weak(b, a, who)
-    return _common_dtype(a, b)

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike
 
 from lucid._random import generator
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import DEFAULT_DTYPE
-from lucid.ops._common import Array, operand, shape_argument
+from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number
+from lucid.ops._common import Array, one_number, operand, shape_argument
 
 
 def _finish(array: Array, requires_grad: bool) -> Tensor:
@@ -23,14 +23,8 @@ def _finish(array: Array, requires_grad: bool) -> Tensor:
     return tensor
 
 
-def _dtype(dtype: DTypeLike | None, who: str, default: DTypeLike = DEFAULT_DTYPE) -> np.dtype[Any]:
-    try:
-        wanted = np.dtype(default if dtype is None else dtype)
-    except TypeError:
-        raise TypeError(f"{who}: expected a dtype such as lucid.float32, got {dtype!r}") from None
-    if wanted.kind not in "fiub":
-        raise TypeError(f"{who}: dtype must be a float, integer or boolean type, got {wanted}")
-    return wanted
+def _dtype(dtype: Any, who: str, default: DTypeLike = DEFAULT_DTYPE) -> np.dtype[Any]:
+    return as_dtype(default if dtype is None else dtype, who)
 
 
 def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -115,9 +109,9 @@ def full(
     value = operand(fill_value, "full").data
     if value.size != 1:
         raise ValueError(f"full: expected one number to fill with, got shape {value.shape}")
-    shape = shape_argument((size,), "full")
-    array = np.full(shape, value.item(), _dtype(dtype, "full", value.dtype))
-    return _finish(array, requires_grad)
+    wanted = _dtype(dtype, "full", value.dtype)
+    number = as_number(value.item(), wanted, "full", overflows=True)
+    return _finish(np.full(shape_argument((size,), "full"), number, wanted), requires_grad)
 
 
 def eye(
@@ -310,9 +304,9 @@ def full_like(
         requires_grad: record operations on it.
     """
     array = operand(x, "full_like").data
-    value = operand(fill_value, "full_like").item()
     wanted = _dtype(dtype, "full_like", array.dtype)
-    return _finish(np.full_like(array, value, wanted), requires_grad)
+    number = one_number(fill_value, wanted, "full_like").data
+    return _finish(np.full_like(array, number, wanted), requires_grad)
 
 
 def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:

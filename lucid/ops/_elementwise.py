@@ -15,7 +15,18 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, operand, operands, sum_to
+from lucid.autograd._tensor import as_dtype
+from lucid.ops._common import (
+    Array,
+    check_broadcast,
+    convert,
+    floating,
+    one_number,
+    operand,
+    operands,
+    promoted,
+    sum_to,
+)
 
 # -- arithmetic -------------------------------------------------------------------------------
 
@@ -39,8 +50,9 @@ def add(a: Any, b: Any) -> Tensor:
     """Return ``a + b``, broadcasting as NumPy does; each gradient is summed back to its shape.
 
     Args:
-        a: a tensor, an array or a number. An integer takes the other's floating dtype. Unlike
-            in PyTorch, a tensor with zero axes counts like any other for the dtype.
+        a: a tensor, an array or a number. Booleans beside integers become integers, and both
+            beside floats floats. A tensor with zero axes or a number counts for the dtype only
+            if its kind is higher. Unlike in PyTorch a number must be in the dtype's range.
         b: the same.
 
     Raises:
@@ -73,12 +85,12 @@ def sub(a: Any, b: Any) -> Tensor:
 
     Raises:
         ValueError: if the shapes do not broadcast.
-        TypeError: if both are booleans: use ``logical_xor`` or ``logical_not``.
+        TypeError: if one is boolean: use ``logical_xor`` or ``logical_not``.
     """
-    a, b = operands(a, b, "sub")
-    if a.data.dtype.kind == "b" and b.data.dtype.kind == "b":
-        raise TypeError("sub: booleans cannot be subtracted; use logical_xor() or astype()")
-    return Sub.apply(a, b)
+    for value in (a, b):
+        if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+            raise TypeError("sub: booleans cannot be subtracted; use logical_xor() or astype()")
+    return Sub.apply(*operands(a, b, "sub"))
 
 
 class Mul(Function):
@@ -262,7 +274,7 @@ class Pow(Function):
 
     @staticmethod
     def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
-        y = np.power(a.data, b.data)
+        y = _power(a.data, b.data)
         ctx.save_for_backward(a, b, y if ctx.needs_input_grad[1] else None)
         return y
 
@@ -276,6 +288,14 @@ class Pow(Function):
             zero = (a.data == 0) & (b.data >= 0)
             grad_b = sum_to(where(zero, 0.0, grad * (y * log(where(zero, 1.0, a)))), b.shape)
         return grad_a, grad_b
+
+
+def _power(a: Array, b: Array) -> Array:
+    """Return ``a ** b``; NumPy refuses negative powers of integers."""
+    if b.dtype.kind != "i" or not (b < 0).any():
+        return np.asarray(np.power(a, b), a.dtype)  # NumPy makes int8 of booleans
+    inverse = np.where(a == 1, 1, np.where(a == -1, np.where(b % 2, -1, 1), 0))
+    return np.where(b < 0, inverse, np.power(a, np.maximum(b, 0))).astype(b.dtype)
 
 
 class PowScalar(Function):
@@ -306,18 +326,19 @@ def pow(x: Any, exponent: Any) -> Tensor:
         exponent: a tensor or a number whose shape broadcasts with it.
 
     Raises:
-        ValueError: if the shapes do not broadcast, or an integer is raised to a negative one.
+        ValueError: if the shapes do not broadcast, or integers are raised to a negative integer.
+            A tensor of exponents may hold negative ones, as in PyTorch: the result is cut off to
+            0, unless the base is 1 or -1.
     """
     if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
         x = operand(x, "pow")
         if isinstance(exponent, float) or x.data.dtype.kind == "f":
             return PowScalar.apply(floating(x, "pow"), exponent)
-    a, b = operands(x, exponent, "pow")
-    if a.data.dtype.kind != "f" and b.data.dtype.kind != "f" and (b.data < 0).any():
-        raise ValueError(
-            "pow: integers to negative integer powers are not integers; convert with float()"
-        )
-    return Pow.apply(a, b)
+        if exponent < 0:
+            raise ValueError(
+                "pow: integers to negative integer powers are not integers; convert with float()"
+            )
+    return Pow.apply(*operands(x, exponent, "pow"))
 
 
 class Sqrt(Function):
@@ -625,7 +646,8 @@ class Step(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, ufunc: Any) -> Array:
-        if x.data.dtype.kind != "f" and ufunc is not _sign:
+        kind = x.data.dtype.kind
+        if kind == "b" or (kind != "f" and ufunc is not _sign):
             return x.data.copy()  # NumPy would make floats of whole numbers
         return np.asarray(ufunc(x.data))
 
@@ -679,7 +701,11 @@ def round(x: Any) -> Tensor:
 
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, (int, float)):
-        return Tensor._wrap(ufunc(a.data, b))  # also an integer beyond the dtype's range
+        try:
+            with np.errstate(over="ignore"):  # a number may lie beyond the dtype's range
+                return Tensor._wrap(ufunc(a.data, b))
+        except OverflowError:
+            raise ValueError(f"{who}: the number is beyond all floats") from None
     a, b = operands(a, b, who)
     return Tensor._wrap(ufunc(a.data, b.data))
 
@@ -968,10 +994,13 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
     Args:
         x: any shape.
         mask: booleans whose shape broadcasts with it.
-        value: a number.
+        value: a number, or a tensor with zero axes; it is converted to the dtype of ``x``.
+
+    Raises:
+        ValueError: if the number is out of the dtype's range.
     """
     x = operand(x, "masked_fill")
-    result: Tensor = where(mask, value, x)
+    result: Tensor = where(mask, one_number(value, x.data.dtype, "masked_fill"), x)
     return result
 
 
@@ -1060,27 +1089,14 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clamp: expected min, max or both, got neither")
-    x = operand(x, "clamp")
-    low = high = None
-    if min is not None:
-        x, low = operands(x, min, "clamp")
-    if max is not None:
-        x, high = operands(x, max, "clamp")
-    return Clamp.apply(x, low, high)
+    values = promoted("clamp", operand(x, "clamp"), *[v for v in (min, max) if v is not None])
+    for bound in values[1:]:
+        check_broadcast(values[0], bound, "clamp")
+    low, high = None if min is None else values[1], None if max is None else values[-1]
+    return Clamp.apply(values[0], low, high)
 
 
 # -- dtype ------------------------------------------------------------------------------------
-
-
-class Cast(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, dtype: np.dtype[Any]) -> Array:
-        ctx.dtype = x.dtype
-        return x.data.astype(dtype)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        return astype(grad, ctx.dtype)
 
 
 def astype(x: Any, dtype: DTypeLike) -> Tensor:
@@ -1095,11 +1111,4 @@ def astype(x: Any, dtype: DTypeLike) -> Tensor:
     Raises:
         TypeError: if ``dtype`` names no real, integer or boolean dtype.
     """
-    x = operand(x, "astype")
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"astype: expected a dtype such as lucid.float32, got {dtype!r}") from None
-    if dtype is None or wanted.kind not in "fiub":
-        raise TypeError(f"astype: expected a float, integer or boolean dtype, got {dtype!r}")
-    return x if x.data.dtype == wanted else Cast.apply(x, wanted)
+    return convert(operand(x, "astype"), as_dtype(dtype, "astype"), "astype")

@@ -8,7 +8,8 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, at_axis, normalize_axis, operand, sum_to
+from lucid.autograd._tensor import as_number
+from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to
 from lucid.ops._elementwise import where
 
 # -- x[index] ---------------------------------------------------------------------------------
@@ -157,7 +158,8 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     Raises:
         IndexError: if the index does not fit.
         ValueError: if the value's shape does not broadcast to that of ``x[index]``.
-        TypeError: if the value's dtype cannot be stored, such as a float in an integer tensor.
+        ValueError: if a number is out of the range of the tensor's dtype, to which the value is
+            converted.
         RuntimeError: if ``x`` is a leaf that requires grad, or read-only.
     """
     index = _as_index(index)
@@ -174,11 +176,6 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         raise ValueError(
             f"setitem: a value of shape {source.shape} does not fit into x[index] of shape {shape}"
         )
-    if not np.can_cast(values.dtype, x.data.dtype, "same_kind"):
-        raise TypeError(
-            f"setitem: {values.dtype} values cannot be stored in a tensor of {x.data.dtype}; "
-            "convert one of them with astype()"
-        )
     base = x._view[0] if x._view is not None else x
     if is_grad_enabled() and (x.requires_grad or source.requires_grad or base.requires_grad):
         if values.ndim != source.ndim:
@@ -192,8 +189,8 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
 
 
 def _constant(value: Any, x: Tensor) -> Tensor:
-    if isinstance(value, (bool, int, float)) and x.data.dtype.kind == "f":
-        return Tensor._wrap(np.asarray(value, x.data.dtype))
+    if isinstance(value, (int, float)):
+        return convert(value, x.data.dtype, "setitem", overflows=True)
     return operand(value, "setitem")
 
 
@@ -328,7 +325,7 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
     array = _index_array(index, who).copy()
     _check_fits(x, axis, array, who)
     if isinstance(src, (bool, int, float)):
-        values = Tensor._wrap(np.full(array.shape, src, x.dtype))
+        values = Tensor._wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
     else:
         values = operand(src, who)
         if values.ndim != array.ndim or any(n > m for n, m in zip(array.shape, values.shape)):

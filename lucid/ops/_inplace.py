@@ -14,7 +14,7 @@ import numpy as np
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops import _elementwise as elementwise
-from lucid.ops._common import Array, operand, sum_to
+from lucid.ops._common import Array, one_number, operand, sum_to
 
 
 def add_(x: Tensor, other: Any) -> Tensor:
@@ -89,11 +89,8 @@ def copy_(x: Tensor, source: Any) -> Tensor:
 
 
 def fill_(x: Tensor, value: Any) -> Tensor:
-    """Set every element to ``value``, a number or a tensor of one element."""
-    number = operand(value, "fill_")
-    if number.data.size != 1:
-        raise ValueError(f"fill_: expected one number, got shape {number.shape}")
-    return copy_(x, number.reshape(()))
+    """Set every element to ``value``, a number or a tensor with zero axes."""
+    return copy_(x, one_number(value, x.data.dtype, "fill_"))
 
 
 def zero_(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, operand, operands_of, sum_to
+from lucid.ops._common import Array, operand, promoted, sum_to
 from lucid.ops._shape import permute
 
 # -- matrix products ------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def matmul(a: Any, b: Any) -> Tensor:
         ValueError: if the inner sizes differ, the axes in front do not broadcast, or an operand
             has no axis.
     """
-    a, b = operands_of(a, b, "matmul")
+    a, b = promoted("matmul", a, b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError(
             f"matmul: expected at least 1 axis, got shapes {a.shape} and {b.shape}; "
@@ -94,7 +94,7 @@ def mm(a: Any, b: Any) -> Tensor:
     Raises:
         ValueError: if one has another number of axes, or the inner sizes differ.
     """
-    a, b = operands_of(a, b, "mm")
+    a, b = promoted("mm", a, b)
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(
             f"mm: expected two matrices, got shapes {a.shape} and {b.shape}; use matmul()"
@@ -112,7 +112,7 @@ def bmm(a: Any, b: Any) -> Tensor:
     Raises:
         ValueError: if one has another number of axes, or the sizes do not fit.
     """
-    a, b = operands_of(a, b, "bmm")
+    a, b = promoted("bmm", a, b)
     if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
         raise ValueError(
             f"bmm: expected two equal batches (batch, m, k) and (batch, k, n), got shapes "
@@ -131,7 +131,7 @@ def dot(a: Any, b: Any) -> Tensor:
     Raises:
         ValueError: if one is no vector, or the lengths differ.
     """
-    a, b = operands_of(a, b, "dot")
+    a, b = promoted("dot", a, b)
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(
             f"dot: expected two vectors, got shapes {a.shape} and {b.shape}; use matmul()"
@@ -149,7 +149,7 @@ def outer(a: Any, b: Any) -> Tensor:
     Raises:
         ValueError: if one is no vector.
     """
-    a, b = operands_of(a, b, "outer")
+    a, b = promoted("outer", a, b)
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(f"outer: expected two vectors, got shapes {a.shape} and {b.shape}")
     return a.unsqueeze(1) * b

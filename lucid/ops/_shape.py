@@ -15,6 +15,7 @@ from lucid.ops._common import (
     normalize_axes,
     normalize_axis,
     operand,
+    promoted,
     shape_argument,
     sum_to,
 )
@@ -457,22 +458,25 @@ def _tensors(tensors: Any, who: str) -> list[Tensor]:
         raise TypeError(f"{who}: expected a list or tuple of tensors, got {type(tensors).__name__}")
     if not tensors:
         raise ValueError(f"{who}: expected at least one tensor, got none")
-    return [operand(x, who) for x in tensors]
+    return list(promoted(who, *[operand(x, who) for x in tensors]))
 
 
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Return the tensors joined along an axis they have; the other sizes must agree.
 
     Args:
-        tensors: a sequence of tensors with the same number of axes.
+        tensors: a sequence of tensors with the same number of axes, in which vectors of no
+            elements are passed over. Their dtypes combine as in :func:`add`.
         dim: the axis to join them along.
 
     Raises:
         ValueError: if there are none, or their shapes differ elsewhere.
     """
     parts = _tensors(tensors, "cat")
-    axis = normalize_axis(dim, parts[0].ndim, "cat")
+    # As in PyTorch, a vector of no elements may stand anywhere.
+    parts = [part for part in parts if part.shape != (0,)] or parts[:1]
     first = parts[0].shape
+    axis = normalize_axis(dim, len(first), "cat")
     for index, part in enumerate(parts):
         shape = part.shape
         if (
