@@ -9,18 +9,23 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, operand
+from lucid.ops._common import Array, operand, wide
+from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import from_nhwc, to_nhwc
 
 
 def _rows(x: Array) -> Array:
-    """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last."""
+    """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last.
+
+    Those of float16 are in float32.
+    """
     if x.ndim == 4:
-        return to_nhwc(x).reshape(-1, x.shape[1])
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
+        return wide(to_nhwc(x)).reshape(-1, x.shape[1])
+    return wide(np.ascontiguousarray(np.moveaxis(x, 1, -1))).reshape(-1, x.shape[1])
 
 
-def _unrows(rows: Array, shape: tuple[int, ...]) -> Array:
+def _unrows(rows: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    rows = rows.astype(dtype, copy=False)
     if len(shape) == 4:
         n, c, h, w = shape
         return from_nhwc(rows.reshape(n, h, w, c))
@@ -48,7 +53,7 @@ class BatchNormTraining(Function):
         ctx.mean, ctx.inverse_std = mean.astype(rows.dtype), inverse_std.astype(rows.dtype)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        return _unrows(y, x.shape), mean, variance
+        return _unrows(y, x.shape, x.dtype), mean, variance
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -60,9 +65,13 @@ class BatchNormTraining(Function):
             _rows(x.data),
             ctx.mean,
             ctx.inverse_std,
-            None if weight is None else weight.data,
+            None if weight is None else wide(weight.data),
         )
-        return Tensor._wrap(_unrows(gx, x.shape)), Tensor._wrap(dweight), Tensor._wrap(dbias)
+        return (
+            Tensor._wrap(_unrows(gx, x.shape, x.dtype)),
+            Tensor._wrap(dweight.astype(x.dtype, copy=False)),
+            Tensor._wrap(dbias.astype(x.dtype, copy=False)),
+        )
 
     @staticmethod
     def _differentiable(
@@ -71,17 +80,19 @@ class BatchNormTraining(Function):
         """The same gradient in tensor operations, for second derivatives."""
         axes = _channel_axes(x.ndim)
         shape = (1, -1) + (1,) * (x.ndim - 2)
+        dtype = x.dtype
+        grad, x = widened(grad), widened(x)
         centred = x - x.mean(axes, keepdim=True)
         inverse_std = ((centred * centred).mean(axes, keepdim=True) + ctx.eps) ** -0.5
         normal = centred * inverse_std
         dweight, dbias = (grad * normal).sum(axes), grad.sum(axes)
-        scaled = grad if weight is None else grad * weight.reshape(shape)
+        scaled = grad if weight is None else grad * widened(weight).reshape(shape)
         gx = inverse_std * (
             scaled
             - scaled.mean(axes, keepdim=True)
             - normal * (scaled * normal).mean(axes, keepdim=True)
         )
-        return gx, dweight, dbias
+        return astype(gx, dtype), astype(dweight, dtype), astype(dbias, dtype)
 
 
 def _inverse_std(variance: Array, eps: float, dtype: np.dtype) -> Array:
@@ -119,11 +130,12 @@ class BatchNormInference(Function):
         variance: Array,
         eps: float,
     ) -> Array:
-        scale, shift = scale_and_shift(weight, bias, mean, variance, eps, x.dtype)
+        rows = _rows(x.data)
+        scale, shift = scale_and_shift(weight, bias, mean, variance, eps, rows.dtype)
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         if any(ctx.needs_input_grad):  # a later training step changes the statistics
-            ctx.mean, ctx.inverse_std = mean.copy(), _inverse_std(variance, eps, x.dtype)
-        return _unrows(kernels.active().scale_shift(_rows(x.data), scale, shift), x.shape)
+            ctx.mean, ctx.inverse_std = mean.copy(), _inverse_std(variance, eps, rows.dtype)
+        return _unrows(kernels.active().scale_shift(rows, scale, shift), x.shape, x.dtype)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -131,16 +143,17 @@ class BatchNormInference(Function):
         axes = _channel_axes(grad.ndim)
         shape = (1, -1) + (1,) * (grad.ndim - 2)
         factor = Tensor._wrap(ctx.inverse_std)
+        dtype, grad = grad.dtype, widened(grad)
         normal = None
         if ctx.needs_input_grad[1]:
             mean = Tensor._wrap(ctx.mean.astype(grad.dtype))
-            normal = (x - mean.reshape(shape)) * factor.reshape(shape)
+            normal = (widened(x) - mean.reshape(shape)) * factor.reshape(shape)
+        if weight is not None:
+            factor = factor * widened(weight)
         return (
-            grad * (factor if weight is None else factor * weight).reshape(shape)
-            if ctx.needs_input_grad[0]
-            else None,
-            None if normal is None else (grad * normal).sum(axes),
-            grad.sum(axes) if ctx.needs_input_grad[2] else None,
+            astype(grad * factor.reshape(shape), dtype) if ctx.needs_input_grad[0] else None,
+            None if normal is None else astype((grad * normal).sum(axes), dtype),
+            astype(grad.sum(axes), dtype) if ctx.needs_input_grad[2] else None,
         )
 
 

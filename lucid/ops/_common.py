@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number
@@ -142,6 +143,15 @@ def check_broadcast(a: Tensor, b: Tensor, who: str) -> None:
             ) from None
 
 
+def wide(x: Array) -> Array:
+    """Return float16 as float32, to compute with, and other numbers as they are.
+
+    As PyTorch does: sums and squares of float16 are often beyond its range, 65504, and rounded to
+    11 bits at each step. What has been computed is rounded once.
+    """
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 class SumTo(Function):
     """Sum over the axes along which an operand was broadcast, back to its shape."""
 
@@ -154,7 +164,8 @@ class SumTo(Function):
             for axis, size in enumerate(shape)
             if size == 1 and x.shape[axis + extra] != 1
         )
-        return np.asarray(x.data.sum(axis=axes, keepdims=True)).reshape(shape)
+        total = kernels.active().sums(x.data, axes, True)
+        return np.asarray(total, x.dtype).reshape(shape)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:

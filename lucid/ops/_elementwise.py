@@ -1112,3 +1112,8 @@ def astype(x: Any, dtype: DTypeLike) -> Tensor:
         TypeError: if ``dtype`` names no real, integer or boolean dtype.
     """
     return convert(operand(x, "astype"), as_dtype(dtype, "astype"), "astype")
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return a tensor of float16 as float32, to compute with; others as they are."""
+    return astype(x, np.float32) if x.data.dtype == np.float16 else x

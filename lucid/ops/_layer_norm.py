@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating
+from lucid.ops._common import Array, floating, wide
+from lucid.ops._elementwise import astype, widened
+
+
+def _mean(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the mean over ``axes``, kept with size 1, in the dtype of ``x``."""
+    count = math.prod([x.shape[axis] for axis in axes])
+    mean: Array = kernels.active().sums(x, axes, True) / count
+    return mean.astype(x.dtype, copy=False)
 
 
 class Standardize(Function):
@@ -16,30 +26,34 @@ class Standardize(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], eps: float) -> Array:
-        y: Array = x.data - x.data.mean(axis=axes, keepdims=True)
+        values = wide(x.data)
+        y: Array = values - _mean(values, axes)
         # A square sum for each sample would be faster through einsum, but less exact.
-        inverse_std = np.square(y).mean(axis=axes, keepdims=True)
+        inverse_std = _mean(np.square(y), axes)
         inverse_std += eps
         np.sqrt(inverse_std, out=inverse_std)
         np.divide(1, inverse_std, out=inverse_std)
         y *= inverse_std
+        y = y.astype(x.dtype, copy=False)
         ctx.save_for_backward(x, y)
         ctx.inverse_std, ctx.axes, ctx.eps = inverse_std, axes, eps
         return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        x, y = ctx.saved_tensors
+        x, y = (widened(tensor) for tensor in ctx.saved_tensors)
+        dtype, grad = grad.dtype, widened(grad)
         if is_grad_enabled():
             centred = x - x.mean(ctx.axes, keepdim=True)
             inverse_std = ((centred * centred).mean(ctx.axes, keepdim=True) + ctx.eps).rsqrt()
             y = centred * inverse_std
             slope = (grad * y).mean(ctx.axes, keepdim=True)
-            return (grad - grad.mean(ctx.axes, keepdim=True) - y * slope) * inverse_std
-        g: Array = grad.data - grad.data.mean(axis=ctx.axes, keepdims=True)
-        g -= y.data * (grad.data * y.data).mean(axis=ctx.axes, keepdims=True)
-        g *= ctx.inverse_std
-        return Tensor._wrap(g)
+            g = (grad - grad.mean(ctx.axes, keepdim=True) - y * slope) * inverse_std
+            return astype(g, dtype)
+        slopes: Array = grad.data - _mean(grad.data, ctx.axes)
+        slopes -= y.data * _mean(grad.data * y.data, ctx.axes)
+        slopes *= ctx.inverse_std
+        return Tensor._wrap(slopes.astype(dtype, copy=False))
 
 
 def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:

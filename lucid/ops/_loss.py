@@ -16,7 +16,7 @@ from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
 from lucid.ops._common import Array, floating, operand
-from lucid.ops._elementwise import exp, log, where
+from lucid.ops._elementwise import astype, exp, log, where, widened
 from lucid.ops._index import PutAdd
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -340,7 +340,9 @@ def _reduce_rows(
         return losses.sum()
     kept = labels[labels >= 0]
     total = float(kept.size if weight is None else weight[kept].sum())
-    return losses.sum() * (1 / total if total else math.nan)
+    # Of float16 the sum may be infinite where the mean is not.
+    mean = widened(losses).sum() * (1 / total if total else math.nan)
+    return astype(mean, losses.dtype)
 
 
 def cross_entropy(
@@ -463,4 +465,5 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
         losses = t_log_t - t * x
     if reduction != "batchmean":
         return _reduce(losses, reduction)
-    return losses.sum() / float(x.shape[0] if x.ndim else 1)
+    mean = widened(losses).sum() / float(x.shape[0] if x.ndim else 1)
+    return astype(mean, losses.dtype)

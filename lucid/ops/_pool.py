@@ -10,6 +10,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, operand
+from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import (
     Padding,
     Pair,
@@ -193,18 +194,18 @@ def avg_pool2d(
     step = kernel if stride is None else pair(stride, "stride", who, 1)
     sides = pair(padding, "padding", who)
     pads, size = _geometry(who, x, kernel, step, sides, (1, 1), ceil_mode)
-    sums = SumPool2d.apply(x, kernel, step, pads, size)
+    if divisor_override == 0:
+        raise ValueError(f"{who}: divisor_override must not be zero")
+    sums = SumPool2d.apply(widened(x), kernel, step, pads, size)
     if divisor_override is not None:
-        if divisor_override == 0:
-            raise ValueError(f"{who}: divisor_override must not be zero")
-        return sums / float(divisor_override)
+        return astype(sums / float(divisor_override), x.dtype)
     counts = [
         _window_counts(
             x.shape[2 + axis], kernel[axis], step[axis], sides[axis], size[axis], count_include_pad
         )
         for axis in (0, 1)
     ]
-    return sums / Tensor._wrap(np.outer(*counts).astype(x.dtype))
+    return astype(sums / Tensor._wrap(np.outer(*counts).astype(sums.dtype)), x.dtype)
 
 
 def _window_counts(

@@ -15,9 +15,9 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, normalize_axes, normalize_axis, operand
+from lucid.ops._common import Array, floating, normalize_axes, normalize_axis, operand, wide
 from lucid.ops._elementwise import abs as absolute
-from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where
+from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
 from lucid.ops._index import take_along_dim
 from lucid.ops._shape import cat, flip
@@ -51,22 +51,28 @@ def _check_nonempty(x: Tensor, axes: tuple[int, ...], who: str) -> None:
 
 
 def _total(x: Array, axes: tuple[int, ...], keepdim: bool) -> Any:
-    """Return the sum over ``axes``; that of whole images, channels last, is a pooling kernel's."""
-    if axes == (2, 3) and x.ndim == 4 and x.dtype.kind == "f":
+    """Return the sum over ``axes``, not yet rounded to the dtype of ``x``.
+
+    That of whole images, channels last, is a pooling kernel's.
+    """
+    if axes == (2, 3) and x.ndim == 4 and x.dtype.kind == "f" and x.dtype != np.float16:
         images = x.transpose(0, 2, 3, 1)
         if images.flags.c_contiguous and images.size:
             whole = images.shape[1], images.shape[2]
             sums = kernels.active().sum_pool2d(images, whole, whole, ((0, 0), (0, 0)), (1, 1))
             sums = sums.reshape(len(x), x.shape[1])
             return sums[:, :, None, None] if keepdim else sums
-    return x.sum(axis=axes, keepdims=keepdim, dtype=None if x.dtype.kind == "f" else np.int64)
+    if x.dtype.kind != "f":
+        return x.sum(axis=axes, keepdims=keepdim, dtype=np.int64)
+    return kernels.active().sums(x, axes, keepdim)
 
 
 class Sum(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.shape, ctx.axes = x.shape, axes
-        return _total(x.data, axes, keepdim)
+        total = _total(x.data, axes, keepdim)
+        return np.asarray(total, x.dtype) if x.dtype.kind == "f" else total
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -89,15 +95,17 @@ def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None 
 
 
 class Mean(Function):
+    """The sum, divided before it is rounded: of float16 it need not be finite."""
+
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.shape, ctx.axes = x.shape, axes
         total = _total(x.data, axes, keepdim)
-        return np.asarray(total / x.data.dtype.type(_count(x.shape, axes)))
+        return np.asarray(total / total.dtype.type(_count(x.shape, axes)), x.dtype)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        scaled = grad / float(_count(ctx.shape, ctx.axes))
+        scaled = astype(widened(grad) / float(_count(ctx.shape, ctx.axes)), grad.dtype)
         return _spread(scaled, ctx.shape, ctx.axes).expand(ctx.shape)
 
 
@@ -131,13 +139,12 @@ class Var(Function):
         ctx.axes = axes
         ctx.divisor = float(builtins.max(_count(x.shape, axes) - correction, 0))
         ctx.save_for_backward(x)
-        return _variance(x.data, axes, keepdim, ctx.divisor)
+        return np.asarray(_variance(x.data, axes, keepdim, ctx.divisor), x.dtype)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        centred = x - mean(x, ctx.axes, True) if ctx.axes else x * 0.0
-        return _spread(grad, x.shape, ctx.axes) * centred * (2.0 / _nan_if_zero(ctx.divisor))
+        return _centred(x, ctx.axes, widened(grad) * (2.0 / _nan_if_zero(ctx.divisor)))
 
 
 class Std(Function):
@@ -149,28 +156,42 @@ class Std(Function):
     ) -> Any:
         ctx.axes = axes
         ctx.divisor = float(builtins.max(_count(x.shape, axes) - correction, 0))
-        y = np.sqrt(_variance(x.data, axes, keepdim, ctx.divisor))
+        y = np.asarray(np.sqrt(_variance(x.data, axes, keepdim, ctx.divisor)), x.dtype)
         ctx.save_for_backward(x, y)
         return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
-        centred = x - mean(x, ctx.axes, True) if ctx.axes else x * 0.0
         zero = y.data == 0
+        grad, y = widened(grad), widened(y)
         scaled = where(zero, 0.0, grad / where(zero, 1.0, y)) / _nan_if_zero(ctx.divisor)
-        return _spread(scaled, x.shape, ctx.axes) * centred
+        return _centred(x, ctx.axes, scaled)
+
+
+def _centred(x: Tensor, axes: tuple[int, ...], factor: Tensor) -> Tensor:
+    """Return the distances of ``x`` from its mean times ``factor``, which is wide, in x's dtype."""
+    values = widened(x)
+    distances = values - mean(values, axes, True) if axes else values * 0.0
+    return astype(_spread(factor, x.shape, axes) * distances, x.dtype)
 
 
 def _nan_if_zero(divisor: float) -> float:
     return divisor or float("nan")
 
 
-def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Any:
-    count = x.dtype.type(_count(x.shape, axes))
-    centred = x - x.sum(axis=axes, keepdims=True) / count
-    total = np.square(centred, out=np.asarray(centred)).sum(axis=axes, keepdims=keepdim)
-    return np.asarray(total / x.dtype.type(divisor))
+def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
+    """Return the variance, not yet rounded to the dtype of ``x``."""
+    count = _count(x.shape, axes)
+    values = wide(x)
+    sums = kernels.active().sums
+    pivot = np.asarray(sums(values, axes, True) / count, values.dtype)
+    centred = np.asarray(values - pivot)
+    shift = sums(centred, axes, True) / count  # as the mean was rounded
+    total = sums(np.square(centred, out=centred), axes, True)
+    total = np.maximum(total - count * np.square(shift), 0)
+    y = np.asarray(total / total.dtype.type(divisor))
+    return y if keepdim else y.squeeze(axes)
 
 
 def _spread_over(dim: Dim, unbiased: bool | None, correction: float | None) -> tuple[Dim, float]:
@@ -234,25 +255,26 @@ class Norm(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, p: float, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.p, ctx.axes = p, axes
+        values, sums = wide(x.data), kernels.active().sums
         if p == 2:
-            y = np.sqrt(np.square(x.data).sum(axis=axes, keepdims=keepdim))
+            y = np.sqrt(sums(np.square(values), axes, keepdim))
         else:
-            y = (np.abs(x.data) ** p).sum(axis=axes, keepdims=keepdim) ** (1 / p)
+            y = sums(np.abs(values) ** p, axes, keepdim) ** (1 / p)
         y = np.asarray(y, x.dtype)
         ctx.save_for_backward(x, y)
         return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        x, y = ctx.saved_tensors
-        p = ctx.p
+        dtype, p = grad.dtype, ctx.p
+        x, y = (widened(tensor) for tensor in ctx.saved_tensors)
         zero = y.data == 0
-        scale = where(zero, 0.0, grad / power(where(zero, 1.0, y), p - 1))
-        if p == 2:
-            return _spread(scale, x.shape, ctx.axes) * x
-        origin = x.data == 0
-        slope = where(origin, 0.0, sign(x) * power(absolute(where(origin, 1.0, x)), p - 1))
-        return _spread(scale, x.shape, ctx.axes) * slope
+        scale = where(zero, 0.0, widened(grad) / power(where(zero, 1.0, y), p - 1))
+        slope = x
+        if p != 2:
+            origin = x.data == 0
+            slope = where(origin, 0.0, sign(x) * power(absolute(where(origin, 1.0, x)), p - 1))
+        return astype(_spread(scale, x.shape, ctx.axes) * slope, dtype)
 
 
 def norm(x: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -342,8 +364,10 @@ class Cumsum(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axis: int) -> Array:
         ctx.axis = axis
-        dtype = None if x.data.dtype.kind == "f" else np.int64
-        return np.cumsum(x.data, axis, dtype=dtype)
+        if x.dtype.kind != "f":
+            return np.cumsum(x.data, axis, dtype=np.int64)
+        # One by one, so in float64: that of 2^24 ones would stay there in float32.
+        return np.cumsum(x.data, axis, dtype=np.float64).astype(x.dtype, copy=False)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -565,9 +589,10 @@ class LogSumExp(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
         ctx.axes = axes
-        largest = x.data.max(axis=axes, keepdims=True, initial=-np.inf)
+        values = wide(x.data)
+        largest = values.max(axis=axes, keepdims=True, initial=-np.inf)
         shift = np.where(np.isfinite(largest), largest, 0)  # inf - inf would be NaN
-        y = np.log(np.exp(x.data - shift).sum(axis=axes, keepdims=True)) + shift
+        y = np.log(kernels.active().sums(np.exp(values - shift), axes, True)) + shift
         y = np.asarray(y, x.dtype)
         if not keepdim:
             y = y.reshape(tuple([n for a, n in enumerate(x.shape) if a not in axes]))

@@ -175,6 +175,14 @@ def sum_pool2d_grad(a):
         yield a(x[0], *size, x[3]), x, kernel, stride, padding
 
 
+def sums(a):
+    for shape in ((1,), (300,), (1, 1), (300, 1), (1, 300), (1, 300, 1), (2, 300, 3)):
+        for count in range(len(shape) + 1):
+            for axes in itertools.combinations(range(len(shape)), count):
+                yield a(*shape), axes
+                yield a(*shape), axes, True
+
+
 def matmul(a):
     for m, k, n in itertools.product((1, 3, 40), (1, 70), (1, 5, 50)):
         yield a(m, k), a(k, n)
@@ -212,6 +220,7 @@ KERNELS = {
     "max_pool2d": max_pool2d,
     "max_pool2d_grad": max_pool2d_grad,
     "max_pool2d_take": max_pool2d_take,
+    "sums": sums,
     "sum_pool2d": sum_pool2d,
     "sum_pool2d_grad": sum_pool2d_grad,
     "linear": linear,

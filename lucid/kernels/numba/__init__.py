@@ -53,3 +53,4 @@ from lucid.kernels.numba._threads import divide as divide
 from lucid.kernels.numba._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba._threads import in_parts as in_parts
 from lucid.kernels.numba._threads import set_num_threads as set_num_threads
+from lucid.kernels.numpy._sums import sums as sums

@@ -25,6 +25,10 @@ _WORTH = 1 << 15
 # a pixel is half a kilobyte in a row.
 _GROUP = 8
 
+# Numbers that are added one by one in float32: the rounding then costs some ten units in the last
+# place. Sums of more are sums of sums.
+_MANY = 256
+
 # Arguments: the side that the chunks go over, then the other: of an input and an output.
 (
     _FIRST, _SECOND, _TAPS, _IMAGES, _H, _W, _C, _OH, _OW, _KH, _KW, _SH, _SW, _TOP, _LEFT,
@@ -278,8 +282,15 @@ def max_pool2d_take(
 
 def sum_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Padding, size: Pair) -> Array:
     """Return the sum of each window; the padding counts as zero."""
-    if x.dtype != np.float32 or x.size == 0:
+    if x.dtype != np.float32 or x.size == 0 or max(kernel) > _MANY:
         return reference.sum_pool2d(x, kernel, stride, padding, size)
+    if kernel[0] * kernel[1] > _MANY:
+        # Along the rows first, then down.
+        inside = (0, 0)
+        sums = sum_pool2d(
+            x, (1, kernel[1]), (1, stride[1]), (inside, padding[1]), (x.shape[1], size[1])
+        )
+        return sum_pool2d(sums, (kernel[0], 1), (stride[0], 1), (padding[0], inside), size)
     x = np.ascontiguousarray(x)
     y = empty((x.shape[0], *size, x.shape[3]))
     groups = -(-x.shape[3] // (_GROUP * WIDTH))

@@ -8,17 +8,28 @@ costs Python one call.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_pointwise, pack
-from lucid.kernels.numba._native import address, call_kernel, empty, floats, kernel, words
+from lucid.kernels.numba._native import (
+    WIDTH,
+    address,
+    call_kernel,
+    empty,
+    floats,
+    kernel,
+    words,
+)
+from lucid.kernels.numba._vector import load, spread, store
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
@@ -350,23 +361,53 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Ru
 # -- the mean over all positions ------------------------------------------------------------------
 
 
+@njit
+def _add_pixels(x, step, pixels, count, out, is_first):
+    """Add up to four vectors of some pixels to those at ``out``, or write them there."""
+    s0 = s1 = s2 = s3 = spread(np.float32(0))
+    if count >= 4 * WIDTH:
+        for p in range(pixels):
+            at = x + p * step
+            s0 = s0 + load(at, WIDTH)
+            s1 = s1 + load(at + WIDTH * 4, WIDTH)
+            s2 = s2 + load(at + WIDTH * 8, WIDTH)
+            s3 = s3 + load(at + WIDTH * 12, WIDTH)
+    else:
+        for p in range(pixels):
+            at = x + p * step
+            s0 = s0 + load(at, count)
+            s1 = s1 + load(at + WIDTH * 4, count - WIDTH)
+            s2 = s2 + load(at + WIDTH * 8, count - WIDTH * 2)
+            s3 = s3 + load(at + WIDTH * 12, count - WIDTH * 3)
+    if not is_first:
+        s0 = s0 + load(out, count)
+        s1 = s1 + load(out + WIDTH * 4, count - WIDTH)
+        s2 = s2 + load(out + WIDTH * 8, count - WIDTH * 2)
+        s3 = s3 + load(out + WIDTH * 12, count - WIDTH * 3)
+    store(out, s0, count)
+    store(out + WIDTH * 4, s1, count - WIDTH)
+    store(out + WIDTH * 8, s2, count - WIDTH * 2)
+    store(out + WIDTH * 12, s3, count - WIDTH * 3)
+
+
 @kernel
 def average_part(args, chunk, thread):
-    """Some channels' means of one image."""
+    """Some channels' means of one image: sums of some pixels each, and their sum."""
     positions, channels, blocks = args[2], args[3], args[4]
     image, block = chunk // blocks, chunk % blocks
     first, last = channels * block // blocks, channels * (block + 1) // blocks
     source = args[0] + image * positions * channels * 4
-    target = floats(args[1] + image * channels * 4)
-    for c in range(first, last):
-        target[c] = np.float32(0)
-    for p in range(positions):
-        pixel = floats(source + p * channels * 4)
-        for c in range(first, last):
-            target[c] += pixel[c]
+    target = args[1] + image * channels * 4
+    step = channels * 4
+    for c in range(first, last, 4 * WIDTH):
+        for start in range(0, positions, args[5]):
+            pixels = min(args[5], positions - start)
+            at = source + start * step + c * 4
+            _add_pixels(at, step, pixels, last - c, target + c * 4, start == 0)
+    means = floats(target)
     factor = np.float32(1.0 / positions)
     for c in range(first, last):
-        target[c] *= factor
+        means[c] *= factor
 
 
 def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
@@ -375,10 +416,11 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
         return reference.prepare_average(shape, dtype)
     n, height, width, channels = shape
     positions = height * width
+    group = max(64, math.isqrt(positions))  # so many are added one by one
 
     def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
         blocks = max(1, min(channels // 64, positions * channels >> 14))
-        arguments = address(x), address(out), positions, channels, blocks
+        arguments = address(x), address(out), positions, channels, blocks, group
         return [(average_part.address, n * blocks, *arguments)], (x, out)
 
     return Prepared(rows)

@@ -45,6 +45,7 @@ from lucid.kernels.numpy._steps import join as join
 from lucid.kernels.numpy._steps import prepare_affine as prepare_affine
 from lucid.kernels.numpy._steps import prepare_average as prepare_average
 from lucid.kernels.numpy._steps import prepare_images as prepare_images
+from lucid.kernels.numpy._sums import sums as sums
 from lucid.kernels.numpy._threads import divide as divide
 from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._rows import BLOCK
 from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
 
@@ -65,6 +66,7 @@ def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
     return max(y.size, y.size * math.prod(weight_shape[1:]) // ELEMENT)
 
 
+@in_float32
 def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
@@ -84,6 +86,7 @@ def conv2d(
     )
 
 
+@in_float32
 def conv_norm_act(
     x: np.ndarray,
     weight: np.ndarray,
@@ -159,6 +162,7 @@ def convolve_into(
         _dense(x, weight, stride, padding, dilation, groups, y, finish)
 
 
+@in_float32
 def conv2d_input_grad(
     grad: np.ndarray,
     weight: np.ndarray,
@@ -212,6 +216,7 @@ def input_grad_into(
             target[...] = part
 
 
+@in_float32
 def conv2d_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,

@@ -28,6 +28,7 @@ from lucid.kernels.numpy._conv import (
     weight_grad_part,
     work,
 )
+from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._rows import BLOCK, Rows, column_sums
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
@@ -43,6 +44,7 @@ _ROWS = 512
 _GROUP = 1 << 21
 
 
+@in_float32
 def conv_norm_act_train(
     x: np.ndarray,
     weight: np.ndarray,
@@ -128,6 +130,7 @@ def _scale_shift(
     return scale.astype(dtype), shift.astype(dtype)
 
 
+@in_float32
 def conv_norm_act_train_grad(
     grad: np.ndarray,
     x: np.ndarray,

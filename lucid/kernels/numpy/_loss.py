@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from lucid.kernels.numpy._activation import log_softmax
+from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._sums import sums
 
 Array = np.ndarray
 
 
+@in_float32
 def cross_entropy(
     x: Array, target: Array, weight: Array | None, smoothing: float
 ) -> tuple[Array, Array]:
@@ -29,11 +32,12 @@ def cross_entropy(
     if smoothing:
         spread = log_p if weight is None else log_p * weight
         hit *= 1 - smoothing
-        hit -= smoothing / x.shape[1] * spread[rows].sum(axis=1)
+        hit -= np.asarray(smoothing / x.shape[1] * sums(spread[rows], (1,)), x.dtype)
     loss[rows] = hit
     return loss, log_p
 
 
+@in_float32
 def cross_entropy_grad(
     grad: Array, log_p: Array, target: Array, weight: Array | None, smoothing: float
 ) -> Array:

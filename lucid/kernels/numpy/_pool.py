@@ -6,6 +6,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels.numpy._conv import Padding, Pair
+from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._sums import sums
 
 
 def _padded(x: np.ndarray, padding: Padding, value: float) -> np.ndarray:
@@ -83,14 +85,16 @@ def max_pool2d_take(
     return y
 
 
+@in_float32
 def sum_pool2d(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Padding, size: Pair
 ) -> np.ndarray:
     """Return the sum of each window; the padding counts as zero."""
     windows = _windows(_padded(x, padding, 0.0), kernel, stride, (1, 1), size)
-    return windows.sum(axis=(4, 5))
+    return np.asarray(sums(windows, (4, 5)), x.dtype)
 
 
+@in_float32
 def sum_pool2d_grad(
     grad: np.ndarray, input_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
 ) -> np.ndarray:

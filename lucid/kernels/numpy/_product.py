@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._threads import ELEMENT, in_parts
 
 Array = np.ndarray
@@ -20,6 +21,7 @@ Array = np.ndarray
 _SMALL = 1 << 18
 
 
+@in_float32
 def matmul(a: Array, b: Array) -> Array:
     """Return the products of matrices ``(…, m, k)`` and ``(…, k, n)``; leading axes broadcast."""
     leading: tuple[int, ...] = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -41,6 +43,7 @@ def matmul(a: Array, b: Array) -> Array:
     return out
 
 
+@in_float32
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     """Return ``x @ weight.T + bias``.
 
