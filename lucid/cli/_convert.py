@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import lucid
-from lucid.cli._arguments import add_command, model_name
+from lucid.cli._arguments import add_command
 from lucid.cli._errors import UsageError
+from lucid.cli._images import find_weights, name_of
 from lucid.cli._run import prepare_output
 from lucid.models import _timm
-from lucid.models._pretrained import convert, identify, open_checkpoint
+from lucid.models._checkpoints import as_metadata
+from lucid.models._pretrained import convert, known_settings
 
 
 def add_parsers(
@@ -25,10 +27,11 @@ def add_parsers(
         common,
         convert_weights,
         "Rename weights for timm or for lucid. The arrays stay as they are, and are checked "
-        "against the model first; timm loads the result with strict=True. Weights of lucid's own "
-        "form, the paper's, fit timm's model too, but it computes something else from them "
-        "(ReLU or GELU in place of ReLU6, and pooling before the last convolution): train them "
-        "further there.",
+        "against the model first; what is known of them (classes, size and normalisation of the "
+        "images) is written into the file. timm loads the result with strict=True. Weights of "
+        "lucid's own form, the paper's, fit timm's model too, but it computes something else from "
+        "them (ReLU or GELU in place of ReLU6, and pooling before the last convolution): train "
+        "them further there.",
         "  lucid convert flowers.npz flowers.safetensors --to timm\n"
         "  lucid convert timm/mobilenetv4_conv_small.e2400_r224_in1k small.npz --to lucid",
     )
@@ -44,19 +47,15 @@ def convert_weights(args: argparse.Namespace) -> int:
     prepare_output(args.output)
     if args.output.exists() and not args.overwrite:
         raise UsageError(f"{args.output} is there already; give --overwrite to replace it")
-    given = None if args.model is None else model_name(args.model)
-    checkpoint = open_checkpoint(args.input)
+    checkpoint = find_weights("convert", args.input)
     to_timm = args.to == "timm"
     if _timm.is_timm(checkpoint.state) == to_timm:
         raise UsageError(f"{args.input} has {args.to}'s names already")
-    name = given or identify(checkpoint.state)
-    if name is None:
-        raise UsageError(
-            f"{args.input} does not have the entries of any model; give --model to see what it "
-            "lacks"
-        )
+    name = name_of(checkpoint, args.model)
     state = convert(checkpoint, name, to_timm)
-    lucid.save(state, args.output)
+    known = known_settings(checkpoint, name.removeprefix("mobilenet_v4_"))
+    description = as_metadata({"architecture": name, **known})
+    lucid.save(state, args.output, metadata={**checkpoint.metadata, **description})
     print(f"{args.output}: {name} under {args.to}'s names, {len(state)} arrays")
     if not _timm.is_timm_form(checkpoint.state):
         print(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid import nn
 from lucid.autograd import Tensor
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._reading import Progress, Unreadable, each
@@ -73,37 +74,23 @@ class Images:
         return _limit(train, settings.limit), _limit(validation, settings.limit)
 
 
-def load_images(
-    settings: Settings,
-    *,
-    in_channels: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> Images:
+def load_images(settings: Settings, model: nn.Module | None = None) -> Images:
     """Load what ``settings.data`` names; the parts are the same each time.
 
     Args:
         settings: ``data``, ``size`` and ``limit`` count here.
-        in_channels: what a trained model expects; by default what suits the data.
-        mean: likewise, subtracted from pixels between 0 and 1.
-        std: likewise, what they are divided by.
+        model: a trained one, for which the images are prepared; by default as suits the data.
 
     Raises:
         UsageError: if there are no such data, or too few to hold some out.
     """
     if settings.data == "digits":
-        return _digits(settings, in_channels or 1)
+        return _digits(settings, getattr(model, "in_channels", 1))
     root = Path(settings.data)
     if not root.is_dir():
         raise UsageError(f"--data: {settings.data!r} is neither `digits` nor a folder of images")
     try:
-        return _folder(
-            root,
-            settings,
-            in_channels or 3,
-            list(mean if mean is not None else PHOTO_MEAN),
-            list(std if std is not None else PHOTO_STD),
-        )
+        return _folder(root, settings, model)
     except (ValueError, OSError) as error:
         raise UsageError(f"--data: {error}") from error
 
@@ -123,22 +110,22 @@ def _digits(settings: Settings, channels: int) -> Images:
     )
 
 
-def _folder(
-    root: Path, settings: Settings, channels: int, mean: list[float], std: list[float]
-) -> Images:
+def _folder(root: Path, settings: Settings, model: nn.Module | None) -> Images:
     """Load ``root/CLASS/…``, or ``root/train/CLASS/…`` with test/, val/ or both beside train/.
 
     Without test/ the images in val/ are the test, so that there always is one.
     """
-    transform = transforms.Compose(
-        [
-            *([transforms.Convert("L")] if channels == 1 else []),
-            transforms.Resize(settings.size, "bicubic"),
-            transforms.CenterCrop(settings.size),
-            transforms.ToTensor(),
-            transforms.Normalize(mean, std),
-        ]
-    )
+    if model is None:
+        transform = transforms.Compose(
+            [
+                transforms.Resize(settings.size, "bicubic"),
+                transforms.CenterCrop(settings.size),
+                transforms.ToTensor(),
+                transforms.Normalize(PHOTO_MEAN, PHOTO_STD),
+            ]
+        )
+    else:
+        transform = transforms.for_model(model)
     parts, notes = _find_parts(root)
     whole = datasets.ImageFolder(parts.pop("train", root), transform)
     _check_two_classes(whole)
@@ -176,9 +163,9 @@ def _folder(
         validation=validation,
         test=_limit(test, settings.limit),
         classes=whole.classes,
-        in_channels=channels,
-        mean=mean,
-        std=std,
+        in_channels=3,
+        mean=list(PHOTO_MEAN),
+        std=list(PHOTO_STD),
         augmentation=transforms.Compose(
             [
                 transforms.RandomHorizontalFlip(),

@@ -20,7 +20,6 @@ from lucid.cli._images import (
 )
 from lucid.cli._reading import Failures
 from lucid.data.transforms import for_model
-from lucid.models import MobileNet_V4
 
 
 def add_parsers(
@@ -49,9 +48,7 @@ def embed(args: argparse.Namespace) -> int:
     check_output(args.output, "--output", (".npz",))
     failures = Failures("embed")
     paths = find_images(args.images, failures)
-    model = open_model(args.weights, args.model).model
-    if not isinstance(model, MobileNet_V4):
-        raise CommandError(f"{type(model).__name__} has no pooled features to write")
+    model = open_model("embed", args.weights, args.model).model
     names: list[str] = []
     features: list[np.ndarray] = []
     for good, images in read_batches(paths, for_model(model), args.batch_size, failures):

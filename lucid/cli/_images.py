@@ -12,15 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid import models, nn
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
-from lucid.cli._errors import UsageError
+from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._reading import Failures, Progress, each, printable, tell
-from lucid.cli._run import Description, RunFiles
-from lucid.cli._train import _model as model_of_run
+from lucid.cli._run import RunFiles
 from lucid.data._pictures import SUFFIXES, Found, describe_left_out, find_pictures, load_picture
-from lucid.models._pretrained import open_checkpoint
+from lucid.models import MobileNet_V4
+from lucid.models._checkpoints import DEFAULT
+from lucid.models._pretrained import (
+    Checkpoint,
+    build_from,
+    identify,
+    known_settings,
+    open_checkpoint,
+)
 
 _STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
 
@@ -41,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--model",
-        help="a name that `lucid models` lists (default: what the .json of `lucid train` or the "
-        "name of the weights says)",
+        help="a name that `lucid models` lists (default: what the weights say or have)",
     )
     parser.add_argument(
         "--batch-size", type=positive_int, default=16, help="images in a step (default: 16)"
@@ -154,69 +159,108 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> Path:
 class Opened(NamedTuple):
     """A model with its weights, in evaluation mode, and the names of its classes if known."""
 
-    model: nn.Module
+    model: MobileNet_V4
     classes: list[str] | None
 
 
-def open_model(weights: str, name: str | None) -> Opened:
-    """Build the model that the weights are for, and load them.
+def find_weights(command: str, weights: str) -> Checkpoint:
+    """Read weights, with what the ``.json`` of `lucid train` beside them adds to what they say.
+
+    Raises:
+        UsageError: if the weights are not there.
+        CommandError: if they or their ``.json`` are damaged.
+    """
+    try:
+        checkpoint = open_checkpoint(weights)
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    run = RunFiles(Path(weights))
+    if checkpoint.from_hub or not run.description.is_file():
+        return checkpoint
+    own, beside = checkpoint.description, run.read_description().of_weights()
+    for key in own.keys() & beside.keys():
+        if own[key] != beside[key]:
+            tell(
+                command,
+                f"warning: {run.description} contradicts {weights}: {key} is {beside[key]!r:.80} "
+                f"in the one, {own[key]!r:.80} in the other, which counts",
+            )
+    return checkpoint._replace(description={**beside, **own})
+
+
+def name_of(checkpoint: Checkpoint, given: str | None) -> str:
+    """Return the model that weights are for: as they say, by their arrays, or by their name.
+
+    Raises:
+        UsageError: if it cannot be told, or ``given`` is another.
+    """
+    told = checkpoint.description.get("architecture")
+    if given is not None:
+        given = model_name(given)
+        if told not in (None, given):
+            raise UsageError(
+                f"--model: the weights in {checkpoint.source} are those of {told}, not of {given}"
+            )
+        return given
+    if told is not None:
+        return model_name(told)
+    found = identify(checkpoint.state)
+    if found is not None:
+        return found
+    stem = checkpoint.source.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
+    try:
+        return model_name(stem)
+    except UsageError:
+        raise UsageError(
+            f"{checkpoint.source} does not have the entries of any model; give --model to see "
+            "what it lacks"
+        ) from None
+
+
+def open_model(command: str, weights: str, name: str | None) -> Opened:
+    """Build the model that the weights are for, load them, and say what had to be assumed.
 
     Raises:
         UsageError: if the weights are not there, or it cannot be told what model they are for.
         CommandError: if they do not fit.
     """
-    name = None if name is None else model_name(name)
-    run = RunFiles(Path(weights))
-    if run.weights.is_file() and run.description.is_file():
-        opened = _open_run(run, run.read_description(), name)
-    else:
-        opened = _open_weights(weights, name or _name_of(weights))
-    opened.model.eval()
-    return opened
-
-
-def _open_run(run: RunFiles, description: Description, name: str | None) -> Opened:
-    settings = description.settings
-    if name not in (None, settings.model):
-        raise UsageError(
-            f"--model: the weights in {run.weights} are those of {settings.model}, not of {name}"
-        )
-    model: Any = model_of_run(description)
-    run.load_weights(model, description)
-    # The images of the training were resized and cropped to one size.
-    model.pretrained_cfg = {
-        "input_size": (description.in_channels, settings.size, settings.size),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": tuple(description.mean),
-        "std": tuple(description.std),
-        "num_classes": len(description.classes),
-    }
-    return Opened(model, description.classes)
-
-
-def _open_weights(weights: str, name: str) -> Opened:
-    try:
-        state = open_checkpoint(weights).state
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from error
+    checkpoint = find_weights(command, weights)
+    name = name_of(checkpoint, name)
+    variant = name.removeprefix("mobilenet_v4_")
     # The model is made for the checkpoint's classes and channels, so that nothing starts fresh.
-    shapes = {key: value.shape for key, value in state.items() if isinstance(value, Tensor)}
+    shapes = {key: value.shape for key, value in checkpoint.state.items()}
     classifier = shapes.get("classifier.weight", ())
-    settings: dict[str, Any] = {"num_classes": classifier[0] if len(classifier) == 2 else 0}
-    for stem in _STEMS:
-        if len(shapes.get(stem, ())) == 4:
-            settings["in_channels"] = shapes[stem][1]
-    return Opened(models.create_model(name, weights=weights, **settings), None)
-
-
-def _name_of(weights: str) -> str:
-    """Return the model that weights such as timm/mobilenetv4_conv_small.e2400_r224_in1k are of."""
-    stem = weights.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
+    count = classifier[0] if len(classifier) == 2 else 0
+    channels = [shapes[stem][1] for stem in _STEMS if len(shapes.get(stem, ())) == 4]
     try:
-        return model_name(stem)
-    except UsageError:
-        raise UsageError(
-            f"give --model: the name of {weights} does not say what model it is for, and there is "
-            "no .json of `lucid train` beside it"
-        ) from None
+        model = build_from(checkpoint, variant, count, in_channels=channels[0] if channels else 3)
+        known = known_settings(checkpoint, variant)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    classes = known.get("classes")
+    named = checkpoint.description.get("classes")
+    if classes is None and named is not None:
+        tell(
+            command,
+            f"warning: {weights} names {len(named)} classes but has {count}; they are numbered",
+        )
+    missing = [key for key in DEFAULT if key not in known]
+    if missing:
+        tell(command, f"{weights} does not say what images it expects: {_assumed(missing)}")
+    model.eval()
+    return Opened(model, classes)
+
+
+def _assumed(missing: Sequence[str]) -> str:
+    """Return in words what is taken for settings that weights do not tell."""
+    height, width = DEFAULT["input_size"][1:]
+    words = {
+        "input_size": f"{height}×{width} pixels",
+        "crop_pct": f"{DEFAULT['crop_pct']:.1%} of the shorter side",
+        "interpolation": f"{DEFAULT['interpolation']} interpolation",
+        "mean": "ImageNet's mean",
+        "std": "ImageNet's standard deviation",
+    }
+    return f"assuming {', '.join(words[key] for key in missing)}"

@@ -114,7 +114,7 @@ def predict(args: argparse.Namespace) -> int:
         raise UsageError(
             f"--explain draws a row for each image, at most {MOST_EXPLAINED}; got {len(paths)}"
         )
-    opened = open_model(args.weights, args.model)
+    opened = open_model("predict", args.weights, args.model)
     predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
     if not predictions:
         raise CommandError(f"none of the {len(paths)} images could be read")

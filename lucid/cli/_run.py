@@ -38,6 +38,7 @@ from lucid._files import (
     sweep,
 )
 from lucid.cli._errors import CommandError, UsageError
+from lucid.models._checkpoints import as_metadata
 from lucid.nn import Module
 from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
@@ -144,6 +145,19 @@ class Description:
     best_epoch: int | None = None
     test: dict[str, Any] | None = None
     run: str = field(default_factory=_new_run)
+
+    def of_weights(self) -> dict[str, Any]:
+        """Return what the weights are and expect, as their file itself says it."""
+        size = self.settings.size
+        return {
+            "architecture": self.settings.model,
+            "classes": self.classes,
+            "input_size": (self.in_channels, size, size),
+            "crop_pct": 1.0,  # the images were resized and cropped to one size
+            "interpolation": "bicubic",
+            "mean": tuple(self.mean),
+            "std": tuple(self.std),
+        }
 
     def add(self, record: dict[str, Any]) -> bool:
         """Note what an epoch did, and return whether it was the best so far.
@@ -425,7 +439,8 @@ class RunFiles:
 
 
 def _metadata(description: Description) -> dict[str, str]:
-    return {DESCRIPTION: json.dumps(description.document())}
+    document = json.dumps(description.document())
+    return {**as_metadata(description.of_weights()), DESCRIPTION: document}
 
 
 def _run_of(path: Path) -> str | None:

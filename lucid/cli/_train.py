@@ -26,6 +26,7 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._data import Batches, Images, load_images, readable
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, one_line
+from lucid.cli._images import open_model
 from lucid.cli._reading import Unreadable, tell
 from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, free_run, prepare_output
 from lucid.data import DataLoader, Dataset
@@ -113,8 +114,9 @@ def add_parsers(
         "eval",
         common,
         evaluate_model,
-        "Measure trained weights on their test images. What they are is read from the .json "
-        "beside them; the accuracy is the one that `lucid train` printed.",
+        "Measure trained weights on their test images. Which these are is read from the .json "
+        "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
+        "can be measured that `lucid predict` takes.",
         "  lucid eval runs/mobilenet_v4_conv_small-digits.npz",
     )
     parser.add_argument("weights", type=Path, help="a file that `lucid train` wrote")
@@ -210,7 +212,7 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
         if max_unreadable is not None:
             description.settings = replace(description.settings, max_unreadable=max_unreadable)
         images = load_images(description.settings)
-        _check_classes(description, images)
+        _check_classes(description.classes, len(description.classes), images)
         return _run(files, description, images)
 
 
@@ -301,21 +303,18 @@ def _finish(files: RunFiles, description: Description, model: nn.Module, test: D
 def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
     files = RunFiles(args.weights)
-    description = files.read_description()
-    settings = description.settings
+    if args.data is None or files.description.is_file():
+        settings = files.read_description().settings
+    else:
+        settings = Settings()
     if args.data is not None:
         if args.data == "digits" != settings.data:
             raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
         settings = replace(settings, data=args.data)
-    images = load_images(
-        settings,
-        in_channels=description.in_channels,
-        mean=description.mean,
-        std=description.std,
-    )
-    _check_classes(description, images)
-    model = _model(description)
-    files.load_weights(model, description)
+    model, classes = open_model("eval", str(args.weights), None)
+    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else settings.size
+    images = load_images(replace(settings, size=size), model)
+    _check_classes(classes, model.num_classes, images)
     _tell_notes("eval", images)
     share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
     (test,) = readable([images.test], Unreadable("eval", share))
@@ -349,12 +348,14 @@ def _optimizer(model: nn.Module, settings: Settings) -> optim.Optimizer:
     return optim.AdamW(groups, lr=settings.lr)
 
 
-def _check_classes(description: Description, images: Images) -> None:
-    if images.classes != description.classes:
-        raise UsageError(
-            f"the weights know the classes {first_of(description.classes)}, the images have "
-            f"{first_of(images.classes)}"
-        )
+def _check_classes(classes: list[str] | None, count: int, images: Images) -> None:
+    if classes is None and count != len(images.classes):
+        known = f"{count} classes, which they do not name"
+    elif classes is not None and classes != images.classes:
+        known = f"the classes {first_of(classes)}"
+    else:
+        return
+    raise UsageError(f"the weights know {known}, the images have {first_of(images.classes)}")
 
 
 def _record(epoch: training.Epoch) -> dict[str, Any]:

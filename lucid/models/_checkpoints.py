@@ -1,4 +1,8 @@
-"""What weights expect of an image: from a ``config.json``, or from a table of the published ones.
+"""What weights are and expect of an image: their description.
+
+It is written in the metadata of their file, or in a ``config.json``, or stands in a table of the
+published ones. Its keys are timm's: ``architecture`` (lucid's name of the model), ``input_size``,
+``crop_pct``, ``interpolation``, ``mean``, ``std``; and ``classes``, their names.
 
 The table's facts are from the model cards of timm's MobileNetV4 weights (Wightman 2024).
 ``crop_pct`` is the part of the resized image's side that the crop keeps.
@@ -6,12 +10,13 @@ The table's facts are from the model cards of timm's MobileNetV4 weights (Wightm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lucid._check import is_integer, is_number, short
-from lucid._files import read_json
+from lucid._files import parse_json, read_json
 
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -23,6 +28,10 @@ DEFAULT: dict[str, Any] = {
     "interpolation": "bicubic",
     **_IMAGENET,
 }
+
+
+# The key of a file's metadata under which its description is, as JSON.
+_METADATA = "lucid"
 
 
 def _entry(size: int, crop_pct: float, **other: Any) -> dict[str, Any]:
@@ -84,8 +93,64 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
 )
 
 
+_DESCRIPTION_CHECKS = (
+    *_CHECKS,
+    ("architecture", "a text", lambda v: isinstance(v, str)),
+    (
+        "classes",
+        "a list of texts",
+        lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
+    ),
+)
+
+
+def _checked(
+    found: Mapping[str, Any],
+    checks: Sequence[tuple[str, str, Callable[[Any], bool]]],
+    source: str,
+) -> dict[str, Any]:
+    """Return the settings of ``found`` that ``checks`` knows, lists of numbers as tuples.
+
+    Raises:
+        ValueError: if one cannot be.
+    """
+    settings = {}
+    for key, expected, is_right in checks:
+        value = found.get(key)
+        if value is None:
+            continue
+        if not is_right(value):
+            raise ValueError(f"weights: {source}: {key!r}: expected {expected}, got {short(value)}")
+        settings[key] = tuple(value) if isinstance(value, list) and key != "classes" else value
+    return settings
+
+
+def as_metadata(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata that tell :func:`read_description` what weights are."""
+    return {_METADATA: json.dumps(dict(description), allow_nan=False)}
+
+
+def read_description(metadata: Mapping[str, str], source: str) -> dict[str, Any]:
+    """Return what the metadata of a file say of its weights; empty if nothing.
+
+    Raises:
+        ValueError: naming ``source``, if it is no JSON object, or something in it cannot be.
+    """
+    if _METADATA not in metadata:
+        return {}
+    try:
+        found = parse_json(metadata[_METADATA])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"weights: {source}: its description is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"weights: {source}: its description is no JSON object but {type(found).__name__}"
+        )
+    return _checked(found, _DESCRIPTION_CHECKS, source)
+
+
 def read_settings(name: str, config: Path | None, architecture: str | None) -> dict[str, Any]:
-    """Return what weights expect of an image: from ``config.json``, the table, or by default.
+    """Return what is known of weights without a description: from ``config.json`` and the table.
 
     Args:
         name: of the repository or file, to be found in the table: without folders.
@@ -97,7 +162,7 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
     Raises:
         ValueError: if the file that counts is no JSON, or a setting in it cannot be.
     """
-    settings = dict(PUBLISHED.get(name, DEFAULT))
+    settings = dict(PUBLISHED.get(name, {}))
     if config is None or not config.is_file():
         return settings
     try:
@@ -116,11 +181,4 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
         raise ValueError(
             f"weights: {config}: 'pretrained_cfg': expected an object, got {short(found)}"
         )
-    for key, expected, is_right in _CHECKS:
-        value = found.get(key)
-        if value is None:
-            continue
-        if not is_right(value):
-            raise ValueError(f"weights: {config}: {key!r}: expected {expected}, got {short(value)}")
-        settings[key] = tuple(value) if isinstance(value, list) else value
-    return settings
+    return {**settings, **_checked(found, _CHECKS, str(config))}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,15 +18,21 @@ from lucid import _files
 from lucid._extras import extra
 from lucid.autograd import Tensor
 from lucid.models import _timm, configs
-from lucid.models._checkpoints import read_settings
+from lucid.models._checkpoints import DEFAULT, PUBLISHED, read_description, read_settings
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
 
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 
 _HUB_ID = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)")
+# Where a checkpoint of a training keeps the model, and what wrappers put before names.
+_NESTED = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _STEM = "conv0.convbn_0.conv.weight"
+
+# Of a batch norm, and of no use to a model with a fixed momentum: not all tools keep it.
+_COUNTER = ".num_batches_tracked"
 
 # The activation of timm's models; all others have ReLU.
 _TIMM_ACT = {"hybrid_large": "gelu"}
@@ -35,6 +45,8 @@ class Checkpoint(NamedTuple):
     state: dict[str, Tensor]
     config: Path | None  # the config.json that came with them
     from_hub: bool
+    metadata: Mapping[str, str] = MappingProxyType({})
+    description: Mapping[str, Any] = MappingProxyType({})  # what the file itself says of them
 
 
 def configuration(variant: str, timm: bool) -> configs.Config:
@@ -52,7 +64,14 @@ def build(
         model = MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
         model.name = name
         return model
-    checkpoint = open_checkpoint(weights)
+    return build_from(open_checkpoint(weights), variant, num_classes, **kwargs)
+
+
+def build_from(
+    checkpoint: Checkpoint, variant: str, num_classes: int, **kwargs: Any
+) -> MobileNet_V4:
+    """Return a variant with the weights of a checkpoint; see the factories."""
+    name = f"mobilenet_v4_{variant}"
     cfg = configuration(variant, _timm.is_timm_form(checkpoint.state))
     model = MobileNet_V4(cfg, num_classes, **kwargs)
     model.name = name
@@ -65,20 +84,36 @@ def build(
             f"{name}: {checkpoint.source} has "
             f"{f'a classifier of {given} classes' if given else 'no classifier'}, the model one "
             f"of {num_classes}, which starts from fresh weights; all else is loaded",
-            stacklevel=3,
+            stacklevel=4,
         )
     return model
 
 
 def _settings(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
+    return {**DEFAULT, **known_settings(checkpoint, variant), "num_classes": _classes(checkpoint)}
+
+
+def _classes(checkpoint: Checkpoint) -> int:
+    bias = checkpoint.state.get(_CLASSIFIER[1])
+    return 0 if bias is None else bias.numel()
+
+
+def known_settings(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
+    """Return what weights say of their images and classes; the rest is to be assumed.
+
+    The description in the file comes first, then ``config.json``, then the table.
+    """
     name = Path(checkpoint.source).name
     if checkpoint.from_hub:
         settings = read_settings(name, checkpoint.config, None)
     else:
         name = Path(name).stem
         settings = read_settings(name, checkpoint.config, f"mobilenetv4_{variant}")
-    bias = checkpoint.state.get(_CLASSIFIER[1])
-    return {**settings, "num_classes": 0 if bias is None else bias.numel()}
+    settings.update(checkpoint.description)
+    settings.pop("architecture", None)
+    if len(settings.get("classes", [])) != _classes(checkpoint):
+        settings.pop("classes", None)
+    return settings
 
 
 # -- finding ----------------------------------------------------------------------------------
@@ -108,21 +143,56 @@ def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
         raise FileNotFoundError(
             f"weights: there is no file {source!r}; expected a .safetensors or .npz file "
             'or a Hugging Face repo id such as "timm/mobilenetv4_conv_small.e2400_r224_in1k"'
+            f"{_near(source)}"
         )
-    state = _files.load(path)
+    contents = _files.read(path)
+    state = _unwrap(contents.state)
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"weights: {source}: {name!r} is of type {type(value).__name__}, not an array; "
                 "expected a file of arrays by name, as model.state_dict() has them"
             )
-    return Checkpoint(source, state, config, from_hub)
+    description = read_description(contents.metadata, source)
+    return Checkpoint(source, state, config, from_hub, contents.metadata, description)
+
+
+def _unwrap(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a training's checkpoint, and of a model in a wrapper."""
+    for key in _NESTED:
+        if isinstance(state.get(key), dict):
+            return _unwrap(state[key])
+    for prefix in _WRAPPERS:
+        if state and all(str(name).startswith(prefix) for name in state):
+            return _unwrap({name[len(prefix) :]: value for name, value in state.items()})
+    return state
+
+
+def _near(source: str) -> str:
+    """Return a question for names like ``source``: of files beside it, or of published weights."""
+    path = Path(source)
+    stem = source.removesuffix(path.suffix) if path.suffix in _files.SUFFIXES else source
+    known = {f"timm/{name}": f"timm/{name}" for name in PUBLISHED}
+    with contextlib.suppress(OSError):
+        for entry in path.parent.iterdir():
+            if entry.suffix in _files.SUFFIXES:
+                known[str(entry)] = known[str(entry.with_suffix(""))] = str(entry)
+    found = [
+        name
+        for text in dict.fromkeys((source, stem))
+        for name in difflib.get_close_matches(text, known, n=3, cutoff=0.75)
+    ]
+    close = dict.fromkeys(known[name] for name in found)
+    return f"; did you mean {' or '.join(list(close)[:3])}?" if close else ""
 
 
 def _fetch(repo_id: str) -> tuple[Path, Path]:
     """Return the paths of a repository's weights and its ``config.json``, which may not exist."""
     huggingface_hub = extra(
-        "huggingface_hub", "hub", f"weights={repo_id!r} is fetched by huggingface_hub"
+        "huggingface_hub",
+        "hub",
+        f"weights: there is no file {repo_id!r}{_near(repo_id)}; the Hugging Face repository of "
+        "that name is fetched by huggingface_hub",
     )
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -140,7 +210,7 @@ def _fetch(repo_id: str) -> tuple[Path, Path]:
             reason = "HF_HUB_OFFLINE is set, and the cache does not have it"
         raise FileNotFoundError(
             f"weights: there is no file {str(repo_id)!r}, and {name} of the Hugging Face "
-            f"repository of that name is out of reach: {reason}"
+            f"repository of that name is out of reach: {reason}{_near(repo_id)}"
         ) from error
 
 
@@ -191,7 +261,7 @@ def fit(
                 f"entry {entry!r}: expected shape {own[ours].shape}, got {state[entry].shape}"
             )
     for entry, ours in names.items():
-        if entry not in state:
+        if entry not in state and not entry.endswith(_COUNTER):
             raise misfit(f"entry {entry!r} of shape {own[ours].shape} is missing")
     built = {entry.rpartition(".")[0] for entry in names}
     passed_over = set(modules.values()) - built
@@ -202,7 +272,7 @@ def fit(
     last = f"{_timm.last_convbn(spec)}.conv.weight"
     if not _timm.is_timm(state) and last not in state:
         raise misfit(f"entry {last!r} is missing")
-    return {ours: state[entry] for entry, ours in names.items()}
+    return {ours: state[entry] for entry, ours in names.items() if entry in state}
 
 
 def _has_other_classes(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:

@@ -1,5 +1,7 @@
 """``lucid convert``: renaming, what is refused, and that nothing is lost on the way."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,10 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid import models
+from lucid._files import read_metadata
 from lucid.cli import main
 from lucid.models import _timm
+from lucid.models._checkpoints import as_metadata, read_description
 from lucid.models._config import read_config
 from lucid.models._pretrained import VARIANTS, Checkpoint, configuration, convert
 from tests.models.test_pretrained_reference import reference
@@ -134,6 +138,7 @@ def test_wrong_use(tmp_path, capsys):
     out = tmp_path / "out.npz"
     for arguments, message in [
         ((tmp_path / "timm.npz", out, "--to", "timm"), "has timm's names already"),
+        ((tmp_path / "gone.npz", out, "--to", "timm"), "there is no file"),
         ((tmp_path / "timm.npz", tmp_path / "out.pth", "--to", "lucid"), "expected a name ending"),
         ((tmp_path / "timm.npz", tmp_path, "--to", "lucid"), "is a folder"),
         ((tmp_path / "other.npz", out, "--to", "timm"), "not have the entries of any model; give"),
@@ -160,7 +165,6 @@ def test_failures(tmp_path, capsys):
     out = tmp_path / "out.npz"
     large = ("--model", "mobilenetv4_conv_large")
     for arguments, message in [
-        ((tmp_path / "gone.npz", out, "--to", "timm"), "there is no file"),
         ((tmp_path / "broken.npz", out, "--to", "timm"), "broken.npz is not a .npz file"),
         (
             (tmp_path / "shape.npz", out, "--to", "lucid"),
@@ -179,3 +183,94 @@ def test_failures(tmp_path, capsys):
         assert err.count("\n") == 1
     assert not out.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.npz", "shape.npz", "timm.npz"]
+
+
+# -- the description --------------------------------------------------------------------------
+
+DESCRIPTION = {
+    "architecture": "mobilenet_v4_conv_small",
+    "classes": ["cat", "dog", "eel"],
+    "input_size": (3, 48, 48),
+    "crop_pct": 1.0,
+    "interpolation": "bicubic",
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+}
+
+
+def description_of(path):
+    return read_description(read_metadata(path), str(path))
+
+
+@pytest.mark.parametrize("first", [".npz", ".safetensors"])
+@pytest.mark.parametrize("second", [".npz", ".safetensors"])
+def test_the_description_goes_along(tmp_path, capsys, first, second):
+    paths = [tmp_path / f"a{first}", tmp_path / f"b{second}", tmp_path / f"c{first}"]
+    metadata = {"format": "pt", **as_metadata(DESCRIPTION)}
+    lucid.save(state_of("conv_small", classes=3), paths[0], metadata)
+    for source, target, names in ((*paths[:2], "timm"), (*paths[1:], "lucid")):
+        assert run(capsys, source, target, "--to", names)[::2] == (0, "")
+        assert description_of(target) == DESCRIPTION
+        assert read_metadata(target)["format"] == "pt"
+    found = models.mobilenet_v4_conv_small(3, weights=paths[1]).pretrained_cfg
+    wanted = {key: value for key, value in DESCRIPTION.items() if key != "architecture"}
+    assert found == {**wanted, "num_classes": 3}
+
+
+def test_what_is_known_from_elsewhere_goes_into_the_file(tmp_path, capsys):
+    name = "mobilenetv4_conv_small.e3600_r256_in1k.npz"
+    lucid.save(small(), tmp_path / name)
+    assert run(capsys, tmp_path / name, tmp_path / "o.npz", "--to", "lucid")[0] == 0
+    found = description_of(tmp_path / "o.npz")
+    assert found["input_size"] == (3, 256, 256)
+    assert found["std"] == (0.5, 0.5, 0.5)
+    lucid.save(small(), tmp_path / "unknown.npz")
+    assert run(capsys, tmp_path / "unknown.npz", tmp_path / "u.npz", "--to", "lucid")[0] == 0
+    assert description_of(tmp_path / "u.npz") == {"architecture": "mobilenet_v4_conv_small"}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_trained_weights_keep_what_they_are(tmp_path, capsys, monkeypatch, own):
+    """Also those of a file that says nothing, with a .json beside it."""
+    pytest.importorskip("sklearn")
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40"]
+    assert main(["train", "--data", "digits", *quick, "--output", "run.npz"]) == 0
+    image.new("L", (30, 40), 90).save("x.png")
+    if not own:
+        lucid.save(lucid.load("run.npz"), "run.npz")
+    assert run(capsys, "run.npz", "deep.safetensors", "--to", "timm")[0] == 0
+    assert run(capsys, "deep.safetensors", "back.npz", "--to", "lucid")[0] == 0
+    wanted = json.loads((tmp_path / "run.json").read_text())
+    found = description_of("back.npz")
+    assert found["classes"] == wanted["classes"]
+    assert found["input_size"] == (1, 40, 40)
+    assert list(found["mean"]) == wanted["mean"]
+    predictions = []
+    for weights in ("run.npz", "deep.safetensors"):
+        assert main(["predict", "x.png", "--weights", weights, "--json", "-"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        predictions.append(json.loads(captured.out))
+    # timm's form computes something else, so only the names are the same.
+    for (entry,) in predictions:
+        assert all(guess["name"] == str(guess["index"]) for guess in entry["top"])
+
+
+def test_contradictions_are_told(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40"]
+    assert main(["train", "--data", "digits", *quick, "--output", "run.npz"]) == 0
+    document = json.loads((tmp_path / "run.json").read_text())
+    document["settings"]["size"] = 64
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    image.new("L", (30, 40), 90).save("x.png")
+    capsys.readouterr()
+    assert main(["predict", "x.png", "--weights", "run.npz"]) == 0
+    assert capsys.readouterr().err == (
+        "lucid predict: warning: run.json contradicts run.npz: input_size is (1, 64, 64) in the "
+        "one, (1, 40, 40) in the other, which counts\n"
+    )

@@ -13,6 +13,7 @@ from lucid import models
 from lucid.cli import main
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
+from lucid.models._checkpoints import DEFAULT, as_metadata
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -25,7 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LUCID_DEBUG", raising=False)
     lucid.manual_seed(0)
-    lucid.save(models.create_model(NAME, num_classes=7).state_dict(), "w.npz")
+    state = models.create_model(NAME, num_classes=7).state_dict()
+    lucid.save(state, "w.npz", as_metadata(DEFAULT))
     Path("photos").mkdir()
     rng = np.random.default_rng(0)
     for index, shape in enumerate([(300, 240, 3), (120, 260, 3), (90, 90, 3)]):

@@ -21,6 +21,7 @@ from lucid.cli import main
 from lucid.cli._predict import imagenet_classes, read_classes
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
+from lucid.models._checkpoints import DEFAULT, as_metadata
 
 pytest.importorskip("sklearn")
 Image = pytest.importorskip("PIL.Image")
@@ -38,7 +39,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lucid.manual_seed(seed)
         model = models.create_model(NAME, num_classes=classes)
         model.classifier.weight.data[...] *= 15  # fresh weights can hardly tell images apart
-        lucid.save(model.state_dict(), root / f"w{classes}.npz")
+        lucid.save(model.state_dict(), root / f"w{classes}.npz", as_metadata(DEFAULT))
     photos = root / "photos"
     (photos / "deep" / "er").mkdir(parents=True)
     images = load_sample_images()
@@ -359,7 +360,7 @@ def test_failures_are_one_line(options, status, message, files, capsys):
     lines = captured.err.splitlines()
     assert all(line.startswith("lucid predict: ") for line in lines)
     assert message in lines[-1]
-    others = ("broken.jpg cannot be read", "passed over: 1 file (1 .txt)")
+    others = ("broken.jpg cannot be read", "passed over: 1 file (1 .txt)", "does not say what")
     assert [line for line in lines[:-1] if not any(other in line for other in others)] == []
     assert sorted(path.name for path in files.iterdir()) == before
 
@@ -371,9 +372,88 @@ def test_a_missing_file_among_others(capsys):
     assert len(captured.out.splitlines()) == 2
 
 
-def test_the_name_of_the_model_is_needed(capsys):
-    assert predict("photos", model=None) == 2
-    assert "give --model: the name of w1000.npz does not say" in capsys.readouterr().err
+def test_the_arrays_tell_the_model(capsys):
+    assert predict("photos/china.jpg", "--json", "-", model=None) == 0
+    first = result(capsys)
+    assert predict("photos/china.jpg", "--json", "-") == 0
+    assert result(capsys) == first
+    lucid.save({"x": np.ones(3)}, "foreign.npz")
+    assert predict("photos/china.jpg", weights="foreign.npz", model=None) == 2
+    error = capsys.readouterr().err
+    assert "foreign.npz does not have the entries of any model; give --model to see what" in error
+    Path("foreign.npz").unlink()
+
+
+def test_what_is_assumed_is_said(capsys, tmp_path):
+    state = lucid.load("w3.npz")
+    lucid.save(state, tmp_path / "bare.npz")
+    assert predict("photos/china.jpg", weights=str(tmp_path / "bare.npz"), model=None) == 0
+    assert capsys.readouterr().err == (
+        f"lucid predict: {tmp_path / 'bare.npz'} does not say what images it expects: assuming "
+        "224×224 pixels, 87.5% of the shorter side, bicubic interpolation, ImageNet's mean, "
+        "ImageNet's standard deviation\n"
+    )
+    part = {key: DEFAULT[key] for key in ("mean", "std", "interpolation", "crop_pct")}
+    lucid.save(state, tmp_path / "part.npz", as_metadata(part))
+    assert predict("photos/china.jpg", weights=str(tmp_path / "part.npz"), model=None) == 0
+    assert capsys.readouterr().err.endswith("it expects: assuming 224×224 pixels\n")
+
+
+def test_weights_that_say_everything(capsys, tmp_path):
+    description = {
+        "architecture": NAME,
+        "classes": ["cat", "dog", "eel"],
+        "input_size": (3, 96, 96),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.25, 0.25, 0.25),
+    }
+    path = tmp_path / "full.npz"
+    lucid.save(lucid.load("w3.npz"), path, as_metadata(description))
+    assert predict("photos/china.jpg", "--json", "-", weights=str(path), model=None) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    model: Any = models.create_model(NAME, num_classes=3, weights="w3.npz").eval()
+    model.pretrained_cfg = description
+    with lucid.no_grad():
+        logits = model(for_model(model)(read_image("photos/china.jpg"))[None])
+    (entry,) = json.loads(captured.out)
+    for guess in entry["top"]:
+        assert guess["name"] == description["classes"][guess["index"]]
+        wanted = logits.softmax(-1).numpy()[0, guess["index"]]
+        assert guess["probability"] == pytest.approx(wanted, rel=1e-4)
+    assert predict("photos", weights=str(path), model="mobilenet_v4_conv_large") == 2
+    assert f"are those of {NAME}, not of" in capsys.readouterr().err
+
+
+def test_names_of_classes_that_are_not_there(capsys, tmp_path):
+    path = tmp_path / "w.npz"
+    lucid.save(lucid.load("w3.npz"), path, as_metadata({**DEFAULT, "classes": ["cat", "dog"]}))
+    assert predict("photos/china.jpg", "--json", "-", weights=str(path)) == 0
+    captured = capsys.readouterr()
+    assert "w.npz names 2 classes but has 3; they are numbered" in captured.err
+    assert sorted(guess["name"] for guess in json.loads(captured.out)[0]["top"]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "near"),
+    [
+        ("w100.npz", "did you mean w1000.npz"),
+        ("w1000", "did you mean w1000.npz"),
+        ("w1000.safetensors", "did you mean w1000.npz"),
+        ("timm/mobilenetv4_conv_smal.e2400_r224_in1k", "timm/mobilenetv4_conv_small.e2400_r224_in"),
+        ("nothing-like-it.npz", None),
+    ],
+)
+def test_mistyped_weights(weights, near, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # no network
+    assert predict("photos/china.jpg", weights=weights, model=None) in (1, 2)
+    error = capsys.readouterr().err
+    assert f"there is no file '{weights}'" in error
+    assert "--model" not in error
+    assert ("did you mean" in error) == (near is not None)
+    assert near is None or near in error
 
 
 def test_as_a_program():

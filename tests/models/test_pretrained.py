@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lucid
 from lucid import models, nn
 from lucid.models import _timm
+from lucid.models._checkpoints import as_metadata
 from lucid.models._config import read_config
 from lucid.models._pretrained import VARIANTS, Checkpoint, configuration, fit
 from tests.models.test_pretrained_reference import reference
@@ -269,10 +270,35 @@ def test_hostile_headers(tmp_path, header, length):
         load(path)
 
 
-def test_nested_files_are_refused(state, path):
-    lucid.save({"model": {"conv_stem.weight": state["conv_stem.weight"]}, "epoch": 3}, path)
-    with pytest.raises(ValueError, match=r"weights\.npz: 'model' is of type dict, not an array"):
+def test_nested_files_without_a_model_are_refused(state, path):
+    lucid.save({"net": {"conv_stem.weight": state["conv_stem.weight"]}, "epoch": 3}, path)
+    with pytest.raises(ValueError, match=r"weights\.npz: 'net' is of type dict, not an array"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {f"module.{name}": array for name, array in state.items()},
+        lambda state: {f"_orig_mod.{name}": array for name, array in state.items()},
+        lambda state: {f"module._orig_mod.{name}": array for name, array in state.items()},
+        lambda state: {f"model.{name}": array for name, array in state.items()},
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"state": [1, 2]}},
+        lambda state: {"model": {f"module.{name}": array for name, array in state.items()}},
+        lambda state: {
+            name: array for name, array in state.items() if "num_batches_tracked" not in name
+        },
+    ],
+)
+@pytest.mark.parametrize("names", ["timm", "lucid"])
+def test_wrapped_weights(state, path, wrap, names):
+    """As DataParallel, `torch.compile` and training scripts leave them, or without counters."""
+    lucid.save(wrap(state if names == "timm" else lucid_state("conv_small", state)), path)
+    loaded = load(path).state_dict()
+    for name, array in lucid_state("conv_small", state).items():
+        if "num_batches_tracked" not in name:
+            np.testing.assert_array_equal(loaded[name].numpy(), array)
 
 
 WRONG = [
@@ -345,11 +371,14 @@ def test_any_single_change_is_found(data):
         own[name] = lucid.zeros(*shape) if shape else lucid.tensor(0.0)
         if shape == value.shape:
             return
+    if name.endswith(".num_batches_tracked") and kind == "drop":
+        return  # they may be missing
     if kind == "drop" and name == "conv_stem.weight":
         return  # then the names are not timm's, and the first of lucid's is missing
     with pytest.raises(ValueError, match=r"some\.npz does not fit MODEL: entry ") as error:
         fit(MODEL, SPEC, Checkpoint("some.npz", own, None, False), "MODEL")
-    if not (kind == "rename" and name == "conv_stem.weight"):
+    optional = name == "conv_stem.weight" or name.endswith(".num_batches_tracked")
+    if not (kind == "rename" and optional):
         assert f"'{name}'" in str(error.value)
 
 
@@ -465,3 +494,34 @@ def test_settings_that_cannot_be_are_named(state, tmp_path, key, value):
 def test_settings_of_null_are_taken_from_the_table(state, tmp_path):
     config = {"architecture": "mobilenetv4_conv_small", "pretrained_cfg": {**TIMM, "std": None}}
     assert cfg_of(state, tmp_path, config=config)["std"] == IMAGENET["std"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "its description is no JSON"),
+        ("[1]", "its description is no JSON object but list"),
+        ('{"a": 1, "a": 2}', "'a' appears twice"),
+        ("[" * 100_000, "its description is no JSON"),
+        ('{"classes": "cat"}', "'classes': expected a list of texts, got 'cat'"),
+        ('{"classes": [1]}', "'classes': expected a list of texts"),
+        ('{"architecture": 3}', "'architecture': expected a text, got 3"),
+        ('{"input_size": [3, 0, 1]}', "'input_size': expected three positive integers"),
+        ('{"mean": [NaN, 0, 0]}', "'mean': expected one number or three"),
+        ('{"std": [1e999, 1, 1]}', "'std': expected"),
+    ],
+)
+def test_a_description_that_cannot_be(state, path, text, message):
+    lucid.save(state, path, {"lucid": text})
+    with pytest.raises(ValueError, match=rf"weights: .*weights\.npz: .*{message}"):
+        load(path)
+
+
+def test_the_description_in_the_file_comes_before_the_config_beside_it(state, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": TIMM}))
+    path = tmp_path / "w.npz"
+    lucid.save(state, path, as_metadata({"mean": (0.1, 0.1, 0.1), "classes": list("abcd")}))
+    found = load(path).pretrained_cfg
+    assert found["mean"] == (0.1, 0.1, 0.1)
+    assert found["std"] == (0.25, 0.25, 0.25)
+    assert found["classes"] == list("abcd")
