@@ -11,7 +11,6 @@ import numpy as np
 from lucid import kernels
 from lucid._compile._fuse import Affine, Attention, Average, Convolution, Step, references
 from lucid._compile._trace import Trace, refs
-from lucid.nn import Module
 from lucid.ops._layout import from_nhwc
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -178,9 +177,7 @@ class Arena:
             for output in step.outputs:
                 for ref in references(step):
                     base = owner.get(ref.index)
-                    if base is not None and (
-                        isinstance(step.kind, Module) or ref.index in traced.views[output]
-                    ):
+                    if base is not None and ref.index in traced.views[output]:
                         owner[output] = base
                         lives[base].last = max(lives[base].last, last.get(output, position))
         return lives, set(owner)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lucid import kernels
 from lucid._compile._describe import StepInfo, merged
-from lucid._compile._plan import Plan
-from lucid.autograd import Tensor
+from lucid._compile._nesting import leaves, mapped
+from lucid._compile._plan import Plan, UnforeseenError
+from lucid._compile._trace import trace
+from lucid.autograd import Tensor, no_grad
 from lucid.autograd._tensor import DEFAULT_DTYPE
 from lucid.kernels._memory import trim
 from lucid.nn import Module
@@ -22,8 +25,10 @@ class CompiledModel:
     """A model's inference with its weights as they were when it was compiled.
 
     Call it with an array or a tensor ``(n, …)`` with ``n`` up to the planned batch; it returns
-    what the model returns, arrays for an array and tensors for a tensor. It may be called from
-    several threads; the calls then take turns.
+    what the model returns, arrays for an array and tensors for a tensor, in memory of their own. It
+    may be called from several threads; the calls then take turns.
+
+    An array is never written to; a tensor is where the model itself changes its input in place.
 
     Attributes:
         input_shape: the largest input.
@@ -33,14 +38,15 @@ class CompiledModel:
     def __init__(self, model: Module, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
         # Plans for smaller batches are made when they are needed, from the weights of now.
-        self._model = copy.deepcopy(model).eval()
+        self._model = _copied(model).eval()
         first = next(iter(model.parameters()), None)
         self._dtype = DEFAULT_DTYPE if first is None else first.dtype
         self._lock = threading.Lock()
         self._plans: dict[tuple[int, int], Plan] = {}
+        self._runs_as_itself = False  # always: no plan can tell what it does
         self._divisible = False
         plan = self._plan(slice(0, input_shape[0]))
-        if len(kernels.active().divide(input_shape[0])) > 1:
+        if plan is not None and len(kernels.active().divide(input_shape[0])) > 1:
             self._divisible = self._is_divisible(plan)
 
     @property
@@ -57,11 +63,8 @@ class CompiledModel:
         """
         array = self._checked(x)
         with self._lock:
-            if self._divisible:
-                result = self._run_divided(array)
-            else:
-                result = self._plan(slice(0, len(array)))(array)
-        return _wrapped(result) if isinstance(x, Tensor) else result
+            result = self._run(array, x)
+        return mapped(_wrapped, result) if isinstance(x, Tensor) else result
 
     def timed(self, x: Any) -> list[tuple[StepInfo, float]]:
         """Run once, and return each step with the seconds it took, in the order they ran.
@@ -74,16 +77,13 @@ class CompiledModel:
         """
         array = self._checked(x)
         with self._lock:
-            parts = [slice(0, len(array))]
-            if self._divisible:
-                parts = kernels.active().divide(len(array))
-            plans = [self._plan(part) for part in parts]
-            if len(parts) == 1:
-                timings = [plans[0].timed(array)]
-            else:
-                timings = kernels.active().in_parts(
-                    lambda part: self._plan(part).timed(array[part]), len(array), array.size * 100
-                )
+            plans = self._plans_for(array, self._divisible)
+            if not plans:
+                start = time.perf_counter()
+                self._run(array, x)
+                info = StepInfo("", type(self._model).__name__, (), 0)
+                return [(info, time.perf_counter() - start)]
+            timings = self._side_by_side(plans, array, Plan.timed)
         seconds = [sum(step) / len(step) for step in zip(*timings)]
         infos = [merged(same) for same in zip(*(plan.infos for plan in plans))]
         return list(zip(infos, seconds))
@@ -107,77 +107,119 @@ class CompiledModel:
             )
         return array
 
-    def _plan(self, part: slice) -> Plan:
-        """Return the plan for a part of a batch; parts that run side by side have their own."""
+    def _plan(self, part: slice) -> Plan | None:
+        """Return the plan for a part of a batch; parts that run side by side have their own.
+
+        None if the model runs as itself.
+        """
+        if self._runs_as_itself:
+            return None
         key = part.start, part.stop
         if key not in self._plans:
             shape = (part.stop - part.start, *self.input_shape[1:])
-            self._plans[key] = Plan(self._model, shape, self._dtype)
+            traced = trace(self._model, shape, self._dtype)
+            if traced is None:
+                self._run_as_itself()
+                return None
+            self._plans[key] = Plan(traced)
             trim()  # the traced run kept every map; a plan works in its arena
         return self._plans[key]
 
-    def _run_divided(self, array: np.ndarray) -> Any:
-        """Run parts of the batch side by side, each through the whole model."""
-        for part in kernels.active().divide(len(array)):
-            self._plan(part)
-        return _joined(
-            kernels.active().in_parts(
-                lambda part: self._plan(part)(array[part]), len(array), array.size * 100
-            )
+    def _run_as_itself(self) -> None:
+        """From now on, have the model run as a whole instead of any plan."""
+        self._runs_as_itself, self._divisible = True, False
+        self._plans.clear()
+        trim()
+
+    def _plans_for(self, array: np.ndarray, divided: bool) -> list[Plan]:
+        """Return a plan for each part of a batch; none if the model runs as itself."""
+        parts = kernels.active().divide(len(array)) if divided else [slice(0, len(array))]
+        plans = [plan for part in parts if (plan := self._plan(part)) is not None]
+        return plans if len(plans) == len(parts) else []
+
+    def _side_by_side(
+        self, plans: list[Plan], array: np.ndarray, call: Callable[[Plan, np.ndarray], Any]
+    ) -> list[Any]:
+        """Return what each plan gives for its part of the batch."""
+        if len(plans) == 1:
+            return [call(plans[0], array)]
+
+        def run(part: slice) -> Any:
+            plan = self._plan(part)  # maybe of all, where that is not worth dividing
+            if plan is None:
+                raise UnforeseenError
+            return call(plan, array[part])
+
+        results: list[Any] = kernels.active().in_parts(run, len(array), array.size * 100)
+        return results
+
+    def _run(self, array: np.ndarray, x: Any) -> Any:
+        """Return the result for ``array``, which is that of ``x``, as arrays."""
+        plans = self._plans_for(array, self._divisible)
+        if plans:
+            try:
+                return mapped(_joined, *self._side_by_side(plans, array, Plan.__call__))
+            except UnforeseenError:
+                self._run_as_itself()
+        given = x if isinstance(x, Tensor) else Tensor._wrap(array.copy(order="K"))
+        with no_grad():
+            result = self._model(given)
+        # Copies: it may be the input, or something that the model keeps.
+        return mapped(
+            lambda leaf: leaf.data.copy(order="K") if isinstance(leaf, Tensor) else leaf, result
         )
 
     def _is_divisible(self, plan: Plan) -> bool:
         """Whether parts of a batch give parts of the result, as a look at one input tells."""
-        x = np.random.default_rng(0).standard_normal(self.input_shape).astype(self._dtype)
-        whole = _arrays(plan(x))
+        if plan.has_opaque_steps:  # what those look at is not known
+            return False
+        x = np.random.default_rng(0).standard_normal(self.input_shape)
+        # Images of different sizes: what looks at all of them then sees others in each part.
+        x *= np.geomspace(0.01, 100, len(x)).reshape(-1, *[1] * (x.ndim - 1))
+        array = x.astype(self._dtype)
+        whole = _arrays(plan(array))
         try:
-            joined = _arrays(self._run_divided(x))
+            plans = self._plans_for(array, True)
+            joined = _arrays(mapped(_joined, *self._side_by_side(plans, array, Plan.__call__)))
         except (ValueError, RuntimeError):  # the model cannot run a part of the batch
             return False
-        return len(whole) == len(joined) and all(
-            a.shape == b.shape
-            and np.abs(a - b).max(initial=0) <= 1e-4 * np.abs(a).max(initial=1e-30)
-            for a, b in zip(whole, joined)
-        )
+        return len(whole) == len(joined) and all(map(_about_equal, whole, joined))
 
     def __repr__(self) -> str:
         return f"CompiledModel({type(self._model).__name__}, input_shape={self.input_shape})"
 
 
-def _wrapped(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return Tensor._wrap(value)
-    if isinstance(value, dict):
-        return {key: _wrapped(item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*[_wrapped(item) for item in value])
-    if isinstance(value, (list, tuple)):
-        return type(value)([_wrapped(item) for item in value])
-    return value
+def _copied(model: Module) -> Module:
+    try:
+        return copy.deepcopy(model)
+    except (TypeError, RuntimeError) as error:
+        raise type(error)(
+            f"compile: expected a model that can be copied, got {type(model).__name__}: {error}"
+        ) from error
+
+
+def _wrapped(leaf: Any) -> Any:
+    return Tensor._wrap(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _arrays(value: Any) -> list[np.ndarray]:
-    if isinstance(value, np.ndarray):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [array for item in value for array in _arrays(item)]
-    return []
+    return [leaf for leaf in leaves(value) if isinstance(leaf, np.ndarray)]
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Return the results of parts of a batch as one, in the same nesting."""
-    first = parts[0]
-    if isinstance(first, np.ndarray) and first.ndim:
-        return np.concatenate(parts)
-    if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(*[_joined(list(items)) for items in zip(*parts)])
-    if isinstance(first, (list, tuple)):
-        return type(first)([_joined(list(items)) for items in zip(*parts)])
-    return first
+def _about_equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two results agree, image by image."""
+    if a.shape != b.shape:
+        return False
+    a, b = (each.reshape(len(each) if each.ndim else 1, -1) for each in (a, b))
+    error = np.abs(np.subtract(a, b, dtype=np.float64)).max(axis=1, initial=0)
+    size = np.abs(a).max(axis=1, initial=1e-30)
+    return bool((error <= 1e-4 * size).all())
+
+
+def _joined(first: Any, *others: Any) -> Any:
+    """Return the results of parts of a batch as one."""
+    is_divided = others and isinstance(first, np.ndarray) and first.ndim
+    return np.concatenate([first, *others]) if is_divided else first
 
 
 def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
@@ -185,11 +227,14 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
 
     The model is run to see its operations. Batch norm goes into the weights of the convolution
     before it, activation, layer scale and residual into its kernel; weights are brought into the
-    kernels' form once, and all maps share one arena. What is not understood, such as a module
-    that works on raw arrays, runs as itself.
+    kernels' form once, and all maps share one arena. What operations do not show makes the module
+    around it run as itself: work on raw arrays, choices by value, changes in place. So does the
+    whole of a model that changes its input, keeps something from call to call, draws random numbers
+    or has hooks. What a model keeps is kept in the compiled one, apart from ``model``.
 
     Args:
-        model: any module; it is left untouched, and later changes to it have no effect.
+        model: any module that can be copied; it is left untouched, and later changes to it have no
+            effect.
         input_shape: the largest input, batch first: ``(N, C, H, W)`` for images.
 
     Returns:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lucid._compile._trace import Operation, Ref, Trace, frozen, refs
+from lucid._compile._nesting import mapped
+from lucid._compile._trace import Operation, Ref, Trace, refs
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.kernels._memory import empty
@@ -177,16 +178,12 @@ def _fold_constants(trace: Trace) -> list[Operation]:
     """Run operations that depend on no input now, and put their values in their place."""
     known: dict[int, Tensor] = {}
 
-    def settled(value: Any) -> Any:
-        if isinstance(value, Ref):
-            return known.get(value.index, value)
-        if isinstance(value, (list, tuple)):
-            return type(value)([settled(item) for item in value]) if value else value
-        return value
+    def settled(leaf: Any) -> Any:
+        return known.get(leaf.index, leaf) if isinstance(leaf, Ref) else leaf
 
     operations = []
     for operation in trace.operations:
-        args = [settled(arg) for arg in operation.args]
+        args = mapped(settled, operation.args)
         if isinstance(operation.kind, Module) or any(refs(arg) for arg in args):
             operations.append(
                 Operation(
@@ -200,7 +197,7 @@ def _fold_constants(trace: Trace) -> list[Operation]:
             operation.outputs, results if isinstance(results, tuple) else (results,)
         ):
             known[number] = Tensor._wrap(result.data if isinstance(result, Tensor) else result)
-    trace.result = settled(trace.result)
+    trace.result = mapped(settled, trace.result)
     return operations
 
 
@@ -366,20 +363,13 @@ def _scale(convolution: Convolution, factors: np.ndarray) -> None:
 
 
 def freeze(steps: list[Step]) -> None:
-    """Give opaque modules and constant tensors to the plan as copies, independent of the model."""
+    """Give constant tensors to the plan as copies, as others may change them."""
     for step in steps:
         if isinstance(step, Operation):
-            if isinstance(step.kind, Module):
-                step.kind = frozen(step.kind)
-            else:
-                step.args = [_copied(arg) for arg in step.args]
+            step.args = mapped(_copied, step.args)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return Tensor._wrap(value.data.copy(order="K"))
-    if isinstance(value, np.ndarray):
-        return value.copy(order="K")
-    if isinstance(value, (list, tuple)):
-        return type(value)([_copied(item) for item in value]) if value else value
-    return value
+def _copied(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return Tensor._wrap(leaf.data.copy(order="K"))
+    return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf

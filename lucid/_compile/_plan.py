@@ -14,7 +14,8 @@ from lucid import kernels
 from lucid._compile._arena import Arena, find_front, last_uses, nhwc_shape
 from lucid._compile._describe import StepInfo, describe
 from lucid._compile._fuse import Affine, Attention, Average, Convolution, freeze, simplify
-from lucid._compile._trace import Ref, Trace, refs, tensors, trace
+from lucid._compile._nesting import mapped
+from lucid._compile._trace import Operation, Ref, Trace, tensors
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.nn import Module
@@ -41,6 +42,10 @@ _Call = _Bound | Callable[[], None] | None
 _Joined = Callable[[np.ndarray], None]
 
 
+class UnforeseenError(RuntimeError):
+    """An opaque module did what it did in no traced run."""
+
+
 class Plan:
     """A model's inference on inputs of exactly one shape.
 
@@ -52,14 +57,14 @@ class Plan:
     arrays are valid after the next call too. Not for two threads at once.
     """
 
-    def __init__(self, model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        traced = trace(model, shape, dtype)
+    def __init__(self, traced: Trace) -> None:
         self.steps = simplify(traced)
         freeze(self.steps)
         self.result = traced.result
         self.infos: list[StepInfo] = [describe(step, traced) for step in self.steps]
         self.values: list[Any] = [None] * len(traced.values)
         self._bind(traced)
+        self._lent = self._find_lent(traced)
         for step in self.steps:
             if isinstance(step, Convolution):  # the backend has them in a form of its own
                 step.weight = step.bias = np.empty(0, step.weight.dtype)
@@ -146,7 +151,7 @@ class Plan:
             return self._on_images([step.x.index], lambda x: (run, (x, out)))
         if isinstance(step, Attention):
             return self._attention(step, traced)
-        call = self._operation(step)
+        call = self._operation(step, traced)
         return None if self._is_fixed(step, call) else call
 
     def _prepared(self, position: int, traced: Trace) -> Callable[..., None]:
@@ -238,14 +243,21 @@ class Plan:
         self._fixed.update(step.outputs)
         return True
 
-    def _operation(self, step: Any) -> Callable[[], None]:
+    def _operation(self, step: Operation, traced: Trace) -> Callable[[], None]:
         values, outputs, args = self.values, step.outputs, step.args
 
         if isinstance(step.kind, Module):
+            module = step.kind
+            expected = [(traced.values[n].shape, traced.values[n].dtype) for n in outputs]
 
             def call() -> None:
-                result = step.kind(*[_filled(arg, values) for arg in args])
-                for number, tensor in zip(outputs, tensors(result)):
+                # Copies: what it might write into them would reach the steps to come.
+                given = mapped(lambda leaf: _filled(leaf, values, copied=True), args)
+                results = tensors(module(*given))
+                changed = any(tensor._version.count for tensor in tensors(given))
+                if changed or [(tensor.shape, tensor.dtype) for tensor in results] != expected:
+                    raise UnforeseenError
+                for number, tensor in zip(outputs, results):
                     values[number] = tensor.data
 
             return call
@@ -253,11 +265,17 @@ class Plan:
         plain = (False,) * len(args)
 
         def apply() -> None:
-            result = kind.forward(Node(kind, plain), *[_filled(arg, values) for arg in args])
+            filled = mapped(lambda leaf: _filled(leaf, values), args)
+            result = kind.forward(Node(kind, plain), *filled)
             for number, value in zip(outputs, result if isinstance(result, tuple) else (result,)):
                 values[number] = value.data if isinstance(value, Tensor) else np.asarray(value)
 
         return apply
+
+    @property
+    def has_opaque_steps(self) -> bool:
+        """Whether a module runs as itself."""
+        return any(isinstance(getattr(step, "kind", None), Module) for step in self.steps)
 
     # -- running ----------------------------------------------------------------------------
 
@@ -274,7 +292,7 @@ class Plan:
                 call(images)
                 for number in drops:
                     values[number] = None
-        result = self._returned(self.result)
+        result = mapped(self._returned, self.result)
         if 0 not in self._fixed:
             values[0] = None
         return result
@@ -295,21 +313,21 @@ class Plan:
             seconds[position] += end - start
         return seconds[: len(self.steps)]
 
-    def _returned(self, value: Any) -> Any:
-        """Return a result with arrays in place of references, out of the arena."""
-        if isinstance(value, Ref):
-            array = self.values[value.index]
-            inside = value.index in self.arena.numbers or value.index == 0
-            return array.copy(order="K") if inside else array
-        if isinstance(value, Tensor):  # does not depend on the input
-            return value.data.copy()
-        if isinstance(value, dict):
-            return {key: self._returned(item) for key, item in value.items()}
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return type(value)(*[self._returned(item) for item in value])
-        if isinstance(value, (list, tuple)):
-            return type(value)([self._returned(item) for item in value])
-        return value
+    def _find_lent(self, traced: Trace) -> set[int]:
+        """Return the values in memory of the caller, of the arena or of an opaque module."""
+        lent = {0, *self.arena.numbers}
+        for step in self.steps:
+            if isinstance(step, Operation):
+                is_module = isinstance(step.kind, Module)
+                lent.update(n for n in step.outputs if is_module or lent & {*traced.views[n]})
+        return lent
+
+    def _returned(self, leaf: Any) -> Any:
+        """Return a part of the result, in the place of a reference an array of its own."""
+        if isinstance(leaf, Ref):
+            array = self.values[leaf.index]
+            return array.copy(order="K") if leaf.index in self._lent else array
+        return leaf.data.copy() if isinstance(leaf, Tensor) else leaf
 
 
 def _joined_calls(calls: list[_Call], drops: list[list[int]]) -> list[tuple[_Joined, list[int]]]:
@@ -349,9 +367,8 @@ def _any_images(value: np.ndarray) -> np.ndarray:
     return value.transpose(0, 2, 3, 1) if value.ndim == 4 else _images(value)
 
 
-def _filled(value: Any, values: list[Any]) -> Any:
-    if isinstance(value, Ref):
-        return Tensor._wrap(values[value.index])
-    if isinstance(value, (list, tuple)) and refs(value):
-        return type(value)([_filled(item, values) for item in value])
-    return value
+def _filled(leaf: Any, values: list[Any], copied: bool = False) -> Any:
+    if not isinstance(leaf, Ref):
+        return leaf
+    array = values[leaf.index]
+    return Tensor._wrap(array.copy(order="K") if copied else array)

@@ -1,9 +1,15 @@
 """What a model computes: its operations in order, found by running it.
 
-The model runs twice, on different random inputs. A tensor that no observed operation made is a
-constant; if it differs between the runs, the module that uses it does something with its input
-that operations do not show (NumPy on raw arrays, a choice by value). Such a module is then taken
-as one opaque step, which runs as itself.
+Two copies of the model run, on different random inputs. Where operations do not tell the whole
+story, the module around that place is taken as one opaque step, which runs as itself:
+
+- values are read by anything but an operation: a choice, a comparison, a detour by way of NumPy;
+- a computed value is changed in place;
+- the copies disagree in more than computed values.
+
+If that module still reaches beyond what it is given and returns, it is the module around it. A
+model that keeps state from call to call, draws random numbers or has hooks of the user's is one
+opaque step as a whole.
 """
 
 from __future__ import annotations
@@ -11,16 +17,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid._compile._nesting import leaves, mapped
+from lucid._compile._state import no_random_numbers_lost, same_state, same_values
+from lucid._compile._watch import Values, plain, watched
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe, observing
 from lucid.nn import Module
-from lucid.nn._evaluation import evaluation
+
+# So many times the model is run again with more opaque modules; then the whole model is opaque.
+_ROUNDS = 12
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,12 @@ class Ref:
 
 def refs(value: Any) -> list[Ref]:
     """Return the references in a value, whatever it is nested in."""
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return [ref for item in value for ref in refs(item)]
-    return []
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Ref)]
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, whatever it is nested in."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
 
 
 @dataclass
@@ -61,24 +71,49 @@ class Trace:
     # Of the layout that they had in the traced run; what they hold means nothing.
     values: list[np.ndarray] = field(default_factory=list)
     views: dict[int, list[int]] = field(default_factory=dict)  # the arguments a value may view
-    changed_in: str | None = None  # the module that changed a computed value in place
+    culprits: set[str] = field(default_factory=set)  # modules that are to be opaque
 
 
-def trace(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Trace:
-    """Return the operations of ``model`` in evaluation mode on an input of ``shape``."""
+def trace(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Trace | None:
+    """Return the operations of ``model`` on an input of ``shape``; None if they do not tell it all.
+
+    The opaque modules in it are those of a copy: the model is left untouched.
+    """
+    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+        return None  # they want to see each call
     opaque: set[str] = set()
+    copies = [copy.deepcopy(model) for _ in range(2)]
+    before = model
     rng = np.random.default_rng(0)
-    while True:
-        first, second = (
-            _run(model, Tensor._wrap(rng.standard_normal(shape).astype(dtype)), opaque)
-            for _ in range(2)
-        )
-        culprit = first.changed_in
-        if culprit is None:
-            culprit = _first_difference(first, second)
-        if culprit is None:
-            return first
-        opaque.add(culprit)
+    with no_random_numbers_lost() as numbers:
+        for _ in range(_ROUNDS):
+            if "" in opaque:
+                return None
+            first = _run(copies[0], rng.standard_normal(shape).astype(dtype), opaque)
+            try:  # a larger input, as a choice may depend on the size
+                large = 10 * rng.standard_normal(shape)
+                second = _run(copies[1], large.astype(dtype), opaque)
+            except Exception:  # the model looks at values, and does not take these
+                return None
+            if numbers.were_drawn():
+                return None
+            culprits = first.culprits | second.culprits | _differences(first, second)
+            if not all(same_state(each, before) for each in copies):
+                # What depends on no value, such as a table made in the first call, does not count.
+                if before is not model or opaque or culprits or not same_state(*copies):
+                    return None
+                before = copy.deepcopy(copies[0])
+            elif not culprits:
+                return first
+            opaque |= {_around(name, opaque) for name in culprits}
+    return None
+
+
+def _around(name: str, opaque: set[str]) -> str:
+    """Return the module of that name, or the nearest around it that is not yet opaque."""
+    while name in opaque and name:
+        name = name.rpartition(".")[0]
+    return name
 
 
 # -- one run ----------------------------------------------------------------------------------
@@ -92,139 +127,203 @@ class _Computed(NamedTuple):
     tensor: weakref.ref[Tensor]
 
 
+class _Opened(NamedTuple):
+    """The opaque module that is running."""
+
+    name: str
+    depth: int  # of the path
+    caller: str
+    args: list[Any]
+    given: list[Tensor]
+    values: list[np.ndarray]  # of those, before it ran
+
+
 class _Recorder:
     def __init__(self, opaque: set[str]) -> None:
         self.trace = Trace()
         self.opaque = opaque
         self.computed: dict[int, _Computed] = {}  # by the id of the tensor
+        self.varying: set[int] = set()  # numbers of values that depend on the input
+        self.constants: list[tuple[Tensor, int]] = []  # with their versions when they were used
         self.path: list[str] = []
-        self.opened = ""  # the opaque module that is running
-        self.changed_in: str | None = None  # a module that changes a computed value in place
+        self.opened: _Opened | None = None
+        self.watched = watched(self.read, self.detached)
 
-    def add_value(self, tensor: Tensor, args: Iterable[Any] = ()) -> int:
+    @property
+    def here(self) -> str:
+        return self.path[-1] if self.path else ""
+
+    # What is known of tensors.
+
+    def add_value(self, tensor: Tensor, args: Iterable[Any] = (), varies: bool = True) -> int:
         number = len(self.trace.values)
+        array = plain(tensor)
         self.trace.views[number] = [
             computed.number
             for arg in tensors(list(args))
-            if (computed := self.find(arg)) and np.may_share_memory(tensor.data, arg.data)
+            if (computed := self.find(arg)) and np.may_share_memory(array, plain(arg))
         ]
-        self.computed[id(tensor)] = _Computed(number, tensor._version.count, weakref.ref(tensor))
+        if varies:
+            self.varying.add(number)
+        self._know(tensor, number)
         # Memory that is never touched is none: the map itself may go when the model lets it go.
-        self.trace.values.append(np.empty_like(tensor.data))
+        self.trace.values.append(np.empty_like(array))
         return number
+
+    def _know(self, tensor: Tensor, number: int) -> None:
+        self.computed[id(tensor)] = _Computed(number, tensor._version.count, weakref.ref(tensor))
+        if type(tensor) is Tensor:
+            tensor.__class__ = self.watched
 
     def find(self, tensor: Tensor) -> _Computed | None:
         """Return what is known of a computed tensor; None of another, in a dead one's place too."""
         computed = self.computed.get(id(tensor))
         return computed if computed is not None and computed.tensor() is tensor else None
 
+    def detached(self, other: Tensor, tensor: Tensor) -> None:
+        if self.opened is None and (computed := self.find(tensor)) is not None:
+            self._know(other, computed.number)
+
+    def read(self, tensor: Tensor) -> None:
+        """Note that the values of a tensor are read by something else than an operation."""
+        computed = self.find(tensor)
+        if computed is None or computed.number not in self.varying:
+            return
+        if self.opened is None:
+            self.trace.culprits.add(self.here)
+        elif not any(tensor is given for given in self.opened.given):
+            self.trace.culprits.add(self.opened.caller)
+
     def replace(self, value: Any) -> Any:
         """Return an argument with computed tensors as references."""
-        if isinstance(value, Tensor):
-            computed = self.find(value)
-            if computed is None:
-                return value
-            if self.changed_in is None and value._version.count != computed.version:
-                self.changed_in = self.path[-1] if self.path else ""
-            return Ref(computed.number)
-        if isinstance(value, (list, tuple)):
-            return type(value)([self.replace(item) for item in value]) if value else value
-        if isinstance(value, dict):
-            return {key: self.replace(item) for key, item in value.items()}
-        return value
+        return mapped(self._replaced, value)
+
+    def _replaced(self, leaf: Any) -> Any:
+        if isinstance(leaf, Values):  # of a computed tensor, such as an index
+            leaf.noted()
+            return leaf.view(np.ndarray)
+        if not isinstance(leaf, Tensor):
+            return leaf
+        computed = self.find(leaf)
+        if computed is None:
+            self.constants.append((leaf, leaf._version.count))
+            return leaf
+        if leaf._version.count != computed.version:
+            self.trace.culprits.add(self.here)
+        return Ref(computed.number)
+
+    # Operations.
 
     def operation(
         self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
     ) -> None:
         replaced = [self.replace(arg) for arg in args]
-        numbers = [self.add_value(output, args) for output in outputs]
-        self.trace.operations.append(
-            Operation(kind, replaced, numbers, self.path[-1] if self.path else "")
-        )
+        varies = any(ref.index in self.varying for ref in refs(replaced))
+        numbers = [self.add_value(output, args, varies) for output in outputs]
+        self.trace.operations.append(Operation(kind, replaced, numbers, self.here))
+
+    def inside(
+        self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
+    ) -> None:
+        """Look at an operation of an opaque module: does it use more than the module was given."""
+        for tensor in tensors(args):
+            self.read(tensor)
 
     # Hooks around each module: where operations run, and opaque ones as one operation.
 
-    def enter(self, name: str, module: Module, args: tuple[Any, ...]) -> None:
+    def enter(
+        self, name: str, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        caller = self.here
         self.path.append(name)
-        if name in self.opaque and observing.observer is not None:
-            observing.observer = None
-            self.opened = name
+        if name not in self.opaque or self.opened is not None:
+            return
+        if kwargs or not all(_is_simple(leaf) for leaf in leaves(args)):
+            self.trace.culprits.add(caller)
+        given = tensors(args)
+        self.opened = _Opened(
+            name, len(self.path), caller, [self.replace(arg) for arg in args], given,
+            [plain(tensor).copy(order="K") for tensor in given],
+        )  # fmt: skip
+        observing.observer = self.inside
 
     def leave(self, name: str, module: Module, args: tuple[Any, ...], output: Any) -> None:
-        self.path.pop()
-        if name in self.opaque and self.opened == name:
-            self.opened = ""
-            observing.observer = self.operation
-            results = list(tensors(output))
-            replaced = [self.replace(arg) for arg in args]
-            numbers = [self.add_value(tensor, args) for tensor in results]
-            self.trace.operations.append(
-                Operation(module, replaced, numbers, name, self.replace(output))
-            )
+        while self.path.pop() != name:  # one that raised, which somebody caught
+            pass
+        opened = self.opened
+        if opened is None or len(self.path) >= opened.depth:
+            return
+        self.opened = None
+        observing.observer = self.operation
+        changed = not all(map(same_values, map(plain, opened.given), opened.values))
+        if changed or opened.name != name:
+            self.trace.culprits.add(opened.caller)
+        if not all(leaf is None or isinstance(leaf, (Tensor, str)) for leaf in leaves(output)):
+            self.trace.culprits.add(opened.caller)
+        if any(self.find(tensor) is not None for tensor in tensors(output)):
+            # What it was given comes back: the caller may mean either when it uses that.
+            self.trace.culprits.add(opened.caller)
+        numbers = [self.add_value(tensor) for tensor in tensors(output)]
+        self.trace.operations.append(
+            Operation(module, opened.args, numbers, name, self.replace(output))
+        )
+
+    def finish(self, x: Tensor, output: Any) -> Trace:
+        """Return what was recorded, when the model has returned ``output`` for ``x``."""
+        self.path = []
+        self.trace.result = self.replace(output)
+        if not all(_is_simple(leaf) for leaf in leaves(output)):
+            self.trace.culprits.add("")
+        self.replace(x)  # it may have been changed after its last use, and so may constants
+        if any(tensor._version.count != version for tensor, version in self.constants):
+            self.trace.culprits.add("")
+        for computed in self.computed.values():
+            tensor = computed.tensor()
+            if type(tensor) is self.watched:
+                tensor.__class__ = Tensor
+        return self.trace
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in a value, whatever it is nested in."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors(item)
-    elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
+def _is_simple(leaf: Any) -> bool:
+    """Whether a value holds no tensor that cannot be seen."""
+    return leaf is None or isinstance(leaf, (Tensor, bool, int, float, str, np.ndarray, np.generic))
 
 
-def _run(model: Module, x: Tensor, opaque: set[str]) -> Trace:
+def _run(model: Module, array: np.ndarray, opaque: set[str]) -> Trace:
     recorder = _Recorder(opaque)
+    x = Tensor._wrap(array)
     recorder.add_value(x)
-    with evaluation(model), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         for name, module in model.named_modules():
             before = module.register_forward_pre_hook(
-                lambda module, args, name=name: recorder.enter(name, module, args)
+                lambda *args, name=name: recorder.enter(name, *args), prepend=True, with_kwargs=True
             )
             after = module.register_forward_hook(
-                lambda module, args, output, name=name: recorder.leave(name, module, args, output)
+                lambda *args, name=name: recorder.leave(name, *args)
             )
             stack.callback(before.remove)
             stack.callback(after.remove)
         # The hooks keep the layers from being fused, so each runs as its own operations.
         with no_grad(), observe(recorder.operation):
             output = model(x)
-    recorder.trace.result = recorder.replace(output)
-    recorder.trace.changed_in = recorder.changed_in
-    return recorder.trace
+    return recorder.finish(x, output)
 
 
 # -- two runs compared ------------------------------------------------------------------------
 
 
-def _first_difference(a: Trace, b: Trace) -> str | None:
-    """Return the module in which the runs first differ in more than the values, or None."""
+def _differences(a: Trace, b: Trace) -> set[str]:
+    """Return the modules in which the runs of two copies differ in more than computed values."""
+    found: set[str] = set()
     for one, other in zip(a.operations, b.operations):
-        if one.kind is not other.kind or one.module != other.module:
-            return one.module
-        if not _same(one.args, other.args) or one.outputs != other.outputs:
-            return one.module
+        kinds = {each.kind if isinstance(each.kind, type) else Module for each in (one, other)}
+        if len(kinds) > 1 or one.module != other.module or one.outputs != other.outputs:
+            return {*found, one.module}  # from here on they are out of step
+        if not same_state([one.args, one.structure], [other.args, other.structure]):
+            found.add(one.module)
     if len(a.operations) != len(b.operations):
         longer = max(a.operations, b.operations, key=len)
-        return longer[min(len(a.operations), len(b.operations))].module
-    return None if _same(a.result, b.result) else ""
-
-
-def _same(a: Any, b: Any) -> bool:
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, Tensor):
-        return a is b or np.array_equal(a.data, b.data, equal_nan=a.data.dtype.kind == "f")
-    if isinstance(a, np.ndarray):
-        return a is b or np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return bool(a is b or a == b)
-
-
-def frozen(module: Module) -> Module:
-    """Return a copy of an opaque module in evaluation mode, independent of the model."""
-    return copy.deepcopy(module).eval()
+        found.add(longer[min(len(a.operations), len(b.operations))].module)
+    elif not same_state(a.result, b.result):
+        found.add("")
+    return found

@@ -1,0 +1,127 @@
+"""Tensors that tell when their values are read by anything but an operation.
+
+A choice by value, a comparison or a detour by way of NumPy shows in no operation. Such a tensor
+hands out its array as one that looks the same and calls back when it is computed with. Its shape,
+dtype and strides may be asked for freely. Inside operations it hands out the plain array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lucid._compile._nesting import leaves, mapped
+from lucid.autograd import Tensor
+from lucid.autograd._function import observing
+
+_slot: Any = Tensor.__dict__["data"]
+
+# NumPy's functions that look at no values.
+_HARMLESS = {
+    np.may_share_memory, np.shares_memory, np.shape, np.ndim, np.size, np.result_type, np.can_cast,
+    np.empty_like, np.zeros_like, np.ones_like, np.reshape, np.transpose,
+    np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
+}  # fmt: skip
+
+
+def plain(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's array itself, unnoticed."""
+    array: np.ndarray = _slot.__get__(tensor)
+    return array
+
+
+class Values(np.ndarray):
+    """An array that calls ``noted`` when its values are used."""
+
+    noted: Callable[[], None]
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.noted = getattr(source, "noted", _nobody)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        _note(inputs, kwargs)
+        return getattr(ufunc, method)(*_bare(inputs), **_bare(kwargs))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function in _HARMLESS:
+            return super().__array_function__(function, types, args, kwargs)
+        _note(args, kwargs)
+        return function(*_bare(args), **_bare(kwargs))
+
+
+def _nobody() -> None:
+    pass
+
+
+def _note(*values: Any) -> None:
+    for leaf in leaves(values):
+        if isinstance(leaf, Values):
+            leaf.noted()
+
+
+def _bare(values: Any) -> Any:
+    return mapped(lambda leaf: leaf.view(np.ndarray) if isinstance(leaf, Values) else leaf, values)
+
+
+def _noting(name: str) -> Any:
+    method = getattr(np.ndarray, name)
+
+    def call(self: Values, *args: Any, **kwargs: Any) -> Any:
+        _note(self, args, kwargs)
+        return method(self.view(np.ndarray), *_bare(args), **_bare(kwargs))
+
+    return call
+
+
+for _name in (
+    "__getitem__", "__setitem__", "__contains__", "__bool__", "__int__", "__float__", "__index__",
+    "__complex__", "__copy__", "__deepcopy__", "__reduce__", "all", "any", "argmax", "argmin",
+    "argpartition", "argsort", "astype", "byteswap", "choose", "clip", "compress", "copy",
+    "cumprod", "cumsum", "diagonal", "dot", "dump", "dumps", "fill", "flatten", "item", "max",
+    "mean", "min", "nonzero", "partition", "prod", "put", "repeat", "round", "searchsorted", "sort",
+    "std", "sum", "take", "tobytes", "tofile", "tolist", "trace", "var",
+):  # fmt: skip
+    setattr(Values, _name, _noting(_name))
+
+
+def watched(
+    read: Callable[[Tensor], None], detached: Callable[[Tensor, Tensor], None]
+) -> type[Tensor]:
+    """Return a class for tensors to become.
+
+    Args:
+        read: is called with the tensor whose values are used.
+        detached: is called with what ``detach()`` returns, and the tensor itself.
+    """
+
+    class Watched(Tensor):
+        __slots__ = ()
+
+        @property
+        def data(self) -> np.ndarray:
+            array = plain(self)
+            if observing.observer is None:
+                return array
+            values = array.view(Values)
+            values.noted = lambda: read(self)
+            return values
+
+        @data.setter
+        def data(self, array: np.ndarray) -> None:
+            if observing.observer is not None:
+                read(self)
+            _slot.__set__(self, array)
+
+        def numpy(self) -> np.ndarray:
+            if observing.observer is not None:
+                read(self)
+            return super().numpy().view(np.ndarray)
+
+        def detach(self) -> Tensor:
+            other = super().detach()
+            detached(other, self)
+            return other
+
+    return Watched
