@@ -196,6 +196,8 @@ def normalize_axes(
 ) -> tuple[int, ...]:
     """Return the axes to work along, counted from the front; None means all of them.
 
+    As in PyTorch, a tensor with zero axes may be asked for axis 0 or -1, and has none to return.
+
     Raises:
         IndexError: if there is no such axis.
         ValueError: if one is named twice.
@@ -203,10 +205,10 @@ def normalize_axes(
     if axis is None:
         return tuple(range(ndim))
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-    axes = tuple(normalize_axis(a, ndim, who) for a in axes)
+    axes = tuple(normalize_axis(a, ndim or 1, who) for a in axes)
     if len(set(axes)) != len(axes):
         raise ValueError(f"{who}: an axis is named twice in {axis}")
-    return axes
+    return axes if ndim else ()
 
 
 def at_axis(axis: int, part: Any) -> tuple[Any, ...]:

@@ -229,21 +229,28 @@ def _check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
     _check_range(index, x.shape[axis], who)
 
 
+def _wide(x: Tensor) -> Tensor:
+    """Return a tensor of zero axes as one of one axis, which PyTorch takes it for here."""
+    return x if x.ndim else x.reshape(1)
+
+
 def index_select(x: Any, dim: int, index: Any) -> Tensor:
     """Return the slices of ``x`` along axis ``dim`` that a 1-D ``index`` names, in its order.
 
     Args:
         x: any shape.
         dim: the axis to take along.
-        index: integers ``(n,)``; the result has n slices.
+        index: integers ``(n,)``, or one of them; the result has n slices.
     """
     x = operand(x, "index_select")
-    axis = normalize_axis(dim, x.ndim, "index_select")
+    axis = normalize_axis(dim, x.ndim or 1, "index_select")
     array = _index_array(index, "index_select")
-    if array.ndim != 1:
+    if array.ndim > 1 or (x.ndim == 0 and array.size != 1):
         raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
-    _check_range(array, x.shape[axis], "index_select")
-    return getitem(x, at_axis(axis, array))
+    wide, array = _wide(x), array.reshape(-1)
+    _check_range(array, wide.shape[axis], "index_select")
+    taken = getitem(wide, at_axis(axis, array))
+    return taken if x.ndim else taken.reshape(())
 
 
 def gather(x: Any, dim: int, index: Any) -> Tensor:
@@ -257,10 +264,12 @@ def gather(x: Any, dim: int, index: Any) -> Tensor:
         index: integers, with as many axes as ``x``.
     """
     x = operand(x, "gather")
-    axis = normalize_axis(dim, x.ndim, "gather")
-    array = _index_array(index, "gather")
-    _check_fits(x, axis, array, "gather")
-    return getitem(x, _along(array, axis))
+    axis = normalize_axis(dim, x.ndim or 1, "gather")
+    given = _index_array(index, "gather")
+    wide, array = _wide(x), np.atleast_1d(given)
+    _check_fits(wide, axis, array, "gather")
+    taken = getitem(wide, _along(array, axis))
+    return taken if given.ndim else taken.reshape(())
 
 
 def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
@@ -321,13 +330,14 @@ class Scatter(Function):
 
 def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:
     x = operand(x, who)
-    axis = normalize_axis(dim, x.ndim, who)
-    array = _index_array(index, who).copy()
+    shape = x.shape
+    axis = normalize_axis(dim, x.ndim or 1, who)
+    x, array = _wide(x), np.atleast_1d(_index_array(index, who)).copy()
     _check_fits(x, axis, array, who)
     if isinstance(src, (bool, int, float)):
         values = Tensor._wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
     else:
-        values = operand(src, who)
+        values = _wide(operand(src, who))
         if values.ndim != array.ndim or any(n > m for n, m in zip(array.shape, values.shape)):
             raise ValueError(
                 f"{who}: src of shape {values.shape} does not cover an index of shape {array.shape}"
@@ -338,7 +348,8 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
             )
         if values.shape != array.shape:
             values = values[tuple([slice(n) for n in array.shape])]
-    return Scatter.apply(x, _along(array, axis), values, add)
+    result: Tensor = Scatter.apply(x, _along(array, axis), values, add)
+    return result if shape else result.reshape(shape)
 
 
 def scatter(x: Any, dim: int, index: Any, src: Any) -> Tensor:

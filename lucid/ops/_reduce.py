@@ -15,7 +15,16 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, normalize_axes, normalize_axis, operand, wide
+from lucid.autograd._tensor import as_dtype
+from lucid.ops._common import (
+    Array,
+    convert,
+    floating,
+    normalize_axes,
+    normalize_axis,
+    operand,
+    wide,
+)
 from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
@@ -27,8 +36,6 @@ Dim = int | tuple[int, ...] | list[int] | None
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
     """Return the axes to reduce; as in PyTorch, an empty tuple means all of them too."""
-    if x.ndim == 0 and dim in (0, -1):
-        return ()
     return normalize_axes(None if isinstance(dim, (tuple, list)) and not dim else dim, x.ndim, who)
 
 
@@ -86,12 +93,14 @@ def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None 
         x: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
-        dtype: convert to this dtype first.
+        dtype: convert to this dtype first; the result has it too.
     """
-    x = operand(x, "sum")
-    if dtype is not None:
-        x = astype(x, dtype)
-    return Sum.apply(x, _axes(dim, x, "sum"), keepdim)
+    x = _as(operand(x, "sum"), dtype, "sum")
+    return _as(Sum.apply(x, _axes(dim, x, "sum"), keepdim), dtype, "sum")
+
+
+def _as(x: Tensor, dtype: DTypeLike | None, who: str) -> Tensor:
+    return x if dtype is None else convert(x, as_dtype(dtype, who), who)
 
 
 class Mean(Function):
@@ -124,8 +133,13 @@ def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
         dtype: convert to this dtype first.
+
+    Raises:
+        TypeError: if ``dtype`` is no floating dtype.
     """
-    x = floating(x, "mean") if dtype is None else astype(x, dtype)
+    x = floating(x, "mean") if dtype is None else _as(operand(x, "mean"), dtype, "mean")
+    if x.dtype.kind != "f":
+        raise TypeError(f"mean: dtype must be a floating-point dtype, got {x.dtype}")
     return Mean.apply(x, _axes(dim, x, "mean"), keepdim)
 
 
@@ -336,15 +350,13 @@ def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None
         x: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
-        dtype: convert to this dtype first.
+        dtype: convert to this dtype first; the result has it too.
     """
-    x = operand(x, "prod")
-    if dtype is not None:
-        x = astype(x, dtype)
+    x = _as(operand(x, "prod"), dtype, "prod")
     axes = _axes(dim, x, "prod")
     if x.requires_grad and is_grad_enabled() and (x.ndim == 0 or (x.data == 0).any()):
         return _prod_in_pairs(x, axes, keepdim)
-    return Prod.apply(x, axes, keepdim)
+    return _as(Prod.apply(x, axes, keepdim), dtype, "prod")
 
 
 def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -374,17 +386,18 @@ class Cumsum(Function):
         return flip(Cumsum.apply(flip(grad, ctx.axis), ctx.axis), ctx.axis)
 
 
-def cumsum(x: Any, dim: int) -> Tensor:
-    """Return the sums of the elements up to each one along an axis.
+def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
+    """Return the sums of the elements up to each one along an axis; integers give int64.
 
     Args:
         x: any shape.
         dim: the axis; the result has the shape of ``x``.
+        dtype: convert to this dtype first; the result has it too.
     """
-    x = operand(x, "cumsum")
-    if x.ndim == 0:
-        return Sum.apply(x, (), False)
-    return Cumsum.apply(x, normalize_axis(dim, x.ndim, "cumsum"))
+    x = _as(operand(x, "cumsum"), dtype, "cumsum")
+    vector, axis = _with_axis(x, dim, "cumsum")
+    sums = _as(Cumsum.apply(vector, axis), dtype, "cumsum")
+    return sums if x.ndim else sums.reshape(())
 
 
 # -- largest and smallest -------------------------------------------------------------------------
@@ -511,12 +524,13 @@ def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Tensor:
     x = operand(x, who)
-    axes = _axes(dim, x, who)
-    _check_nonempty(x, axes, who)
-    if dim is None or x.ndim == 0:
+    axis = None if dim is None else normalize_axis(dim, x.ndim or 1, who)
+    if axis is None or x.ndim == 0:
+        _check_nonempty(x, tuple(range(x.ndim)), who)
         index = np.asarray(function(x.data))
         return Tensor._wrap(index.reshape((1,) * x.ndim) if keepdim else index)
-    return Tensor._wrap(function(x.data, axis=axes[0], keepdims=keepdim))
+    _check_nonempty(x, (axis,), who)
+    return Tensor._wrap(function(x.data, axis=axis, keepdims=keepdim))
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -555,7 +569,7 @@ def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
         keepdim: keep those axes, with size 1.
     """
     x = operand(x, "all")
-    return Tensor._wrap(x.data.all(axis=_axes(dim, x, "all"), keepdims=keepdim))
+    return Tensor._wrap(x.data.all(axis=normalize_axes(dim, x.ndim, "all"), keepdims=keepdim))
 
 
 def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -567,7 +581,7 @@ def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
         keepdim: keep those axes, with size 1.
     """
     x = operand(x, "any")
-    return Tensor._wrap(x.data.any(axis=_axes(dim, x, "any"), keepdims=keepdim))
+    return Tensor._wrap(x.data.any(axis=normalize_axes(dim, x.ndim, "any"), keepdims=keepdim))
 
 
 def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
@@ -577,7 +591,8 @@ def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
         x: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
     """
-    return sum(operand(x, "count_nonzero").data != 0, dim)
+    x = operand(x, "count_nonzero")
+    return Sum.apply(Tensor._wrap(x.data != 0), _axes(dim, x, "count_nonzero"), False)
 
 
 # -- logsumexp ------------------------------------------------------------------------------------
@@ -620,10 +635,8 @@ def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 def _with_axis(x: Tensor, dim: int, who: str) -> tuple[Tensor, int]:
     """Return ``x`` with at least one axis, and the axis."""
-    if x.ndim == 0:
-        _axes(dim, x, who)
-        return x.reshape(1), 0
-    return x, normalize_axis(dim, x.ndim, who)
+    axis = normalize_axis(dim, x.ndim or 1, who)
+    return (x if x.ndim else x.reshape(1)), axis
 
 
 # -- sorting --------------------------------------------------------------------------------------
@@ -648,9 +661,8 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True
         stable: keep equal elements in order, which is always done.
     """
     x = operand(x, "argsort")
-    if x.ndim == 0:
-        return Tensor._wrap(np.zeros((), np.int64))
-    return Tensor._wrap(_order(x, normalize_axis(dim, x.ndim, "argsort"), descending))
+    vector, axis = _with_axis(x, dim, "argsort")
+    return Tensor._wrap(_order(vector, axis, descending).reshape(x.shape))
 
 
 def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
@@ -665,10 +677,8 @@ def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -
         stable: keep equal elements in order, which is always done.
     """
     x = operand(x, "sort")
-    if x.ndim == 0:
-        return ValuesIndices(x, Tensor._wrap(np.zeros((), np.int64)))
-    axis = normalize_axis(dim, x.ndim, "sort")
-    return _select(x, axis, _order(x, axis, descending), True)
+    vector, axis = _with_axis(x, dim, "sort")
+    return _select(vector, axis, _order(vector, axis, descending), x.ndim > 0)
 
 
 def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
@@ -685,10 +695,11 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
         ValueError: if there are fewer than k elements.
     """
     x = operand(x, "topk")
-    wide, axis = _with_axis(x, dim, "topk")
-    if not 0 <= k <= wide.shape[axis]:
+    vector, axis = _with_axis(x, dim, "topk")
+    if not 0 <= k <= vector.shape[axis]:
         raise ValueError(
-            f"topk: k must be from 0 to {wide.shape[axis]} for shape {x.shape}, got {k}"
+            f"topk: k must be from 0 to {vector.shape[axis]} for shape {x.shape}, got {k}"
         )
-    indices = np.take(_order(wide, axis, largest), range(k), axis)
-    return _select(wide, axis, indices, True)
+    # Of a tensor with zero axes the one element is taken even for k = 0, as in PyTorch.
+    indices = np.take(_order(vector, axis, largest), range(k if x.ndim else 1), axis)
+    return _select(vector, axis, indices, x.ndim > 0)

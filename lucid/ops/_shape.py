@@ -81,10 +81,8 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         end_dim: the last one.
     """
     x = operand(x, "flatten")
-    if x.ndim == 0:
-        return reshape(x, 1)
-    start = normalize_axis(start_dim, x.ndim, "flatten: start_dim")
-    end = normalize_axis(end_dim, x.ndim, "flatten: end_dim")
+    start = normalize_axis(start_dim, x.ndim or 1, "flatten: start_dim")
+    end = normalize_axis(end_dim, x.ndim or 1, "flatten: end_dim")
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} lies behind end_dim {end_dim}")
     count = int(np.prod(x.shape[start : end + 1]))
@@ -139,7 +137,7 @@ def permute(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
     x = operand(x, "permute")
     given = shape_argument(axes or (dims,), "permute", minimum=None)
     order = normalize_axes(given, x.ndim, "permute")
-    if len(order) != x.ndim:
+    if len(given) != x.ndim:
         raise ValueError(f"permute: expected {x.ndim} axes for shape {x.shape}, got {given}")
     return Permute.apply(x, order)
 
@@ -148,14 +146,16 @@ def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     """Return a view with two axes exchanged.
 
     Args:
-        x: at least two axes.
+        x: any shape.
         dim0: one of the axes.
         dim1: the other.
     """
     x = operand(x, "transpose")
     axes = list(range(x.ndim))
-    first = normalize_axis(dim0, x.ndim, "transpose")
-    second = normalize_axis(dim1, x.ndim, "transpose")
+    first = normalize_axis(dim0, x.ndim or 1, "transpose")
+    second = normalize_axis(dim1, x.ndim or 1, "transpose")
+    if x.ndim == 0:
+        return x
     axes[first], axes[second] = axes[second], axes[first]
     return Permute.apply(x, tuple(axes))
 
@@ -221,7 +221,7 @@ def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
         dim: the axis or axes; those of another size stay.
     """
     x = operand(x, "squeeze")
-    axes = normalize_axes(dim, x.ndim, "squeeze") if x.ndim else ()
+    axes = normalize_axes(dim, x.ndim, "squeeze")
     shape = tuple([s for axis, s in enumerate(x.shape) if not (s == 1 and axis in axes)])
     return Reshape.apply(x, shape)
 
@@ -474,7 +474,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     """
     parts = _tensors(tensors, "cat")
     # As in PyTorch, a vector of no elements may stand anywhere.
-    parts = [part for part in parts if part.shape != (0,)] or parts[:1]
+    parts = [part for part in parts if part.shape != (0,)]
+    if not parts:
+        return Tensor._wrap(np.empty(0, promoted("cat", *tensors)[0].dtype))
     first = parts[0].shape
     axis = normalize_axis(dim, len(first), "cat")
     for index, part in enumerate(parts):

@@ -146,6 +146,11 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "power of bytes": lambda lib: bytes_of(lib) ** 8,
     "sign of booleans": lambda lib: lib.sign(mask_of(lib)),
     "floats into integers": lambda lib: stored(lib.tensor([1, 2]), lib.tensor(1.5)),
+    "sum into int32": lambda lib: lib.sum(bytes_of(lib) + 200, dtype=lib.int32),
+    "sum into bytes": lambda lib: lib.sum(lib.tensor([200, 100]), dtype=lib.uint8),
+    "prod into bool": lambda lib: lib.prod(bytes_of(lib), 0, dtype=lib.bool),
+    "cumsum into int8": lambda lib: lib.cumsum(lib.tensor([100, 100]), 0, dtype=lib.int8),
+    "mean in float64": lambda lib: lib.mean(lib.tensor([1, 2]), dtype=lib.float64),
     "lowest integer": lambda lib: lib.tensor([-(2**63)]) // -1,
 }
 
@@ -173,6 +178,11 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         r"masked_fill: expected one number, got shape \(2,\)",
     ),
     "booleans": (lambda lib: mask_of(lib) - 1, TypeError, "sub: booleans cannot"),
+    "mean into integers": (
+        lambda lib: lib.mean(lib.ones(2), dtype=lib.int64),
+        TypeError,
+        "mean: dtype must be a floating-point dtype, got int64",
+    ),
     "negative power": (lambda lib: bytes_of(lib) ** -1, ValueError, "pow: integers to negative"),
     "2**63": (lambda lib: lib.tensor([2**63]), ValueError, "out of the range of int64"),
 }

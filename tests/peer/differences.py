@@ -59,7 +59,6 @@ DIFFERENCES: list[Difference] = [
     Difference("add sub", "absent", "a multiple is written b * alpha", "alpha="),
     Difference("div", "absent", "whole numbers come from floor_divide", "rounding_mode="),
     Difference("round", "absent", "decimals are for printing", "decimals="),
-    Difference("cumsum", "absent", "astype() converts", "dtype="),
     Difference("scatter", "absent", "scatter_add adds; nothing multiplies", "reduce="),
     Difference("max_pool2d", "absent", "no unpooling needs the indices", "return_indices="),
     Difference("MaxPool2d", "refused", "no unpooling needs the indices", "return_indices="),
