@@ -317,6 +317,9 @@ class RunFiles:
                     f"`lucid train --resume {self.weights}` goes on with it"
                 )
             raise UsageError(f"there is no file {self.weights}")
+        run = _run_of(self.weights)
+        if run and _run_of(self.state) == run:  # the other file may not have been written yet
+            return self._read_state()
         try:
             description = Description.of(read_json(self.description))
         except FileNotFoundError:
@@ -325,16 +328,15 @@ class RunFiles:
                 "`lucid train` writes both"
             ) from None
         except ValueError as error:
-            raise _no_description(self.description, error) from error
-        run = _run_of(self.weights)
-        if run in ("", None, description.run):  # "": weights that do not say
-            return description
-        if self.state.is_file() and _run_of(self.state) == run:
-            return self._read_state()  # the description was about to be written
-        raise CommandError(
-            f"{self.description} describes another run than the one that {self.weights} is of; "
-            "put back the file that belongs to it"
-        )
+            raise CommandError(
+                f"{self.description} is not a description that `lucid train` wrote: {error}"
+            ) from error
+        if run not in ("", None, description.run):  # "": weights that do not say
+            raise CommandError(
+                f"{self.description} describes another run than the one that {self.weights} is "
+                "of; put back the file that belongs to it"
+            )
+        return description
 
     def load_weights(self, model: Module, description: Description) -> None:
         """Load the weights that ``description`` describes.
@@ -464,10 +466,6 @@ def _run_in(metadata: dict[str, str]) -> str:
         return ""
     run = document.get("run", "") if isinstance(document, dict) else ""
     return run if isinstance(run, str) else ""
-
-
-def _no_description(path: Path, error: Exception) -> CommandError:
-    return CommandError(f"{path} is not a description that `lucid train` wrote: {error}")
 
 
 def _load_random(state: dict[str, Any]) -> None:
