@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 import lucid
 from lucid import training
 from lucid.cli import main
+from lucid.cli._run import RunFiles
 
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
@@ -194,6 +199,94 @@ def test_ctrl_c_in_a_process():
     assert "Traceback" not in error
     assert "a.npz" in error
     assert weights("a.npz")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_killed_in_its_first_epoch_begins_again(overwrite, capsys):
+    assert train("--output", "whole.npz") == 0
+    if overwrite:
+        assert train("--output", "a.npz", "--seed", "1") == 0
+    earlier = last_line(capsys)
+    more = ["--overwrite"] * overwrite
+    command = [sys.executable, "-m", "lucid", "train", *QUICK, "--output", "a.npz", *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        while not Path("a.state.npz").is_file() and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert main(["eval", "a.npz"]) == (0 if overwrite else 2)
+    captured = capsys.readouterr()
+    if overwrite:
+        assert captured.out.splitlines()[-1] == earlier
+    else:
+        assert "the run has not finished an epoch; `lucid train --resume a.npz`" in captured.err
+    assert main(["train", "--resume", "a.npz"]) == 0
+    assert_same_weights("whole.npz", "a.npz")
+    assert not list(Path().glob(".*"))
+    assert not Path("a.state.npz").exists()
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_resumed(capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_epoch(patch, 2)
+        assert train("--output", "a.npz") == 130
+    with RunFiles(Path("a.npz")).held():
+        assert main(["train", "--resume", "a.npz"]) == 2
+        assert "a.npz: another process is training into it" in capsys.readouterr().err
+        assert train("--output", "a.npz", "--overwrite") == 2
+    assert main(["train", "--resume", "a.npz"]) == 0
+
+
+def test_a_name_that_another_run_begins_to_use_is_not_taken():
+    Path("runs").mkdir()
+    with RunFiles(Path("runs/mobilenet_v4_conv_small-digits.npz")).held():
+        assert train() == 0
+    assert Path("runs/mobilenet_v4_conv_small-digits-2.npz").is_file()
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(epoch, capsys, monkeypatch):
+    written = iter(range(100))
+    original = os.fsync
+
+    def fsync(descriptor):
+        # The state before the first epoch, then three files an epoch.
+        if next(written) >= 2 * (1 + 3 * (epoch - 1)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert train("--output", "a.npz") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "a.state.npz: No space left on device. " in error
+    assert not list(Path().glob(".*"))
+    if epoch == 1:
+        assert "No epoch was finished, so nothing was saved" in error
+        assert not list(Path().iterdir())
+    else:
+        assert "`lucid train --resume a.npz` goes on after epoch 1" in error
+        assert main(["train", "--resume", "a.npz"]) == 0
+
+
+def test_a_validation_loss_that_is_no_number_is_not_the_best(monkeypatch):
+    original = training.evaluate
+    losses = iter([math.nan, 3.0, math.inf])
+
+    def evaluate(*args):
+        return replace(original(*args), loss=next(losses, 1.0))
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert train("--output", "a.npz", "--epochs", "3") == 0
+    description = json.loads(Path("a.json").read_text(), parse_constant=pytest.fail)
+    assert [record["validation_loss"] for record in description["history"]] == [None, 3.0, None]
+    assert description["best_epoch"] == 2
+
+
+def test_a_size_that_no_memory_holds(capsys):
+    assert train("--size", str(10**9)) == 2
+    assert "'size': expected an integer from 1 to 4096, got 1000000000" in capsys.readouterr().err
 
 
 # -- what goes wrong --------------------------------------------------------------------------
