@@ -131,7 +131,9 @@ class PReLU(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, weight: Tensor) -> Array:
         ctx.save_for_backward(x, weight)
-        return np.where(x.data > 0, x.data, weight.data * x.data)
+        y = np.minimum(x.data, 0) * weight.data
+        y += np.maximum(x.data, 0)
+        return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -290,15 +292,16 @@ def hardswish(input: Any, inplace: bool = False) -> Tensor:
 class Hardsigmoid(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
         y: Array = kernels.active().clip(x.data + 3, 0.0, 6.0)
         y /= 6
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return where(np.abs(x.data) < 3, grad / 6.0, 0.0)
+        (y,) = ctx.saved_tensors
+        number = Tensor._wrap(np.fmax(y.data, 0))  # at NaN PyTorch's is 0, unlike relu6's
+        return ClipGrad.apply(grad, number, 0.0, 1.0) / 6.0
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
@@ -325,10 +328,10 @@ class GELU(Function):
         if not is_grad_enabled():
             return Tensor._wrap(kernels.active().gelu_grad(grad.data, x.data, ctx.approximate))
         if ctx.approximate:
-            scale, cube = 2 * math.sqrt(2 / math.pi), 0.044715
-            s = sigmoid((x + x * x * x * cube) * scale)  # (1 + tanh(u)) / 2, where nothing cancels
+            scale, cube = math.sqrt(2 / math.pi), 0.044715
+            t = tanh((x + x * x * x * cube) * scale)
             inner = (x * x * (3 * cube) + 1.0) * scale
-            return grad * (s + x * (s * (1.0 - s)) * inner)
+            return grad * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner)
         density = exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
         return grad * ((erf(x * math.sqrt(0.5)) + 1.0) * 0.5 + x * density)
 

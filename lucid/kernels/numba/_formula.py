@@ -97,12 +97,15 @@ _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
         4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)  # fmt: skip
 
 
-def exp(x: Value) -> Value:
-    """e^x = 2^n · e^r with the integer n nearest to x / log(2); error below 1.5 units."""
+def exp(x: Value, highest: float = 89.0) -> Value:
+    """e^x = 2^n · e^r with the integer n nearest to x / log(2); error below 1.5 units.
+
+    Beyond ``highest`` it stays as it is there.
+    """
     builder, given = x.builder, x
-    # Beyond the bounds it is 0 and infinite. The 0 is put in at the end: a product that underflows
+    # Below -104 it is 0, from 89 on infinite. The 0 is put in at the end: a product that underflows
     # costs the processor as much as the rest.
-    x = x.where("<", -104.0, 0.0).where(">", 89.0, 89.0)
+    x = x.where("<", -104.0, 0.0).where(">", highest, highest)
     shifted = x * (1 / math.log(2)) + _ROUNDER
     n = shifted - _ROUNDER
     r = x - n * _LOG2_HIGH
@@ -129,7 +132,7 @@ def erf(x: Value) -> Value:
 
 def sigmoid(x: Value) -> Value:
     """e^x / (1 + e^x): small values are as exact as e^x. From 40 on it rounds to 1."""
-    power = exp(x.where(">", 40.0, 40.0))
+    power = exp(x, 40.0)
     return power / (power + 1.0)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lucid.kernels._memory import empty, empty_like
-from lucid.kernels.numpy._activation import passes, select
+from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
 from lucid.kernels.numpy._conv import (
     UNIT,
@@ -207,7 +207,7 @@ class _Passed:
         self.scale, self.shift = self.layout.repeat(scale), self.layout.repeat(shift)
         self.bounds = bounds
         # Where the gradient passes: a quarter of the memory of the map, until the second pass.
-        self.mask = None if bounds is None else empty(self.z.shape, np.int8)
+        self.inside = None if bounds is None else empty(self.z.shape, bool)
 
     def sums(self, part: slice) -> np.ndarray:
         """Return the column sums of the gradient and of its product with ``z``."""
@@ -216,12 +216,14 @@ class _Passed:
         scratch, above = layout.scratch(self.z.dtype), layout.scratch(bool)
         for block in layout.blocks(part):
             z, grad = self.z[block], self.grad[block]
-            if self.mask is not None and self.bounds is not None:
+            if self.inside is not None and self.bounds is not None:
                 # The same steps as the forward's, so the same values to the last bit.
                 y = np.multiply(z, self.scale, out=scratch[: len(z)])
                 y += self.shift
-                mask = passes(y, *self.bounds, out=self.mask[block], scratch=above[: len(z)])
-                grad = select(grad, mask, out=y)
+                outside = np.less_equal(y, self.bounds[0], out=self.inside[block])
+                if self.bounds[1] != math.inf:
+                    outside |= np.greater_equal(y, self.bounds[1], out=above[: len(z)])
+                grad = select(grad, np.logical_not(outside, out=outside), out=y)
             total[0] += layout.sums(grad)
             total[1] += layout.sums(grad, z)
         return total
@@ -238,8 +240,8 @@ class _Passed:
                 summand = np.multiply(self.z[block], b, out=scratch[: len(target)])
                 summand += c
                 np.multiply(self.grad[block], a, out=target)
-                if self.mask is not None:
-                    select(target, self.mask[block], out=target)
+                if self.inside is not None:
+                    select(target, self.inside[block], out=target)
                 target += summand
 
         return write
