@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,13 +22,25 @@ from lucid.autograd._tensor import DEFAULT_DTYPE
 from lucid.kernels._memory import trim
 from lucid.nn import Module
 
+_alive: weakref.WeakSet[CompiledModel] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    for model in _alive:
+        model._unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_all)
+
 
 class CompiledModel:
     """A model's inference with its weights as they were when it was compiled.
 
     Call it with an array or a tensor ``(n, …)`` with ``n`` up to the planned batch; it returns
     what the model returns, arrays for an array and tensors for a tensor, in memory of their own. It
-    may be called from several threads; the calls then take turns.
+    may be called from several threads; the calls then take turns. A call within a call, such as by
+    a signal's handler, runs the model as it is.
 
     An array is never written to; a tensor is where the model itself changes its input in place.
 
@@ -35,13 +49,16 @@ class CompiledModel:
         arena_bytes: memory for the intermediate maps at that size.
     """
 
+    _running: bool
+
     def __init__(self, model: Module, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
         # Plans for smaller batches are made when they are needed, from the weights of now.
         self._model = _copied(model).eval()
         first = next(iter(model.parameters()), None)
         self._dtype = DEFAULT_DTYPE if first is None else first.dtype
-        self._lock = threading.Lock()
+        self._unlock()
+        _alive.add(self)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._runs_as_itself = False  # always: no plan can tell what it does
         self._divisible = False
@@ -87,6 +104,14 @@ class CompiledModel:
         seconds = [sum(step) / len(step) for step in zip(*timings)]
         infos = [merged(same) for same in zip(*(plan.infos for plan in plans))]
         return list(zip(infos, seconds))
+
+    def _unlock(self) -> None:
+        """Make a lock that nobody has: in a forked child, who had it may not exist.
+
+        A plan can be run again wherever it was left.
+        """
+        self._lock = threading.RLock()
+        self._running = False
 
     def _checked(self, x: Any) -> np.ndarray:
         array = x.data if isinstance(x, Tensor) else np.asarray(x)
@@ -155,12 +180,15 @@ class CompiledModel:
 
     def _run(self, array: np.ndarray, x: Any) -> Any:
         """Return the result for ``array``, which is that of ``x``, as arrays."""
-        plans = self._plans_for(array, self._divisible)
-        if plans:
+        if not self._running:
             try:
-                return mapped(_joined, *self._side_by_side(plans, array, Plan.__call__))
+                self._running = True
+                if plans := self._plans_for(array, self._divisible):
+                    return mapped(_joined, *self._side_by_side(plans, array, Plan.__call__))
             except UnforeseenError:
                 self._run_as_itself()
+            finally:
+                self._running = False
         given = x if isinstance(x, Tensor) else Tensor._wrap(array.copy(order="K"))
         with no_grad():
             result = self._model(given)

@@ -4,6 +4,9 @@ import contextlib
 import ctypes
 import itertools
 import multiprocessing
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -244,3 +247,17 @@ def test_products_of_one_image_use_blas_until_it_has_to_wait(two_threads):
         parts = _threads.product_in_parts(product, 4, macs)
         assert parts == [(slice(0, 2), 1), (slice(2, 4), 1)]
     assert _threads.product_in_parts(product, 4, macs) == [(slice(0, 4), 2)]
+
+
+# -- processes of their own -----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that signals")
+@pytest.mark.parametrize("backend_name", ["numpy", "numba"])
+def test_interrupts_at_random_moments(backend_name):
+    if backend_name == "numba":
+        pytest.importorskip("numba")
+    command = [sys.executable, "-m", "tests.interrupted", backend_name, "0", "45"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr

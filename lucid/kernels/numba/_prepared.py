@@ -78,6 +78,7 @@ class Prepared:
             *[None if array is None else (address(array), array.strides) for array in arrays],
         )
         if now != self._bound:
+            self._bound = ()  # an exception may come before all is made
             rows, self._alive = self.rows(*arrays)
             self._plan = _threads.plan(*rows)
             self._bound = now
@@ -95,19 +96,20 @@ class _Chain:
         self.follow(images)
         _threads.run(self.plan)
 
-    def follow(self, images: Array) -> bool:
-        """Let the plan read ``images``, on the threads there are; tell whether that changed it."""
+    def follow(self, images: Array) -> tuple[Any, ...]:
+        """Let the plan read ``images``, on the threads there are; return what it is bound to."""
         now = _threads.get_num_threads(), address(images), images.strides
-        if self.bound == now:
-            return False
-        if self.bound[:1] != now[:1]:
-            self.bind(images)
-        else:
-            for index, run, group, out in self.inputs:
-                (row,), _ = run.rows(images[group], out)
-                _threads.set_row(self.plan, index, row)
-        self.bound = now
-        return True
+        before = self.bound
+        if before != now:
+            self.bound = ()  # an exception may come before all is changed
+            if before[:1] != now[:1]:
+                self.bind(images)
+            else:
+                for index, run, group, out in self.inputs:
+                    (row,), _ = run.rows(images[group], out)
+                    _threads.set_row(self.plan, index, row)
+            self.bound = now
+        return now
 
     def bind(self, images: Array) -> None:
         """Make the plan, and note which of its rows depend on the input."""
@@ -170,11 +172,16 @@ class _Lanes:
     def __init__(self, lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int):
         self.lanes = [(_Chain(first), _Chain(second)) for first, second in lanes]
         self.groups = groups
+        self.bound: tuple[Any, ...] = ()
 
     def __call__(self, images: Array) -> None:
-        changed = [chain.follow(images) for pair in self.lanes for chain in pair]
-        if any(changed):
+        for pair in self.lanes:
+            for chain in pair:
+                now = chain.follow(images)  # the same for all
+        if now != self.bound:
+            self.bound = ()
             self.bind()
+            self.bound = now
         _threads.run(self.plan)
 
     def bind(self) -> None:
