@@ -5,6 +5,7 @@ Sizes are given as integers or as one tuple: ``zeros(2, 3)`` or ``zeros((2, 3))`
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,9 @@ def arange(
 ) -> Tensor:
     """Return ``start, start + step, …`` up to, without, ``end``; ``arange(end)`` starts at 0.
 
-    Integers give int64, a float among the arguments gives float32.
+    Integers give int64, a float among the arguments gives float32. As in PyTorch, int64 takes the
+    arguments without their fractions; the other integer dtypes take ``start`` and ``step`` so, as
+    many times as the step given fits.
 
     Args:
         start: the first number.
@@ -148,20 +151,26 @@ def arange(
         requires_grad: record operations on it.
 
     Raises:
-        ValueError: if ``step`` is 0 or leads away from ``end``.
+        ValueError: if ``step`` is 0 or leads away from ``end``, or a number is not finite.
     """
     if end is None:
         start, end = 0, start
     limits = [v.item() if isinstance(v, Tensor) else v for v in (start, end, step)]
     if not all(isinstance(v, (int, float, np.number)) for v in limits):
         raise TypeError(f"arange: expected numbers, got {start!r}, {end!r}, {step!r}")
-    start, end, step = limits
-    if step == 0 or (end - start) * step < 0:
-        raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
+    if not all(map(math.isfinite, limits)):
+        raise ValueError(f"arange: expected finite numbers, got {', '.join(map(str, limits))}")
     whole = all(isinstance(v, (int, np.integer)) for v in limits)
     wanted = _dtype(dtype, "arange", np.int64 if whole else DEFAULT_DTYPE)
-    # In float64 first: float32 steps would add up to a different count of elements.
-    array: Array = np.arange(start, end, step, dtype=np.dtype(np.int64 if whole else np.float64))
+    start, end, step = map(int, limits) if whole or wanted == np.int64 else limits
+    if step == 0 or (end - start) * step < 0:
+        raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
+    if wanted.kind in "iu":
+        fits = -((start - end) // step) if isinstance(step, int) else (end - start) / step
+        array = int(start) + int(step) * np.arange(math.ceil(fits))
+    else:
+        # In float64 first: float32 steps would add up to a different count of elements.
+        array = np.arange(start, end, step, dtype=np.int64 if whole else np.float64)
     return _finish(array.astype(wanted, copy=False), requires_grad)
 
 
@@ -174,6 +183,9 @@ def linspace(
 ) -> Tensor:
     """Return ``steps`` equally spaced numbers from ``start`` to ``end``, both included.
 
+    As in PyTorch, an integer dtype takes both without their fractions, and then each number
+    between them: the first half counted from ``start``, the second from ``end``.
+
     Args:
         start: the first number.
         end: the last number.
@@ -182,7 +194,15 @@ def linspace(
         requires_grad: record operations on it.
     """
     (count,) = shape_argument((steps,), "linspace")
-    array = np.linspace(float(start), float(end), count, dtype=_dtype(dtype, "linspace"))
+    wanted = _dtype(dtype, "linspace")
+    if wanted.kind not in "iu":
+        array = np.linspace(float(start), float(end), count, dtype=wanted)
+        return _finish(array, requires_grad)
+    first, last = (int(one_number(v, wanted, "linspace").item()) for v in (start, end))
+    distance = (last - first) / max(count - 1, 1)
+    places = np.arange(count)
+    front, back = first + distance * places, last - distance * (count - 1 - places)
+    array = np.where((places < count // 2) | (count == 1), front, back).astype(wanted)
     return _finish(array, requires_grad)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import as_number
-from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to
+from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to, wide
 from lucid.ops._elementwise import where
 
 # -- x[index] ---------------------------------------------------------------------------------
@@ -85,6 +85,10 @@ class PutAdd(Function):
         return GetItem.apply(grad, ctx.index)
 
 
+# Rows of one run that are added one by one.
+_PIECE = 64
+
+
 def put_add(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
     """Return zeros of ``shape`` with ``values`` added at ``index``, repeated places included."""
     repeats = any(isinstance(part, np.ndarray) and part.dtype.kind in "iu" for part in index)
@@ -94,7 +98,12 @@ def put_add(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Ar
         return result
     if len(index) == 1 and values.size:
         return _add_rows(values, index[0], shape)
-    # np.add.at is several times slower than counting with weights (and those add in float64).
+    if values.dtype.kind != "f":
+        result = np.zeros(shape, values.dtype)
+        np.add.at(result, index, values)
+        return result
+    # np.add.at is several times slower than counting with weights, and those add in float64, which
+    # integers beyond 2^53 do not survive.
     size = int(np.prod(shape))
     places = np.arange(size).reshape(shape)[index]
     if places.size == 0:
@@ -104,14 +113,22 @@ def put_add(values: Array, index: tuple[Any, ...], shape: tuple[int, ...]) -> Ar
 
 
 def _add_rows(values: Array, rows: Array, shape: tuple[int, ...]) -> Array:
-    """Sum whole rows (the gradient of an embedding): sort them, then sum each run of equal ones."""
+    """Sum whole rows (the gradient of an embedding): sort them, then sum each run of equal ones.
+
+    A long run is summed in pieces, which are then summed in float64.
+    """
     result = np.zeros(shape, values.dtype)
     rows = rows.ravel() % shape[0]
-    values = values.reshape(rows.size, *shape[1:])
+    values = wide(values).reshape(rows.size, *shape[1:])
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    result[rows[starts]] = np.add.reduceat(values[order], starts, axis=0)
+    places = np.arange(rows.size) - np.repeat(starts, np.diff(starts, append=rows.size))
+    pieces = np.flatnonzero(places % _PIECE == 0)
+    sums = np.add.reduceat(values[order], pieces, axis=0)
+    if len(pieces) > len(starts) and sums.dtype.kind == "f":
+        sums = sums.astype(np.float64, copy=False)
+    result[rows[starts]] = np.add.reduceat(sums, np.flatnonzero(places[pieces] == 0), axis=0)
     return result
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, operand, promoted, sum_to
+from lucid.ops._common import Array, operand, promoted, sum_to, wide
+from lucid.ops._reduce import sum as total
 from lucid.ops._shape import permute
 
 # -- matrix products ------------------------------------------------------------------------------
@@ -159,7 +160,10 @@ def outer(a: Any, b: Any) -> Tensor:
 
 
 class Einsum(Function):
-    """Operands in which no letter repeats; each gradient is an einsum of the others."""
+    """Operands in which no letter repeats; each gradient is an einsum of the others.
+
+    Each letter stands in the output or in two operands.
+    """
 
     @staticmethod
     def forward(ctx: Node, inputs: tuple[str, ...], output: str, *tensors: Tensor) -> Array:
@@ -167,23 +171,20 @@ class Einsum(Function):
         ctx.save_for_backward(*tensors)
         equation = ",".join(inputs) + "->" + output
         # With optimize NumPy contracts pairs by matrix products where it can.
-        return np.asarray(np.einsum(equation, *[x.data for x in tensors], optimize=True))
+        result = np.einsum(equation, *[wide(x.data) for x in tensors], optimize=True)
+        return np.asarray(result, np.result_type(*[x.dtype for x in tensors]))
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         grads: list[Tensor | None] = []
-        for i, (letters, tensor) in enumerate(zip(ctx.inputs, tensors)):
+        for i, letters in enumerate(ctx.inputs):
             if not ctx.needs_input_grad[2 + i]:
                 grads.append(None)
                 continue
             others = ctx.inputs[:i] + ctx.inputs[i + 1 :]
-            known = ctx.output + "".join(others)
-            # A letter that stands in this operand alone was summed over: its gradient is spread.
-            kept = "".join([letter for letter in letters if letter in known])
-            part = Einsum.apply((ctx.output, *others), kept, grad, *tensors[:i], *tensors[i + 1 :])
-            shape = [n if letter in known else 1 for letter, n in zip(letters, tensor.shape)]
-            grads.append(part.reshape(shape).expand(tensor.shape))
+            rest = (*tensors[:i], *tensors[i + 1 :])
+            grads.append(Einsum.apply((ctx.output, *others), letters, grad, *rest))
         return (None, None, *grads)
 
 
@@ -195,7 +196,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
             result. Letters missing there are summed over. Without ``->`` the result has, in
             alphabetical order, the letters that stand once. ``...`` stands for the axes not
             named, which broadcast. A letter that repeats within one operand takes its diagonal.
-        operands: the tensors, or one list of them.
+        operands: the tensors, or one list of them. As in PyTorch, integers and booleans are summed
+            as int64 along an axis of one operand alone; products of them wrap around.
 
     Raises:
         ValueError: if the equation does not fit the operands; the message says where.
@@ -222,6 +224,12 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     for index, letters in enumerate(inputs):
         x = tensors[index].expand([sizes[letter] for letter in letters])
         inputs[index], tensors[index] = _diagonals(letters, x)
+    for index, letters in enumerate(inputs):
+        others = output + "".join(inputs[:index] + inputs[index + 1 :])
+        alone = tuple([axis for axis, letter in enumerate(letters) if letter not in others])
+        if alone:
+            tensors[index] = total(tensors[index], alone)
+            inputs[index] = "".join([letter for letter in letters if letter in others])
     if len(tensors) == 1 and len(inputs[0]) == len(output):
         # Nothing is summed. NumPy would return a view unseen; changes through this one are seen.
         return permute(tensors[0], [inputs[0].index(letter) for letter in output])

@@ -110,6 +110,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     ),
     "embedding": (lambda lib, x: lib.F.embedding(lib.wrap(WHERE), x).mean(), (ROWS[:3],)),
     "gather": (lambda lib, x: lib.base.gather(x, 0, lib.wrap(WHERE[:, None])).mean(), (ROWS[:3],)),
+    "einsum": (lambda lib, x: lib.base.einsum("ij->j", x) / 1000, (ROWS,)),
     "einsum_of_two": (lambda lib, x, y: lib.base.einsum("ij,ij->j", x, y) / 1000, (ROWS, ROWS)),
 }  # fmt: skip
 
