@@ -31,6 +31,40 @@ def test_stats_with_a_large_mean(backend):
     np.testing.assert_allclose(variance, exact.var(0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("size", [1e19, 1e30, 1e37, 5e37])
+@np.errstate(all="ignore")  # as operations call kernels
+def test_numbers_whose_sums_overflow_float32(backend, size, offset):
+    """Their statistics are right, and so are the values and the gradients of the parameters."""
+    x = (rows((300, 20), np.float32, offset=offset) * np.float32(size)).astype(np.float32)
+    mean, variance = backend.batch_norm_stats(x)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6, atol=1e-6 * size)
+    np.testing.assert_allclose(variance, exact.var(0), rtol=1e-5)
+    inverse_std = 1 / np.sqrt(variance)
+    normal = (exact - exact.mean(0)) / exact.std(0)
+    grad = (3 * normal).astype(np.float32)  # all products of one sign
+    gx, dweight, dbias = backend.batch_norm_grad(
+        grad, x, mean.astype(np.float32), inverse_std.astype(np.float32), None
+    )
+    assert np.isfinite(gx).all()
+    np.testing.assert_allclose(dweight, (grad * normal).sum(0), rtol=1e-4)
+    np.testing.assert_allclose(dbias, grad.sum(0, dtype=np.float64), atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@np.errstate(all="ignore")
+def test_one_number_that_is_not_finite_spoils_its_column_only(backend, bad):
+    x = np.array(rows((300, 20), np.float32))
+    x[40, 3] = bad
+    mean, variance = backend.batch_norm_stats(x)
+    exact = np.delete(x, 3, 1).astype(np.float64)
+    assert not np.isfinite(mean[3])
+    assert np.isnan(variance[3])
+    np.testing.assert_allclose(np.delete(mean, 3), exact.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.delete(variance, 3), exact.var(0), rtol=1e-5)
+
+
 def test_stats_of_a_constant(backend):
     _, variance = backend.batch_norm_stats(np.full((1000, 3), 7.3, np.float32))
     assert (variance >= 0).all()

@@ -156,6 +156,27 @@ def test_variance_of_a_large_mean(kernels):
     np.testing.assert_allclose(variance, z.astype(np.float64).var((0, 1, 2)), rtol=1e-4)
 
 
+@np.errstate(all="ignore")  # as operations call kernels
+def test_maps_whose_sums_overflow_float32(kernels):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((4, 16, 16, 8)) * 1e37).astype(np.float32)
+    weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
+    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    settings = (None, None, EPS, 0.0, 6.0, *how)
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    exact = x.astype(np.float64)
+    normal = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    np.testing.assert_allclose(y, np.clip(normal, 0, 6), rtol=1e-5, atol=1e-6)
+    results = kernels.conv_norm_act_train_grad(
+        3 * y, x, weight, z, mean, variance, *settings, True, False
+    )
+    gx, _, dgamma, dbeta = results
+    assert np.isfinite(gx).all()
+    inside = (normal > 0) & (normal < 6)
+    np.testing.assert_allclose(dgamma, (3 * y * normal * inside).sum((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(dbeta, (3 * y * inside).sum((0, 1, 2)), rtol=1e-4)
+
+
 def test_gradient_stops_where_the_value_was_clipped(kernels):
     """The mask of the gradient is the forward's to the last bit, also at the bounds."""
     rng = np.random.default_rng(0)

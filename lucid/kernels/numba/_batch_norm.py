@@ -111,6 +111,12 @@ def write_record(record, columns, first, count, x, step, rows):
             means[j] += firsts[j]
             squares[j] += seconds[j]
     for j in range(count):
+        if not (math.isfinite(means[j]) and math.isfinite(squares[j])):  # float32 overflowed
+            means[j] = squares[j] = 0.0
+            for row in range(rows):
+                a = np.float64(floats(x + row * step)[j]) - np.float64(pivot[j])
+                means[j] += a
+                squares[j] += a * a
         shift = means[j] / rows
         squares[j] = max(0.0, squares[j] - shift * means[j])
         means[j] = pivot[j] + shift
@@ -326,6 +332,18 @@ def gradient_sums(args, chunk, thread):
         for j in range(columns):
             out[j] += firsts[j]
             out[columns + j] += seconds[j]
+    for j in range(columns):
+        if not (math.isfinite(out[j]) and math.isfinite(out[columns + j])):  # float32 overflowed
+            out[j] = out[columns + j] = 0.0
+            scale_j, shift_j = floats(vectors)[j], floats(vectors)[_SHIFT * columns + j]
+            mean_j = np.float64(floats(vectors)[_MEAN * columns + j])
+            for row in range(start, stop):
+                value = floats(x + row * step)[j]
+                place = value * scale_j + shift_j
+                if not (place <= bits_to_float(args[5]) or place >= bits_to_float(args[6])):
+                    g = np.float64(floats(grad + row * step)[j])
+                    out[j] += g
+                    out[columns + j] += g * (np.float64(value) - mean_j)
 
 
 @kernel

@@ -98,4 +98,6 @@ def column_sums(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
         else:
             sums = np.einsum("rc,rc->c", part, b[rows].reshape(strips, -1))
         total += sums.reshape(-1, columns).sum(axis=0, dtype=np.float64)
+    if a.dtype != np.float64 and not np.isfinite(total).all():  # a strip's sum overflowed
+        return column_sums(a.astype(np.float64), None if b is None else b.astype(np.float64))
     return total
