@@ -218,29 +218,36 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         OSError: naming ``path``, if it cannot be written.
     """
     target = Path(os.path.realpath(path))
-    descriptor = _descriptor(path)
-    special = descriptor is not None or (target.exists() and not target.is_file())
-    if not special:
+    replaced = is_replaced(path)
+    if replaced:
         _check_target(target, "atomic_path")
-    folder = Path(tempfile.gettempdir()) if special else target.parent
+    folder = target.parent if replaced else Path(tempfile.gettempdir())
     temporary = folder / f".lucid-{os.urandom(8).hex()}{target.suffix}"
     try:
         # Windows does not move a file that is held open.
         with hold(temporary) if os.name == "posix" else contextlib.nullcontext():
             yield temporary
-            if special:
-                _write_into(target if descriptor is None else descriptor, temporary)
-            else:
+            if replaced:
                 _sync(temporary)
                 if target.exists():
                     shutil.copymode(target, temporary)
                 os.replace(temporary, target)
+            else:
+                _write_into(path, temporary)
     except OSError as error:
         if error.errno is not None and error.filename in (None, str(temporary), temporary):
-            error.filename, error.filename2 = os.fspath(path), None
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
-    if not special:
+    if replaced:
         _sync_folder(target.parent)
+
+
+def is_replaced(path: PathLike) -> bool:
+    """Return whether :func:`atomic_path` replaces the file, as it does not replace a device."""
+    target = Path(os.path.realpath(path))
+    return _descriptor(path) is None and (
+        target.is_file() or not target.exists() or target.is_dir()
+    )
 
 
 def _descriptor(path: PathLike) -> int | None:
@@ -261,11 +268,12 @@ def _descriptor(path: PathLike) -> int | None:
     return None
 
 
-def _write_into(target: Path | int, source: Path) -> None:
+def _write_into(path: PathLike, source: Path) -> None:
     print(end="", flush=True)  # what was printed before comes before
+    descriptor = _descriptor(path)
     with (
         source.open("rb") as content,
-        open(target, "wb", closefd=not isinstance(target, int)) as file,
+        open(path, "wb") if descriptor is None else open(descriptor, "wb", closefd=False) as file,
     ):
         shutil.copyfileobj(content, file)
 

@@ -676,7 +676,7 @@ def test_a_full_device_is_named(path: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full")
     path.symlink_to("/dev/full")
-    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'"):
+    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'$"):
         save({"a": np.ones(1)}, path)
 
 
@@ -700,7 +700,7 @@ def test_a_full_disk_is_one_error_that_names_the_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'"):
+    with pytest.raises(OSError, match=f"No space left on device: '.*{path.name}'$"):
         save({"a": np.zeros(3)}, path)
     assert path.read_bytes() == old
     assert os.listdir(path.parent) == [path.name]

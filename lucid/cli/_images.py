@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid._files import is_replaced
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError
@@ -148,8 +149,10 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> Path:
         raise UsageError(f"{option}: {path} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"{option}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"{option}: the folder {path.parent} cannot be written to")
+    # A file is replaced, which its folder has to allow; a device is written into.
+    written = path.resolve().parent if is_replaced(path) else path
+    if not os.access(written, os.W_OK):
+        raise UsageError(f"{option}: {written} cannot be written to")
     return path
 
 

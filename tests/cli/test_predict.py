@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,18 @@ def test_a_folder_with_a_broken_file(capsys):
 
 
 # -- JSON and CSV -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no such files")
+def test_a_device_is_written_into(tmp_path, monkeypatch):
+    access = os.access
+    # Nobody but root may make files beside a device.
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/dev" and access(path, mode))
+    (tmp_path / "o.csv").symlink_to(os.devnull)
+    more = ("--json", os.devnull, "--csv", str(tmp_path / "o.csv"))
+    assert predict("photos/china.jpg", *more) == 0
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert os.listdir(tmp_path) == ["o.csv"]
 
 
 def test_json(capsys):
