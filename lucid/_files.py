@@ -437,6 +437,8 @@ def _check_metadata(metadata: Any) -> dict[str, str]:
     for name, text in metadata.items():
         if not isinstance(name, str) or not isinstance(text, str):
             raise TypeError(f"save: metadata: expected texts by name, got {name!r}: {text!r}")
+        if not _is_unicode(name) or not _is_unicode(text):
+            raise ValueError(f"save: metadata: {name!r} is no text that a file can hold")
         if name == _STRUCTURE:
             raise ValueError(f"save: metadata: the name {name!r} is reserved")
     return dict(metadata)

@@ -218,6 +218,7 @@ def test_other_tools_find_the_metadata(tmp_path: Path) -> None:
         (["a"], TypeError, "metadata: expected a mapping of names to texts, got list"),
         ({"a": 3}, TypeError, "metadata: expected texts by name, got 'a': 3"),
         ({3: "a"}, TypeError, "metadata: expected texts by name, got 3: 'a'"),
+        ({"a": "\ud800"}, ValueError, "metadata: 'a' is no text that a file can hold"),
         ({"__structure__": "{}"}, ValueError, "metadata: the name '__structure__' is reserved"),
     ],
 )
