@@ -123,12 +123,15 @@ def _add_rows(values: Array, rows: Array, shape: tuple[int, ...]) -> Array:
     order = np.argsort(rows, kind="stable")
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    places = np.arange(rows.size) - np.repeat(starts, np.diff(starts, append=rows.size))
-    pieces = np.flatnonzero(places % _PIECE == 0)
-    sums = np.add.reduceat(values[order], pieces, axis=0)
-    if len(pieces) > len(starts) and sums.dtype.kind == "f":
-        sums = sums.astype(np.float64, copy=False)
-    result[rows[starts]] = np.add.reduceat(sums, np.flatnonzero(places[pieces] == 0), axis=0)
+    lengths = np.diff(starts, append=rows.size)
+    if lengths.max() > _PIECE and values.dtype.kind == "f":
+        places = np.arange(rows.size) - np.repeat(starts, lengths)
+        pieces = np.flatnonzero(places % _PIECE == 0)
+        sums = np.add.reduceat(values[order], pieces, axis=0).astype(np.float64, copy=False)
+        sums = np.add.reduceat(sums, np.flatnonzero(places[pieces] == 0), axis=0)
+    else:
+        sums = np.add.reduceat(values[order], starts, axis=0)
+    result[rows[starts]] = sums
     return result
 
 

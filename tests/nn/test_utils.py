@@ -46,6 +46,13 @@ def test_clip_grad_norm_of_extremes(size: float) -> None:
     assert utils.clip_grad_norm_(p, size).item() == pytest.approx(size * math.sqrt(3), rel=1e-6)
 
 
+def test_clip_grad_norm_of_many() -> None:
+    p = nn.Parameter(np.zeros(1_280_000, np.float32))
+    p.grad = lucid.full((1_280_000,), 0.45)
+    norm = float(np.float32(0.45)) * math.sqrt(1_280_000)
+    assert utils.clip_grad_norm_(p, 1000.0).item() == pytest.approx(norm, rel=2e-6)
+
+
 def test_clip_grad_norm_not_finite() -> None:
     parameters = _parameters()
     parameters[0].grad = lucid.tensor([np.nan, 1.0])
