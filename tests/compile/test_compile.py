@@ -555,6 +555,32 @@ def test_several_threads_and_two_models():
     assert not wrong
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_same_input_gives_the_same_bits(batch, few_threads):
+    """Also while others keep the processor busy, and products wait for a core now and then."""
+    few_threads(2)
+    lucid.manual_seed(0)
+    compiled = lucid.compile(models.mobilenet_v4_conv_small(), (batch, 3, 64, 64))
+    x = np.random.default_rng(0).standard_normal((batch, 3, 64, 64)).astype(np.float32)
+    expected = compiled(x)
+    stop = threading.Event()
+
+    def keep_busy():
+        while not stop.is_set():
+            sum(range(1000))
+
+    others = [threading.Thread(target=keep_busy) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(8):
+            np.testing.assert_array_equal(compiled(x), expected)
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
+
+
 # -- arguments --------------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from lucid.kernels import numpy as reference
+from lucid.kernels.numpy import _threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
 NOT_EMPTY = {name: case for name, case in CASES.items() if case[0]}
@@ -55,3 +57,42 @@ def test_other_orders_in_memory(backend, case):
     run(x, expected, None)
     run(np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1), out, None)
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight", "groups"),
+    [
+        ((1, 1, 1, 1280), (1000, 1280, 1, 1), 1),
+        ((1, 1, 1, 900), (300, 900, 3, 3), 1),
+        *[((1, 14, 14, k), (96, k, 1, 1), 1) for k in (96, 450, 500, 577, 770, 1280)],
+        *[((1, 7, 7, k), (100, k, 1, 1), 1) for k in (300, 450, 577, 960)],
+        ((1, 56, 56, 3), (32, 3, 3, 3), 1),
+        ((1, 28, 28, 50), (70, 50, 3, 3), 1),
+        ((1, 28, 28, 96), (96, 1, 5, 5), 96),
+        ((1, 28, 28, 60), (60, 20, 3, 3), 3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weight, groups, dtype):
+    """The clock may choose between BLAS's threads and lucid's: as if they were free, and not."""
+    backend = reference
+    before = backend.get_num_threads()
+    backend.set_num_threads(2)
+    rng = np.random.default_rng(0)
+    x, w, bias = (rng.standard_normal(size).astype(dtype) for size in (shape, weight, (weight[0],)))
+    margin = weight[2] // 2
+    padding = ((margin, margin), (margin, margin))
+    out_shape, run = backend.prepare_conv(
+        shape, w, bias, ("gelu", False), (1, 1), padding, (1, 1), groups
+    )
+    monkeypatch.setattr(_threads, "_HICCUP", np.inf)  # no product is too slow
+    results = []
+    for patience in (0, 10**9, 0):
+        monkeypatch.setattr(_threads._pool, "patience", patience)
+        out = np.full(out_shape, np.nan, dtype)
+        run(x, out, None)
+        results.append(out)
+    backend.set_num_threads(before)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)

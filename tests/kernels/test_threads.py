@@ -249,6 +249,27 @@ def test_products_of_one_image_use_blas_until_it_has_to_wait(two_threads):
     assert _threads.product_in_parts(product, 4, macs) == [(slice(0, 4), 2)]
 
 
+def test_parts_are_the_same_whoever_else_computes(two_threads):
+    """A call that gets no help, as another has it, does the same parts by itself."""
+    alone = in_parts(lambda part: part, 4, WORTHWHILE)
+    begun, end, found = threading.Event(), threading.Event(), []
+
+    def hold(part):
+        begun.set()
+        end.wait(20)
+        # Within a part nothing is divided again.
+        found.append(in_parts(lambda inner: inner, 4, WORTHWHILE))
+
+    other = threading.Thread(target=in_parts, args=(hold, 2, WORTHWHILE))
+    other.start()
+    begun.wait(20)
+    beside = in_parts(lambda part: part, 4, WORTHWHILE)
+    end.set()
+    other.join()
+    assert beside == alone == [slice(0, 2), slice(2, 4)]
+    assert found == [[slice(0, 4)]] * 2
+
+
 # -- processes of their own -----------------------------------------------------------------------
 
 

@@ -3,7 +3,8 @@
 Weights are brought into the form that the products want once, buffers for padding are kept, and
 bias, activation and residual are applied to each block while it is in the cache.
 
-The products of one image use BLAS's threads as long as those get cores, see ``product_in_parts``.
+The products of one image use BLAS's threads as long as those get cores, see ``product_in_parts``,
+where that makes no difference to the result.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from lucid.kernels._memory import empty
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._rows import rows_together
-from lucid.kernels.numpy._threads import ELEMENT, in_parts, product_in_parts
+from lucid.kernels.numpy._threads import (
+    ELEMENT,
+    get_num_threads,
+    in_parts,
+    product_in_parts,
+    ways_of_products,
+)
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
 # taken apart into its channels.
@@ -74,28 +81,75 @@ def prepare_conv(
         output_size(w, kw, stride[1], padding[1], dilation[1]),
         o,
     )
+    divide = _Division(input_shape, shape, weight.dtype)
     pixels = shape[1] * shape[2]
     is_pointwise = kh == kw == groups == 1 and padding == ((0, 0), (0, 0))
     if not is_pointwise and groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
         # Short runs are not worth copying; the bias is part of the product.
         finish = _finisher(None, activation, pixels)
-        run = _dense_by_planes(input_shape, weight, bias, stride, padding, dilation, shape, finish)
-        return shape, run
+        run = _dense_by_planes(
+            input_shape, weight, bias, stride, padding, dilation, shape, finish, divide
+        )
+        return shape, divide.of(run)
     finish = _finisher(bias, activation, pixels)
     if is_pointwise:
-        return shape, _pointwise(weight, stride, pixels, finish)
-    if i == groups == 1 or i > 1 or o != channels:
+        run = _pointwise(weight, stride, pixels, finish, divide)
+    elif i == groups == 1 or i > 1 or o != channels:
         pad = _Padder(input_shape, padding, weight.dtype)
-        return shape, _dense(weight, stride, dilation, groups, shape, pad, finish)
-    return shape, _depthwise(weight, stride, padding, dilation, input_shape, shape, finish)
-
-
-def _divide(task: Callable[[slice], None], count: int, multiply_adds: int, images: int) -> None:
-    """Call ``task`` on slices of ``range(count)``, on the threads that suit so many images."""
-    if images > 1:
-        in_parts(task, count, multiply_adds // ELEMENT)
+        run = _dense(weight, stride, dilation, groups, shape, pad, finish, divide)
     else:
-        product_in_parts(task, count, multiply_adds)
+        run = _depthwise(weight, stride, padding, dilation, input_shape, shape, finish, divide)
+    return shape, divide.of(run)
+
+
+class _Division:
+    """On whose threads a convolution computes: it calls tasks on slices of the work.
+
+    For one image the clock decides between BLAS's threads and lucid's, so those must give the same
+    to the last bit. BLAS sums in another order for products of one row, and with several threads
+    for some lengths of a row: which ones depends on its kernel for this machine. So the ways are
+    compared on random numbers, once for each number of threads, and where they differ the work is
+    always divided.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int, int],
+        shape: tuple[int, int, int, int],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.input_shape, self.shape, self.dtype = input_shape, shape, dtype
+        self._alike: dict[int, bool] = {}  # by the number of threads
+        self._way: Callable[..., Any] | None = None  # the one to take while they are compared
+
+    def of(self, run: Run) -> Run:
+        """Return ``run``, which divides its work by this."""
+        self._run = run
+        if self.input_shape[0] == 1:
+            self._are_alike()
+        return run
+
+    def __call__(self, task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+        if self._way is not None:
+            self._way(task, count, multiply_adds)
+        elif self.input_shape[0] == 1 and self._are_alike():
+            product_in_parts(task, count, multiply_adds)
+        else:
+            in_parts(task, count, multiply_adds // ELEMENT)
+
+    def _are_alike(self) -> bool:
+        threads = get_num_threads()
+        if threads not in self._alike:
+            x = np.random.default_rng(0).standard_normal(self.input_shape, np.float32)
+            x = x.astype(self.dtype, copy=False)
+            results = []
+            for self._way in ways_of_products():
+                results.append(empty(self.shape, self.dtype))
+                self._run(x, results[-1], None)
+            self._way = None
+            first, *others = results
+            self._alike[threads] = all(np.array_equal(first, other) for other in others)
+        return self._alike[threads]
 
 
 def _finisher(
@@ -148,7 +202,9 @@ class _Padder:
         return self.buffer[: len(images)]
 
 
-def _pointwise(weight: np.ndarray, stride: Pair, pixels: int, finish: Any) -> Run:
+def _pointwise(
+    weight: np.ndarray, stride: Pair, pixels: int, finish: Any, divide: _Division
+) -> Run:
     o, i = weight.shape[:2]
     matrix = np.ascontiguousarray(weight.reshape(o, i).T)
     together = rows_together(pixels, o)
@@ -173,9 +229,9 @@ def _pointwise(weight: np.ndarray, stride: Pair, pixels: int, finish: Any) -> Ru
             finish(block, None if others is None else others[:, part], part)
 
         if len(rows) < 2 * _FEW_ROWS:
-            _divide(some_columns, o, results.size * i, len(x))
+            divide(some_columns, o, results.size * i)
         else:
-            _divide(some_rows, len(rows), results.size * i, len(x))
+            divide(some_rows, len(rows), results.size * i)
 
     return run
 
@@ -188,6 +244,7 @@ def _depthwise(
     input_shape: tuple[int, int, int, int],
     shape: tuple[int, int, int, int],
     finish: Any,
+    divide: _Division,
 ) -> Run:
     n, height, width, c = shape
     kh, kw = weight.shape[2:]
@@ -224,7 +281,7 @@ def _depthwise(
                 np.einsum(signature, view, taps, out=block.reshape(view.shape[:-2]))
                 finish(block, None if residual is None else residual[images, rows])
 
-            _divide(some_rows, height, count * height * width * c * kh * kw * _TAP, len(x))
+            divide(some_rows, height, count * height * width * c * kh * kw * _TAP)
 
     return run
 
@@ -237,6 +294,7 @@ def _dense(
     shape: tuple[int, int, int, int],
     pad: _Padder,
     finish: Any,
+    divide: _Division,
 ) -> Run:
     _, height, width, o = shape
     _, i, kh, kw = weight.shape
@@ -286,7 +344,7 @@ def _dense(
             (padded,) = pad(x[index : index + 1])
             target, other = out[index], None if residual is None else residual[index]
             task = functools.partial(some_rows, padded, target, other)
-            _divide(task, height, target.size * row // width, len(x))
+            divide(task, height, target.size * row // width)
 
     return run
 
@@ -300,6 +358,7 @@ def _dense_by_planes(
     dilation: Pair,
     shape: tuple[int, int, int, int],
     finish: Any,
+    divide: _Division,
 ) -> Run:
     """A convolution of few channels, such as an RGB image's.
 
@@ -348,7 +407,7 @@ def _dense_by_planes(
             np.copyto(inner, image.transpose(2, 0, 1))
             target, other = out[index], None if residual is None else residual[index]
             task = functools.partial(some_rows, target, other)
-            _divide(task, height, target.size * len(matrix), len(x))
+            divide(task, height, target.size * len(matrix))
 
     run.takes_any_order = True  # type: ignore[attr-defined]
     return run
