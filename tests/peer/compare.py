@@ -74,6 +74,9 @@ def close(
     """
     if expected.dtype.kind != "f":
         return expected == got
+    same = (expected == got) | (np.isnan(expected) & np.isnan(got))
+    if same.all():
+        return same
     with np.errstate(all="ignore"):
         finite = np.isfinite(expected)
         wide = np.where(finite, expected, 0).astype(np.float64)
@@ -87,7 +90,6 @@ def close(
         else:  # sums of numbers around 1 may come out as 0
             allowed = max(allowed.max(initial=0), 64 * float(type_.eps))
         near = np.abs(wide - got) <= allowed
-        same = (expected == got) | (np.isnan(expected) & np.isnan(got))
     return same | (near & finite)
 
 

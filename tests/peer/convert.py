@@ -54,6 +54,14 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def some_layouts(number: int, whole: bool) -> tuple[str, ...]:
+    """Return the layouts to try a sample in: the others by turns."""
+    other = ("strided", "backwards")[number % 2]
+    if whole:
+        return "contiguous", other
+    return ("contiguous",) if number % 4 < 2 else (other,)
+
+
 def dtype_of(dtype: torch.dtype) -> Any:
     """Return the NumPy dtype for PyTorch's."""
     if dtype not in DTYPES:

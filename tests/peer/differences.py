@@ -78,6 +78,18 @@ DIFFERENCES: list[Difference] = [
     Difference("mean", "accepted", "integers are taken as float32", "could not infer"),
     Difference(NAMED, "refused", "a parameter twice would be moved twice", "more than once"),
     Difference(
+        "",
+        "value, refused",
+        "PyTorch's ConstantLR and LinearLR never come back from 0 steps",
+        when=lambda case: "total_iters=0)" in case.sample,
+    ),
+    Difference(
+        "SequentialLR",
+        "value",
+        "PyTorch keeps the settings of OneCycleLR in the optimiser, once",
+        when=lambda case: case.sample.count("OneCycleLR") == 2,
+    ),
+    Difference(
         "hardsigmoid Hardsigmoid",
         "gradient",
         "PyTorch's 1/6 is a float32",

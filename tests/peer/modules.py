@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,15 @@ from torch.testing._internal.common_modules import FunctionInput, ModuleInput, m
 import lucid
 from lucid import nn
 from tests.peer.compare import Outcome, Problem, call, compare, gradients, parts
-from tests.peer.convert import LAYOUTS, AbsentError, Converter, bind, copied, dtype_of, leaves_of
+from tests.peer.convert import (
+    AbsentError,
+    Converter,
+    bind,
+    copied,
+    dtype_of,
+    leaves_of,
+    some_layouts,
+)
 from tests.peer.tally import Case, Tally
 
 DTYPES = (torch.float32, torch.float64, torch.float16)
@@ -83,7 +92,7 @@ def check(
                 )
             except AbsentError as absent:
                 problem = None if reference.error else Problem("absent", str(absent))
-            tally.add(backend, Case(**{**vars(case), "layout": layout}), problem)
+            tally.add(backend, replace(case, layout=layout), problem)
 
 
 def compare_module(
@@ -162,7 +171,7 @@ def run(tally: Tally, whole: bool, only: str = "") -> None:
                     )
                 )
                 for number, sample in enumerate(found):
-                    layouts = tuple(LAYOUTS) if whole else (list(LAYOUTS)[number % 3],)
+                    layouts = some_layouts(number, whole)
                     case = described(name, sample, label)
                     check(tally, theirs_class, sample, case, dtype, training, layouts)
         if info is None or info.module_error_inputs_func is None:

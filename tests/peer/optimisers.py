@@ -116,7 +116,6 @@ def refuse(info: Any, sample: Any) -> Problem | None:
     params = sample.params
     if params is None:
         params = [torch.nn.Parameter(torch.randn(2, 3)), torch.nn.Parameter(torch.randn(3))]
-    theirs = call(lambda: info.optim_cls(params, **sample.kwargs))
     seen: dict[int, Any] = {}
 
     class Once(Converter):
@@ -127,9 +126,11 @@ def refuse(info: Any, sample: Any) -> Problem | None:
                 seen[id(value)] = super().tensor(value)
             return seen[id(value)]
 
+    convert = Once()
+    own = convert(params)  # before PyTorch changes the groups
+    theirs = call(lambda: info.optim_cls(params, **sample.kwargs))
     try:
-        convert = Once()
-        args, kwargs = bind(name, getattr(optim, name), (convert(params),), convert(sample.kwargs))
+        args, kwargs = bind(name, getattr(optim, name), (own,), convert(sample.kwargs))
     except AbsentError as absent:
         return None if theirs.error is not None else Problem("absent", str(absent))
     ours = call(lambda: getattr(optim, name)(*args, **kwargs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,11 +126,11 @@ def together(parts: list[Any]) -> Any:
 
 
 def follow(
-    kind: str, build: Callable[[Any, Any], Any], steps: list[tuple[Any, ...]]
+    kind: str, make: Callable[[Any, Any], Any], steps: list[tuple[Any, ...]]
 ) -> Problem | None:
     """Return where the rates of lucid's schedule leave PyTorch's."""
     mine, reference = optimizers(kind)
-    two, one = call(lambda: build(ours, mine)), call(lambda: build(theirs, reference))
+    two, one = call(lambda: make(ours, mine)), call(lambda: make(theirs, reference))
     if one.error is not None or two.error is not None:
         if two.error is not None:
             return compare(one, two, exact=False)
@@ -156,79 +157,65 @@ def follow(
     return None
 
 
+Setting = tuple[str, dict[str, Any]]
+
+COMBINATIONS: dict[str, Callable[[Any, Any, list[Any]], Any]] = {
+    "ChainedScheduler": lambda module, optimizer, made: module.ChainedScheduler(made),
+    "SequentialLR": lambda module, optimizer, made: module.SequentialLR(optimizer, made, [13]),
+    "each by itself": lambda module, optimizer, made: together(made),
+}
+
+
+def build(setting: Setting, module: Any, optimizer: Any) -> Any:
+    """Return a schedule of one of the libraries."""
+    name, kwargs = setting
+    return getattr(module, name)(optimizer, **kwargs)
+
+
+def combine(how: str, settings: tuple[Setting, ...], module: Any, optimizer: Any) -> Any:
+    """Return several schedules as one."""
+    made = [build(setting, module, optimizer) for setting in settings]
+    return COMBINATIONS[how](module, optimizer, made)
+
+
+def title(*settings: Setting) -> str:
+    """Return schedules as one would write them."""
+    calls = []
+    for name, kwargs in settings:
+        shown = [f"{key}={'...' if key == 'lr_lambda' else value}" for key, value in kwargs.items()]
+        calls.append(f"{name}({', '.join(shown)})")
+    return ", ".join(calls)
+
+
 def cases(whole: bool) -> Iterator[tuple[str, str, Callable[[Any, Any], Any], list[Any]]]:
     """Yield a name, a description, what builds the schedule, and the arguments of each step."""
     plain: list[tuple[Any, ...]] = [()] * STEPS
-    loss = [(1 / (1 + t) if t < 9 else 0.1 + 0.05 * (t % 3),) for t in range(STEPS)]
-    for name, settings in GRID.items():
-        steps = loss if name == "ReduceLROnPlateau" else plain
-        for number, kwargs in enumerate(settings):
-
-            def build(module: Any, optimizer: Any, name: str = name, kwargs: Any = kwargs) -> Any:
-                return getattr(module, name)(optimizer, **kwargs)
-
-            yield name, f"{number}", build, steps
-    for name, settings in WRONG.items():
-        for kwargs in settings:
-
-            def wrong(module: Any, optimizer: Any, name: str = name, kwargs: Any = kwargs) -> Any:
-                return getattr(module, name)(optimizer, **kwargs)
-
-            yield name, "errors", wrong, plain
-    for t_0 in (3, 5):
-        epochs = [(epoch / 4,) for epoch in range(STEPS)]
-        yield (
-            "CosineAnnealingWarmRestarts",
-            "fractional steps",
-            lambda m, o, t=t_0: m.CosineAnnealingWarmRestarts(o, t, 2),
-            epochs,
-        )
-    pairs = [
+    losses = [(1 / (1 + t) if t < 9 else 0.1 + 0.05 * (t % 3),) for t in range(STEPS)]
+    for table in (GRID, WRONG):
+        for setting in ((name, kwargs) for name, found in table.items() for kwargs in found):
+            steps = losses if setting[0] == "ReduceLROnPlateau" else plain
+            yield setting[0], title(setting), partial(build, setting), steps
+    for start in (3, 5):
+        setting = ("CosineAnnealingWarmRestarts", {"T_0": start, "T_mult": 2})
+        quarters = [(step / 4,) for step in range(STEPS)]
+        yield setting[0], f"{title(setting)} in quarters", partial(build, setting), quarters
+    alone = [
         (name, kwargs)
-        for name, settings in GRID.items()
+        for name, found in GRID.items()
         if name != "ReduceLROnPlateau"
-        for kwargs in (settings if whole else settings[:3])
+        for kwargs in (found if whole else found[:3])
     ]
-    for (first, one), (second, two) in itertools.product(pairs, pairs):
-
-        def chain(
-            module: Any,
-            optimizer: Any,
-            parts: Any = ((first, one), (second, two)),
-        ) -> Any:
-            made = [getattr(module, name)(optimizer, **kwargs) for name, kwargs in parts]
-            return module.ChainedScheduler(made)
-
-        def follow_up(
-            module: Any,
-            optimizer: Any,
-            parts: Any = ((first, one), (second, two)),
-        ) -> Any:
-            made = [getattr(module, name)(optimizer, **kwargs) for name, kwargs in parts]
-            return module.SequentialLR(optimizer, made, [13])
-
-        def each(
-            module: Any,
-            optimizer: Any,
-            parts: Any = ((first, one), (second, two)),
-        ) -> Any:
-            return together([getattr(module, n)(optimizer, **kwargs) for n, kwargs in parts])
-
-        title = f"{first} {GRID[first].index(one)}, {second} {GRID[second].index(two)}"
-        yield "ChainedScheduler", title, chain, plain
-        yield "SequentialLR", title, follow_up, plain
-        if whole:
-            yield "back to back", title, each, plain
+    for pair in itertools.product(alone, alone):
+        for how in COMBINATIONS:
+            yield how, title(*pair), partial(combine, how, pair), plain
 
 
 def run(tally: Tally, whole: bool, only: str = "") -> None:
     """Compare every schedule; they know of no backend."""
-    for name, title, build, steps in cases(whole):
+    for name, settings, make, steps in cases(whole):
         if only not in f"lr_scheduler.{name}":
             continue
         for kind in ("SGD", "Adam") if whole else ("SGD",):
-            kwargs = {"momentum": 0.9} if kind == "SGD" else {}
-            problem = follow(kind, build, steps)
-            case = Case(f"lr_scheduler.{name}", title, kind, kwargs=kwargs)
+            problem = follow(kind, make, steps)
             for backend in tally.backends:
-                tally.add(backend, case, problem)
+                tally.add(backend, Case(f"lr_scheduler.{name}", settings, kind), problem)

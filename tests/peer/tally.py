@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tests.peer.compare import Problem
@@ -30,7 +31,7 @@ class Case:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def who(self) -> str:
         """The name without its home and the underscore of the form in place."""
         name = self.name.rpartition(".")[2]
@@ -56,15 +57,22 @@ def brief(value: Any) -> str:
 
 
 @dataclass
+class Failures:
+    """The failures of one name and kind: how many, and one example of each message."""
+
+    names: Counter[str] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Tally:
     """Counts the cases, and keeps the failures by kind."""
 
     backends: tuple[str, ...]
     names: set[str] = field(default_factory=set)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    failures: dict[tuple[str, str], list[tuple[str, Case, str]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    failures: dict[tuple[str, str], Failures] = field(default_factory=lambda: defaultdict(Failures))
     covered: Counter[int] = field(default_factory=Counter)
     found: Counter[int] = field(default_factory=Counter)
 
@@ -84,7 +92,12 @@ class Tally:
             self.counts[backend, "documented"] += 1
         else:
             self.counts[backend, "failed"] += 1
-            self.failures[case.who, problem.kind].append((backend, case, problem.text))
+            failures = self.failures[case.who, problem.kind]
+            failures.names[case.name] += 1
+            failures.dtypes[case.dtype] += 1
+            begin = problem.text[:40]
+            if begin not in failures.examples:
+                failures.examples[begin] = f"    {case}\n        {backend}: {problem.text}"
 
     def stale(self, whole: bool) -> list[Difference]:
         """Return the entries of the table that no longer tell a difference."""
@@ -97,16 +110,11 @@ class Tally:
     def report(self, examples: int = 1) -> str:
         """Return the failures grouped by name and kind, with examples."""
         lines = []
-        for (who, kind), found in sorted(self.failures.items()):
-            names = Counter(case.name for _, case, _ in found)
-            dtypes = Counter(case.dtype for _, case, _ in found)
-            counts = ", ".join(f"{name} {count}" for name, count in names.items())
-            lines.append(f"{who}: {kind}: {len(found)} ({counts}; {', '.join(dtypes)})")
-            messages: dict[str, tuple[str, Case]] = {}
-            for backend, case, text in found:
-                messages.setdefault(text[:40], (f"{backend}: {text}", case))
-            for text, case in list(messages.values())[:examples]:
-                lines += [f"    {case}", f"        {text}"]
+        for (who, kind), failures in sorted(self.failures.items()):
+            counts = ", ".join(f"{name} {count}" for name, count in failures.names.items())
+            total = failures.names.total()
+            lines.append(f"{who}: {kind}: {total} ({counts}; {', '.join(failures.dtypes)})")
+            lines += list(failures.examples.values())[:examples]
         return "\n".join(lines)
 
     def totals(self) -> str:
