@@ -146,7 +146,8 @@ def conv2d(
     where :math:`c'` counts the input channels of the group that :math:`o` belongs to.
 
     Args:
-        input: images ``(N, I, H, W)``, floating point; fastest with the channels last in memory.
+        input: images ``(N, I, H, W)``, or one ``(I, H, W)``, floating point; fastest with the
+            channels last in memory.
         weight: kernels ``(O, I/groups, kh, kw)``.
         bias: ``(O,)`` or None.
         stride: step between positions.
@@ -155,7 +156,8 @@ def conv2d(
         groups: input and output channels are split into this many independent convolutions.
 
     Returns:
-        ``(N, O, H', W')`` with ``H' = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1``, in
+        ``(N, O, H', W')`` or ``(O, H', W')`` with
+        ``H' = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1``, in
         channels-last memory whatever the input's (PyTorch keeps the input's).
 
     Raises:
@@ -176,6 +178,11 @@ def apply_conv2d(
     groups: int,
 ) -> Tensor:
     """Check the arguments in the name of ``who`` and convolve."""
+    input = operand(input, who)
+    if input.ndim == 3:
+        batch = input.unsqueeze(0)
+        y = apply_conv2d(who, batch, weight, bias, stride, padding, dilation, groups)
+        return y.squeeze(0)
     return Conv2d.apply(*checked(who, input, weight, bias, stride, padding, dilation, groups))
 
 

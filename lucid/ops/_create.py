@@ -252,7 +252,9 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
         dtype: an integer dtype.
 
     Raises:
-        ValueError: if there is no integer between ``low`` and ``high``.
+        TypeError: if the bounds are no integers.
+        ValueError: if there is no integer between ``low`` and ``high``, or one is out of the
+            dtype's range.
     """
     if size is None and isinstance(high, (tuple, list)):
         low, high, size = 0, low, high
@@ -260,10 +262,17 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
         low, high = 0, low
     if size is None:
         raise TypeError("randint: expected a size, such as randint(0, 10, (2, 3))")
+    low, high = shape_argument((low, high), "randint", minimum=None)
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
+    wanted = _dtype(dtype, "randint", np.int64)
+    limits = np.iinfo(wanted if wanted.kind in "iu" else np.int64)
+    if low < limits.min or high - 1 > limits.max:
+        raise ValueError(
+            f"randint: integers from {low} up to {high} are out of the range of {limits.dtype}"
+        )
     array = generator().integers(low, high, shape_argument((size,), "randint"))
-    return Tensor._wrap(array.astype(_dtype(dtype, "randint", np.int64), copy=False))
+    return Tensor._wrap(array.astype(wanted, copy=False))
 
 
 def randperm(n: int) -> Tensor:

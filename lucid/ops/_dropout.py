@@ -68,17 +68,18 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     """Set whole channels of ``(N, C, H, W)`` to 0 with probability ``p``; see :func:`dropout`.
 
     Args:
-        input: ``(N, C, H, W)``.
+        input: ``(N, C, H, W)``; as in PyTorch three axes are ``(N, C, L)``.
         p: the probability to drop a channel.
         training: False returns the input.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
 
     Raises:
-        ValueError: if the input does not have four axes or ``p`` is not between 0 and 1.
+        ValueError: if the input does not have three or four axes, or ``p`` is not between 0 and 1.
     """
     x = _checked(input, p, "dropout2d")
-    if x.ndim != 4:
+    if x.ndim not in (3, 4):
         raise ValueError(f"dropout2d: expected an input of shape (N, C, H, W), got {x.shape}")
     if not training or p == 0:
         return x
-    return _drop(x, generator().random((*x.shape[:2], 1, 1), dtype=np.float32) >= p, p)
+    shape = (*x.shape[:2], *(1,) * (x.ndim - 2))
+    return _drop(x, generator().random(shape, dtype=np.float32) >= p, p)

@@ -8,7 +8,8 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating
+from lucid.ops._common import Array, floating, operand
+from lucid.ops._matmul import matmul
 
 
 class Linear(Function):
@@ -43,11 +44,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 
     Args:
         input: ``(*, I)``, with any number of leading axes.
-        weight: ``(O, I)``.
-        bias: ``(O,)`` or None.
+        weight: ``(O, I)``, or ``(I,)`` for one output without an axis.
+        bias: ``(O,)``, one number for all, or None.
 
     Returns:
-        ``(*, O)``.
+        ``(*, O)``, or ``(*)`` for a weight ``(I,)``; integers if all three are integers.
 
     Raises:
         ValueError: if the shapes do not fit each other.
@@ -58,8 +59,14 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 
 def apply_linear(who: str, input: Any, weight: Any, bias: Any) -> Tensor:
     """Check the arguments in the name of ``who`` and apply the map."""
-    x, w = floating(input, who), floating(weight, who)
-    b = None if bias is None else floating(bias, who)
+    given = [operand(value, who) for value in (input, weight, bias) if value is not None]
+    whole = all(value.dtype.kind in "iu" for value in given)
+    if not whole:
+        given = [floating(value, who) for value in given]
+    x, w = given[:2]
+    b = given[2] if len(given) == 3 else None
+    if w.ndim == 1:
+        return apply_linear(who, x, w.unsqueeze(0), b).squeeze(-1)
     if w.ndim != 2:
         raise ValueError(f"{who}: expected a weight of shape (O, I), got shape {w.shape}")
     if x.ndim == 0 or x.shape[-1] != w.shape[1]:
@@ -68,6 +75,8 @@ def apply_linear(who: str, input: Any, weight: Any, bias: Any) -> Tensor:
             f"{who}: expected {w.shape[1]} input features (last axis), got {got} from an input of "
             f"shape {x.shape}"
         )
+    if b is not None and b.shape in ((), (1,)):
+        b = b.expand(w.shape[0]).contiguous()
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"{who}: expected a bias of shape ({w.shape[0]},), got shape {b.shape}")
     dtypes = {t.dtype for t in (x, w, b) if t is not None}
@@ -77,4 +86,7 @@ def apply_linear(who: str, input: Any, weight: Any, bias: Any) -> Tensor:
             + ("" if b is None else f", and a bias of {b.dtype}")
             + "; convert one with astype()"
         )
+    if whole:  # the layer's kernels are for floats
+        product = matmul(x, w.transpose(0, 1))
+        return product if b is None else product + b
     return Linear.apply(x, w, b)

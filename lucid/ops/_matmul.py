@@ -195,7 +195,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         equation: a letter an axis, operands apart by commas, then ``->`` and the axes of the
             result. Letters missing there are summed over. Without ``->`` the result has, in
             alphabetical order, the letters that stand once. ``...`` stands for the axes not
-            named, which broadcast. A letter that repeats within one operand takes its diagonal.
+            named, which broadcast, and are summed over too where the result has none. A letter
+            that repeats within one operand takes its diagonal.
         operands: the tensors, or one list of them. As in PyTorch, integers and booleans are summed
             as int64 along an axis of one operand alone; products of them wrap around.
 
@@ -275,8 +276,6 @@ def _parse(equation: str, tensors: list[Tensor]) -> tuple[list[str], str]:
         hidden = x.ndim - len(term.replace("...", ""))
         inputs[index] = term.replace("...", dots[len(dots) - hidden :])
     if arrow:
-        if dots and "..." not in output:
-            raise ValueError(f"einsum: the result of {equation!r} needs the '...' of its operands")
         output = output.replace("...", dots)
     else:
         named = left.replace("...", "").replace(",", "")

@@ -137,7 +137,7 @@ def max_pool2d(
     """Return the maximum of each window.
 
     Args:
-        input: images ``(N, C, H, W)``, floating point.
+        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
         kernel_size: the window's size.
         stride: step between windows; by default the window's size.
         padding: minus infinity on each side, at most half the window.
@@ -153,6 +153,10 @@ def max_pool2d(
     """
     who = "max_pool2d"
     x = operand(input, who)
+    if x.ndim == 3:
+        return max_pool2d(
+            x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode
+        ).squeeze(0)
     check_image(x, who)
     kernel = pair(kernel_size, "kernel_size", who, 1)
     step = kernel if stride is None else pair(stride, "stride", who, 1)
@@ -173,7 +177,7 @@ def avg_pool2d(
     """Return the mean of each window.
 
     Args:
-        input: images ``(N, C, H, W)``, floating point.
+        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
         kernel_size: the window's size.
         stride: step between windows; by default the window's size.
         padding: zeros on each side, at most half the window.
@@ -189,6 +193,16 @@ def avg_pool2d(
     """
     who = "avg_pool2d"
     x = operand(input, who)
+    if x.ndim == 3:
+        return avg_pool2d(
+            x.unsqueeze(0),
+            kernel_size,
+            stride,
+            padding,
+            ceil_mode,
+            count_include_pad,
+            divisor_override,
+        ).squeeze(0)
     check_image(x, who)
     kernel = pair(kernel_size, "kernel_size", who, 1)
     step = kernel if stride is None else pair(stride, "stride", who, 1)
@@ -229,7 +243,7 @@ def adaptive_avg_pool2d(
     ``ceil((i+1)·L/n)``.
 
     Args:
-        input: images ``(N, C, H, W)``, floating point.
+        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
         output_size: the output's height and width, or one number for both; None keeps the
             input's.
 
@@ -241,6 +255,8 @@ def adaptive_avg_pool2d(
     """
     who = "adaptive_avg_pool2d"
     x = operand(input, who)
+    if x.ndim == 3:
+        return adaptive_avg_pool2d(x.unsqueeze(0), output_size).squeeze(0)
     check_image(x, who)
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     if len(wanted) != 2:

@@ -598,7 +598,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
     Args:
         x: the tensor.
         pad: how many before and after, in pairs from the last axis backwards, as in PyTorch:
-            ``(left, right, top, bottom)`` for images. Negative counts cut off (constant mode).
+            ``(left, right, top, bottom)`` for images. Negative counts cut off.
         mode: ``"constant"``, ``"reflect"`` (without the edge), ``"replicate"`` (the edge), or
             ``"circular"``.
         value: what to add in constant mode, 0 unless given.
@@ -630,8 +630,14 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}")
     for axis, (low, high) in enumerate(widths):
         size = x.shape[axis]
-        limit = {"reflect": size - 1, "circular": size, "replicate": max(low, high, 0) * (size > 0)}
-        if min(low, high) < 0 or max(low, high) > limit[mode]:
+        # What goes round is what negative counts leave.
+        start, end = max(-low, 0), size - max(-high, 0)
+        most = {"reflect": size - 1, "circular": end - start, "replicate": max(low, high)}[mode]
+        if (
+            size + low + high < (mode != "circular")
+            or max(low, high) > most
+            or (size == 0 and (low or high))
+        ):
             raise ValueError(
                 f"pad: mode {mode!r} cannot add {low} and {high} elements to axis {axis} of "
                 f"size {size}"
@@ -641,7 +647,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
             if mode == "replicate":
                 index = index.clip(0, size - 1)
             elif mode == "circular":
-                index = index % size
+                index = start + (index - start) % max(end - start, 1)
             else:
                 index = np.abs(index)
                 index = np.where(index >= size, 2 * (size - 1) - index, index)

@@ -183,7 +183,11 @@ BAD: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         r"linear: expected 5 input features \(last axis\), got 3 from an input of shape \(2, 3\)",
     ),
-    (lambda: F.linear(ONES(2, 3), ONES(3)), ValueError, r"weight of shape \(O, I\), got shape"),
+    (
+        lambda: F.linear(ONES(2, 3), ONES(1, 4, 3)),
+        ValueError,
+        r"weight of shape \(O, I\), got shape",
+    ),
     (lambda: F.linear(ONES(2, 3), ONES(4, 3), ONES(3)), ValueError, r"bias of shape \(4,\)"),
     (
         lambda: F.linear(ONES(2, 3), ONES(4, 3, dtype=np.float64)),

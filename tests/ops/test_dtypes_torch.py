@@ -151,6 +151,12 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "prod into bool": lambda lib: lib.prod(bytes_of(lib), 0, dtype=lib.bool),
     "cumsum into int8": lambda lib: lib.cumsum(lib.tensor([100, 100]), 0, dtype=lib.int8),
     "mean in float64": lambda lib: lib.mean(lib.tensor([1, 2]), dtype=lib.float64),
+    "linear of integers": lambda lib: lib.nn.functional.linear(
+        lib.tensor([3, 4]), lib.tensor([[1, 2]]), lib.tensor([5])
+    ),
+    "linear of bytes": lambda lib: lib.nn.functional.linear(
+        bytes_of(lib), lib.tensor([[200, 2]], dtype=lib.uint8)
+    ),
     "lowest integer": lambda lib: lib.tensor([-(2**63)]) // -1,
 }
 
@@ -183,6 +189,12 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         TypeError,
         "mean: dtype must be a floating-point dtype, got int64",
     ),
+    "bytes at random": (
+        lambda lib: lib.randint(0, 300, (3,), dtype=lib.uint8),
+        ValueError,
+        "randint: integers from 0 up to 300 are out of the range of uint8",
+    ),
+    "endless": (lambda lib: lib.arange(0, float("inf")), ValueError, "arange: expected finite"),
     "negative power": (lambda lib: bytes_of(lib) ** -1, ValueError, "pow: integers to negative"),
     "2**63": (lambda lib: lib.tensor([2**63]), ValueError, "out of the range of int64"),
 }

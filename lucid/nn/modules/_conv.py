@@ -34,7 +34,7 @@ class Conv2d(Module):
 
     Shapes: input ``(N, I, H, W)``, output ``(N, O, H', W')``, ``weight``
     ``(O, I/groups, kh, kw)``, ``bias`` ``(O,)``. Both begin uniform within ±1/√fan_in, where
-    fan_in = I/groups·kh·kw. PyTorch also takes one image without the batch axis; lucid does not.
+    fan_in = I/groups·kh·kw. One image may come without the batch axis.
     """
 
     bias: Parameter | None

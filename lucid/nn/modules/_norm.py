@@ -143,7 +143,7 @@ class InstanceNorm2d(_Affine):
         bias: with ``affine``, whether to learn the summand.
         dtype: of the parameters, float32 by default.
 
-    Shapes: input and output ``(N, C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
+    Shapes: input and output ``(N, C, H, W)`` or ``(C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
     """
 
     def __init__(
@@ -169,7 +169,10 @@ class InstanceNorm2d(_Affine):
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = _with_channels(input, self.num_features, "InstanceNorm2d")
+        x = operand(input, "InstanceNorm2d")
+        if x.ndim == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        x = _with_channels(x, self.num_features, "InstanceNorm2d")
         if x.ndim != 4 or x.shape[2] * x.shape[3] == 1:
             raise ValueError(
                 "InstanceNorm2d: expected an input of shape (N, C, H, W) with more than one "
