@@ -204,6 +204,7 @@ KERNELS = {
     "gelu_grad": element_wise(2, False),
     "hardswish": element_wise(1),
     "hardswish_grad": element_wise(2),
+    "sigmoid": element_wise(1),
     "silu": element_wise(1),
     "silu_grad": element_wise(2),
     "batch_norm_grad": batch_norm_grad,
