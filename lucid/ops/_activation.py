@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, normalize_axis, sum_to
+from lucid.ops._common import Array, as_float, floating, normalize_axis, sum_to
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 # -- ReLU and its kin ---------------------------------------------------------------------------
@@ -88,9 +88,10 @@ def hardtanh(
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
     """
-    if min_val > max_val:
+    low, high = as_float(min_val, "min_val", "hardtanh"), as_float(max_val, "max_val", "hardtanh")
+    if low > high:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    return Clip.apply(floating(input, "hardtanh"), float(min_val), float(max_val))
+    return Clip.apply(floating(input, "hardtanh"), low, high)
 
 
 class LeakyReLU(Function):
@@ -122,7 +123,9 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
         negative_slope: the slope below 0.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    return LeakyReLU.apply(floating(input, "leaky_relu"), float(negative_slope))
+    return LeakyReLU.apply(
+        floating(input, "leaky_relu"), as_float(negative_slope, "negative_slope", "leaky_relu")
+    )
 
 
 class PReLU(Function):
@@ -201,7 +204,7 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         alpha: minus the limit towards minus infinity.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    return ELU.apply(floating(input, "elu"), float(alpha), 1.0, 1.0)
+    return ELU.apply(floating(input, "elu"), as_float(alpha, "alpha", "elu"), 1.0, 1.0)
 
 
 # Klambauer et al. 2017: with these, mean 0 and variance 1 are a fixed point.
@@ -232,9 +235,10 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     Raises:
         ValueError: if ``alpha`` is 0.
     """
+    alpha = as_float(alpha, "alpha", "celu")
     if alpha == 0:
         raise ValueError("celu: alpha must not be zero")
-    return ELU.apply(floating(input, "celu"), float(alpha), 1.0, 1 / alpha)
+    return ELU.apply(floating(input, "celu"), alpha, 1.0, 1 / alpha)
 
 
 class SiLU(Function):
@@ -382,7 +386,11 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
         beta: the sharpness of the bend.
         threshold: where it becomes the identity.
     """
-    return Softplus.apply(floating(input, "softplus"), float(beta), float(threshold))
+    return Softplus.apply(
+        floating(input, "softplus"),
+        as_float(beta, "beta", "softplus"),
+        as_float(threshold, "threshold", "softplus"),
+    )
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:

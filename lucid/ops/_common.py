@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,19 @@ def normalize_axes(
     return axes if ndim else ()
 
 
+def as_float(value: Any, name: str, who: str) -> float:
+    """Return a setting that must be a number.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if isinstance(value, Tensor) and value.data.size == 1:
+        value = value.item()
+    if not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{who}: {name} must be a number, got {value!r}")
+    return float(value)
+
+
 def at_axis(axis: int, part: Any) -> tuple[Any, ...]:
     """Return the index that is ``part`` on ``axis`` and takes the axes before it whole."""
     return (*(slice(None),) * axis, part)
@@ -226,15 +240,21 @@ def shape_argument(sizes: tuple[Any, ...], who: str, minimum: int | None = 0) ->
 
     Raises:
         TypeError: if one is no integer.
-        ValueError: if one is too small.
+        ValueError: if one is too small, or beyond all arrays.
     """
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list, np.ndarray)):
         sizes = tuple(sizes[0])
     result = []
     for size in sizes:
-        if isinstance(size, bool) or not hasattr(size, "__index__"):
+        try:
+            number = None if isinstance(size, bool) else operator.index(size)
+        except (TypeError, ValueError):  # a tensor may hold no integer, or several
+            number = None
+        if number is None:
             raise TypeError(f"{who}: expected integers or one tuple of them, got {size!r}")
-        result.append(size.__index__())
+        if abs(number) > np.iinfo(np.intp).max:
+            raise ValueError(f"{who}: {number} is no size or place that an array can have")
+        result.append(number)
     if minimum is not None and any(size < minimum for size in result):
         raise ValueError(f"{who}: expected sizes of at least {minimum}, got {tuple(result)}")
     return tuple(result)

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from lucid._random import generator
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number
-from lucid.ops._common import Array, one_number, operand, shape_argument
+from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
 
 
 def _finish(array: Array, requires_grad: bool) -> Tensor:
@@ -196,7 +196,9 @@ def linspace(
     (count,) = shape_argument((steps,), "linspace")
     wanted = _dtype(dtype, "linspace")
     if wanted.kind not in "iu":
-        array = np.linspace(float(start), float(end), count, dtype=wanted)
+        start, end = as_float(start, "start", "linspace"), as_float(end, "end", "linspace")
+        with np.errstate(invalid="ignore"):
+            array = np.linspace(start, end, count, dtype=wanted)
         return _finish(array, requires_grad)
     first, last = (int(one_number(v, wanted, "linspace").item()) for v in (start, end))
     distance = (last - first) / max(count - 1, 1)

@@ -9,7 +9,7 @@ import numpy as np
 from lucid._random import generator
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating
+from lucid.ops._common import Array, as_float, floating
 
 
 class Dropout(Function):
@@ -41,7 +41,7 @@ def _drop(x: Tensor, keep: Array, p: float) -> Tensor:
 
 
 def _checked(input: Any, p: float, who: str) -> Tensor:
-    if not 0 <= p <= 1:
+    if not 0 <= as_float(p, "p", who) <= 1:
         raise ValueError(f"{who}: p must be between 0 and 1, got {p}")
     return floating(input, who)
 

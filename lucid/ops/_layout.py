@@ -40,6 +40,8 @@ def pair(value: Any, name: str, who: str, minimum: int = 0) -> Pair:
         raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
     if min(values) < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")
+    if max(values) > np.iinfo(np.int32).max:
+        raise ValueError(f"{who}: {name} is larger than any image, got {value!r}")
     return int(values[0]), int(values[1])
 
 

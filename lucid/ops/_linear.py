@@ -59,7 +59,9 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
 
 def apply_linear(who: str, input: Any, weight: Any, bias: Any) -> Tensor:
     """Check the arguments in the name of ``who`` and apply the map."""
-    given = [operand(value, who) for value in (input, weight, bias) if value is not None]
+    given = [operand(value, who) for value in (input, weight)]
+    if bias is not None:
+        given.append(operand(bias, who))
     whole = all(value.dtype.kind in "iu" for value in given)
     if not whole:
         given = [floating(value, who) for value in given]

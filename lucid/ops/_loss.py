@@ -15,7 +15,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
-from lucid.ops._common import Array, floating, operand
+from lucid.ops._common import Array, as_float, floating, operand
 from lucid.ops._elementwise import astype, exp, log, where, widened
 from lucid.ops._index import PutAdd
 
@@ -119,12 +119,13 @@ def smooth_l1_loss(
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
     """
     _check_reduction(reduction, "smooth_l1_loss")
+    beta = as_float(beta, "beta", "smooth_l1_loss")
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     x, t = _pair(input, target, "smooth_l1_loss")
     if beta == 0:
         return _reduce((x - t).abs(), reduction)
-    return _reduce(Huber.apply(x - t, float(beta), 1 / beta), reduction)
+    return _reduce(Huber.apply(x - t, beta, 1 / beta), reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
@@ -142,10 +143,11 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
     """
     _check_reduction(reduction, "huber_loss")
+    delta = as_float(delta, "delta", "huber_loss")
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     x, t = _pair(input, target, "huber_loss")
-    return _reduce(Huber.apply(x - t, float(delta), 1.0), reduction)
+    return _reduce(Huber.apply(x - t, delta, 1.0), reduction)
 
 
 # -- two classes --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lucid
+from lucid.nn import functional as F  # noqa: N812
 
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     # arithmetic
@@ -44,6 +45,23 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: lucid.isclose(1.0, lucid.ones(2), rtol=-1e-5), ValueError, "isclose: rtol and atol"),
     (lambda: lucid.allclose(1.0, lucid.ones(2), atol=-1), ValueError, "must not be negative"),
     (lambda: lucid.ones(2).astype("text"), TypeError, "astype: expected a dtype"),
+    # settings of a wrong kind
+    (lambda: F.elu(lucid.ones(2), None), TypeError, "elu: alpha must be a number, got None"),
+    (lambda: F.celu(lucid.ones(2), "x"), TypeError, "celu: alpha must be a number, got 'x'"),
+    (lambda: F.leaky_relu(lucid.ones(2), []), TypeError, "leaky_relu: negative_slope must be a"),
+    (lambda: F.hardtanh(lucid.ones(2), None), TypeError, "hardtanh: min_val must be a number"),
+    (lambda: F.softplus(lucid.ones(2), "x"), TypeError, "softplus: beta must be a number"),
+    (lambda: F.dropout(lucid.ones(2), "x"), TypeError, "dropout: p must be a number, got 'x'"),
+    (
+        lambda: F.huber_loss(lucid.ones(2), lucid.ones(2), delta=None),
+        TypeError,
+        "huber_loss: delta must be a number, got None",
+    ),
+    (lambda: F.linear(lucid.ones(2), None), TypeError, "linear: expected real numbers"),
+    (lambda: F.max_pool2d(lucid.ones(1, 1, 4, 4), 2, 10**30), ValueError, "stride is larger than"),
+    (lambda: lucid.linspace("0", 1, 3), TypeError, "linspace: start must be a number"),
+    (lambda: lucid.zeros(10**30), ValueError, "zeros: 1000000000.* is no size"),
+    (lambda: lucid.zeros(lucid.tensor([1, 2])), TypeError, "zeros: expected integers or one tuple"),
     (lambda: lucid.ones(2).to(complex), TypeError, "astype: dtype must be a float, integer"),
     (lambda: lucid.ones(2).to(None), TypeError, "astype"),
     # shape
