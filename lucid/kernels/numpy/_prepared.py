@@ -108,8 +108,8 @@ class _Division:
     For one image the clock decides between BLAS's threads and lucid's, so those must give the same
     to the last bit. BLAS sums in another order for products of one row, and with several threads
     for some lengths of a row: which ones depends on its kernel for this machine. So the ways are
-    compared on random numbers, once for each number of threads, and where they differ the work is
-    always divided.
+    compared on random numbers when the convolution is prepared. Where they differ, and with another
+    number of threads, the work is always divided.
     """
 
     def __init__(
@@ -119,37 +119,32 @@ class _Division:
         dtype: np.dtype[Any],
     ) -> None:
         self.input_shape, self.shape, self.dtype = input_shape, shape, dtype
-        self._alike: dict[int, bool] = {}  # by the number of threads
+        self._free_with = 0  # the number of threads with which the clock may decide
         self._way: Callable[..., Any] | None = None  # the one to take while they are compared
 
     def of(self, run: Run) -> Run:
         """Return ``run``, which divides its work by this."""
-        self._run = run
-        if self.input_shape[0] == 1:
-            self._are_alike()
+        if self.input_shape[0] == 1 and self._gives_the_same_in_all_ways(run):
+            self._free_with = get_num_threads()
         return run
 
     def __call__(self, task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
         if self._way is not None:
             self._way(task, count, multiply_adds)
-        elif self.input_shape[0] == 1 and self._are_alike():
+        elif self._free_with == get_num_threads():
             product_in_parts(task, count, multiply_adds)
         else:
             in_parts(task, count, multiply_adds // ELEMENT)
 
-    def _are_alike(self) -> bool:
-        threads = get_num_threads()
-        if threads not in self._alike:
-            x = np.random.default_rng(0).standard_normal(self.input_shape, np.float32)
-            x = x.astype(self.dtype, copy=False)
-            results = []
-            for self._way in ways_of_products():
-                results.append(empty(self.shape, self.dtype))
-                self._run(x, results[-1], None)
-            self._way = None
-            first, *others = results
-            self._alike[threads] = all(np.array_equal(first, other) for other in others)
-        return self._alike[threads]
+    def _gives_the_same_in_all_ways(self, run: Run) -> bool:
+        x = np.random.default_rng(0).standard_normal(self.input_shape).astype(self.dtype)
+        results = []
+        for self._way in ways_of_products():
+            results.append(empty(self.shape, self.dtype))
+            run(x, results[-1], None)
+        self._way = None
+        first, *others = results
+        return all(np.array_equal(first, other) for other in others)
 
 
 def _finisher(
