@@ -111,7 +111,9 @@ def full(
     if value.size != 1:
         raise ValueError(f"full: expected one number to fill with, got shape {value.shape}")
     wanted = _dtype(dtype, "full", value.dtype)
-    number = as_number(value.item(), wanted, "full", overflows=True)
+    # A Python float as it is: ``value`` has it in float32.
+    exact = fill_value if isinstance(fill_value, (int, float)) else value.item()
+    number = as_number(exact, wanted, "full", overflows=True)
     return _finish(np.full(shape_argument((size,), "full"), number, wanted), requires_grad)
 
 

@@ -633,11 +633,8 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
         # What goes round is what negative counts leave.
         start, end = max(-low, 0), size - max(-high, 0)
         most = {"reflect": size - 1, "circular": end - start, "replicate": max(low, high)}[mode]
-        if (
-            size + low + high < (mode != "circular")
-            or max(low, high) > most
-            or (size == 0 and (low or high))
-        ):
+        impossible = size + low + high < 0 or max(low, high) > most or size == 0
+        if (low or high) and impossible:
             raise ValueError(
                 f"pad: mode {mode!r} cannot add {low} and {high} elements to axis {axis} of "
                 f"size {size}"

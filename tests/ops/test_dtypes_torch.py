@@ -157,6 +157,7 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "linear of bytes": lambda lib: lib.nn.functional.linear(
         bytes_of(lib), lib.tensor([[200, 2]], dtype=lib.uint8)
     ),
+    "full in float64": lambda lib: lib.full((2,), 0.1, dtype=lib.float64) * 1e9 % 1,
     "lowest integer": lambda lib: lib.tensor([-(2**63)]) // -1,
 }
 
