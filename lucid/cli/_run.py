@@ -37,7 +37,7 @@ from lucid._files import (
     read_metadata,
     sweep,
 )
-from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._errors import CommandError, UsageError, one_line
 from lucid.models._checkpoints import as_metadata
 from lucid.nn import Module
 from lucid.optim import Optimizer
@@ -419,9 +419,10 @@ class RunFiles:
                 if not isinstance(content.state.get(key), dict):
                     raise TypeError("expected a mapping")
                 load(content.state[key])
-            except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as error:
-                reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-                raise CommandError(f"{self.state}: {key!r} does not fit: {reason}") from error
+            except Exception as error:  # what a wrong part leads to depends on where it is
+                raise CommandError(
+                    f"{self.state}: {key!r} does not fit: {one_line(error)}"
+                ) from error
         if description.best_epoch is None:
             return
         if not self._hold_best(description):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from lucid._check import short
 from lucid.autograd import Tensor, enable_grad
 
 Array = np.ndarray
@@ -402,8 +403,8 @@ def check_kind(who: str, name: str, value: Any) -> None:
 def check_finite(who: str, name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number."""
     check_kind(who, name, value)
-    if not math.isfinite(value):
-        raise ValueError(f"{who}: {name} must be finite, got {value!r}")
+    if not abs(value) <= sys.float_info.max:  # no float: an integer may be too large for one
+        raise ValueError(f"{who}: {name} must be finite, got {short(value)}")
 
 
 def check_flag(who: str, name: str, value: Any) -> None:
@@ -417,8 +418,8 @@ def check_number(
 ) -> None:
     """Raise unless ``value`` is a number with ``0 <= value < below`` (``0 <`` if ``positive``)."""
     check_kind(who, name, value)
-    if not (value >= 0 and value < below) or (positive and value == 0):
+    if not (0 <= value <= sys.float_info.max and value < below) or (positive and value == 0):
         limits = f"{'above' if positive else 'at least'} 0"
         if below != float("inf"):
             limits += f" and below {below:g}"
-        raise ValueError(f"{who}: {name} must be {limits} and finite, got {value!r}")
+        raise ValueError(f"{who}: {name} must be {limits} and finite, got {short(value)}")

@@ -280,6 +280,8 @@ def test_a_refused_group_leaves_the_optimizer_as_it_was() -> None:
         (SGD, {"lr": -0.1}, ValueError, "SGD: lr must be at least 0 and finite, got -0.1"),
         (SGD, {"lr": float("nan")}, ValueError, "lr must be"),
         (SGD, {"lr": float("inf")}, ValueError, "lr must be"),
+        (SGD, {"lr": 10**400}, ValueError, "lr must be at least 0 and finite, got 1000"),
+        (SGD, {"lr": 10**5000}, ValueError, "lr must be at least 0 and finite, got a huge int"),
         (SGD, {"lr": "0.1"}, TypeError, "lr must be a number, got str"),
         (SGD, {"momentum": -1}, ValueError, "momentum must be"),
         (SGD, {"weight_decay": -1}, ValueError, "weight_decay must be"),
