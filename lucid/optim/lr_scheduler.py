@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, SupportsFloat
 
 import numpy as np
 
+from lucid._check import short
 from lucid.optim._optimizer import (
     Group,
     Optimizer,
@@ -38,7 +39,9 @@ def _check_count(who: str, name: str, value: Any, least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{who}: {name} must be an integer, got {value!r}")
     if value < least:
-        raise ValueError(f"{who}: {name} must be at least {least}, got {value}")
+        raise ValueError(f"{who}: {name} must be at least {least}, got {short(value)}")
+    if value >= 2**63:
+        raise ValueError(f"{who}: {name} must be below 2**63, got {short(value)}")
 
 
 def _count(least: int = 1) -> Check:

@@ -181,6 +181,8 @@ def test_bad_arguments() -> None:
         lrs.StepLR(sgd(), 3, last_epoch=4)
     with pytest.raises(ValueError, match="last_epoch must be at least -1"):
         lrs.StepLR(o, 3, last_epoch=-2)
+    with pytest.raises(ValueError, match=r"last_epoch must be below 2\*\*63, got 1000"):
+        lrs.StepLR(o, 3, last_epoch=10**400)
 
 
 def test_bad_cycles() -> None:
