@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import lucid
+from lucid._files import SUFFIXES
 from lucid.cli._arguments import add_command
 from lucid.cli._errors import UsageError
 from lucid.cli._images import find_weights, name_of
-from lucid.cli._run import prepare_output
+from lucid.cli._output import add_overwrite, check_new
 from lucid.models import _timm
 from lucid.models._checkpoints import as_metadata
 from lucid.models._pretrained import convert, known_settings
@@ -39,14 +40,12 @@ def add_parsers(
     parser.add_argument("output", type=Path, help="the file to write, .safetensors or .npz")
     parser.add_argument("--to", choices=("timm", "lucid"), required=True, help="whose names")
     parser.add_argument("--model", help="the model's name (default: told by the entries)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add_overwrite(parser)
 
 
 def convert_weights(args: argparse.Namespace) -> int:
     """Run ``lucid convert``."""
-    prepare_output(args.output)
-    if args.output.exists() and not args.overwrite:
-        raise UsageError(f"{args.output} is there already; give --overwrite to replace it")
+    check_new(args.output, "output", args.overwrite, SUFFIXES)
     checkpoint = find_weights("convert", args.input)
     to_timm = args.to == "timm"
     if _timm.is_timm(checkpoint.state) == to_timm:

@@ -17,7 +17,7 @@ from lucid.cli._arguments import (
     non_negative_int,
     positive_int,
 )
-from lucid.cli._errors import CommandError, UsageError
+from lucid.cli._output import add_overwrite, check_new
 from lucid.visual import mermaid, svg
 
 SUFFIXES = (".mmd", ".svg", ".html")
@@ -94,6 +94,7 @@ def add_parsers(
         "count; or draw all (default: like)",
     )
     parser.add_argument("--no-shapes", action="store_true", help="leave the shapes out")
+    add_overwrite(parser)
 
 
 def _depth(text: str) -> int | None:
@@ -103,13 +104,9 @@ def _depth(text: str) -> int | None:
 def draw(args: argparse.Namespace) -> int:
     """Run ``lucid diagram``."""
     name = model_name(args.model)
-    suffix = ".mmd" if args.output is None else args.output.suffix
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"--output: expected a file ending in {', '.join(SUFFIXES)}, got {args.output}"
-        )
-    if args.output is not None and args.output.is_dir():
-        raise UsageError(f"--output: {args.output} is a folder; name a file in it")
+    suffix = ".mmd"
+    if args.output is not None:
+        suffix = check_new(args.output, "--output", args.overwrite, SUFFIXES).suffix.lower()
     model = models.create_model(name, num_classes=args.num_classes, in_channels=args.channels)
     shape = input_shape(args)
     options: dict[str, Any] = {
@@ -131,11 +128,7 @@ def draw(args: argparse.Namespace) -> int:
     if args.output is None:
         print(text, end="")
         return 0
-    try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(args.output) as path:
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{args.output}: cannot write there: {error.strerror}") from error
+    with atomic_path(args.output) as path:
+        path.write_text(text, encoding="utf-8")
     print(args.output)
     return 0

@@ -13,11 +13,11 @@ from lucid.cli._arguments import add_command
 from lucid.cli._errors import CommandError
 from lucid.cli._images import (
     add_arguments,
-    check_output,
     find_images,
     open_model,
     read_batches,
 )
+from lucid.cli._output import add_overwrite, check_new
 from lucid.cli._reading import Failures
 from lucid.data.transforms import for_model
 
@@ -41,11 +41,12 @@ def add_parsers(
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the .npz file to write"
     )
+    add_overwrite(parser)
 
 
 def embed(args: argparse.Namespace) -> int:
     """Run ``lucid embed``."""
-    check_output(args.output, "--output", (".npz",))
+    check_new(args.output, "--output", args.overwrite, (".npz",))
     failures = Failures("embed")
     paths = find_images(args.images, failures)
     model = open_model("embed", args.weights, args.model).model

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid._files import is_replaced
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError
@@ -131,29 +130,6 @@ def read_batches(
 def shown(path: Path) -> str:
     """Return a path as text on one line that any file and terminal takes."""
     return printable(os.fsencode(path).decode("utf-8", "replace"))
-
-
-# -- files to write ---------------------------------------------------------------------------
-
-
-def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> Path:
-    """Return ``path`` if a file can be written there: said before the work, not after it.
-
-    Raises:
-        UsageError: if it is a folder, its folder is not there or not writable, or its suffix is
-            another.
-    """
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise UsageError(f"{option}: expected a name ending in {' or '.join(suffixes)}, got {path}")
-    if path.is_dir():
-        raise UsageError(f"{option}: {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option}: the folder {path.parent} does not exist; make it first")
-    # A file is replaced, which its folder has to allow; a device is written into.
-    written = path.resolve().parent if is_replaced(path) else path
-    if not os.access(written, os.W_OK):
-        raise UsageError(f"{option}: {written} cannot be written to")
-    return path
 
 
 # -- weights ----------------------------------------------------------------------------------

@@ -22,12 +22,12 @@ from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._images import (
     Opened,
     add_arguments,
-    check_output,
     find_images,
     open_model,
     read_batches,
     shown,
 )
+from lucid.cli._output import add_overwrite, check_new
 from lucid.cli._reading import Failures
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
@@ -92,28 +92,30 @@ def add_parsers(
         "--explain",
         type=Path,
         metavar="FILE",
-        help="draw what speaks for the likeliest class (Grad-CAM), a row for each image, at most "
-        f"{MOST_EXPLAINED}: {', '.join(SUFFIXES)}",
+        help="draw what speaks for the likeliest class (Grad-CAM), a row for each of the first "
+        f"{MOST_EXPLAINED} images: {', '.join(SUFFIXES)}",
     )
+    add_overwrite(parser)
 
 
 def predict(args: argparse.Namespace) -> int:
     """Run ``lucid predict``."""
     if args.json == args.csv == "-":
         raise UsageError("--json - and --csv - would both print; give one of them a file")
-    for option, target in (("--json", args.json), ("--csv", args.csv)):
-        if target not in (None, "-"):
-            check_output(Path(target), option)
+    targets = {"--json": args.json, "--csv": args.csv, "--explain": args.explain}
+    files = {
+        option: Path(target) for option, target in targets.items() if target not in (None, "-")
+    }
+    for option, path in files.items():
+        suffixes = SUFFIXES if option == "--explain" else ()
+        check_new(path, option, args.overwrite, suffixes)
+    if len(set(files.values())) < len(files):
+        raise UsageError(f"{' and '.join(files)} name one file; give each its own")
     if args.explain is not None:
-        check_output(args.explain, "--explain", SUFFIXES)
         matplotlib_figure()
     given = None if args.classes is None else read_classes(args.classes)
     failures = Failures("predict")
     paths = find_images(args.images, failures)
-    if args.explain is not None and len(paths) > MOST_EXPLAINED:
-        raise UsageError(
-            f"--explain draws a row for each image, at most {MOST_EXPLAINED}; got {len(paths)}"
-        )
     opened = open_model("predict", args.weights, args.model)
     predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
     if not predictions:
@@ -125,7 +127,13 @@ def predict(args: argparse.Namespace) -> int:
     if "-" not in (args.json, args.csv):
         print(_as_table(predictions))
     if args.explain is not None:
-        _explain(opened, predictions, args.explain)
+        if len(predictions) > MOST_EXPLAINED:
+            print(
+                f"lucid predict: {args.explain} shows the first {MOST_EXPLAINED} of "
+                f"{len(predictions)} images",
+                file=sys.stderr,
+            )
+        _explain(opened, predictions[:MOST_EXPLAINED], args.explain)
     return failures.status
 
 

@@ -15,7 +15,6 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,6 @@ import lucid
 from lucid import _random, models
 from lucid._check import Check, check_entries, is_integer, is_number
 from lucid._files import (
-    SUFFIXES,
     HeldElsewhereError,
     atomic_path,
     hold,
@@ -38,6 +36,7 @@ from lucid._files import (
     sweep,
 )
 from lucid.cli._errors import CommandError, UsageError, one_line
+from lucid.cli._output import check_writable
 from lucid.models._checkpoints import as_metadata
 from lucid.nn import Module
 from lucid.optim import Optimizer
@@ -474,33 +473,13 @@ def _load_random(state: dict[str, Any]) -> None:
     _random.generator().bit_generator.state = state
 
 
-def prepare_output(weights: Path) -> RunFiles:
-    """Check that weights can be written to a path, making its folder, and return the run's files.
-
-    Raises:
-        UsageError: if the path is a folder, its suffix is unknown, or its folder cannot be made
-            or written to.
-    """
-    if weights.is_dir():
-        raise UsageError(f"{weights} is a folder; name a file in it, such as {weights / 'run.npz'}")
-    if weights.suffix not in SUFFIXES:
-        raise UsageError(f"{weights}: expected a name ending in {' or '.join(SUFFIXES)}")
-    try:
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=weights.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"{weights}: cannot write there: {error.strerror}") from error
-    return RunFiles(weights)
-
-
 @contextlib.contextmanager
 def free_run(weights: Path) -> Iterator[RunFiles]:
     """Hold the files of ``weights``, numbered if a run of that name exists or begins elsewhere."""
     candidate, number = weights, 1
     while True:
-        files = RunFiles(candidate)
-        held = None if files.exist() else _hold_if_free(prepare_output(candidate))
+        files = RunFiles(check_writable(candidate, "--output"))
+        held = None if files.exist() else _hold_if_free(files)
         if held is not None:
             with held:
                 yield files

@@ -14,6 +14,7 @@ from typing import Any
 import lucid
 from lucid import models, nn, optim, training
 from lucid._check import check_entries
+from lucid._files import SUFFIXES
 from lucid.cli._arguments import (
     add_command,
     fraction,
@@ -27,8 +28,9 @@ from lucid.cli._arguments import (
 from lucid.cli._data import Batches, Images, load_images, readable
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, one_line
 from lucid.cli._images import open_model
+from lucid.cli._output import add_overwrite, check_writable
 from lucid.cli._reading import Unreadable, tell
-from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, free_run, prepare_output
+from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, free_run
 from lucid.data import DataLoader, Dataset
 from lucid.data.datasets import first_of
 
@@ -101,7 +103,7 @@ def add_parsers(
         help="where the weights go, .npz or .safetensors, with a .json beside them that says what "
         "they are (default: runs/MODEL-DATA.npz, numbered if it exists)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
+    add_overwrite(parser)
     parser.add_argument(
         "--resume",
         type=Path,
@@ -188,12 +190,12 @@ def _new_files(args: argparse.Namespace, settings: Settings) -> Iterator[RunFile
         with free_run(Path("runs") / f"{settings.model}-{source}.npz") as files:
             yield files
         return
-    files = prepare_output(args.output)
+    files = RunFiles(check_writable(args.output, "--output", SUFFIXES))
     with files.held():
         if files.exist() and not args.overwrite:
             raise UsageError(
-                f"{args.output} is there already; give --overwrite to replace it, --resume to go "
-                "on with it, or another --output"
+                f"--output: {args.output} is there already; give --overwrite to replace it, "
+                "--resume to go on with it, or another --output"
             )
         yield files
 

@@ -56,7 +56,7 @@ def test_files(tmp_path, capsys):
     ("argv", "message"),
     [
         (["diagram", "mobilenet_v4_conv_smal"], "did you mean mobilenet_v4_conv_small"),
-        ([*COMMAND, "-o", "chart.png"], "expected a file ending in .mmd, .svg, .html"),
+        ([*COMMAND, "-o", "chart.png"], "expected a name ending in .mmd or .svg or .html"),
     ],
 )
 def test_wrong_use(argv, message, capsys):

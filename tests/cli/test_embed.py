@@ -72,7 +72,7 @@ def test_weights_without_a_classifier(folder):
 def test_failures(folder, capsys):
     for options, status, message in [
         (["photos", "-o", "o.txt"], 2, "--output: expected a name ending in .npz, got o.txt"),
-        (["photos", "-o", "no/o.npz"], 2, "--output: the folder no does not exist"),
+        (["photos", "-o", "w.npz"], 2, "--output: w.npz is there already; give --overwrite"),
         (["none", "-o", "o.npz"], 2, "no image found: there is no file none"),
         (["photos/1b.png", "-o", "o.npz"], 1, "none of the 1 images could be read"),
     ]:

@@ -80,13 +80,13 @@ def test_what_the_parser_refuses_is_status_2(argv, capsys):
     assert "lucid" in capsys.readouterr().err
 
 
-def test_a_failure_is_one_line_and_status_1(capsys, monkeypatch, tmp_path):
+def test_a_file_that_cannot_be_written_is_one_line_and_status_2(capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("LUCID_DEBUG", raising=False)
     (tmp_path / "file").touch()
     chart = tmp_path / "file" / "chart.svg"
-    assert main(["diagram", "mobilenet_v4_conv_small", "--size", "32", "-o", str(chart)]) == 1
+    assert main(["diagram", "mobilenet_v4_conv_small", "--size", "32", "-o", str(chart)]) == 2
     captured = capsys.readouterr()
-    assert f"{chart}: cannot write there" in captured.err
+    assert f"cannot write to {chart}" in captured.err
     assert captured.err.count("\n") == 1
 
 

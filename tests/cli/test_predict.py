@@ -327,10 +327,14 @@ def test_explain_needs_matplotlib(monkeypatch, capsys, tmp_path):
 
 def test_too_many_to_explain(tmp_path, capsys):
     pytest.importorskip("matplotlib")
+    (tmp_path / "pictures").mkdir()
     for index in range(21):
-        Image.new("RGB", (8, 8)).save(tmp_path / f"{index}.png")
-    assert predict(str(tmp_path), "--explain", str(tmp_path / "x.png")) == 2
-    assert "at most 20; got 21" in capsys.readouterr().err
+        Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / f"{index}.png")
+    assert predict(str(tmp_path / "pictures"), "--explain", str(tmp_path / "x.png")) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count(".png") == 21
+    assert "x.png shows the first 20 of 21 images" in captured.err
+    assert (tmp_path / "x.png").is_file()
 
 
 # -- what cannot be done ----------------------------------------------------------------------
@@ -344,7 +348,9 @@ def test_too_many_to_explain(tmp_path, capsys):
         (["photos/deep/er/none"], 2, "there is no file photos/deep/er/none"),
         (["photos/deep/broken.jpg"], 1, "none of the 1 images could be read"),
         (["photos", "--json", "-", "--csv", "-"], 2, "would both print"),
-        (["photos", "--json", "no/o.json"], 2, "--json: the folder no does not exist"),
+        (["photos", "--json", "w.txt/o.json"], 2, "--json: cannot write to w.txt/o.json"),
+        (["photos", "--json", "w.json"], 2, "--json: w.json is there already; give --overwrite"),
+        (["photos", "--json", "o", "--csv", "o"], 2, "--json and --csv name one file"),
         (["photos", "--csv", "photos"], 2, "--csv: photos is a folder"),
         (["photos", "--explain", "x.txt"], 2, "--explain: expected a name ending in .png or"),
         (["photos", "--classes", "none.txt"], 2, "--classes: none.txt cannot be read"),

@@ -297,7 +297,7 @@ def test_a_size_that_no_memory_holds(capsys):
     [
         ("folder", "is a folder"),
         ("a.pt", "expected a name ending in .safetensors or .npz"),
-        ("file/a.npz", "cannot write there"),
+        ("file/a.npz", "cannot write to file/a.npz"),
     ],
 )
 def test_a_wrong_output_is_found_before_training(output, message, capsys):
