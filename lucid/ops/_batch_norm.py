@@ -270,8 +270,9 @@ def update_running(
     momentum: float,
 ) -> None:
     """Move the running statistics towards the batch's, of ``count`` values a channel."""
-    unbiased = variance * (count / (count - 1))
-    for running, batch in ((running_mean, mean), (running_var, unbiased)):
-        running.data *= 1 - momentum
-        running.data += (momentum * batch).astype(running.dtype)
-        running._version.count += 1
+    with np.errstate(all="ignore"):  # infinities arise silently, as in an operation
+        unbiased = variance * (count / (count - 1))
+        for running, batch in ((running_mean, mean), (running_var, unbiased)):
+            running.data *= 1 - momentum
+            running.data += (momentum * batch).astype(running.dtype)
+            running._version.count += 1

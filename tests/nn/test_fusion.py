@@ -245,3 +245,10 @@ def test_a_changed_weight_is_noticed():
         model[0].weight.mul_(2.0)
     with pytest.raises(RuntimeError, match="changed in place"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_statistics_beyond_float32_are_infinite_without_a_warning(size):
+    block = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1), nn.ReLU())
+    block(lucid.tensor(np.linspace(-size, size, 8, dtype=np.float32).reshape(2, 1, 2, 2)))
+    assert np.isinf(block[1].running_var.data).all()
