@@ -21,6 +21,7 @@ def _set(tensor: Tensor, values: np.ndarray) -> None:
         tensor._assign(Tensor._wrap(values))
 
 
+@np.errstate(all="ignore")
 def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     """Return the norm of all tensors taken as one vector, summed in float64.
 
@@ -49,11 +50,11 @@ _BLOCK = 1 << 14
 def _square_sum(array: np.ndarray) -> float:
     # Only where float32 overflows, or may have lost small squares, is the slower sum needed.
     parts = [array[start : start + _BLOCK] for start in range(0, array.size, _BLOCK)]
-    with np.errstate(over="ignore"):
-        total = sum(float(np.dot(part, part)) for part in parts)
+    total = sum(float(np.dot(part, part)) for part in parts)
     return total if 1e-20 < total < 1e30 else float(np.sum(array.astype(np.float64) ** 2))
 
 
+@np.errstate(all="ignore")
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
@@ -85,6 +86,7 @@ def clip_grad_norm_(
     return total
 
 
+@np.errstate(all="ignore")
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit each element of the gradients, in place, to ``[-clip_value, clip_value]``.
 

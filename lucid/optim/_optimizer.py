@@ -177,7 +177,8 @@ class Optimizer:
                 self._check_grad(param)
         for group, params in zip(self.param_groups, ready):
             if params:
-                self._update(group, params)
+                with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
+                    self._update(group, params)
                 for param in params:
                     param._version.count += 1
                     param._seen = param._version.count

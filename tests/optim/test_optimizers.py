@@ -12,6 +12,7 @@ import pytest
 
 from lucid import kernels
 from lucid.autograd import Tensor
+from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
@@ -28,6 +29,26 @@ ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
 
 def parameter(*values: float) -> Tensor:
     return Tensor(np.array(values), dtype=np.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("backend", kernels.available_backends())
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Adagrad])
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_numbers_beyond_float32_raise_no_warning(
+    kind: type[Optimizer], size: float, backend: str, request: pytest.FixtureRequest
+) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba")
+    before = kernels.get_backend()
+    request.addfinalizer(lambda: kernels.set_backend(before))
+    kernels.set_backend(backend)
+    x = Tensor(np.full(3, size), dtype=np.float32, requires_grad=True)
+    optimizer = kind([x], lr=1e38)  # type: ignore[call-arg]
+    for _ in range(3):
+        x.grad = Tensor(np.full(3, size), dtype=np.float32)
+        clip_grad_norm_(x, 1e20)
+        optimizer.step()
+    assert not np.array_equal(x.data, np.full(3, size, np.float32))
 
 
 @pytest.mark.parametrize(("kind", "options"), ALL, ids=str)
