@@ -12,7 +12,6 @@ import ctypes
 import functools
 import hashlib
 import math
-import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -179,8 +178,8 @@ workspace = Workspace()
 @functools.lru_cache(maxsize=64)
 def float_bits(value: float) -> int:
     """Return the bits of a float32 as an integer, for a row of arguments."""
-    bits: int = struct.unpack("<i", struct.pack("<f", value))[0]
-    return bits
+    with np.errstate(over="ignore"):  # beyond its range it is infinite
+        return int(np.float32(value).view(np.int32))
 
 
 # -- what the machine has -------------------------------------------------------------------------
