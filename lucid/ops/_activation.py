@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, as_float, floating, normalize_axis, sum_to
+from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 # -- ReLU and its kin ---------------------------------------------------------------------------
@@ -52,14 +52,31 @@ class ClipGrad(Function):
         return ClipGrad.apply(grad, y, *ctx.bounds)
 
 
+def _clip(input: Any, low: float, high: float, who: str) -> Tensor:
+    """Return ``input`` within bounds; integers stay integers, within the bounds' whole parts."""
+    x = operand(input, who)
+    kind = x.data.dtype.kind
+    if kind == "f":
+        return Clip.apply(x, low, high)
+    if kind == "b" or (kind == "u" and low < 0):
+        raise TypeError(
+            f"{who}: {x.dtype} cannot be limited to the range from {low} to {high}; "
+            "convert with float()"
+        )
+    return Tensor._wrap(np.clip(x.data, int(low), None if math.isinf(high) else int(high)))
+
+
 def relu(input: Any, inplace: bool = False) -> Tensor:
     """Return ``max(x, 0)``.
 
     Args:
-        input: any shape; integers are taken as float32.
+        input: any shape, of floats or integers, which it keeps.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
+
+    Raises:
+        TypeError: for booleans.
     """
-    return Clip.apply(floating(input, "relu"), 0.0, math.inf)
+    return _clip(input, 0.0, math.inf, "relu")
 
 
 def relu6(input: Any, inplace: bool = False) -> Tensor:
@@ -69,7 +86,7 @@ def relu6(input: Any, inplace: bool = False) -> Tensor:
         input: any shape.
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
-    return Clip.apply(floating(input, "relu6"), 0.0, 6.0)
+    return _clip(input, 0.0, 6.0, "relu6")
 
 
 def hardtanh(
@@ -87,11 +104,12 @@ def hardtanh(
 
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
+        TypeError: for booleans, and for unsigned integers if ``min_val`` is negative.
     """
     low, high = as_float(min_val, "min_val", "hardtanh"), as_float(max_val, "max_val", "hardtanh")
     if low > high:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    return Clip.apply(floating(input, "hardtanh"), low, high)
+    return _clip(input, low, high, "hardtanh")
 
 
 class LeakyReLU(Function):

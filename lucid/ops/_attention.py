@@ -11,7 +11,7 @@ from lucid.autograd import Tensor
 from lucid.ops._activation import softmax
 from lucid.ops._common import Array, floating, operand
 from lucid.ops._dropout import dropout
-from lucid.ops._elementwise import where
+from lucid.ops._elementwise import astype, where, widened
 
 
 def scaled_dot_product_attention(
@@ -52,6 +52,8 @@ def scaled_dot_product_attention(
             f"{who}: expected query (*, L, E), key (*, S, E) and value (*, S, V), got {q.shape}, "
             f"{k.shape} and {v.shape}"
         )
+    dtype = np.result_type(q.dtype, k.dtype, v.dtype)
+    q, k, v = widened(q), widened(k), widened(v)
     if enable_gqa:
         k, v = _repeat_heads(q, k, who), _repeat_heads(q, v, who)
     scores = (q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)) @ k.transpose(-2, -1)
@@ -59,7 +61,7 @@ def scaled_dot_product_attention(
         if attn_mask is not None:
             raise ValueError(f"{who}: give attn_mask or is_causal, not both")
         attn_mask = np.tri(q.shape[-2], k.shape[-2], dtype=bool)
-    return dropout(masked_softmax(scores, attn_mask, who), dropout_p) @ v
+    return astype(dropout(masked_softmax(scores, attn_mask, who), dropout_p) @ v, dtype)
 
 
 def masked_softmax(scores: Tensor, mask: Any, who: str) -> Tensor:

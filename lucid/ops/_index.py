@@ -281,11 +281,13 @@ def gather(x: Any, dim: int, index: Any) -> Tensor:
     Args:
         x: any shape.
         dim: the axis to take along.
-        index: integers, with as many axes as ``x``.
+        index: integers, with as many axes as ``x``; of any shape if it is empty.
     """
     x = operand(x, "gather")
     axis = normalize_axis(dim, x.ndim or 1, "gather")
     given = _index_array(index, "gather")
+    if not given.size:  # nothing is taken, whatever the shapes
+        return x.reshape(-1)[:0].reshape(given.shape)
     wide, array = _wide(x), np.atleast_1d(given)
     _check_fits(wide, axis, array, "gather")
     taken = getitem(wide, _along(array, axis))

@@ -567,9 +567,13 @@ def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
         x: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
+
+    Returns:
+        Booleans; of uint8, as in PyTorch, uint8.
     """
     x = operand(x, "all")
-    return Tensor._wrap(x.data.all(axis=normalize_axes(dim, x.ndim, "all"), keepdims=keepdim))
+    found = np.asarray(x.data.all(axis=normalize_axes(dim, x.ndim, "all"), keepdims=keepdim))
+    return Tensor._wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
 
 
 def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -579,9 +583,13 @@ def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
         x: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
+
+    Returns:
+        Booleans; of uint8, as in PyTorch, uint8.
     """
     x = operand(x, "any")
-    return Tensor._wrap(x.data.any(axis=normalize_axes(dim, x.ndim, "any"), keepdims=keepdim))
+    found = np.asarray(x.data.any(axis=normalize_axes(dim, x.ndim, "any"), keepdims=keepdim))
+    return Tensor._wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
 
 
 def count_nonzero(x: Any, dim: Dim = None) -> Tensor:

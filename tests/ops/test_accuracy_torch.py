@@ -164,3 +164,14 @@ def test_float16_beyond_its_range_on_the_way() -> None:
     images = lucid.from_numpy(np.full((1, 2, 64, 64), 300, np.float16))
     assert (ours.avg_pool2d(images, 64).numpy() == 300).all()
     assert (ours.adaptive_avg_pool2d(images, 1).numpy() == 300).all()
+
+
+def test_attention_of_float16_has_scores_in_float32() -> None:
+    rng = np.random.default_rng(0)
+    halves = [(rng.standard_normal((4, 6, 8)) * 6).astype(np.float16) for _ in range(3)]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        *[torch.from_numpy(half.astype(np.float64)) for half in halves]
+    )
+    got = ours.scaled_dot_product_attention(*map(lucid.from_numpy, halves))
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-3, atol=1e-2)

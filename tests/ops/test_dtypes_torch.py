@@ -151,6 +151,18 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "prod into bool": lambda lib: lib.prod(bytes_of(lib), 0, dtype=lib.bool),
     "cumsum into int8": lambda lib: lib.cumsum(lib.tensor([100, 100]), 0, dtype=lib.int8),
     "mean in float64": lambda lib: lib.mean(lib.tensor([1, 2]), dtype=lib.float64),
+    "relu of integers": lambda lib: lib.relu(lib.tensor([-3, 0, 5], dtype=lib.int32)),
+    "relu of bytes": lambda lib: lib.relu(bytes_of(lib)),
+    "relu6 of integers": lambda lib: lib.nn.functional.relu6(lib.tensor([-3, 5, 9])),
+    "hardtanh of integers": lambda lib: lib.nn.functional.hardtanh(
+        lib.tensor([-3, 0, 5]), -1.5, 2.5
+    ),
+    "all of bytes": lambda lib: bytes_of(lib).all(),
+    "any of bytes": lambda lib: lib.any(bytes_of(lib).reshape(1, 2), 1, keepdim=True),
+    "any of integers": lambda lib: lib.any(lib.tensor([0, 2])),
+    "gather of nothing": lambda lib: lib.gather(
+        lib.ones(5), 0, lib.empty((2, 0), dtype=lib.int64)
+    ),
     "linear of integers": lambda lib: lib.nn.functional.linear(
         lib.tensor([3, 4]), lib.tensor([[1, 2]]), lib.tensor([5])
     ),
@@ -185,6 +197,16 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         r"masked_fill: expected one number, got shape \(2,\)",
     ),
     "booleans": (lambda lib: mask_of(lib) - 1, TypeError, "sub: booleans cannot"),
+    "relu of booleans": (
+        lambda lib: lib.relu(mask_of(lib)),
+        TypeError,
+        "relu: bool cannot be limited",
+    ),
+    "hardtanh of bytes": (
+        lambda lib: lib.nn.functional.hardtanh(bytes_of(lib)),
+        TypeError,
+        "hardtanh: uint8 cannot be limited to the range from -1.0 to 1.0",
+    ),
     "mean into integers": (
         lambda lib: lib.mean(lib.ones(2), dtype=lib.int64),
         TypeError,

@@ -130,6 +130,17 @@ def copied(value: Any) -> Any:
     return value
 
 
+def doubled(value: Any) -> Any:
+    """Return an argument in float64."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().double() if value.dtype.is_floating_point else value.detach().clone()
+    if isinstance(value, dict):
+        return {key: doubled(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(map(doubled, value))
+    return value
+
+
 @cache
 def _positions(name: str) -> dict[str, int]:
     """Return at which place PyTorch's function takes which argument."""

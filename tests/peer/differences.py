@@ -41,18 +41,50 @@ class Difference:
         return problem.kind in self.kinds.split(", ") and self.text in problem.text
 
 
-def number_for_tensor(case: Case) -> bool:
-    """Return whether a number or a sequence stands where PyTorch wants a tensor."""
+def holds_nan(case: Case) -> bool:
+    """Return whether NaN is in the input."""
+    return bool(case.args[0].isnan().any())
+
+
+def holds_complex(case: Case) -> bool:
+    """Return whether a complex number is among the arguments."""
+    return any(isinstance(argument, complex) for argument in case.args)
+
+
+def holds_number(case: Case) -> bool:
+    """Return whether a number stands where PyTorch wants a tensor."""
     return any(isinstance(argument, (bool, int, float)) for argument in case.args[:2])
 
 
-INPLACE = """celu(inplace=True) dropout(inplace=True) dropout2d(inplace=True) elu(inplace=True)
-    hardsigmoid(inplace=True) hardswish(inplace=True) hardtanh(inplace=True)
-    leaky_relu(inplace=True) mish(inplace=True) relu(inplace=True) relu6(inplace=True)
-    selu(inplace=True) silu(inplace=True)"""
-NUMBERS = """bitwise_and bitwise_or bitwise_xor eq ge gt isclose le logical_and logical_or
-    logical_xor lt max maximum min minimum ne pow remainder"""
-NAMED = "Adagrad Adam AdamW RMSprop SGD"
+def float64(case: Case) -> bool:
+    """Return whether the arguments are in float64."""
+    return case.dtype == "float64"
+
+
+def scaled(case: Case) -> bool:
+    """Return whether the arguments are in float64, and the function has an alpha."""
+    return float64(case) and "alpha" in case.kwargs
+
+
+def uint8(case: Case) -> bool:
+    """Return whether the arguments are in uint8, to be converted."""
+    return case.dtype == "uint8" and "dtype" in case.kwargs
+
+
+def no_steps(case: Case) -> bool:
+    """Return whether a schedule has no steps."""
+    return "total_iters=0)" in case.sample
+
+
+def two_cycles(case: Case) -> bool:
+    """Return whether two schedules with settings in the optimiser follow each other."""
+    return case.sample.count("OneCycleLR") == 2
+
+
+IN_PLACE = "celu dropout dropout2d elu hardsigmoid hardswish hardtanh leaky_relu mish relu relu6"
+IN_PLACE = " ".join(f"{name}(inplace=True)" for name in f"{IN_PLACE} selu silu".split())
+COMPARE = "eq ge gt isclose le lt max maximum min minimum ne"
+TAKE_NUMBERS = f"bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor {COMPARE}"
 
 DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
@@ -64,36 +96,40 @@ DIFFERENCES: list[Difference] = [
     Difference("MaxPool2d", "refused", "no unpooling needs the indices", "return_indices="),
     Difference("embedding", "absent", "the layer has max_norm, the function has not", "max_norm="),
     Difference("embedding", "absent", "gradients are not scaled", "scale_grad_by_freq="),
+    Difference("embedding", "absent", "gradients are dense", "sparse="),
     Difference("instance_norm", "absent", "no model here keeps its statistics", "nn.functional"),
     Difference("InstanceNorm2d", "refused", "no model here keeps them", "track_running_stats="),
     Difference("interpolate", "absent", "the given factor is the one used", "recompute_scale_fa"),
     Difference("interpolate", "refused", "images have two axes and channels", "expected an input"),
     Difference("interpolate", "refused", "two modes are enough for images", "mode must be"),
     Difference("interpolate avg_pool2d conv2d", "refused", "images are floats", "floating-point"),
+    Difference("avg_pool2d", "refused", "no stride is written None, not ()", "stride must be"),
+    Difference("batch_norm", "refused", "a vector has no channels", "got (0,)"),
     Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),
+    Difference("where", "absent", "there are no complex numbers", "complex", holds_complex),
     Difference("Adagrad SGD", "refused", "a rate is a number", "lr must be a number"),
     # What lucid does otherwise.
-    Difference(INPLACE, "memory", "accepted without effect, so that models can be copied"),
-    Difference(NUMBERS, "accepted", "numbers are taken as tensors", when=number_for_tensor),
+    Difference(IN_PLACE, "memory", "accepted without effect: results are new, and graphs simple"),
+    Difference(TAKE_NUMBERS, "accepted", "numbers are taken as tensors", "", holds_number),
+    Difference("pow remainder", "accepted", "two numbers are taken as tensors", "", holds_number),
     Difference("mean", "accepted", "integers are taken as float32", "could not infer"),
-    Difference(NAMED, "refused", "a parameter twice would be moved twice", "more than once"),
     Difference(
-        "",
-        "value, refused",
-        "PyTorch's ConstantLR and LinearLR never come back from 0 steps",
-        when=lambda case: "total_iters=0)" in case.sample,
+        "SGD Adam AdamW RMSprop Adagrad",
+        "refused",
+        "a parameter twice would be moved twice",
+        "appears more than once",
     ),
+    # What PyTorch does of which lucid does not make a rule.
+    Difference("", "value, refused", "no way back from a schedule of no steps", "", no_steps),
+    Difference("SequentialLR", "value", "the second's settings count for both", "", two_cycles),
+    Difference("softmin", "value", "uint8 wraps around before it is converted", "", uint8),
+    Difference("hardsigmoid Hardsigmoid", "gradient", "1/6 is a float32", "differ", float64),
+    Difference("celu", "gradient", "1/alpha is a float32", "differ", scaled),
     Difference(
-        "SequentialLR",
-        "value",
-        "PyTorch keeps the settings of OneCycleLR in the optimiser, once",
-        when=lambda case: case.sample.count("OneCycleLR") == 2,
-    ),
-    Difference(
-        "hardsigmoid Hardsigmoid",
+        "celu elu selu hardtanh relu6",
         "gradient",
-        "PyTorch's 1/6 is a float32",
+        "whether NaN passes depends on its place in a vector",
         "differ",
-        lambda case: case.dtype == "float64",
+        holds_nan,
     ),
 ]

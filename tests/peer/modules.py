@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tests.peer.convert import (
     Converter,
     bind,
     copied,
+    doubled,
     dtype_of,
     leaves_of,
     some_layouts,
@@ -128,7 +130,13 @@ def compare_module(
     convert.leaves.clear()
     inputs, named = convert(forward.args), convert(forward.kwargs)
     ours = call(lambda: module(*inputs, **named))
-    problem = compare(reference, ours, exact=False)
+
+    def truth() -> Any:
+        exact = copy.deepcopy(built.value)
+        exact.load_state_dict(state)
+        return exact.double()(*doubled(forward.args), **doubled(forward.kwargs))
+
+    problem = compare(reference, ours, exact=False, truth=truth)
     if problem is not None or reference.error is not None:
         return problem
     for key, value in built.value.state_dict().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,15 @@ from torch.testing._internal.opinfo.core import BinaryUfuncInfo, UnaryUfuncInfo
 import lucid
 from lucid.nn import functional
 from tests.peer.compare import ElsewhereError, Outcome, Problem, call, compare, gradients, parts
-from tests.peer.convert import AbsentError, Converter, bind, copied, leaves_of, some_layouts
+from tests.peer.convert import (
+    AbsentError,
+    Converter,
+    bind,
+    copied,
+    doubled,
+    leaves_of,
+    some_layouts,
+)
 from tests.peer.tally import Case, Tally
 
 DTYPES = (
@@ -64,10 +73,21 @@ CALLS: dict[str, Callable[..., Any]] = {
         "nn.functional.embedding", functional.embedding, x, weight, **kwargs
     ),
     "to": lambda x, *args, **kwargs: x.to(
-        next((a for a in args if isinstance(a, np.dtype)), kwargs.get("dtype", x.dtype))
+        next(
+            (a for a in args if isinstance(a, (np.dtype, lucid.Tensor))),
+            kwargs.get("dtype", x.dtype),
+        )
     ),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
+}
+
+
+# What PyTorch's table calls otherwise, or does not say.
+RENAMED = {"__rdiv__": "__rtruediv__"}
+SYMBOLS = {
+    "div.no_rounding_mode": (operator.truediv, operator.itruediv),
+    "floor_divide": (operator.floordiv, operator.ifloordiv),
 }
 
 
@@ -90,20 +110,19 @@ def forms(op: Any) -> Iterator[Form]:
         yield Form(f"{home}.{op.name.rpartition('.')[2]}", op.op, CALLS[op.name], bound=False)
         names = []
     for name in names:
-        home, _, last = name.rpartition(".")
-        place = {"": lucid, "nn.functional": functional}.get(home)
-        function = getattr(place, last, None)
-        if inspect.isfunction(function):
-            label = f"{'F' if home else 'lucid'}.{last}"
-            yield Form(label, op.op, function)
-            if "inplace" in inspect.signature(function).parameters and home:
-                pair = [
-                    lambda *a, _f=f, **k: _f(*a, **k, inplace=True)
-                    for f in (getattr(torch.nn.functional, last), function)
-                ]
-                yield Form(f"{label}(inplace=True)", *pair, bound=False, inplace=True)
-        if home:
+        home, _, last = RENAMED.get(name, name).rpartition(".")
+        if home not in ("", "nn.functional"):
             continue
+        for label, place in (("F", functional), ("lucid", lucid))[not home :]:
+            function = getattr(place, last, None)
+            if inspect.isfunction(function):
+                yield Form(f"{label}.{last}", op.op, function)
+                if "inplace" in inspect.signature(function).parameters and label == "F":
+                    pair = [
+                        lambda *a, _f=f, **k: _f(*a, **k, inplace=True)
+                        for f in (getattr(torch.nn.functional, last), function)
+                    ]
+                    yield Form(f"{label}.{last}(inplace=True)", *pair, bound=False, inplace=True)
         method = getattr(lucid.Tensor, last, None)
         if inspect.isfunction(method):
             reserved = last.startswith("__")
@@ -112,38 +131,30 @@ def forms(op: Any) -> Iterator[Form]:
         inplace = getattr(lucid.Tensor, last + "_", None)
         if inspect.isfunction(inplace) and not last.startswith("__"):
             yield Form(f"Tensor.{last}_", getattr(torch.Tensor, last + "_"), inplace, inplace=True)
-    for variant, inplace in ((op.operator_variant, False), (op.inplace_operator_variant, True)):
+    operators = SYMBOLS.get(title(op), (op.operator_variant, op.inplace_operator_variant))
+    for variant, inplace in zip(operators, (False, True)):
         name = f"__{getattr(variant, '__name__', '').strip('_')}__"
         if variant is not None and hasattr(lucid.Tensor, name):
             yield Form(f"Tensor.{name}", variant, variant, bound=False, inplace=inplace)
 
 
-def samples(op: Any, dtype: torch.dtype, whole: bool, derive: bool) -> Iterator[Any]:
-    """Yield samples: all of them with those for extreme values, or a few."""
+def samples(op: Any, dtype: torch.dtype, whole: bool, derive: int) -> Iterator[tuple[Any, int]]:
+    """Yield samples: all of them with those for extreme values, or a few; and derivatives to take.
+
+    At extreme values the first is enough: the second ones of PyTorch are infinities and NaN.
+    """
     torch.manual_seed(0)
-    plain = op.sample_inputs("cpu", dtype, requires_grad=derive)
-    if not whole:
-        yield from itertools.islice(plain, 12)
+    plain = op.sample_inputs("cpu", dtype, requires_grad=derive > 0)
+    for sample in plain if whole else itertools.islice(plain, 12):
+        yield sample, derive
+    if not whole or op.reference_inputs_func is None:
         return
-    yield from plain
-    if op.reference_inputs_func is not None:
-        for sample in op.reference_inputs("cpu", dtype):
-            if isinstance(sample.input, torch.Tensor):
-                if sample.input.numel() > LARGEST:
-                    continue
-                sample.input.requires_grad_(derive and sample.input.dtype.is_floating_point)
-            yield sample
-
-
-def doubled(value: Any) -> Any:
-    """Return an argument in float64."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().double() if value.dtype.is_floating_point else value.detach().clone()
-    if isinstance(value, dict):
-        return {key: doubled(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
-        return type(value)(map(doubled, value))
-    return value
+    for sample in op.reference_inputs("cpu", dtype):
+        if isinstance(sample.input, torch.Tensor):
+            if sample.input.numel() > LARGEST:
+                continue
+            sample.input.requires_grad_(derive > 0 and sample.input.dtype.is_floating_point)
+        yield sample, min(derive, 1)
 
 
 def sorts(op: Any, case: Case) -> bool:
@@ -173,7 +184,7 @@ def changing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def check(
-    tally: Tally, op: Any, form: Form, case: Case, layouts: tuple[str, ...], derive: bool
+    tally: Tally, op: Any, form: Form, case: Case, layouts: tuple[str, ...], derive: int
 ) -> None:
     """Compare one call in some layouts of the arguments, with each backend."""
     first, *rest = case.args
@@ -190,7 +201,7 @@ def check(
 
     def truth() -> Any:
         with torch.no_grad():
-            return form.theirs(*map(doubled, case.args), **doubled(case.kwargs))
+            return form.theirs(*doubled(case.args), **doubled(case.kwargs))
 
     for layout in layouts:
         for backend in tally.backends:
@@ -210,7 +221,7 @@ def trial(
     convert: Converter,
     theirs: Outcome,
     truth: Callable[[], Any],
-    derive: bool,
+    derive: int,
 ) -> Problem | None:
     """Make lucid's call, and return how it differs from PyTorch's."""
     args, kwargs = convert(case.args), convert(case.kwargs)
@@ -231,7 +242,7 @@ def trial(
             parts(ours.value),
             leaves_of(case.args) + leaves_of(case.kwargs),
             convert.leaves,
-            second=op.supports_gradgrad,
+            second=derive > 1,
         )
     return problem
 
@@ -244,14 +255,15 @@ def title(op: Any) -> str:
 def run(tally: Tally, whole: bool, only: str = "") -> None:
     """Compare every operation."""
     for op in op_db:
-        found = list(forms(op))
+        found = list({form.name: form for form in forms(op)}.values())
         if not found or only not in title(op):
             continue
         for dtype in DTYPES:
             if not op.supports_dtype(dtype, "cpu"):
                 continue
-            derive = dtype is torch.float64 and op.supports_autograd
-            for number, sample in enumerate(samples(op, dtype, whole, derive)):
+            derive = int(op.supports_autograd) + int(op.supports_gradgrad)
+            derive *= dtype is torch.float64
+            for number, (sample, order) in enumerate(samples(op, dtype, whole, derive)):
                 layouts = some_layouts(number, whole)
                 for form in found:
                     arguments = (sample.input, *sample.args)
@@ -263,7 +275,7 @@ def run(tally: Tally, whole: bool, only: str = "") -> None:
                         arguments,
                         sample.kwargs,
                     )
-                    check(tally, op, form, case, layouts, derive)
+                    check(tally, op, form, case, layouts, order)
         if op.error_inputs_func is None:
             continue
         for error in op.error_inputs("cpu"):
@@ -271,4 +283,4 @@ def run(tally: Tally, whole: bool, only: str = "") -> None:
             for form in found:
                 arguments = (sample.input, *sample.args)
                 case = Case(form.name, title(op), "errors", "", arguments, sample.kwargs)
-                check(tally, op, form, case, ("contiguous",), False)
+                check(tally, op, form, case, ("contiguous",), 0)
