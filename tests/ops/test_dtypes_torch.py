@@ -160,9 +160,7 @@ EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
     "all of bytes": lambda lib: bytes_of(lib).all(),
     "any of bytes": lambda lib: lib.any(bytes_of(lib).reshape(1, 2), 1, keepdim=True),
     "any of integers": lambda lib: lib.any(lib.tensor([0, 2])),
-    "gather of nothing": lambda lib: lib.gather(
-        lib.ones(5), 0, lib.empty((2, 0), dtype=lib.int64)
-    ),
+    "gather of nothing": lambda lib: lib.gather(lib.ones(5), 0, lib.empty((2, 0), dtype=lib.int64)),
     "linear of integers": lambda lib: lib.nn.functional.linear(
         lib.tensor([3, 4]), lib.tensor([[1, 2]]), lib.tensor([5])
     ),

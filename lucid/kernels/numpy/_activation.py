@@ -102,13 +102,18 @@ def select(grad: Array, mask: Array, out: Array | None = None) -> Array:
 # -- smooth ones --------------------------------------------------------------------------------
 
 
-def _sigmoid(x: Array) -> Array:
-    # e^x / (1 + e^x): where it is small it is as exact as e^x. From 40 on it rounds to 1, and e^x
-    # would overflow.
-    y = np.minimum(x, x.dtype.type(40))
-    np.exp(y, out=y)
-    y /= y + 1
+def _one_and_power(x: Array) -> Array:
+    # Where the quotient by it is small it is as exact as e^x. By way of tanh it would be 0 there.
+    y = np.negative(x)
+    with np.errstate(over="ignore"):  # infinite, and the quotient 0, as in PyTorch
+        np.exp(y, out=y)
+    y += 1
     return y
+
+
+def _sigmoid(x: Array) -> Array:
+    y = _one_and_power(x)
+    return np.reciprocal(y, out=y)
 
 
 def sigmoid(x: Array) -> Array:
@@ -120,9 +125,8 @@ def silu(x: Array) -> Array:
     """Return ``x / (1 + e^-x)``."""
 
     def block(x: Array) -> Array:
-        y = _sigmoid(x)
-        y *= x
-        return y
+        y = _one_and_power(x)
+        return np.divide(x, y, out=y)
 
     return in_blocks(block, x)
 
