@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import lucid
 from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
 from lucid.cli._arguments import HelpFormatter
 from lucid.cli._errors import CommandError, one_line
+from lucid.cli._reading import tell
 
 EPILOG = """\
 examples:
@@ -23,7 +25,8 @@ examples:
   lucid bench --batch-size 16 --layers           how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm
 
-exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted
+exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted. predict and embed end with 1 also if
+a picture could not be read; train and eval only if there are more than --max-unreadable allows.
 """
 
 
@@ -33,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     A wrong use that the parser finds, ``--help`` and ``--version`` end in SystemExit, as with
     every argparse program.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or file of another encoding than UTF-8 gets a question mark for what it cannot
+        # show; an error would end the command after all its work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -43,17 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"lucid {args.command}: interrupted", file=sys.stderr)
+        tell(args.command, "interrupted")
         return 130
     except CommandError as error:
         if args.debug:
             raise
-        print(f"lucid {args.command}: {one_line(error)}", file=sys.stderr)
+        tell(args.command, one_line(error))
         return error.status
     except Exception as error:
         if args.debug:
             raise
-        print(f"lucid {args.command}: {one_line(error)}", file=sys.stderr)
+        tell(args.command, one_line(error))
         return 1
 
 

@@ -1,0 +1,74 @@
+"""What all commands share: output in any encoding, and errors on one line that can be shown."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import lucid
+from lucid import models
+from lucid.cli import main
+from lucid.models._checkpoints import DEFAULT, as_metadata
+
+NAME = "mobilenet_v4_conv_small"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LUCID_DEBUG", raising=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models"],
+        ["summary", NAME],
+        ["diagram", NAME],
+        ["bench", "--backend", "numpy", "--size", "32", "--seconds", "0.01", "--layers"],
+        ["predict", "pictures", "--weights", "w.npz", "--classes", "names.txt"],
+        ["train", "--limit", "40", "--batch-size", "20", "--epochs", "1", "--output", "→.npz"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_output_in_any_encoding(
+    command: list[str], encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if command[0] in ("predict", "train"):
+        image = pytest.importorskip("PIL.Image")
+        pytest.importorskip("sklearn")
+        state = models.create_model(NAME, num_classes=2).state_dict()
+        lucid.save(state, "w.npz", as_metadata(DEFAULT))
+        Path("names.txt").write_text("猫\nσκύλος\n", encoding="utf-8")
+        Path("pictures").mkdir()
+        image.new("RGB", (9, 9)).save("pictures/→ ü.png")
+        Path("pictures/→.jpg").write_bytes(b"no picture")
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, errors="strict") for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        assert main(command) == (1 if command[0] == "predict" else 0)
+    for stream in (out, err):
+        stream.flush()
+    text = out.buffer.getvalue().decode(encoding)
+    assert text
+    if command[0] == "predict":
+        shown = "→ ü.png".encode(encoding, "replace").decode(encoding)
+        assert shown in text
+        assert b"cannot be read as an image" in err.buffer.getvalue()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such a name cannot be there")
+def test_an_error_is_one_line_whatever_a_name_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"\xff\n\x1b[31m.npz")
+    assert main(["predict", "x.png", "--weights", name]) == 2
+    assert main(["eval", name]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 2
+    assert "\x1b" not in error
+    error.encode()
