@@ -17,7 +17,7 @@ PARTS = {"ops": ops, "modules": modules, "optimisers": optimisers, "schedules": 
 def main() -> int:
     """Run the comparison; return 1 if there is a failure or an entry of the table is over."""
     parser = argparse.ArgumentParser(prog="python -m tests.peer", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every sample, in every layout")
+    parser.add_argument("--all", action="store_true", help="every sample, in more than one layout")
     parser.add_argument("--only", default="", help="operations whose name in PyTorch contains this")
     parser.add_argument("--part", choices=PARTS, action="append", help="a part of the library")
     parser.add_argument("--backend", choices=lucid.available_backends(), action="append")

@@ -44,7 +44,7 @@ def strided(array: np.ndarray) -> np.ndarray:
 def backwards(array: np.ndarray) -> np.ndarray:
     """Return the values as they are, in memory that runs backwards along each axis."""
     flipped = (slice(None, None, -1),) * array.ndim
-    return np.ascontiguousarray(array[flipped])[flipped] if array.ndim else array.copy()
+    return np.array(array[flipped], order="C")[flipped] if array.ndim else array.copy()
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -34,7 +34,11 @@ class Difference:
 
     def covers(self, case: Case) -> bool:
         """Return whether a call is one of those that it is about."""
-        return (not self.names or case.who in self.names.split()) and bool(self.when(case))
+        if self.names and case.who not in self.names.split():
+            return False
+        if self.kinds == "absent" and self.text.endswith("="):  # an argument by name
+            return self.text[:-1] in case.kwargs
+        return bool(self.when(case))
 
     def explains(self, problem: Problem) -> bool:
         """Return whether a problem is of the kind that it tells of."""

@@ -154,7 +154,7 @@ def compare_module(
     if not theirs_leaves:
         return None
     return gradients(
-        parts(reference.value), parts(ours.value), theirs_leaves, our_leaves, second=False
+        parts(reference.value), parts(ours.value), theirs_leaves, our_leaves, second=True
     )
 
 

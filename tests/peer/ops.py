@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -61,6 +60,9 @@ def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 # Among equals PyTorch promises no order; the place of the axis among the arguments.
 ORDER = {"sort": 1, "argsort": 1, "topk": 2}
+
+# How many samples of an operation and a dtype are tried at least, unless it is all of them.
+FEW = 12
 
 # Samples of a million elements take most of the time, and hold what the others hold.
 LARGEST = 100_000
@@ -144,8 +146,8 @@ def samples(op: Any, dtype: torch.dtype, whole: bool, derive: int) -> Iterator[t
     At extreme values the first is enough: the second ones of PyTorch are infinities and NaN.
     """
     torch.manual_seed(0)
-    plain = op.sample_inputs("cpu", dtype, requires_grad=derive > 0)
-    for sample in plain if whole else itertools.islice(plain, 12):
+    plain = list(op.sample_inputs("cpu", dtype, requires_grad=derive > 0))
+    for sample in plain[:: 1 if whole else max(len(plain) // FEW, 1)]:
         yield sample, derive
     if not whole or op.reference_inputs_func is None:
         return
