@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -124,10 +125,13 @@ def read_image(path: str | os.PathLike[str]) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        with image_module.open(path, formats=tuple(FORMATS)) as file:
-            _check_size(*file.size)
-            file.load()
-            return convert(_upright(file), "RGB")
+        try:
+            return _decode(path)
+        except (ValueError, SyntaxError, OSError):
+            # Damage to what a PNG says besides its pixels is none to them.
+            if (pixels_alone := _png_without_extras(Path(path))) is None:
+                raise
+            return _decode(pixels_alone)
     except image_module.UnidentifiedImageError as error:
         raise ValueError(
             f"{path} cannot be read as an image: it is none of {', '.join(FORMATS)}, or damaged "
@@ -138,6 +142,33 @@ def read_image(path: str | os.PathLike[str]) -> Any:
         raise ValueError(
             f"{path} cannot be read as an image: {reason or type(error).__name__}"
         ) from error
+
+
+def _decode(file: str | os.PathLike[str] | IO[bytes]) -> Any:
+    with pillow().open(file, formats=tuple(FORMATS)) as image:
+        _check_size(*image.size)
+        image.load()
+        return convert(_upright(image), "RGB")
+
+
+def _png_without_extras(path: Path) -> IO[bytes] | None:
+    """Return a PNG file with its pixels' chunks alone: the critical ones, and transparency.
+
+    None if it is no PNG file, or has no other chunks. Critical ones have a capital first letter
+    (PNG specification, 5.4).
+    """
+    with path.open("rb") as file:
+        kept = file.read(8)
+        if kept != b"\x89PNG\r\n\x1a\n":
+            return None
+        dropped = False
+        while len(head := file.read(8)) == 8:
+            chunk = head + file.read(int.from_bytes(head[:4], "big") + 4)
+            if head[4:5].isupper() or head[4:] == b"tRNS":
+                kept += chunk
+            else:
+                dropped = True
+    return io.BytesIO(kept) if dropped else None
 
 
 def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:

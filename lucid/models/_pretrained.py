@@ -21,6 +21,7 @@ from lucid.models import _timm, configs
 from lucid.models._checkpoints import DEFAULT, PUBLISHED, read_description, read_settings
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
+from lucid.nn.modules._module import is_counter
 
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 
@@ -30,9 +31,6 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _STEM = "conv0.convbn_0.conv.weight"
-
-# Of a batch norm, and of no use to a model with a fixed momentum: not all tools keep it.
-_COUNTER = ".num_batches_tracked"
 
 # The activation of timm's models; all others have ReLU.
 _TIMM_ACT = {"hybrid_large": "gelu"}
@@ -261,7 +259,7 @@ def fit(
                 f"entry {entry!r}: expected shape {own[ours].shape}, got {state[entry].shape}"
             )
     for entry, ours in names.items():
-        if entry not in state and not entry.endswith(_COUNTER):
+        if entry not in state and not is_counter(entry):
             raise misfit(f"entry {entry!r} of shape {own[ours].shape} is missing")
     built = {entry.rpartition(".")[0] for entry in names}
     passed_over = set(modules.values()) - built

@@ -214,12 +214,33 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes], data: bytes = b""
         (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n   4\nnot hexadecimal\n")),
         (b"tEXt", b"Raw profile type exif\0nonsense"),
         (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<tiff:Orientation>x</tiff:Orientation>"),
+        (b"zTXt", b"a\0\0" + zlib.compress(bytes(2**27))),  # unpacks to more than Pillow takes
+        (b"pHYs", b"\0"),
+        (b"gAMA", b""),
+        (b"cHRM", b"\1"),
+        (b"acTL", b"\1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_a_bad_chunk_of_a_png(chunk: tuple[bytes, bytes], tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png(8, 2, chunk, data=b"\0\xff\0\xff"))
     close(read_image(tmp_path / "x.png"), np.full((2, 8), 255))
+
+
+def test_a_wrong_checksum_in_a_png(tmp_path: Path) -> None:
+    """Beside the pixels it refuses nothing; in them, and in their transparency, it does."""
+    good = png(8, 2, (b"tEXt", b"a\0b"), data=b"\0\xff\0\xff")
+    for name, sound in ((b"tEXt", True), (b"IHDR", False), (b"IDAT", False)):
+        spoilt = bytearray(good)
+        start = good.index(name)
+        length = int.from_bytes(good[start - 4 : start], "big")
+        spoilt[start + 4 + length] ^= 1
+        (tmp_path / "x.png").write_bytes(spoilt)
+        if sound:
+            close(read_image(tmp_path / "x.png"), np.full((2, 8), 255))
+        else:
+            with pytest.raises(ValueError, match=r"x\.png cannot be read as an image"):
+                read_image(tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
         r"\(8, 4, 32, 32\)",
     ),
     (
-        lambda: nn.Conv2d(3, 8, 3)(ONES(3, 9, 9)),
+        lambda: nn.Conv2d(3, 8, 3)(ONES(9, 9)),
         ValueError,
         r"Conv2d: expected an input of shape \(N",
     ),

@@ -409,3 +409,13 @@ def test_repr() -> None:
         "  (alias): Linear(in_features=3, out_features=2, bias=False)\n"
         ")"
     )
+
+
+def test_a_state_without_counts_of_batches_is_whole():
+    """As files of other tools are, and those from before PyTorch counted."""
+    source, target = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    source(lucid.randn(2, 3, 4, 4))
+    state = {name: t for name, t in source.state_dict().items() if "num_batches" not in name}
+    assert target.load_state_dict(state) == ([], [])
+    np.testing.assert_array_equal(target.running_mean.data, source.running_mean.data)
+    assert target.num_batches_tracked.item() == 0

@@ -42,7 +42,7 @@
     return mark + [...text].map((c) => escapes[c] || c).join("") + mark;
   }
 
-  /* Python's repr() of what JSON can hold. */
+  /* Python's repr() of what JSON can hold, with the keys in order as lucid's messages have them. */
   function repr(value) {
     if (value === null || value === undefined) return "None";
     if (value === true) return "True";
@@ -53,7 +53,8 @@
       return String(value).replace(/e([+-])(\d)$/, "e$10$2");
     }
     if (Array.isArray(value)) return "[" + value.map(repr).join(", ") + "]";
-    const items = Object.entries(value).map(([k, v]) => quoted(k) + ": " + repr(v));
+    const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    const items = entries.map(([k, v]) => quoted(k) + ": " + repr(v));
     return "{" + items.join(", ") + "}";
   }
 

@@ -21,6 +21,11 @@ PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
 _CLASSES: dict[str, type] = {BUFFER: Tensor}  # the others are added below
 
 
+def is_counter(path: str) -> bool:
+    """Return whether a path in a state is a batch norm's count of batches."""
+    return path.rpartition(".")[2] == "num_batches_tracked"
+
+
 class IncompatibleKeys(NamedTuple):
     """What :meth:`Module.load_state_dict` found, apart from what it loaded."""
 
@@ -398,7 +403,8 @@ class Module:
 
         Args:
             state_dict: tensors or arrays by path, as :meth:`state_dict` returns them.
-            strict: raise also if a path is missing or unexpected.
+            strict: raise also if a path is missing or unexpected. A batch norm's count of batches
+                may be missing, as it is in files of other tools: it stays as it is.
 
         Returns:
             A named tuple ``(missing_keys, unexpected_keys)``.
@@ -415,7 +421,7 @@ class Module:
                 f"got {type(state_dict).__name__}"
             )
         own = dict(self._named_state())
-        missing = [path for path in own if path not in state_dict]
+        missing = [path for path in own if path not in state_dict and not is_counter(path)]
         unexpected = [path for path in state_dict if path not in own]
         arrays: dict[str, np.ndarray] = {}
         unfit: list[str] = []
