@@ -392,6 +392,82 @@ def test_compiled_once_and_announced(tmp_path):
     assert second.stdout == first.stdout == "5979.0\n"
 
 
+ONE_KERNEL = """
+import numpy as np
+from lucid.kernels import numba
+print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum())
+"""
+
+
+def spoil(path, how):
+    content = path.read_bytes()
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a folder with something in it":
+        (path / "a").mkdir(parents=True)
+    elif how == "not to be read":
+        path.write_bytes(content)
+        path.chmod(0)
+    elif how == "one bit":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    else:
+        path.write_bytes(
+            {
+                "empty": b"",
+                "truncated": content[: len(content) // 2],
+                "nearly whole": content[:-1],
+                "random": np.random.default_rng(0).bytes(len(content)),
+            }[how]
+        )
+
+
+def test_a_broken_cache_is_replaced(tmp_path):
+    def run():
+        done = run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+        assert done.stdout == "5979.0\n"
+        return done.stderr
+
+    run()
+    files = tmp_path.rglob("*clip_part*.nbc")
+    (file,) = files
+    for how in ("empty", "truncated", "nearly whole", "random", "one bit", "a folder"):
+        spoil(file, how)
+        assert "compiling the fast kernels" in run(), how
+        assert run() == "", how
+    assert not list(tmp_path.rglob("*.tmp"))
+    spoil(file, "a folder with something in it")
+    assert run().count("cannot be kept") == 1
+
+
+def test_without_a_folder_for_the_cache(tmp_path):
+    code = """
+import tempfile, warnings
+def refuse(*args, **kwargs):
+    raise PermissionError(13, "Permission denied")
+tempfile.TemporaryFile = refuse  # how Numba looks whether a folder can be written
+warnings.simplefilter("always")
+"""
+    done = run_python(code + ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout == "5979.0\n"
+    assert done.stderr.count("compiled at every start") == 1
+    assert done.stderr.count("NUMBA_CACHE_DIR") == 1
+
+
+def test_a_full_disk(tmp_path):
+    code = """
+import os, pathlib
+def full(self, content):
+    raise OSError(28, "No space left on device")
+pathlib.Path.write_bytes = full
+"""
+    done = run_python(code + ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout == "5979.0\n"
+    assert done.stderr.count("No space left on device") == 1
+    assert run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "5979.0\n"
+
+
 def test_missing_numba_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     for name in [name for name in sys.modules if name.startswith("lucid.kernels.numba")]:

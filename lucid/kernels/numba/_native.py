@@ -12,8 +12,11 @@ import ctypes
 import functools
 import hashlib
 import math
+import os
+import pickle
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from lucid.kernels import _memory
@@ -72,20 +76,19 @@ class Native:
 
 
 class _Announced(CFunc):
-    """Tells the user why a first call takes seconds; forgets machine code of other sources."""
+    """Tells the user why a first call takes seconds, and keeps the machine code if it can."""
 
     told = False
+    warned = False
 
     def enable_caching(self) -> None:
-        super().enable_caching()
-        cache = self._cache
-        # Numba looks only at the file of the function itself. The machine code depends on the
-        # other files of this package as well.
-        if isinstance(cache, FunctionCache):
-            cache._cache_file._source_stamp = _source_digest()
+        try:
+            self._cache = _Cache(self._pyfunc)
+        except Exception as error:  # no folder can be written: Numba has no class of its own for it
+            _Announced.warn(str(error))
 
     def _compile_uncached(self) -> Any:
-        if not _Announced.told:
+        if not _Announced.told and isinstance(self._cache, _Cache):
             _Announced.told = True
             print(
                 "lucid: compiling the fast kernels for this machine, some seconds each, once "
@@ -93,6 +96,86 @@ class _Announced(CFunc):
                 file=sys.stderr,
             )
         return super()._compile_uncached()
+
+    @staticmethod
+    def warn(reason: str) -> None:
+        """Say, once, that machine code is not kept."""
+        if not _Announced.warned:
+            _Announced.warned = True
+            warnings.warn(
+                "the fast kernels are compiled at every start, some seconds each, as they cannot "
+                f"be kept ({reason}); NUMBA_CACHE_DIR names a folder for them",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+class _Cache(FunctionCache):
+    """Numba's cache, with one file for a function, which is checked, and errors that do not end us.
+
+    The machine code depends on the other files of this package as well, which Numba does not know.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = _File(Path(self._cache_path), self._impl.filename_base)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever it is that was read: it is compiled again, and replaced
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _Announced.warn(str(error))
+
+
+class _File:
+    """A function's machine code on disk, behind a digest of that and of all it depends on.
+
+    Each kind of processor has a file of its own.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+
+    def load(self, key: Any) -> Any:
+        """Return what was saved under a key, or None if that is not what the file holds."""
+        try:
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        digest, data = content[:_DIGEST], content[_DIGEST:]
+        return pickle.loads(data) if digest == _digest(key, data) else None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Replace what the file holds; several processes may do it at once."""
+        path, dumped = self._path(key), dumps(data)
+        temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
+        try:
+            temporary.write_bytes(_digest(key, dumped) + dumped)
+            if path.is_dir():
+                path.rmdir()
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _path(self, key: Any) -> Path:
+        _, processor, _ = key
+        return (
+            self._folder
+            / f"{self._name}.{hashlib.sha256(repr(processor).encode()).hexdigest()[:8]}.nbc"
+        )
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def _digest(key: Any, data: bytes) -> bytes:
+    return hashlib.sha256(f"{key} {_source_digest()}".encode() + data).digest()
 
 
 @functools.cache
