@@ -2,6 +2,6 @@
 
 import sys
 
-from lucid.cli import main
+from lucid_command import main
 
 sys.exit(main())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,25 @@ def test_an_error_is_one_line_whatever_a_name_holds(capsys: pytest.CaptureFixtur
     assert error.count("\n") == 2
     assert "\x1b" not in error
     error.encode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+def test_ctrl_c_at_any_moment_is_no_traceback(seconds):
+    """While modules are imported, arguments are parsed, the work is done, and at the end."""
+    code = "import sys, lucid_command; print(flush=True); sys.exit(lucid_command.main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "summary", "mobilenet_v4_conv_small", "--size", "32"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert "Traceback" not in error
+    if process.returncode:
+        assert (process.returncode, error.count("\n")) == (130, 1)
+        assert "interrupted" in error
