@@ -1,8 +1,12 @@
-"""What values that come from a file or a caller may be."""
+"""What values that come from a file or a caller may be, and how errors about them read."""
 
 from __future__ import annotations
 
+import dis
+import functools
+import inspect
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,3 +59,79 @@ def check_entries(document: Any, checks: Mapping[str, Check], where: str = "") -
             raise ValueError(f"{name!r} is missing")
         if not is_right(document[key]):
             raise ValueError(f"{name!r}: expected {expected}, got {short(document[key])}")
+
+
+# Errors that keep their type when they are raised anew; others become TypeErrors, or ValueErrors
+# if a number was beyond what can be computed with.
+_KINDS = (IndexError, TypeError, ValueError, NotImplementedError, RuntimeError)
+# These are no fault of an argument.
+_PASSED = (MemoryError, RecursionError, OSError, ImportError, Warning)
+_RAISE = dis.opmap["RAISE_VARARGS"]
+_LIBRARIES = {"lucid", "numpy", "numba", *sys.stdlib_module_names}
+
+
+@functools.cache
+def named(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function`` with errors that begin with its name.
+
+    What NumPy or Python says of arguments of a wrong kind does not tell which function was
+    called. Such errors also tell what was given. Errors from functions of the caller's own, such
+    as an ``__array__``, remain as they are.
+
+    Args:
+        function: a public function.
+    """
+    who = function.__name__
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            text = _explained(error, who, args, kwargs)
+            if text is None:
+                raise
+            limit = ValueError if isinstance(error, ArithmeticError) else TypeError
+            kind = next((kind for kind in _KINDS if isinstance(error, kind)), limit)
+            raise kind(text) from error
+
+    return call
+
+
+def name_errors(namespace: dict[str, Any]) -> None:
+    """Replace the public functions of a module, given as its ``globals()``, by :func:`named` ones.
+
+    They count as that module's own afterwards, unless they are public elsewhere.
+    """
+    for key, function in list(namespace.items()):
+        if not key.startswith("_") and inspect.isfunction(function):
+            call = namespace[key] = named(inspect.unwrap(function))
+            if "._" in call.__module__:
+                call.__module__ = namespace["__name__"]
+
+
+def _explained(
+    error: Exception, who: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str | None:
+    """Return the message that names the function called, or None if the error is to remain."""
+    text = str(error)
+    if text.startswith((f"{who}:", f"{who}(", f"{who} ")) or isinstance(error, _PASSED):
+        return None
+    trace = error.__traceback__
+    while trace is not None:
+        frame, place = trace.tb_frame, trace.tb_lasti
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] not in _LIBRARIES:
+            return None
+        trace = trace.tb_next
+    if module.startswith("lucid.") and frame.f_code.co_code[place] == _RAISE:  # words of our own
+        return f"{who}: {text}" if type(error) in _KINDS else None
+    given = [*map(_brief, args), *(f"{key}={_brief(value)}" for key, value in kwargs.items())]
+    return f"{who}: {text or type(error).__name__}, got {who}({', '.join(given)})"
+
+
+def _brief(value: Any) -> str:
+    """Return an argument as text: of what has a shape, that and the dtype."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__}(shape={value.shape}, dtype={value.dtype})"
+    return short(value)

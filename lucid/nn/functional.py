@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import name_errors as _name_errors
 from lucid.autograd import Tensor
 from lucid.ops import pad as pad
 from lucid.ops import sigmoid as sigmoid
@@ -32,7 +33,8 @@ from lucid.ops._activation import softplus as softplus
 from lucid.ops._activation import softsign as softsign
 from lucid.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
 from lucid.ops._batch_norm import batch_norm as batch_norm
-from lucid.ops._common import floating, operands
+from lucid.ops._common import floating as _floating
+from lucid.ops._common import operands as _operands
 from lucid.ops._conv import conv2d as conv2d
 from lucid.ops._dropout import dropout as dropout
 from lucid.ops._dropout import dropout2d as dropout2d
@@ -66,7 +68,7 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
         dim: the axis.
         eps: the smallest divisor.
     """
-    x = floating(input, "normalize")
+    x = _floating(input, "normalize")
     return x / x.norm(p, dim, keepdim=True).clamp(min=eps)
 
 
@@ -80,7 +82,10 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
         eps: the smallest norm to divide by.
     """
     who = "cosine_similarity"
-    a, b = operands(floating(x1, who), floating(x2, who), who)
+    a, b = _operands(_floating(x1, who), _floating(x2, who), who)
     shape = np.broadcast_shapes(a.shape, b.shape)  # whose axes dim counts
     a, b = a.expand(shape), b.expand(shape)
     return (normalize(a, dim=dim, eps=eps) * normalize(b, dim=dim, eps=eps)).sum(dim)
+
+
+_name_errors(globals())

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from lucid import _random
+from lucid._check import name_errors as _name_errors
 from lucid.autograd import Tensor, no_grad
 
 T = TypeVar("T", bound=Tensor)
@@ -332,3 +333,6 @@ def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Generator 
     for column in range(columns):
         values[rng.permutation(rows)[:zeros], column] = 0
     return _fill(tensor, values, "sparse_")
+
+
+_name_errors(globals())

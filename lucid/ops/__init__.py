@@ -1,5 +1,6 @@
 """Differentiable operations. Importing this gives Tensor its methods."""
 
+from lucid._check import name_errors as _name_errors
 from lucid.ops import _methods as _methods
 from lucid.ops._activation import celu as celu
 from lucid.ops._activation import elu as elu
@@ -178,3 +179,5 @@ from lucid.ops._shape import unbind as unbind
 from lucid.ops._shape import unflatten as unflatten
 from lucid.ops._shape import unsqueeze as unsqueeze
 from lucid.ops._shape import view_as as view_as
+
+_name_errors(globals())

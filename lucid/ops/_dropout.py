@@ -37,6 +37,7 @@ def _random_in_order_of(x: Array) -> Array:
 
 
 def _drop(x: Tensor, keep: Array, p: float) -> Tensor:
+    keep = np.asarray(keep)  # without axes NumPy compares to a scalar
     return Dropout.apply(x, keep, 1 / (1 - p) if p < 1 else 0.0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import named
 from lucid.autograd import Tensor
 from lucid.ops import _activation as activation
 from lucid.ops import _elementwise as elementwise
@@ -51,20 +52,21 @@ def _contains(x: Tensor, value: Any) -> bool:
     return bool(elementwise.eq(x, value).data.any())
 
 
-def _to(x: Tensor, dtype: Any) -> Tensor:
+def to(x: Tensor, dtype: Any) -> Tensor:
     """Return ``x`` converted to a dtype, or to that of another tensor."""
     return elementwise.astype(x, dtype.dtype if isinstance(dtype, Tensor) else dtype)
 
 
-def _type_as(x: Tensor, other: Tensor) -> Tensor:
+def type_as(x: Tensor, other: Tensor) -> Tensor:
     """Return ``x`` converted to the dtype of ``other``."""
     return elementwise.astype(x, other.dtype)
 
 
-def _convert(dtype: Any) -> Callable[[Tensor], Tensor]:
+def _convert(name: str, dtype: Any) -> Callable[[Tensor], Tensor]:
     def method(x: Tensor) -> Tensor:
         return elementwise.astype(x, dtype)
 
+    method.__name__ = method.__qualname__ = name
     method.__doc__ = f"Return the tensor converted to {np.dtype(dtype)}."
     return method
 
@@ -242,15 +244,15 @@ METHODS: dict[str, Callable[..., Any]] = {
     "outer": matmul.outer,
     # dtype
     "astype": elementwise.astype,
-    "to": _to,
+    "to": to,
     "type": elementwise.astype,
-    "type_as": _type_as,
-    "half": _convert(np.float16),
-    "float": _convert(np.float32),
-    "double": _convert(np.float64),
-    "int": _convert(np.int32),
-    "long": _convert(np.int64),
-    "bool": _convert(np.bool_),
+    "type_as": type_as,
+    "half": _convert("half", np.float16),
+    "float": _convert("float", np.float32),
+    "double": _convert("double", np.float64),
+    "int": _convert("int", np.int32),
+    "long": _convert("long", np.int64),
+    "bool": _convert("bool", np.bool_),
 }
 
 PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -261,8 +263,10 @@ PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 def attach() -> None:
     """Make the functions methods of Tensor."""
-    for name, function in {**OPERATORS, **METHODS}.items():
+    for name, function in OPERATORS.items():
         setattr(Tensor, name, function)
+    for name, function in METHODS.items():
+        setattr(Tensor, name, named(function))
     for name, function in PROPERTIES.items():
         setattr(Tensor, name, property(function))
 

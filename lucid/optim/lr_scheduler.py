@@ -71,7 +71,7 @@ def _check_milestones(who: str, name: str, value: Any) -> None:
 
 def _one_of(first: str, second: str) -> Check:
     def check(who: str, name: str, value: Any) -> None:
-        if value not in (first, second):
+        if not isinstance(value, str) or value not in (first, second):
             raise ValueError(f"{who}: {name} must be {first!r} or {second!r}, got {value!r}")
 
     return check

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 import lucid
 from lucid.nn import functional as F  # noqa: N812
+from lucid.nn import init
 
 ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     # arithmetic
@@ -259,3 +263,65 @@ def test_error(number: int) -> None:
     call, error, message = ERRORS[number]
     with pytest.raises(error, match=message):
         call()
+
+
+# Arguments that only Python or NumPy object to.
+RAW: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: lucid.ones(2).expand_as(0.5), TypeError, r"expand_as: .*\(2,\), dtype=float32\), 0.5"),
+    (lambda: lucid.ones(2).type_as(0.5), TypeError, "type_as: .*got type_as"),
+    (lambda: lucid.broadcast_to(lucid.ones(2), 2), TypeError, "broadcast_to: .*got broadcast_to"),
+    (lambda: lucid.amin(lucid.ones(2, 2), 0, keepdim=2**63), ValueError, "amin: .*keepdim=922"),
+    (lambda: lucid.ones(2).half(1), TypeError, r"half\(\) takes 1"),  # type: ignore[call-arg]
+    (lambda: F.pad(lucid.ones(2), 0.5), TypeError, "pad: .*got pad"),  # type: ignore[arg-type]
+    (lambda: F.group_norm(lucid.ones(2, 4), "x"), TypeError, "group_norm: .*got group_norm"),
+    (lambda: F.cosine_similarity([1.0], [1.0], dim="x"), TypeError, "cosine_similarity: .*axis"),
+    (lambda: init.xavier_normal_(1), TypeError, r"xavier_normal_: .*got xavier_normal_\(1\)"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(RAW)), ids=lambda n: f"{n}-{RAW[n][2][:20]}")
+def test_errors_of_python_and_numpy_are_named(number: int) -> None:
+    call, error, message = RAW[number]
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+
+
+def test_what_a_callers_own_function_raises_remains() -> None:
+    class Own:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        lucid.add(lucid.ones(2), Own())
+
+
+def test_a_lack_of_memory_remains() -> None:
+    with pytest.raises(MemoryError):
+        lucid.ones(2**50)
+
+
+def test_a_warning_remains() -> None:
+    class Loud:
+        def __index__(self) -> int:
+            warnings.warn("loud", UserWarning, stacklevel=1)
+            return 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            lucid.ones(Loud())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [F.relu, F.mse_loss, F.normalize, lucid.sum, init.ones_])
+def test_public_functions_are_what_they_were(function: Any) -> None:
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert "args" not in inspect.signature(function).parameters
+    assert function.__doc__
+    assert F.relu is lucid.relu is lucid.Tensor.relu
+
+
+def test_dropout_without_axes() -> None:
+    x = lucid.tensor(2.0, requires_grad=True)
+    F.dropout(x, 0.5).backward()
+    assert x.grad is not None
+    assert x.grad.item() in (0, 2)
