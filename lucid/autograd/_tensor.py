@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable
@@ -74,6 +75,8 @@ def as_number(value: float, dtype: np.dtype[Any], who: str, *, overflows: bool =
         low, high = _limits(dtype, isinstance(value, float))
         fits = low <= value <= high
         number = int(value) % (high + 1) if fits and dtype.kind == "u" else value
+        if fits:
+            return np.asarray(number, dtype)
     try:
         with np.errstate(over="ignore"):
             array = np.asarray(number, dtype) if fits else None
@@ -86,6 +89,7 @@ def as_number(value: float, dtype: np.dtype[Any], who: str, *, overflows: bool =
     return array
 
 
+@functools.cache
 def _limits(dtype: np.dtype[Any], fractions: bool) -> tuple[int, int]:
     """Return the least and the largest number that an integer dtype takes from Python."""
     info = np.iinfo(dtype)

@@ -16,6 +16,10 @@ from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number
 Array = np.ndarray
 
 
+# Kind of dtype -> numbers that leave it as it is.
+_NUMBERS: dict[str, tuple[type, ...]] = {"f": (int, float), "i": (int,), "u": (int,)}
+
+
 def operand(value: Any, who: str) -> Tensor:
     """Return ``value`` as a tensor; arrays and lists become constants.
 
@@ -121,10 +125,10 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
         TypeError: if one does not hold numbers.
         ValueError: if the shapes do not broadcast, or a number is out of the dtype's range.
     """
-    # The short ways first, of numbers beside floats and of two tensors of one dtype.
-    if isinstance(a, Tensor) and isinstance(b, (int, float)) and a.data.dtype.kind == "f":
+    # The short ways first, of numbers that are of no higher kind and of two tensors of one dtype.
+    if isinstance(a, Tensor) and isinstance(b, _NUMBERS.get(a.data.dtype.kind, ())):
         return a, convert(b, a.data.dtype, who, overflows=True)
-    if isinstance(b, Tensor) and isinstance(a, (int, float)) and b.data.dtype.kind == "f":
+    if isinstance(b, Tensor) and isinstance(a, _NUMBERS.get(b.data.dtype.kind, ())):
         return convert(a, b.data.dtype, who, overflows=True), b
     if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.dtype == b.data.dtype):
         a, b = promoted(who, a, b, overflows=True)

@@ -701,6 +701,8 @@ def round(x: Any) -> Tensor:
 
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, (int, float)):
+        if -60000 < b < 60000:  # in the range of every floating dtype
+            return Tensor._wrap(ufunc(a.data, b))
         try:
             with np.errstate(over="ignore"):  # a number may lie beyond the dtype's range
                 return Tensor._wrap(ufunc(a.data, b))
