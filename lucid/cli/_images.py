@@ -16,7 +16,7 @@ from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._reading import Failures, Progress, each, printable, tell
-from lucid.cli._run import RunFiles
+from lucid.cli._run import RunFiles, check_weights
 from lucid.data._pictures import SUFFIXES, Found, describe_left_out, find_pictures, load_picture
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="an image (JPEG, PNG, WebP), a folder with images at any depth, or a pattern in "
-        "quotes such as 'photos/**/*.jpg'",
+        help="an image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), a folder with images at any depth, "
+        "or a pattern in quotes such as 'photos/**/*.jpg'",
     )
     parser.add_argument(
         "--weights",
@@ -146,9 +146,10 @@ def find_weights(command: str, weights: str) -> Checkpoint:
     """Read weights, with what the ``.json`` of `lucid train` beside them adds to what they say.
 
     Raises:
-        UsageError: if the weights are not there.
+        UsageError: if the weights are not there, or the name is that of something else.
         CommandError: if they or their ``.json`` are damaged.
     """
+    check_weights(Path(weights))
     try:
         checkpoint = open_checkpoint(weights)
     except FileNotFoundError as error:

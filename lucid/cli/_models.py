@@ -14,6 +14,7 @@ from lucid.cli._arguments import (
     non_negative_int,
     positive_int,
 )
+from lucid.cli._errors import UsageError
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -54,10 +55,10 @@ def add_parsers(
 
 def list_models(args: argparse.Namespace) -> int:
     """Run ``lucid models``."""
-    counts = {
-        name: summary(models.create_model(name), (1, 3, 224, 224))
-        for name in models.list_models(args.filter)
-    }
+    names = models.list_models(args.filter)
+    if not names:
+        raise UsageError(f"no model's name contains {args.filter!r}; `lucid models` lists them all")
+    counts = {name: summary(models.create_model(name), (1, 3, 224, 224)) for name in names}
     if args.json:
         rows = [
             {"name": name, "parameters": c.total_params, "multiply_adds": c.total_macs}

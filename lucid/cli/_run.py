@@ -26,6 +26,7 @@ import lucid
 from lucid import _random, models
 from lucid._check import Check, check_entries, is_integer, is_number
 from lucid._files import (
+    SUFFIXES,
     HeldElsewhereError,
     atomic_path,
     hold,
@@ -218,6 +219,14 @@ def _rank(record: dict[str, Any]) -> tuple[bool, float]:
     return loss is None, loss or 0.0
 
 
+def check_weights(path: Path) -> None:
+    """Raise UsageError if what is at ``path`` cannot be weights: a folder, or another file."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the weights in it")
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"expected weights ending in {' or '.join(SUFFIXES)}, got {path}")
+
+
 class RunFiles:
     """The files of one run, named after its weights."""
 
@@ -324,7 +333,7 @@ class RunFiles:
         except FileNotFoundError:
             raise UsageError(
                 f"{self.description} is missing: it says what the weights in {self.weights} are; "
-                "`lucid train` writes both"
+                "`lucid train` writes both (`lucid eval` needs none if it is given --data)"
             ) from None
         except ValueError as error:
             raise CommandError(

@@ -30,7 +30,7 @@ from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, one
 from lucid.cli._images import open_model
 from lucid.cli._output import add_overwrite, check_writable
 from lucid.cli._reading import Unreadable, tell
-from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, free_run
+from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, check_weights, free_run
 from lucid.data import DataLoader, Dataset
 from lucid.data.datasets import first_of
 
@@ -97,6 +97,7 @@ def add_parsers(
         help="do not shift the training images about",
     )
     parser.add_argument(
+        "-o",
         "--output",
         type=Path,
         metavar="FILE",
@@ -206,6 +207,7 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
         names = [f"--{name.replace('_', '-')}" for name in given]
         names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
         raise UsageError(f"--resume goes on with the run's own settings; leave out {names[0]}")
+    check_weights(args.resume)
     files = RunFiles(args.resume)
     if not files.exist():
         raise UsageError(f"there is no file {args.resume}")
@@ -304,6 +306,7 @@ def _finish(files: RunFiles, description: Description, model: nn.Module, test: D
 
 def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
+    check_weights(args.weights)
     files = RunFiles(args.weights)
     if args.data is None or files.description.is_file():
         settings = files.read_description().settings

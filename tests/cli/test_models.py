@@ -27,6 +27,15 @@ def test_models_as_json(capsys):
     assert row["parameters"] == 3_774_024
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_filter_that_no_model_passes(options, capsys):
+    assert main(["models", "resnet", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "no model's name contains 'resnet'" in captured.err
+
+
 def test_summary(capsys):
     command = ["summary", "mobilenet_v4_conv_small", "--num-classes", "7", "--depth", "1"]
     assert main([*command, "--size", "64x48", "--channels", "1", "--batch-size", "2"]) == 0

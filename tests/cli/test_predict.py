@@ -358,6 +358,8 @@ def test_too_many_to_explain(tmp_path, capsys):
         (["photos", "--classes", "w.json"], 2, "w.json must hold a list of names"),
         (["photos", "--model", "resnet50"], 2, "there is no model 'resnet50'"),
         (["photos", "--weights", "none.npz"], 2, "there is no file 'none.npz'"),
+        (["photos", "--weights", "photos"], 2, "photos is a folder; name the weights in it"),
+        (["photos", "--weights", "w.txt"], 2, "expected weights ending in .safetensors or .npz"),
         (["photos", "--weights", "bad.npz"], 1, "bad.npz"),
         (["photos", "--weights", "headless.npz"], 1, "no classifier; `lucid embed` takes them"),
         (["photos/china.jpg", "--weights", "nan.npz"], 1, "not all finite numbers"),

@@ -309,6 +309,30 @@ def test_a_wrong_output_is_found_before_training(output, message, capsys):
     assert captured.out == ""
 
 
+@pytest.mark.parametrize("command", [["eval"], ["eval", "--data", "digits"], ["train", "--resume"]])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (".", ". is a folder; name the weights in it"),
+        ("runs", "runs is a folder; name the weights in it"),
+        ("notes.txt", "expected weights ending in .safetensors or .npz, got notes.txt"),
+        ("none.npz", "there is no file none.npz"),
+    ],
+)
+def test_weights_that_are_none(command, weights, message, capsys):
+    Path("runs").mkdir()
+    Path("notes.txt").write_text("no weights")
+    assert main([*command, weights]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error.replace("'", "")
+
+
+def test_output_has_the_short_name_that_it_has_elsewhere():
+    assert train("-o", "a.npz", "--epochs", "1") == 0
+    assert Path("a.npz").is_file()
+
+
 def test_existing_weights_are_not_replaced_unasked(capsys):
     Path("a.npz").write_bytes(b"precious")
     assert train("--output", "a.npz") == 2
