@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import lucid
-
-PACKAGE = Path(lucid.__file__).parent
+from tests.errors import own
 
 
 class BrokenError(Exception):
     """lucid did what it must not."""
-
-
-def own(error: BaseException) -> bool:
-    """Return whether a statement of lucid's raised the error, rather than NumPy or Python."""
-    trace = error.__traceback__
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    path = trace.tb_frame.f_code.co_filename
-    line = linecache.getline(path, trace.tb_lineno).strip()
-    return Path(path).is_relative_to(PACKAGE) and line.startswith("raise")
 
 
 def attempt(call: Callable[[], Any], *names: str) -> tuple[Any, Exception | None]:

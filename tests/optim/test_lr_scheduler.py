@@ -261,7 +261,7 @@ def test_states_that_do_not_fit() -> None:
         chained.load_state_dict(state)
 
 
-BAD_VALUES = ["5", None, math.nan, -3, [0.1] * 5, {}]
+BAD_VALUES = ["5", None, math.nan, -3, [0.1] * 5, {}, np.zeros((0, 3)), np.ones(2)]
 
 
 @pytest.mark.parametrize("name", [*MAKERS, "plateau"])
@@ -281,7 +281,7 @@ def test_a_state_with_a_wrong_value_is_refused_by_its_key_and_changes_nothing(na
             good = inner[key]
             for value in BAD_VALUES:
                 # A threshold, and a best value so far, may well be below zero.
-                if value == -3 and key in ("threshold", "best"):
+                if value is BAD_VALUES[3] and key in ("threshold", "best"):
                     continue
                 inner[key] = value
                 with pytest.raises((TypeError, ValueError), match=key.strip("_s")) as info:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import lucid
+from tests.errors import own
 from tests.peer.convert import DTYPES, dtype_of
 
 # PyTorch's and lucid's roundings may differ by this, relative to an element (of an operation on
@@ -46,18 +45,6 @@ def call(function: Callable[[], Any]) -> Outcome:
         return Outcome(function())
     except Exception as error:
         return Outcome(error=error)
-
-
-def own(error: Exception) -> bool:
-    """Return whether a statement of lucid's raised the error, rather than NumPy or Python."""
-    trace = error.__traceback__
-    if trace is None:
-        return False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    path = trace.tb_frame.f_code.co_filename
-    line = linecache.getline(path, trace.tb_lineno).strip()
-    return Path(path).is_relative_to(Path(lucid.__file__).parent) and line.startswith("raise")
 
 
 def parts(value: Any) -> list[Any]:
