@@ -71,7 +71,7 @@ _LIBRARIES = {"lucid", "numpy", "numba", *sys.stdlib_module_names}
 
 
 @functools.cache
-def named(function: Callable[..., Any]) -> Callable[..., Any]:
+def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
     """Return ``function`` with errors that begin with its name.
 
     What NumPy or Python says of arguments of a wrong kind does not tell which function was
@@ -79,16 +79,18 @@ def named(function: Callable[..., Any]) -> Callable[..., Any]:
     as an ``__array__``, remain as they are.
 
     Args:
-        function: a public function.
+        function: a public function, or the ``__init__`` of a public class.
+        who: its name, or the class's.
     """
-    who = function.__name__
+    skipped = int(function.__name__ == "__init__")  # the object that is made
+    who = who or function.__name__
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            text = _explained(error, who, args, kwargs)
+            text = _explained(error, who, args[skipped:], kwargs)
             if text is None:
                 raise
             limit = ValueError if isinstance(error, ArithmeticError) else TypeError
@@ -101,13 +103,19 @@ def named(function: Callable[..., Any]) -> Callable[..., Any]:
 def name_errors(namespace: dict[str, Any]) -> None:
     """Replace the public functions of a module, given as its ``globals()``, by :func:`named` ones.
 
-    They count as that module's own afterwards, unless they are public elsewhere.
+    They count as that module's own afterwards, unless they are public elsewhere. Classes of the
+    module, and of those below it, get a named ``__init__``.
     """
-    for key, function in list(namespace.items()):
-        if not key.startswith("_") and inspect.isfunction(function):
-            call = namespace[key] = named(inspect.unwrap(function))
+    own = f"{namespace['__name__']}."
+    for key, value in list(namespace.items()):
+        if key.startswith("_"):
+            continue
+        if inspect.isfunction(value):
+            call = namespace[key] = named(inspect.unwrap(value))
             if "._" in call.__module__:
                 call.__module__ = namespace["__name__"]
+        elif inspect.isclass(value) and f"{value.__module__}.".startswith(own):
+            value.__init__ = named(value.__init__, key)  # type: ignore[method-assign]
 
 
 def _explained(

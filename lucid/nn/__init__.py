@@ -1,5 +1,6 @@
 """Modules, layers and losses, with PyTorch's names, arguments and defaults."""
 
+from lucid._check import name_errors as _name_errors
 from lucid.nn import functional as functional
 from lucid.nn import init as init
 from lucid.nn import utils as utils
@@ -56,3 +57,5 @@ from lucid.nn.modules._norm import LayerNorm as LayerNorm
 from lucid.nn.modules._pool import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from lucid.nn.modules._pool import AvgPool2d as AvgPool2d
 from lucid.nn.modules._pool import MaxPool2d as MaxPool2d
+
+_name_errors(globals())

@@ -1,5 +1,6 @@
 """Optimisers, and schedules of their learning rate."""
 
+from lucid._check import name_errors as _name_errors
 from lucid.optim import lr_scheduler as lr_scheduler
 from lucid.optim._adagrad import Adagrad as Adagrad
 from lucid.optim._adam import Adam as Adam
@@ -7,3 +8,5 @@ from lucid.optim._adam import AdamW as AdamW
 from lucid.optim._optimizer import Optimizer as Optimizer
 from lucid.optim._rmsprop import RMSprop as RMSprop
 from lucid.optim._sgd import SGD as SGD
+
+_name_errors(globals())

@@ -256,3 +256,17 @@ BAD: list[tuple[Any, type[Exception], str]] = [
 def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.SmoothL1Loss(beta=""), "SmoothL1Loss: .*got SmoothL1Loss"),
+        (lambda: nn.Hardtanh(min_val=object), "Hardtanh: .*got Hardtanh"),
+        (lambda: nn.ModuleList(255), r"ModuleList: .*got ModuleList\(255\)"),
+        (lambda: nn.BatchNorm2d(3, dtype=1j), "BatchNorm2d: .*1j"),
+    ],
+)
+def test_a_setting_of_a_wrong_kind_names_the_layer(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()

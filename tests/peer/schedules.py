@@ -13,7 +13,8 @@ import torch
 from lucid import optim
 from lucid.autograd import Tensor
 from lucid.optim import lr_scheduler as ours
-from tests.peer.compare import Problem, call, compare, own
+from tests.errors import own
+from tests.peer.compare import Problem, call, compare
 from tests.peer.tally import Case, Tally
 
 theirs = torch.optim.lr_scheduler
