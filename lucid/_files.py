@@ -627,9 +627,9 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
 
 # -- .safetensors -----------------------------------------------------------------------------
 # The format: https://github.com/huggingface/safetensors#format. The length of the header in 8
-# bytes, the header as JSON, and the elements in C order, without gaps. By hand, since that is all of
-# it: the package reads a file twice over into memory (434 ms for 51 MB, 95 here), has no bfloat16 for
-# NumPy, and makes files that only their owner can read.
+# bytes, the header as JSON, and the elements in C order, without gaps. By hand, since that is all
+# of it: the package reads a file twice over into memory (434 ms for 51 MB, 95 here), has no
+# bfloat16 for NumPy, and makes files that only their owner can read.
 
 
 def _write_safetensors(
