@@ -49,8 +49,10 @@ _STACK, _CODE = 1 << 20, 1 << 24
 
 # What a linker writes into instructions: how far to jump, the page of an address, or its low bits
 # in units of what is read there; and the last two of the place where an address is to be kept.
+# Among data, a whole address.
 _JUMPS = ("R_AARCH64_CALL26", "R_AARCH64_JUMP26")
 _PAGE = "R_AARCH64_ADR_PREL_PG_HI21"
+_ADDRESS = "R_AARCH64_ABS64"
 _LOW_BITS = {
     "R_AARCH64_ADD_ABS_LO12_NC": 1,
     "R_AARCH64_LDST8_ABS_LO12_NC": 1,
@@ -130,6 +132,9 @@ class _Machine:
             if value not in entries:
                 entries[value] = self._add(struct.pack("<Q", value))
             kind, value = _OF_ENTRY[kind], entries[value]
+        if kind == _ADDRESS:
+            struct.pack_into("<Q", self.code, place - self.start, value)
+            return
         (word,) = struct.unpack_from("<I", self.code, place - self.start)
         if kind in _JUMPS:
             word |= ((value - place) >> 2) & 0x3FFFFFF
