@@ -85,9 +85,10 @@ class PublicNames(SphinxDirective):
         if "sections" in self.options:
             sections: dict[str, dict[str, Any]] = {}
             for name, value in names.items():
-                home = value.__module__.rpartition(".")[2]
+                module = inspect.unwrap(value).__module__  # functions are exported wrapped
+                home = module.rpartition(".")[2]
                 if home not in TITLES:
-                    raise self.error(f"public-names: no section title for {value.__module__}")
+                    raise self.error(f"public-names: no section title for {module}")
                 sections.setdefault(home, {})[name] = value
             for home in sorted(sections, key=ORDER.__getitem__):
                 title = TITLES[home]
