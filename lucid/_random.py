@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,26 @@ if TYPE_CHECKING:
 
 # Made when first asked for: NumPy loads its random module only then, a third of lucid's start.
 _generator: Generator | None = None
+
+
+# What draws holds its lock. A forked child in which nobody will release it could not draw.
+_held: list[Any] = []
+
+
+def _hold() -> None:
+    if _generator is not None:
+        lock = _generator.bit_generator.lock
+        lock.acquire()
+        _held.append(lock)
+
+
+def _release() -> None:
+    while _held:
+        _held.pop().release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
 
 
 def generator() -> Generator:

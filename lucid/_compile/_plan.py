@@ -16,7 +16,8 @@ from lucid._compile._describe import StepInfo, describe
 from lucid._compile._fuse import Affine, Attention, Average, Convolution, freeze, simplify
 from lucid._compile._nesting import mapped
 from lucid._compile._trace import Operation, Ref, Trace, tensors
-from lucid.autograd import Function, Tensor, no_grad
+from lucid.autograd import Function, Tensor
+from lucid.autograd._grad_mode import grad_mode
 from lucid.autograd._graph import Node
 from lucid.nn import Module
 from lucid.ops._layout import to_nhwc
@@ -287,11 +288,16 @@ class Plan:
         if 0 not in self._fixed:
             values[0] = x
         images = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-        with no_grad(), np.errstate(all="ignore"):
-            for call, drops in calls:
-                call(images)
-                for number in drops:
-                    values[number] = None
+        enabled = grad_mode.enabled
+        try:  # as in Function.apply
+            grad_mode.enabled = False
+            with np.errstate(all="ignore"):
+                for call, drops in calls:
+                    call(images)
+                    for number in drops:
+                        values[number] = None
+        finally:
+            grad_mode.enabled = enabled
         result = mapped(self._returned, self.result)
         if 0 not in self._fixed:
             values[0] = None

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import itertools
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -282,3 +283,13 @@ def test_interrupts_at_random_moments(backend_name):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("backend_name", ["numpy", "numba"])
+def test_forks_while_other_threads_compute(backend_name):
+    if backend_name == "numba":
+        pytest.importorskip("numba")
+    command = [sys.executable, "-m", "tests.forked", backend_name, "10"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
@@ -49,30 +50,41 @@ kernel = compiled(types.void(Words, types.int64, types.int64))
 
 
 class Native:
-    """A C function that is compiled, or read from the cache on disk, when its address is asked."""
+    """A C function that is compiled, or read from the cache on disk, when its address is asked.
+
+    Attributes:
+        address: where the machine code starts.
+        call: the function for Python, by ctypes: it runs without the interpreter's lock.
+    """
+
+    address: int
+    call: Any
 
     def __init__(self, function: Callable[..., Any], sig: Any) -> None:
         self._function, self._sig = function, sig
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
-    @functools.cached_property
-    def _compiled(self) -> CFunc:
-        args = self._sig.args, self._sig.return_type
-        native = _Announced(self._function, args, {}, {"error_model": "numpy"})
-        native.enable_caching()
-        native.compile()
-        return native
+    def __getattr__(self, name: str) -> Any:  # for what is not there yet
+        if name not in ("address", "call"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        with global_compiler_lock:
+            if name not in self.__dict__:
+                args = self._sig.args, self._sig.return_type
+                native = _Announced(self._function, args, {}, {"error_model": "numpy"})
+                native.enable_caching()
+                native.compile()
+                self._compiled = native
+                self.call, self.address = native.ctypes, int(native.address)
+        return self.__dict__[name]
 
-    @functools.cached_property
-    def address(self) -> int:
-        """Where the machine code starts."""
-        return int(self._compiled.address)
 
-    @functools.cached_property
-    def call(self) -> Any:
-        """The function for Python, by ctypes: it runs without the interpreter's lock."""
-        return self._compiled.ctypes
+if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 class _Announced(CFunc):
