@@ -9,6 +9,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.kernels import _blas
 from lucid.ops._common import Array, operand, promoted, sum_to, wide
 from lucid.ops._reduce import sum as total
 from lucid.ops._shape import permute
@@ -171,7 +172,8 @@ class Einsum(Function):
         ctx.save_for_backward(*tensors)
         equation = ",".join(inputs) + "->" + output
         # With optimize NumPy contracts pairs by matrix products where it can.
-        result = np.einsum(equation, *[wide(x.data) for x in tensors], optimize=True)
+        arrays = [wide(x.data) for x in tensors]
+        result = _blas.call(np.einsum, equation, *arrays, optimize=True)
         return np.asarray(result, np.result_type(*[x.dtype for x in tensors]))
 
     @staticmethod

@@ -81,7 +81,16 @@ def test_an_error_is_one_line_whatever_a_name_holds(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
 def test_ctrl_c_at_any_moment_is_no_traceback(seconds):
     """While modules are imported, arguments are parsed, the work is done, and at the end."""
-    code = "import sys, lucid_command; print(flush=True); sys.exit(lucid_command.main())"
+    code = """
+import sys, lucid_command
+
+def tell(event, args):
+    if event == "import" and args[0] == "lucid.cli":
+        print(flush=True)
+
+sys.addaudithook(tell)
+sys.exit(lucid_command.main())
+"""
     with subprocess.Popen(
         [sys.executable, "-c", code, "summary", "mobilenet_v4_conv_small", "--size", "32"],
         stdout=subprocess.PIPE,
@@ -97,3 +106,28 @@ def test_ctrl_c_at_any_moment_is_no_traceback(seconds):
     if process.returncode:
         assert (process.returncode, error.count("\n")) == (130, 1)
         assert "interrupted" in error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_ctrl_c_in_a_callback_from_c_comes_again():
+    """Python drops what is raised there, and would only print it."""
+    code = """
+import ctypes, signal, sys, time
+import lucid.cli, lucid_command
+
+def run():
+    ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()
+    time.sleep(60)
+
+lucid.cli.main = run
+sys.exit(lucid_command.main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stderr) == (130, "lucid: interrupted\n")

@@ -16,6 +16,7 @@ import pytest
 
 import lucid
 from lucid import kernels
+from lucid.kernels import _blas
 from lucid.kernels.numpy import _threads
 from lucid.kernels.numpy._threads import WORTHWHILE, _Pool, in_parts, sum_parts
 from tests.interrupts import interrupted_at
@@ -225,7 +226,7 @@ def test_set_num_threads():
 
 def test_without_a_blas_that_can_be_set(monkeypatch):
     pool = _Pool()
-    monkeypatch.setattr(_threads.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(_blas.glob, "glob", lambda pattern: [])
     assert pool.get_threads() == 1
     assert pool.run(lambda part: part, 4) == [slice(0, 4)]
 

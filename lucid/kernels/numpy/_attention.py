@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lucid.kernels._blas import matmul
+
 Array = np.ndarray
 Attend = Callable[[Array, Array, Array, Array], None]
 
@@ -34,11 +36,11 @@ def prepare_attention(
     row = np.empty((*lead, q_shape[-2], 1), dtype)
 
     def run(q: Array, k: Array, v: Array, out: Array) -> None:
-        np.matmul(q, k.swapaxes(-1, -2), out=scores)
+        matmul(q, k.swapaxes(-1, -2), out=scores)
         np.multiply(scores, scale, out=scores)
         np.max(scores, axis=-1, keepdims=True, out=row)
         np.exp(np.subtract(scores, row, out=scores), out=scores)
         np.sum(scores, axis=-1, keepdims=True, out=row)
-        np.matmul(np.divide(scores, row, out=scores), v, out=out)
+        matmul(np.divide(scores, row, out=scores), v, out=out)
 
     return run

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lucid.kernels._blas import matmul
 from lucid.kernels._memory import empty, empty_like
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
@@ -273,15 +274,15 @@ def _row_products(
         gradient(slice(first + begin, first + end), buffer[: end - begin])
         gz = buffer[: end - begin].reshape(-1, o)
         if gx_rows is not None:
-            np.matmul(gz, matrix, out=gx_rows[block])
+            matmul(gz, matrix, out=gx_rows[block])
         if not needs_weight:
             continue
         if total is None:
-            total = np.matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
+            total = matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
             continue
         if product is None:
             product = empty(matrix.shape, x.dtype)
-        total += np.matmul(gz.T, rows[block], out=product)
+        total += matmul(gz.T, rows[block], out=product)
     return None if total is None else total.reshape(weight.shape)
 
 

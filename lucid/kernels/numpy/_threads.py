@@ -11,8 +11,6 @@ training step 400 ms of processor time.
 
 from __future__ import annotations
 
-import ctypes
-import glob
 import itertools
 import os
 import threading
@@ -23,6 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from lucid.kernels._blas import Blas
+
 Result = TypeVar("Result")
 
 # A product that takes longer than so many seconds, and so many multiply-adds a second, had to wait
@@ -30,32 +30,6 @@ Result = TypeVar("Result")
 # come first after a pause, and twice as many each time until one is quick again.
 _HICCUP, _SLOW = 5e-4, 4e9
 _FIRST_PATIENCE, _MOST_PATIENCE = 25, 800
-
-
-class _Blas:
-    """The thread count of the OpenBLAS that NumPy's wheels carry; of another, always one.
-
-    ``threads`` and ``limit`` are C's functions: no exception comes in them.
-    """
-
-    def __init__(self) -> None:
-        self.is_known = False
-        self.threads: Callable[[], int] = lambda: 1
-        self.limit: Callable[[int | None], Any] = lambda threads: None
-        folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
-        for path in glob.glob(os.path.join(folder, "*openblas*")):
-            try:
-                library = ctypes.CDLL(path)
-            except OSError:
-                continue
-            for prefix in ("scipy_", ""):
-                for suffix in ("64_", ""):
-                    name = f"{prefix}openblas_%s_num_threads{suffix}"
-                    if hasattr(library, name % "set") and hasattr(library, name % "get"):
-                        self.threads = getattr(library, name % "get")
-                        self.limit = getattr(library, name % "set")
-                        self.is_known = True
-                        return
 
 
 class _Turn:
@@ -167,7 +141,7 @@ class _Pool:
     """Threads that each take a part of the work; made when first needed."""
 
     def __init__(self) -> None:
-        self._blas: _Blas | None = None
+        self._blas: Blas | None = None
         self._threads: int | None = None
         self._workers: list[_Worker] = []
         self._turns: dict[int, _Turn] = {}  # at most one, under 0
@@ -187,7 +161,7 @@ class _Pool:
 
     def get_threads(self) -> int:
         if self._threads is None:
-            blas = _Blas()
+            blas = Blas()
             # What OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and the machine say.
             self._blas, self._threads = blas, blas.threads()
         return self._threads
