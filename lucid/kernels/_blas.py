@@ -1,8 +1,8 @@
 """NumPy's BLAS: how many threads it has, and what keeps a fork out of its products.
 
 OpenBLAS ends its threads before a process forks. If one of its products is under way in another
-thread, that product never ends, and the child inherits locks that nobody will open. So each call
-goes through :func:`call`, and a fork waits until none is under way.
+thread, that product never ends, and the child inherits locks that nobody will open. So what calls
+it goes through :func:`call`, and a fork waits until no such call is under way.
 """
 
 from __future__ import annotations
@@ -27,23 +27,27 @@ _forking: list[int] = []  # the threads that are about to fork
 
 
 def call(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Return ``function(*args, **kwargs)``, which calls BLAS, while no thread forks."""
+    """Return ``function(*args, **kwargs)``, which calls BLAS, maybe in threads that it waits for.
+
+    It begins when no thread forks. In a call that is under way it begins at once.
+    """
     me = threading.get_ident()
-    try:
-        _calling[me] = None
-        while _forking:
-            del _calling[me]
-            while _forking:
-                time.sleep(1e-4)
-            _calling[me] = None
+    if me in _calling:
         return function(*args, **kwargs)
+    # Twice: an exception that comes in the middle of the first end does not reach the second.
+    try:
+        try:
+            _calling[me] = None
+            while _forking:
+                del _calling[me]
+                while _forking:
+                    time.sleep(1e-4)
+                _calling[me] = None
+            return function(*args, **kwargs)
+        finally:
+            _calling.pop(me, None)
     finally:
         _calling.pop(me, None)
-
-
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Return ``a @ b``, as NumPy has it."""
-    return call(np.matmul, a, b, out=out)
 
 
 def _wait() -> None:

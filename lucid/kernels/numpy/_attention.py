@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.kernels._blas import matmul
+from lucid.kernels import _blas
 
 Array = np.ndarray
 Attend = Callable[[Array, Array, Array, Array], None]
@@ -36,11 +36,11 @@ def prepare_attention(
     row = np.empty((*lead, q_shape[-2], 1), dtype)
 
     def run(q: Array, k: Array, v: Array, out: Array) -> None:
-        matmul(q, k.swapaxes(-1, -2), out=scores)
+        _blas.call(np.matmul, q, k.swapaxes(-1, -2), out=scores)
         np.multiply(scores, scale, out=scores)
         np.max(scores, axis=-1, keepdims=True, out=row)
         np.exp(np.subtract(scores, row, out=scores), out=scores)
         np.sum(scores, axis=-1, keepdims=True, out=row)
-        matmul(np.divide(scores, row, out=scores), v, out=out)
+        _blas.call(np.matmul, np.divide(scores, row, out=scores), v, out=out)
 
     return run

@@ -10,7 +10,7 @@ import numpy as np
 
 from lucid.kernels._memory import empty_like
 from lucid.kernels.numpy._rows import Rows
-from lucid.kernels.numpy._threads import in_parts, sum_parts
+from lucid.kernels.numpy._threads import in_parts
 
 
 def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -24,16 +24,11 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pivot = x[:: max(1, count // 256)].mean(axis=0, dtype=np.float64).astype(x.dtype)
     wide, pivots = rows.wide(x), rows.repeat(pivot)
 
-    def sums(part: slice) -> np.ndarray:
-        total = np.zeros((2, x.shape[1]))
-        scratch = rows.scratch(x.dtype)
-        for block in rows.blocks(part):
-            centred = np.subtract(wide[block], pivots, out=scratch[: len(wide[block])])
-            total[0] += rows.sums(centred)
-            total[1] += rows.sums(centred, centred)
-        return total
+    def centred(block: slice, scratch: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values = np.subtract(wide[block], pivots, out=scratch)
+        return values, values
 
-    shift, squares = sum_parts(in_parts(sums, rows.wide_count, x.size)) / count
+    shift, squares = rows.sums(centred, x.size, x.dtype) / count
     return pivot + shift, np.maximum(squares - shift * shift, 0)
 
 
@@ -68,16 +63,10 @@ def batch_norm_grad(
     rows = Rows(*x.shape)
     wide_x, wide_grad, means = rows.wide(x), rows.wide(grad), rows.repeat(mean)
 
-    def sums(part: slice) -> np.ndarray:
-        total = np.zeros((2, x.shape[1]))
-        scratch = rows.scratch(x.dtype)
-        for block in rows.blocks(part):
-            centred = np.subtract(wide_x[block], means, out=scratch[: len(wide_x[block])])
-            total[0] += rows.sums(wide_grad[block])
-            total[1] += rows.sums(wide_grad[block], centred)
-        return total
+    def pair(block: slice, scratch: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return wide_grad[block], np.subtract(wide_x[block], means, out=scratch)
 
-    dbias, dweight = sum_parts(in_parts(sums, rows.wide_count, x.size))
+    dbias, dweight = rows.sums(pair, x.size, x.dtype)
     dweight *= inverse_std
     # dx = a * grad + b * (x - mean) + c, column by column
     factor = inverse_std if weight is None else inverse_std * weight

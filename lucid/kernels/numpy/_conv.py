@@ -24,7 +24,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lucid.kernels._blas import matmul
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._rows import BLOCK
@@ -253,7 +252,7 @@ def weight_grad_part(
         o = weight_shape[0]
         rows = _pointwise_rows(x, stride)
         out = empty((o, rows.shape[1]), grad.dtype)
-        return matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
+        return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
     if weight_shape[1] == 1 and groups > 1:
         return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
     return _dense_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
@@ -285,12 +284,12 @@ def _pointwise(
     rows = _pointwise_rows(x, stride)
     out, matrix = y.reshape(-1, y.shape[3]), _matrix(weight).T
     if finish is None:
-        matmul(rows, matrix, out=out)
+        np.matmul(rows, matrix, out=out)
         return
     step = max(512, BLOCK // out.shape[1])  # fewer rows would be a slow product
     for start in range(0, len(out), step):
         block = out[start : start + step]
-        matmul(rows[start : start + step], matrix, out=block)
+        np.matmul(rows[start : start + step], matrix, out=block)
         finish(block)
 
 
@@ -299,10 +298,10 @@ def _pointwise_input_grad(
 ) -> None:
     rows, matrix = grad.reshape(-1, grad.shape[3]), _matrix(weight)
     if stride == UNIT:
-        matmul(rows, matrix, out=gx.reshape(len(rows), -1))
+        np.matmul(rows, matrix, out=gx.reshape(len(rows), -1))
     else:
         gx[...] = 0
-        gx[:, :: stride[0], :: stride[1]] = matmul(rows, matrix).reshape(*grad.shape[:3], -1)
+        gx[:, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(*grad.shape[:3], -1)
 
 
 # -- padding and phases -----------------------------------------------------------------------
@@ -411,12 +410,12 @@ def _dense(
         for images, rows in patches.blocks():
             block = patches.get(images, rows)
             if groups == 1:
-                matmul(block, matrix, out=out[images, rows].reshape(-1, kernel.shape[0]))
+                np.matmul(block, matrix, out=out[images, rows].reshape(-1, kernel.shape[0]))
                 if finish is not None:
                     finish(out[images, rows])
             else:
                 target = out[images, rows]
-                target[...] = matmul(block, matrix).reshape(target.shape)
+                target[...] = (block @ matrix).reshape(target.shape)
     if finish is not None and groups > 1:
         for part in _image_blocks(y):
             finish(y[part])
@@ -439,7 +438,7 @@ def _dense_weight_grad(
         patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
         for images, rows in patches.blocks():
             part = grad[images, rows, :, _channels(group, wide)].reshape(-1, wide)
-            total += matmul(patches.get(images, rows).T, part)
+            total += patches.get(images, rows).T @ part
         gw[_channels(group, wide)] = total.reshape(kh, kw, i, wide).transpose(3, 2, 0, 1)
     return gw
 

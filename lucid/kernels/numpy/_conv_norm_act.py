@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.kernels._blas import matmul
 from lucid.kernels._memory import empty, empty_like
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
@@ -94,7 +93,7 @@ def conv_norm_act_train(
     rows = z.reshape(-1, columns)
     mean, squares = sum_parts(in_parts(products, len(x), work(z, weight.shape))) / len(rows)
     variance = squares - mean * mean
-    if (mean * mean > _DEVIATIONS**2 * variance).any():
+    if not np.isfinite(squares).all() or (mean * mean > _DEVIATIONS**2 * variance).any():
         mean, variance = batch_norm_stats(rows)
     scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     y = empty_like(z)
@@ -159,7 +158,7 @@ def conv_norm_act_train_grad(
     """
     scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     passed = _Passed(grad, z, scale, shift, clip_bounds(low, high))
-    sums = sum_parts(in_parts(passed.sums, passed.layout.wide_count, z.size))
+    sums = passed.layout.sums(passed.pair, z.size, z.dtype)
     # The gradient of z is a * g + b * z + c, column by column, with g what passes the clip.
     inverse_std = 1 / np.sqrt(variance + eps)
     count = z.size // z.shape[3]
@@ -210,24 +209,20 @@ class _Passed:
         # Where the gradient passes: a quarter of the memory of the map, until the second pass.
         self.inside = None if bounds is None else empty(self.z.shape, bool)
 
-    def sums(self, part: slice) -> np.ndarray:
-        """Return the column sums of the gradient and of its product with ``z``."""
-        layout = self.layout
-        total = np.zeros((2, layout.columns))
-        scratch, above = layout.scratch(self.z.dtype), layout.scratch(bool)
-        for block in layout.blocks(part):
-            z, grad = self.z[block], self.grad[block]
-            if self.inside is not None and self.bounds is not None:
-                # The same steps as the forward's, so the same values to the last bit.
-                y = np.multiply(z, self.scale, out=scratch[: len(z)])
-                y += self.shift
-                outside = np.less_equal(y, self.bounds[0], out=self.inside[block])
-                if self.bounds[1] != math.inf:
-                    outside |= np.greater_equal(y, self.bounds[1], out=above[: len(z)])
-                grad = select(grad, np.logical_not(outside, out=outside), out=y)
-            total[0] += layout.sums(grad)
-            total[1] += layout.sums(grad, z)
-        return total
+    def pair(
+        self, block: slice, scratch: np.ndarray, above: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the gradient that passes, and ``z``, in a block."""
+        z, grad = self.z[block], self.grad[block]
+        if self.inside is not None and self.bounds is not None:
+            # The same steps as the forward's, so the same values to the last bit.
+            y = np.multiply(z, self.scale, out=scratch)
+            y += self.shift
+            outside = np.less_equal(y, self.bounds[0], out=self.inside[block])
+            if self.bounds[1] != math.inf:
+                outside |= np.greater_equal(y, self.bounds[1], out=above)
+            grad = select(grad, np.logical_not(outside, out=outside), out=y)
+        return grad, z
 
     def gradient(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Gradient:
         """Return the function that writes ``a * passed + b * z + c`` for some long rows."""
@@ -274,15 +269,15 @@ def _row_products(
         gradient(slice(first + begin, first + end), buffer[: end - begin])
         gz = buffer[: end - begin].reshape(-1, o)
         if gx_rows is not None:
-            matmul(gz, matrix, out=gx_rows[block])
+            np.matmul(gz, matrix, out=gx_rows[block])
         if not needs_weight:
             continue
         if total is None:
-            total = matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
+            total = np.matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
             continue
         if product is None:
             product = empty(matrix.shape, x.dtype)
-        total += matmul(gz.T, rows[block], out=product)
+        total += np.matmul(gz.T, rows[block], out=product)
     return None if total is None else total.reshape(weight.shape)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lucid.kernels._blas import matmul
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import Padding, Pair, output_size
@@ -216,12 +215,12 @@ def _pointwise(
         def some_rows(part: slice) -> None:
             for start in range(part.start, part.stop, step):
                 rest = slice(start, min(start + step, part.stop))
-                matmul(rows[rest], matrix, out=results[rest])
+                np.matmul(rows[rest], matrix, out=results[rest])
                 finish(results[rest], None if others is None else others[rest])
 
         def some_columns(part: slice) -> None:
             block = results[:, part]
-            matmul(rows, matrix[:, part], out=block)
+            np.matmul(rows, matrix[:, part], out=block)
             finish(block, None if others is None else others[:, part], part)
 
         if len(rows) < 2 * _FEW_ROWS:
@@ -328,9 +327,9 @@ def _dense(
                 np.copyto(patches[:count], windows)
                 rows = patches[:count].reshape(count * width, -1)
                 if groups == 1:
-                    matmul(rows, matrix, out=block.reshape(-1, o))
+                    np.matmul(rows, matrix, out=block.reshape(-1, o))
                 else:
-                    block[..., group * wide : (group + 1) * wide] = matmul(rows, matrix).reshape(
+                    block[..., group * wide : (group + 1) * wide] = (rows @ matrix).reshape(
                         count, width, wide
                     )
             finish(block, None if residual is None else residual[rest])
@@ -395,7 +394,7 @@ def _dense_by_planes(
             patches[length] = 1
             np.copyto(patches[:length].reshape(i, kh, kw, count, width), windows[:, :, :, rows])
             block = out[rows]
-            matmul(patches.T, matrix, out=block.reshape(-1, o))
+            np.matmul(patches.T, matrix, out=block.reshape(-1, o))
             finish(block, None if residual is None else residual[rows])
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:

@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 
-from lucid.kernels import _blas
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._threads import ELEMENT, in_parts
@@ -38,7 +37,7 @@ def matmul(a: Array, b: Array) -> Array:
     a_is_shared, b_is_shared = len(a) < first, out.ndim == 2 or len(b) < first
 
     def part(rows: slice) -> None:
-        _blas.matmul(a if a_is_shared else a[rows], b if b_is_shared else b[rows], out=out[rows])
+        np.matmul(a if a_is_shared else a[rows], b if b_is_shared else b[rows], out=out[rows])
 
     in_parts(part, first, work // ELEMENT)
     return out

@@ -11,6 +11,7 @@ training step 400 ms of processor time.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lucid.kernels._blas import Blas
+from lucid.kernels import _blas
 
 Result = TypeVar("Result")
 
@@ -141,7 +142,7 @@ class _Pool:
     """Threads that each take a part of the work; made when first needed."""
 
     def __init__(self) -> None:
-        self._blas: Blas | None = None
+        self._blas: _blas.Blas | None = None
         self._threads: int | None = None
         self._workers: list[_Worker] = []
         self._turns: dict[int, _Turn] = {}  # at most one, under 0
@@ -155,13 +156,17 @@ class _Pool:
             self._restore(turn)
         self._turns = {}
 
+    def turn(self) -> _Turn | None:
+        """Return the call whose turn it is."""
+        return self._turns.get(0)
+
     def is_alone(self) -> bool:
         """Whether no others can help: there are none, or they are at work, maybe for this call."""
         return self.get_threads() < 2 or 0 in self._turns
 
     def get_threads(self) -> int:
         if self._threads is None:
-            blas = Blas()
+            blas = _blas.Blas()
             # What OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and the machine say.
             self._blas, self._threads = blas, blas.threads()
         return self._threads
@@ -191,7 +196,7 @@ class _Pool:
     def run(self, function: Callable[[slice], Result], count: int) -> list[Result]:
         """Return ``function`` of slices that cover ``range(count)``, computed side by side."""
         parts = self.divide(count)
-        turn = self._turns.get(0)
+        turn = self.turn()
         if len(parts) < 2 or (turn is not None and threading.get_ident() in turn.members):
             return [function(slice(0, count))]
         launch = _Launch(function, parts)
@@ -283,6 +288,20 @@ ELEMENT = 64
 WORTHWHILE = 1 << 17
 
 
+def _outside_forks(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Have a fork wait for ``function``. A worker is at once let in: the call it helps is there."""
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Result:
+        turn = _pool.turn()
+        if turn is not None and threading.get_ident() in turn.members:
+            return function(*args)
+        return _blas.call(function, *args)
+
+    return call
+
+
+@_outside_forks
 def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> list[Result]:
     """Call ``function`` on slices of ``range(count)``, side by side where ``elements`` are many.
 
@@ -294,6 +313,7 @@ def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> 
     return _pool.run(function, count)
 
 
+@_outside_forks
 def product_in_parts(
     function: Callable[[slice], Result], count: int, multiply_adds: int
 ) -> list[Result]:
