@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import DTypeLike
 
-from lucid.autograd import Tensor
+from lucid._check import count, one_of
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count, one_of
-from lucid.nn.modules._linear import empty_parameter
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import FunctionLayer, empty_parameter
 
 
-class _Inplace(Module):
+class _Inplace(FunctionLayer):
     """An activation with PyTorch's ``inplace``, which is accepted and has no effect."""
 
     def __init__(self, inplace: bool = False) -> None:
@@ -24,7 +20,8 @@ class _Inplace(Module):
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
-        return "inplace=True" if self.inplace else ""
+        texts = [super().extra_repr(), "inplace=True" if self.inplace else ""]
+        return ", ".join(filter(None, texts))
 
 
 class ReLU(_Inplace):
@@ -34,9 +31,7 @@ class ReLU(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.relu(input)
+    _function = staticmethod(F.relu)
 
 
 class ReLU6(_Inplace):
@@ -46,9 +41,7 @@ class ReLU6(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.relu6(input)
+    _function = staticmethod(F.relu6)
 
 
 class SiLU(_Inplace):
@@ -58,9 +51,7 @@ class SiLU(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.silu(input)
+    _function = staticmethod(F.silu)
 
 
 class Mish(_Inplace):
@@ -70,9 +61,7 @@ class Mish(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.mish(input)
+    _function = staticmethod(F.mish)
 
 
 class Hardswish(_Inplace):
@@ -82,9 +71,7 @@ class Hardswish(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.hardswish(input)
+    _function = staticmethod(F.hardswish)
 
     def extra_repr(self) -> str:
         """Return nothing, as PyTorch does for this layer."""
@@ -98,9 +85,7 @@ class Hardsigmoid(Hardswish):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.hardsigmoid(input)
+    _function = staticmethod(F.hardsigmoid)
 
 
 class SELU(_Inplace):
@@ -110,9 +95,7 @@ class SELU(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.selu(input)
+    _function = staticmethod(F.selu)
 
 
 class Hardtanh(_Inplace):
@@ -124,21 +107,15 @@ class Hardtanh(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
+    _function = staticmethod(F.hardtanh)
+    _settings = _shown = ("min_val", "max_val")
+
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
         if not min_val < max_val:
             raise ValueError(f"Hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
         self.min_val = min_val
         self.max_val = max_val
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.hardtanh(input, self.min_val, self.max_val)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        text = f"min_val={self.min_val}, max_val={self.max_val}"
-        return text + (", inplace=True" if self.inplace else "")
 
 
 class LeakyReLU(_Inplace):
@@ -149,17 +126,12 @@ class LeakyReLU(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
+    _function = staticmethod(F.leaky_relu)
+    _settings = _shown = ("negative_slope",)
+
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.negative_slope = negative_slope
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.leaky_relu(input, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
 
 class ELU(_Inplace):
@@ -170,17 +142,12 @@ class ELU(_Inplace):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
+    _function = staticmethod(F.elu)
+    _settings = _shown = ("alpha",)
+
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.alpha = alpha
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.elu(input, self.alpha)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
 
 
 class CELU(ELU):
@@ -191,32 +158,29 @@ class CELU(ELU):
         inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.celu(input, self.alpha)
+    _function = staticmethod(F.celu)
 
 
-class GELU(Module):
+class GELU(FunctionLayer):
     """x times the normal distribution function at x.
 
     Args:
         approximate: ``"none"``, or ``"tanh"`` for the approximation by tanh.
     """
 
+    _function = staticmethod(F.gelu)
+    _settings = ("approximate",)
+
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
         self.approximate = one_of(approximate, ("none", "tanh"), "approximate", "GELU")
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.gelu(input, self.approximate)
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
         return f"approximate={self.approximate!r}"
 
 
-class Softplus(Module):
+class Softplus(FunctionLayer):
     """log(1 + e^(beta·x)) / beta, and x itself where beta·x is above the threshold.
 
     Args:
@@ -224,72 +188,54 @@ class Softplus(Module):
         threshold: where it becomes the identity.
     """
 
+    _function = staticmethod(F.softplus)
+    _settings = _shown = ("beta", "threshold")
+
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
         self.beta = beta
         self.threshold = threshold
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.softplus(input, self.beta, self.threshold)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"beta={self.beta}, threshold={self.threshold}"
-
-
-class Sigmoid(Module):
+class Sigmoid(FunctionLayer):
     """1 / (1 + e^-x)."""
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.sigmoid(input)
+    _function = staticmethod(F.sigmoid)
 
 
-class LogSigmoid(Module):
+class LogSigmoid(FunctionLayer):
     """log(sigmoid(x))."""
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.logsigmoid(input)
+    _function = staticmethod(F.logsigmoid)
 
 
-class Tanh(Module):
+class Tanh(FunctionLayer):
     """tanh(x)."""
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.tanh(input)
+    _function = staticmethod(F.tanh)
 
 
-class Softsign(Module):
+class Softsign(FunctionLayer):
     """``x / (1 + |x|)``."""
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.softsign(input)
+    _function = staticmethod(F.softsign)
 
 
-class Softmax(Module):
+class Softmax(FunctionLayer):
     """e^x / sum(e^x) along an axis.
 
     Args:
         dim: the axis; it must be given (PyTorch guesses and warns).
     """
 
+    _function = staticmethod(F.softmax)
+    _settings = _shown = ("dim",)
+
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         if dim is None:
             raise TypeError(f"{type(self).__name__}: pass the axis to normalise along as dim=")
         self.dim = dim
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.softmax(input, self.dim)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"dim={self.dim}"
 
 
 class LogSoftmax(Softmax):
@@ -299,32 +245,25 @@ class LogSoftmax(Softmax):
         dim: the axis.
     """
 
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.log_softmax(input, self.dim)
+    _function = staticmethod(F.log_softmax)
 
 
-class GLU(Module):
+class GLU(FunctionLayer):
     """a · sigmoid(b), where a and b are the input's halves along an axis.
 
     Args:
         dim: the axis.
     """
 
+    _function = staticmethod(F.glu)
+    _settings = _shown = ("dim",)
+
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
         self.dim = dim
 
-    def forward(self, input: Any) -> Tensor:
-        """Return half the input along the axis."""
-        return F.glu(input, self.dim)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"dim={self.dim}"
-
-
-class PReLU(Module):
+class PReLU(FunctionLayer):
     """x where positive, else weight · x, with a learned weight.
 
     Args:
@@ -333,6 +272,9 @@ class PReLU(Module):
         dtype: of the weights, float32 by default.
     """
 
+    _function = staticmethod(F.prelu)
+    _settings = ("weight",)
+    _shown = ("num_parameters",)
     weight: Parameter
 
     def __init__(
@@ -347,11 +289,3 @@ class PReLU(Module):
     def reset_parameters(self) -> None:
         """Set the weights to ``init`` again."""
         init.constant_(self.weight, self.init)
-
-    def forward(self, input: Any) -> Tensor:
-        """Return a tensor of the input's shape."""
-        return F.prelu(input, self.weight)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"num_parameters={self.num_parameters}"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid._check import count, probability
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count, probability
-from lucid.nn.modules._linear import Linear, empty_parameter
+from lucid.nn.modules._layer import empty_parameter
+from lucid.nn.modules._linear import Linear
 from lucid.nn.modules._module import Module
 from lucid.ops._attention import masked_softmax
 from lucid.ops._common import floating, operand

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import init
-from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count
-from lucid.nn.modules._linear import empty_parameter
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import AffineLayer
 from lucid.ops._batch_norm import apply_batch_norm, update_running
 from lucid.ops._common import operand
 
@@ -21,15 +19,15 @@ def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | N
     return None if shape is None else Tensor._wrap(np.zeros(shape, dtype or np.float32))
 
 
-class _BatchNorm(Module):
-    weight: Parameter | None
-    bias: Parameter | None
+class _BatchNorm(AffineLayer):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
     _axes: tuple[int, ...]  # how many axes an input may have
     _shapes: str
+    _sizes = ("num_features",)
+    _shown = ("eps", "momentum", "affine", "bias", "track_running_stats")
 
     def __init__(
         self,
@@ -49,8 +47,7 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (self.num_features,)
-        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
-        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
+        self._register_affine(shape, affine, bias, dtype)
         statistics = shape if track_running_stats else None
         self.register_buffer("running_mean", _zeros(statistics, dtype))
         self.register_buffer("running_var", _zeros(statistics, dtype))
@@ -72,10 +69,7 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Set weight 1 and bias 0, and forget the running statistics."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        super().reset_parameters()
 
     def forward(self, input: Any) -> Tensor:
         """Return the input normalised, of the same shape."""
@@ -83,11 +77,7 @@ class _BatchNorm(Module):
         x = operand(input, who)
         if x.ndim not in self._axes:
             raise ValueError(f"{who}: expected an input of shape {self._shapes}, got {x.shape}")
-        if x.shape[1] != self.num_features:
-            raise ValueError(
-                f"{who}: expected {self.num_features} channels (axis 1), got {x.shape[1]} from an "
-                f"input of shape {x.shape}"
-            )
+        x = self._with_channels(x, self.num_features)
         result = apply_batch_norm(
             who,
             x,
@@ -118,13 +108,6 @@ class _BatchNorm(Module):
             update_running(self.running_mean, self.running_var, mean, variance, count, momentum)
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.data += 1
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
 
 
 class BatchNorm1d(_BatchNorm):

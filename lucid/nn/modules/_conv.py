@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count
-from lucid.nn.modules._linear import empty_parameter
+from lucid.nn.modules._layer import empty_parameter
 from lucid.nn.modules._module import Module
 from lucid.ops._conv import apply_conv2d, conv_padding
 from lucid.ops._layout import pair

@@ -6,16 +6,15 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count
-from lucid.nn.modules._linear import empty_parameter
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import FunctionLayer, empty_parameter
 
 
-class Embedding(Module):
+class Embedding(FunctionLayer):
     """A learned table, looked up by integers.
 
     Args:
@@ -30,6 +29,10 @@ class Embedding(Module):
 
     Shapes: input integers ``(*)``, output ``(*, D)``, ``weight`` ``(V, D)``, which begins normal.
     """
+
+    _function = staticmethod(F.embedding)
+    _settings = ("weight", "padding_idx")
+    _sizes = ("num_embeddings", "embedding_dim")
 
     def __init__(
         self,
@@ -81,11 +84,7 @@ class Embedding(Module):
         layer.weight = Parameter(table.detach(), requires_grad=not freeze)
         return layer
 
-    def forward(self, input: Any) -> Tensor:
-        """Return ``(*, D)`` for integers ``(*)``."""
-        return F.embedding(input, self.weight, self.padding_idx)
-
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
-        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+        return super().extra_repr() + padding

@@ -5,29 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count
+from lucid.nn.modules._layer import Layer, empty_parameter
 from lucid.nn.modules._module import Module
 from lucid.ops._common import operand
 from lucid.ops._linear import apply_linear
 from lucid.ops._shape import unflatten
-
-
-def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Parameter:
-    """Return a parameter of zeros, to be filled by ``reset_parameters``.
-
-    Raises:
-        TypeError: if ``dtype`` is no floating-point dtype.
-    """
-    wanted = np.dtype(np.float32 if dtype is None else dtype)
-    if wanted.kind != "f":
-        raise TypeError(f"dtype must be a floating-point dtype, got {wanted}")
-    return Parameter(Tensor._wrap(np.zeros(shape, wanted)))
 
 
 class Identity(Module):
@@ -41,7 +29,7 @@ class Identity(Module):
         return input
 
 
-class Linear(Module):
+class Linear(Layer):
     r"""Returns :math:`x W^T + b`.
 
     Args:
@@ -55,6 +43,7 @@ class Linear(Module):
     """
 
     bias: Parameter | None
+    _shown = ("in_features", "out_features", "bias")
 
     def __init__(
         self,
@@ -84,21 +73,16 @@ class Linear(Module):
         """Return ``(*, O)`` for an input ``(*, I)``."""
         return apply_linear("Linear", input, self.weight, self.bias)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"bias={self.bias is not None}"
-        )
 
-
-class Flatten(Module):
+class Flatten(Layer):
     """Makes one axis of ``start_dim`` to ``end_dim``, by default of all but the batch's.
 
     Args:
         start_dim: the first axis to join.
         end_dim: the last one.
     """
+
+    _shown = ("start_dim", "end_dim")
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -109,18 +93,16 @@ class Flatten(Module):
         """Return the input with those axes joined."""
         return operand(input, "Flatten").flatten(self.start_dim, self.end_dim)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
-
-class Unflatten(Module):
+class Unflatten(Layer):
     """Makes several axes of one.
 
     Args:
         dim: the axis to split.
         unflattened_size: the new axes' sizes; one may be -1.
     """
+
+    _shown = ("dim", "unflattened_size")
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...] | list[int]) -> None:
         super().__init__()
@@ -136,7 +118,3 @@ class Unflatten(Module):
     def forward(self, input: Any) -> Tensor:
         """Return the input with that axis split."""
         return unflatten(input, self.dim, self.unflattened_size)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

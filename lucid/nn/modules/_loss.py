@@ -5,24 +5,31 @@ As there, most arguments are taken by name only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from lucid._check import one_of, probability
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn.modules._checks import one_of, probability
 from lucid.nn.modules._module import Module
 from lucid.ops._common import floating
 
-_REDUCTIONS: tuple[str, ...] = ("none", "mean", "sum")
-
 
 class _Loss(Module):
+    """A loss that calls one function, with attributes of its own as the settings."""
+
+    _function: Callable[..., Tensor]
+    _settings: tuple[str, ...] = ("reduction",)  # the attributes, which are passed by name
+    _reductions: tuple[str, ...] = ("none", "mean", "sum")
+
     def __init__(self, *, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = one_of(reduction, self._reductions(), "reduction", type(self).__name__)
+        self.reduction = one_of(reduction, self._reductions, "reduction", type(self).__name__)
 
-    def _reductions(self) -> tuple[str, ...]:
-        return _REDUCTIONS
+    def forward(self, input: Any, target: Any) -> Tensor:
+        """Return the loss of an input and a target; both have one shape if nothing else is said."""
+        settings = {name: getattr(self, name) for name in self._settings}
+        return self._function(input, target, **settings)
 
     def _keep(self, name: str, value: Any) -> None:
         """Keep a constant, such as class weights, as a buffer: it is saved with the model."""
@@ -37,9 +44,7 @@ class MSELoss(_Loss):
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
     """
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of inputs and targets of one shape."""
-        return F.mse_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.mse_loss)
 
 
 class L1Loss(_Loss):
@@ -49,9 +54,7 @@ class L1Loss(_Loss):
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
     """
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of inputs and targets of one shape."""
-        return F.l1_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.l1_loss)
 
 
 class SmoothL1Loss(_Loss):
@@ -62,15 +65,14 @@ class SmoothL1Loss(_Loss):
         beta: where it changes over; not negative.
     """
 
+    _function = staticmethod(F.smooth_l1_loss)
+    _settings = ("reduction", "beta")
+
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         if beta < 0:
             raise ValueError(f"SmoothL1Loss: beta must not be negative, got {beta}")
         self.beta = beta
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of inputs and targets of one shape."""
-        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class HuberLoss(_Loss):
@@ -81,15 +83,14 @@ class HuberLoss(_Loss):
         delta: where it changes over; positive.
     """
 
+    _function = staticmethod(F.huber_loss)
+    _settings = ("reduction", "delta")
+
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         if not delta > 0:
             raise ValueError(f"HuberLoss: delta must be positive, got {delta}")
         self.delta = delta
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of inputs and targets of one shape."""
-        return F.huber_loss(input, target, self.reduction, self.delta)
 
 
 class BCELoss(_Loss):
@@ -100,15 +101,13 @@ class BCELoss(_Loss):
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
     """
 
+    _function = staticmethod(F.binary_cross_entropy)
+    _settings = ("weight", "reduction")
     weight: Tensor | None
 
     def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
         self._keep("weight", weight)
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of probabilities and targets of one shape."""
-        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -120,6 +119,8 @@ class BCEWithLogitsLoss(_Loss):
         pos_weight: the weight of positive examples; it broadcasts. None means 1.
     """
 
+    _function = staticmethod(F.binary_cross_entropy_with_logits)
+    _settings = ("weight", "reduction", "pos_weight")
     weight: Tensor | None
     pos_weight: Tensor | None
 
@@ -130,12 +131,6 @@ class BCEWithLogitsLoss(_Loss):
         self._keep("weight", weight)
         self._keep("pos_weight", pos_weight)
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of logits and targets of one shape."""
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
-        )
-
 
 class CrossEntropyLoss(_Loss):
     """Cross entropy of logits of many classes; see :func:`lucid.nn.functional.cross_entropy`.
@@ -145,8 +140,12 @@ class CrossEntropyLoss(_Loss):
         ignore_index: this class as target means: leave the sample out.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
         label_smoothing: that share of each target is spread evenly over all classes.
+
+    Shapes: logits ``(N, C, *)``; targets are classes ``(N, *)`` or probabilities ``(N, C, *)``.
     """
 
+    _function = staticmethod(F.cross_entropy)
+    _settings = ("weight", "ignore_index", "reduction", "label_smoothing")
     weight: Tensor | None
 
     def __init__(
@@ -162,17 +161,6 @@ class CrossEntropyLoss(_Loss):
         self.ignore_index = ignore_index
         self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of logits ``(N, C, *)`` for classes ``(N, *)`` or probabilities."""
-        return F.cross_entropy(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
-
 
 class NLLLoss(_Loss):
     """Minus the log-probability of the true class; see :func:`lucid.nn.functional.nll_loss`.
@@ -181,8 +169,12 @@ class NLLLoss(_Loss):
         weight: ``(C,)``, the weight of each class, or None.
         ignore_index: this class as target means: leave the sample out.
         reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+
+    Shapes: log-probabilities ``(N, C, *)``, classes ``(N, *)``.
     """
 
+    _function = staticmethod(F.nll_loss)
+    _settings = ("weight", "ignore_index", "reduction")
     weight: Tensor | None
 
     def __init__(
@@ -191,16 +183,6 @@ class NLLLoss(_Loss):
         super().__init__(reduction=reduction)
         self._keep("weight", weight)
         self.ignore_index = ignore_index
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of log-probabilities ``(N, C, *)`` for classes ``(N, *)``."""
-        return F.nll_loss(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-        )
 
 
 class KLDivLoss(_Loss):
@@ -211,13 +193,10 @@ class KLDivLoss(_Loss):
         log_target: whether targets are logarithms of probabilities.
     """
 
+    _function = staticmethod(F.kl_div)
+    _settings = ("reduction", "log_target")
+    _reductions = (*_Loss._reductions, "batchmean")
+
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction=reduction)
         self.log_target = log_target
-
-    def _reductions(self) -> tuple[str, ...]:
-        return (*_REDUCTIONS, "batchmean")
-
-    def forward(self, input: Any, target: Any) -> Tensor:
-        """Return the loss of log-probabilities and targets of one shape."""
-        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)

@@ -6,38 +6,14 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn import init
-from lucid.nn._parameter import Parameter
-from lucid.nn.modules._checks import count
-from lucid.nn.modules._linear import empty_parameter
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import AffineLayer
 from lucid.ops._common import operand
 
 
-class _Affine(Module):
-    """A factor (begins at 1) and a summand (begins at 0)."""
-
-    weight: Parameter | None
-    bias: Parameter | None
-
-    def _make(
-        self, shape: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike | None
-    ) -> None:
-        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
-        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Set weight 1 and bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
-
-
-class LayerNorm(_Affine):
+class LayerNorm(AffineLayer):
     """Normalises over the last axes (Ba et al. 2016); see :func:`lucid.nn.functional.layer_norm`.
 
     Args:
@@ -50,6 +26,9 @@ class LayerNorm(_Affine):
     Shapes: input and output ``(*, normalized_shape)``; ``weight`` and ``bias``
     ``normalized_shape``.
     """
+
+    _sizes = ("normalized_shape",)
+    _shown = ("eps", "elementwise_affine", "bias")
 
     def __init__(
         self,
@@ -69,21 +48,15 @@ class LayerNorm(_Affine):
         self.normalized_shape = tuple(count(s, "normalized_shape", "LayerNorm") for s in sizes)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        self._make(self.normalized_shape, elementwise_affine, bias, dtype)
+        self._register_affine(self.normalized_shape, elementwise_affine, bias, dtype)
+        self.reset_parameters()
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, "
-            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
-        )
 
-
-class GroupNorm(_Affine):
+class GroupNorm(AffineLayer):
     """Normalises over groups of channels and all positions (Wu & He 2018).
 
     Args:
@@ -96,6 +69,9 @@ class GroupNorm(_Affine):
 
     Shapes: input and output ``(N, C, *)``; ``weight`` and ``bias`` ``(C,)``.
     """
+
+    _sizes = ("num_groups", "num_channels")
+    _shown = ("eps", "affine", "bias")
 
     def __init__(
         self,
@@ -116,22 +92,16 @@ class GroupNorm(_Affine):
             )
         self.eps = eps
         self.affine = affine
-        self._make((self.num_channels,), affine, bias, dtype)
+        self._register_affine((self.num_channels,), affine, bias, dtype)
+        self.reset_parameters()
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = _with_channels(input, self.num_channels, "GroupNorm")
+        x = self._with_channels(input, self.num_channels)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
-            f"bias={self.bias is not None}"
-        )
 
-
-class InstanceNorm2d(_Affine):
+class InstanceNorm2d(AffineLayer):
     """Normalises each channel of each image over its positions (Ulyanov et al. 2016).
 
     Args:
@@ -145,6 +115,9 @@ class InstanceNorm2d(_Affine):
 
     Shapes: input and output ``(N, C, H, W)`` or ``(C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
     """
+
+    _sizes = ("num_features",)
+    _shown = ("eps", "momentum", "affine", "bias", "track_running_stats")
 
     def __init__(
         self,
@@ -165,34 +138,18 @@ class InstanceNorm2d(_Affine):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = False
-        self._make((self.num_features,), affine, bias, dtype)
+        self._register_affine((self.num_features,), affine, bias, dtype)
+        self.reset_parameters()
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
         x = operand(input, "InstanceNorm2d")
         if x.ndim == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        x = _with_channels(x, self.num_features, "InstanceNorm2d")
+        x = self._with_channels(x, self.num_features)
         if x.ndim != 4 or x.shape[2] * x.shape[3] == 1:
             raise ValueError(
                 "InstanceNorm2d: expected an input of shape (N, C, H, W) with more than one "
                 f"position, got {x.shape}"
             )
         return F.instance_norm(x, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
-
-
-def _with_channels(input: Any, channels: int, who: str) -> Tensor:
-    x = operand(input, who)
-    if x.ndim < 2 or x.shape[1] != channels:
-        got = f"{x.shape[1]} from an" if x.ndim > 1 else "an"
-        raise ValueError(
-            f"{who}: expected {channels} channels (axis 1), got {got} input of shape {x.shape}"
-        )
-    return x

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from lucid.autograd import Tensor
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import FunctionLayer
 from lucid.ops import _pool as ops
 from lucid.ops._layout import pair
 
 Size: TypeAlias = "int | tuple[int, int]"
 
 
-class MaxPool2d(Module):
+class _WindowPool(FunctionLayer):
+    """Pooling over windows that move by a stride."""
+
+    def __init__(self, kernel_size: Size, stride: Size | None, padding: Size) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        who = type(self).__name__
+        pair(self.kernel_size, "kernel_size", who, 1)
+        pair(self.stride, "stride", who, 1)
+        pair(self.padding, "padding", who)
+
+
+class MaxPool2d(_WindowPool):
     """The maximum of each window; see :func:`lucid.nn.functional.max_pool2d`.
 
     Args:
@@ -22,7 +35,12 @@ class MaxPool2d(Module):
         dilation: distance between the elements of a window.
         return_indices: only False.
         ceil_mode: also take a last window that reaches over the end.
+
+    Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
     """
+
+    _function = staticmethod(ops.max_pool2d)
+    _settings = _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
         self,
@@ -33,34 +51,15 @@ class MaxPool2d(Module):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        super().__init__()
         if return_indices:
             raise ValueError("MaxPool2d: return_indices=True is not supported")
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
+        super().__init__(kernel_size, stride, padding)
+        pair(dilation, "dilation", "MaxPool2d", 1)
         self.dilation = dilation
         self.ceil_mode = ceil_mode
-        pair(self.kernel_size, "kernel_size", "MaxPool2d", 1)
-        pair(self.stride, "stride", "MaxPool2d", 1)
-        pair(self.padding, "padding", "MaxPool2d")
-        pair(self.dilation, "dilation", "MaxPool2d", 1)
-
-    def forward(self, input: Any) -> Tensor:
-        """Return ``(N, C, H', W')`` for images ``(N, C, H, W)``."""
-        return ops.max_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
 
 
-class AvgPool2d(Module):
+class AvgPool2d(_WindowPool):
     """The mean of each window; see :func:`lucid.nn.functional.avg_pool2d`.
 
     Args:
@@ -70,7 +69,13 @@ class AvgPool2d(Module):
         ceil_mode: also take a last window that reaches over the end.
         count_include_pad: count the padding's zeros as elements.
         divisor_override: divide by this instead of by the number of elements.
+
+    Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
     """
+
+    _function = staticmethod(ops.avg_pool2d)
+    _shown = ("kernel_size", "stride", "padding")
+    _settings = (*_shown, "ceil_mode", "count_include_pad", "divisor_override")
 
     def __init__(
         self,
@@ -81,40 +86,21 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
+        super().__init__(kernel_size, stride, padding)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
-        pair(self.kernel_size, "kernel_size", "AvgPool2d", 1)
-        pair(self.stride, "stride", "AvgPool2d", 1)
-        pair(self.padding, "padding", "AvgPool2d")
-
-    def forward(self, input: Any) -> Tensor:
-        """Return ``(N, C, H', W')`` for images ``(N, C, H, W)``."""
-        return ops.avg_pool2d(
-            input,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.ceil_mode,
-            self.count_include_pad,
-            self.divisor_override,
-        )
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AdaptiveAvgPool2d(Module):
+class AdaptiveAvgPool2d(FunctionLayer):
     """Means over windows chosen so that the output has ``output_size``.
 
     Args:
         output_size: height and width, or one number for both; None keeps the input's.
     """
+
+    _function = staticmethod(ops.adaptive_avg_pool2d)
+    _settings = _shown = ("output_size",)
 
     def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
         super().__init__()
@@ -123,11 +109,3 @@ class AdaptiveAvgPool2d(Module):
             tuple(1 if size is None else size for size in sizes), "output_size", "AdaptiveAvgPool2d"
         )
         self.output_size = output_size
-
-    def forward(self, input: Any) -> Tensor:
-        """Return ``(N, C, H', W')`` for images ``(N, C, H, W)``."""
-        return ops.adaptive_avg_pool2d(input, self.output_size)
-
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        return f"output_size={self.output_size}"

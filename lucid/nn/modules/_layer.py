@@ -1,0 +1,88 @@
+"""What layers share: printed settings, one function to call, a factor and a summand to learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lucid.autograd import Tensor
+from lucid.nn import init
+from lucid.nn._parameter import Parameter
+from lucid.nn.modules._module import Module
+from lucid.ops._common import operand
+
+
+def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Parameter:
+    """Return a parameter of zeros, to be filled by ``reset_parameters``.
+
+    Raises:
+        TypeError: if ``dtype`` is no floating-point dtype.
+    """
+    wanted = np.dtype(np.float32 if dtype is None else dtype)
+    if wanted.kind != "f":
+        raise TypeError(f"dtype must be a floating-point dtype, got {wanted}")
+    return Parameter(Tensor._wrap(np.zeros(shape, wanted)))
+
+
+class Layer(Module):
+    """A module that prints its settings: attributes, some of them by name."""
+
+    _sizes: tuple[str, ...] = ()  # these are printed first, without their names
+    _shown: tuple[str, ...] = ()  # of a bias only whether there is one
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        texts = [str(getattr(self, name)) for name in self._sizes]
+        for name in self._shown:
+            value = getattr(self, name)
+            texts.append(f"{name}={value is not None if name == 'bias' else value}")
+        return ", ".join(texts)
+
+
+class FunctionLayer(Layer):
+    """A layer that calls one function, with attributes of its own as the settings."""
+
+    _function: Callable[..., Tensor]
+    _settings: tuple[str, ...] = ()  # the attributes, which are passed by name
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the function of the input."""
+        return self._function(input, **{name: getattr(self, name) for name in self._settings})
+
+
+class AffineLayer(Layer):
+    """A layer with a factor (``weight``, begins at 1) and a summand (``bias``, begins at 0)."""
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def _register_affine(
+        self, shape: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike | None
+    ) -> None:
+        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
+        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
+
+    def reset_parameters(self) -> None:
+        """Set weight 1 and bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def _with_channels(self, input: Any, channels: int) -> Tensor:
+        """Return an input ``(N, C, *)`` as a tensor.
+
+        Raises:
+            ValueError: if it does not have so many channels.
+        """
+        who = type(self).__name__
+        x = operand(input, who)
+        if x.ndim < 2 or x.shape[1] != channels:
+            got = f"{x.shape[1]} from an" if x.ndim > 1 else "an"
+            raise ValueError(
+                f"{who}: expected {channels} channels (axis 1), got {got} input of shape {x.shape}"
+            )
+        return x
