@@ -6,7 +6,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -131,8 +131,8 @@ class Plan:
             (self._front_calls(load, first, lane), self._front_calls(load, second, lane))
             for lane in range(self._front.lanes)
         ]
-        joined: _Joined | None = kernels.active().join_lanes(lanes, len(self._front.groups))
-        return joined
+        all_bound = cast("list[tuple[list[_Bound], list[_Bound]]]", lanes)
+        return kernels.active().join_lanes(all_bound, len(self._front.groups))
 
     # -- binding one step -------------------------------------------------------------------
 

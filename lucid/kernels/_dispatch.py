@@ -1,25 +1,37 @@
-"""Which backend computes.
-
-A backend is a module whose functions are the kernels. All have the same names and signatures;
-the NumPy one is the specification.
-"""
+"""Which backend computes. What a backend is, ``backend.py`` says."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
-from types import ModuleType
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lucid._extras import install
 
-# name -> (module, what to install to get it)
-_BACKENDS: dict[str, tuple[str, str | None]] = {
-    "numpy": ("lucid.kernels.numpy", None),
-    "numba": ("lucid.kernels.numba", "fast"),
+if TYPE_CHECKING:
+    from lucid.kernels.backend import Backend
+
+
+def _numpy() -> Backend:
+    import lucid.kernels.numpy as backend
+
+    return backend
+
+
+def _numba() -> Backend:
+    import lucid.kernels.numba as backend
+
+    return backend
+
+
+# name -> (what imports it, what to install to get it)
+_BACKENDS: dict[str, tuple[Callable[[], Backend], str | None]] = {
+    "numpy": (_numpy, None),
+    "numba": (_numba, "fast"),
 }
 
-_active: ModuleType | None = None
+_active: Backend | None = None
 _name = ""
 
 
@@ -43,9 +55,9 @@ def set_backend(name: str) -> None:
     if name not in _BACKENDS:
         known = ", ".join(repr(backend) for backend in _BACKENDS)
         raise ValueError(f"set_backend: expected one of {known}, got {name!r}")
-    module, extra = _BACKENDS[name]
+    load, extra = _BACKENDS[name]
     try:
-        _active = importlib.import_module(module)
+        _active = load()
     except ModuleNotFoundError as error:
         if extra is None or error.name is None or error.name.startswith("lucid"):
             raise
@@ -66,7 +78,7 @@ def get_backend() -> str:
     return _name
 
 
-def active() -> ModuleType:
+def active() -> Backend:
     """Return the module whose functions are the kernels in use."""
     if _active is None:
         set_backend(os.environ.get("LUCID_BACKEND") or _default())
@@ -76,7 +88,7 @@ def active() -> ModuleType:
 
 def get_num_threads() -> int:
     """Return how many threads the kernels in use work with."""
-    return int(active().get_num_threads())
+    return active().get_num_threads()
 
 
 def set_num_threads(threads: int) -> None:

@@ -80,7 +80,9 @@ class ConvWeightGrad(Function):
     """The correlation of input and output gradient: linear in both."""
 
     @staticmethod
-    def forward(ctx: Node, x: Tensor, grad: Tensor, shape: tuple[int, ...], how: Geometry) -> Array:
+    def forward(
+        ctx: Node, x: Tensor, grad: Tensor, shape: tuple[int, int, int, int], how: Geometry
+    ) -> Array:
         ctx.save_for_backward(
             x if ctx.needs_input_grad[1] else None, grad if ctx.needs_input_grad[0] else None
         )

@@ -37,8 +37,9 @@ class ConvNormAct(Function):
         how: Geometry,
     ) -> tuple[Array, Array, Array]:
         images = to_nhwc(x.data)
+        low, high = bounds
         y, z, mean, variance = kernels.active().conv_norm_act_train(
-            images, weight.data, _data(norm_weight), _data(norm_bias), eps, *bounds, *how
+            images, weight.data, _data(norm_weight), _data(norm_bias), eps, low, high, *how
         )
         ctx.save_for_backward(x, weight, norm_weight, norm_bias)
         ctx.images, ctx.z, ctx.mean, ctx.variance = images, z, mean, variance
@@ -52,6 +53,8 @@ class ConvNormAct(Function):
         needs = ctx.needs_input_grad
         if is_grad_enabled():
             return ConvNormAct._differentiable(ctx, gradient, x, weight, norm_weight, norm_bias)
+        low, high = ctx.bounds
+        how: Geometry = ctx.how
         gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(
             to_nhwc(gradient.data),
             ctx.images,  # of a foreign layout it is a copy: made once
@@ -62,8 +65,9 @@ class ConvNormAct(Function):
             _data(norm_weight),
             _data(norm_bias),
             ctx.eps,
-            *ctx.bounds,
-            *ctx.how,
+            low,
+            high,
+            *how,
             needs[0],
             needs[1],
         )

@@ -42,6 +42,7 @@ from lucid.kernels.numpy._product import linear as linear
 from lucid.kernels.numpy._product import matmul as matmul
 from lucid.kernels.numpy._steps import divide_images as divide_images
 from lucid.kernels.numpy._steps import join as join
+from lucid.kernels.numpy._steps import join_lanes as join_lanes
 from lucid.kernels.numpy._steps import prepare_affine as prepare_affine
 from lucid.kernels.numpy._steps import prepare_average as prepare_average
 from lucid.kernels.numpy._steps import prepare_images as prepare_images

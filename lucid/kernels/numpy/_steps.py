@@ -30,6 +30,21 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     return call
 
 
+def join_lanes(
+    lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int
+) -> Callable[[Array], None] | None:
+    """Return a function of a batch that runs prepared steps for all its groups of images, or None.
+
+    Each group goes through all steps on one thread, in the memory of that thread's lane.
+    None, as here, where there are no lanes, see :func:`divide_images`.
+
+    Args:
+        lanes: for each lane, the steps on its memory for the first and for the second group.
+        groups: how many there are.
+    """
+    return None
+
+
 def divide_images(images: int) -> tuple[int, int]:
     """Return how many images of a batch, a divisor, go through the large maps together.
 

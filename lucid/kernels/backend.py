@@ -1,0 +1,282 @@
+"""The contract of the backends: the kernels that each has, and what they take and return.
+
+A backend is a module with these functions, under these names. What each of them computes is said
+once, in the NumPy backend, which is the specification. Images are C-contiguous NHWC arrays, rows
+``(M, C)``; a kernel keeps nothing of its arguments and changes none of them.
+
+Two kernels may decline: ``prepare_images`` and ``join_lanes`` return None where a backend gains
+nothing by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from lucid.kernels.numpy._attention import Attend
+from lucid.kernels.numpy._conv import NO_PADDING, UNIT, Padding, Pair
+from lucid.kernels.numpy._prepared import Run
+from lucid.kernels.numpy._steps import Bound
+
+Array = np.ndarray
+ImageShape = tuple[int, int, int, int]
+Result = TypeVar("Result")
+
+
+class Backend(Protocol):
+    """What :func:`lucid.kernels.active` returns."""
+
+    # -- activations, element by element, and their gradients
+
+    def clip(self, x: Array, low: float, high: float) -> Array: ...
+    def clip_grad(self, grad: Array, y: Array, low: float, high: float) -> Array: ...
+    def erf(self, x: Array) -> Array: ...
+    def gelu(self, x: Array, tanh: bool) -> Array: ...
+    def gelu_grad(self, grad: Array, x: Array, tanh: bool) -> Array: ...
+    def hardswish(self, x: Array) -> Array: ...
+    def hardswish_grad(self, grad: Array, x: Array) -> Array: ...
+    def sigmoid(self, x: Array) -> Array: ...
+    def silu(self, x: Array) -> Array: ...
+    def silu_grad(self, grad: Array, x: Array) -> Array: ...
+
+    # -- sums, softmax and cross entropy
+
+    def sums(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any: ...
+    def softmax(self, x: Array, axis: int) -> Array: ...
+    def softmax_grad(self, grad: Array, y: Array, axis: int) -> Array: ...
+    def log_softmax(self, x: Array, axis: int) -> Array: ...
+    def log_softmax_grad(self, grad: Array, y: Array, axis: int) -> Array: ...
+    def cross_entropy(
+        self, x: Array, target: Array, weight: Array | None, smoothing: float
+    ) -> tuple[Array, Array]: ...
+    def cross_entropy_grad(
+        self, grad: Array, log_p: Array, target: Array, weight: Array | None, smoothing: float
+    ) -> Array: ...
+
+    # -- products
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array: ...
+    def matmul(self, a: Array, b: Array) -> Array: ...
+
+    # -- convolution
+
+    def conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        stride: Pair = UNIT,
+        padding: Padding = NO_PADDING,
+        dilation: Pair = UNIT,
+        groups: int = 1,
+    ) -> Array: ...
+    def conv2d_input_grad(
+        self,
+        grad: Array,
+        weight: Array,
+        input_shape: ImageShape,
+        stride: Pair = UNIT,
+        padding: Padding = NO_PADDING,
+        dilation: Pair = UNIT,
+        groups: int = 1,
+    ) -> Array: ...
+    def conv2d_weight_grad(
+        self,
+        x: Array,
+        grad: Array,
+        weight_shape: ImageShape,
+        stride: Pair = UNIT,
+        padding: Padding = NO_PADDING,
+        dilation: Pair = UNIT,
+        groups: int = 1,
+    ) -> Array: ...
+    def conv_norm_act(
+        self,
+        x: Array,
+        weight: Array,
+        scale: Array,
+        shift: Array,
+        low: float | None = None,
+        high: float | None = None,
+        stride: Pair = UNIT,
+        padding: Padding = NO_PADDING,
+        dilation: Pair = UNIT,
+        groups: int = 1,
+    ) -> Array: ...
+    def conv_norm_act_train(
+        self,
+        x: Array,
+        weight: Array,
+        norm_weight: Array | None,
+        norm_bias: Array | None,
+        eps: float,
+        low: float | None,
+        high: float | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> tuple[Array, Array, Array, Array]: ...
+    def conv_norm_act_train_grad(
+        self,
+        grad: Array,
+        x: Array,
+        weight: Array,
+        z: Array,
+        mean: Array,
+        variance: Array,
+        norm_weight: Array | None,
+        norm_bias: Array | None,
+        eps: float,
+        low: float | None,
+        high: float | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+        needs_x: bool,
+        needs_weight: bool,
+    ) -> tuple[Array | None, Array | None, Array, Array]: ...
+
+    # -- batch norm
+
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]: ...
+    def scale_shift(self, x: Array, scale: Array, shift: Array) -> Array: ...
+    def batch_norm_grad(
+        self, grad: Array, x: Array, mean: Array, inverse_std: Array, weight: Array | None
+    ) -> tuple[Array, Array, Array]: ...
+
+    # -- pooling
+
+    def max_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, size: Pair
+    ) -> tuple[Array, Array]: ...
+    def max_pool2d_grad(
+        self,
+        grad: Array,
+        taps: Array,
+        input_shape: tuple[int, ...],
+        kernel: Pair,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+    ) -> Array: ...
+    def max_pool2d_take(
+        self, x: Array, taps: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
+    ) -> Array: ...
+    def sum_pool2d(
+        self, x: Array, kernel: Pair, stride: Pair, padding: Padding, size: Pair
+    ) -> Array: ...
+    def sum_pool2d_grad(
+        self,
+        grad: Array,
+        input_shape: tuple[int, ...],
+        kernel: Pair,
+        stride: Pair,
+        padding: Padding,
+    ) -> Array: ...
+
+    # -- updates of the optimisers, in place
+
+    def adagrad_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        sums: Sequence[Array],
+        steps: Sequence[int],
+        *,
+        lr: float,
+        lr_decay: float,
+        weight_decay: float,
+        eps: float,
+        maximize: bool,
+    ) -> None: ...
+    def adam_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        exp_avgs: Sequence[Array],
+        exp_avg_sqs: Sequence[Array],
+        max_exp_avg_sqs: Sequence[Array] | None,
+        steps: Sequence[int],
+        *,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled_weight_decay: bool,
+        maximize: bool,
+    ) -> None: ...
+    def rmsprop_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        square_avgs: Sequence[Array],
+        grad_avgs: Sequence[Array] | None,
+        momentum_buffers: Sequence[Array] | None,
+        *,
+        lr: float,
+        alpha: float,
+        eps: float,
+        weight_decay: float,
+        momentum: float,
+        maximize: bool,
+    ) -> None: ...
+    def sgd_step(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momentum_buffers: Sequence[Array] | None,
+        *,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+        first: bool,
+    ) -> None: ...
+
+    # -- inference: steps prepared once for inputs of one shape, and joined to one call
+
+    def prepare_conv(
+        self,
+        input_shape: ImageShape,
+        weight: Array,
+        bias: Array,
+        activation: tuple[Any, ...] | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> tuple[ImageShape, Run]: ...
+    def prepare_attention(
+        self,
+        q_shape: tuple[int, ...],
+        k_shape: tuple[int, ...],
+        v_shape: tuple[int, ...],
+        scale: float,
+        dtype: np.dtype,
+    ) -> Attend: ...
+    def prepare_average(self, shape: ImageShape, dtype: np.dtype) -> Run: ...
+    def prepare_affine(
+        self, shape: ImageShape, scale: Array, shift: Array, low: float, high: float
+    ) -> Run: ...
+    def prepare_images(self, shape: ImageShape, dtype: np.dtype) -> Run | None: ...
+    def divide_images(self, images: int) -> tuple[int, int]: ...
+    def join(self, steps: Sequence[Bound]) -> Callable[[Array], None]: ...
+    def join_lanes(
+        self, lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int
+    ) -> Callable[[Array], None] | None: ...
+
+    # -- threads
+
+    def divide(self, count: int) -> list[slice]: ...
+    def in_parts(
+        self, function: Callable[[slice], Result], count: int, elements: int
+    ) -> list[Result]: ...
+    def get_num_threads(self) -> int: ...
+    def set_num_threads(self, threads: int) -> None: ...
