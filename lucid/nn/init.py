@@ -29,15 +29,12 @@ def _fill(tensor: T, values: Any, who: str) -> T:
     return tensor
 
 
-def _uniform(tensor: Tensor, generator: Generator | None) -> np.ndarray:
-    """Return numbers from [0, 1) of the tensor's shape, drawn in float32 if that is its dtype."""
+def _drawn(tensor: Tensor, distribution: str, generator: Generator | None) -> np.ndarray:
+    """Return numbers of the tensor's shape, drawn in float32 if that is its dtype."""
     dtype = np.float32 if tensor.dtype == np.float32 else np.float64
-    return (generator or _random.generator()).random(tensor.shape, dtype=dtype)
-
-
-def _normal(tensor: Tensor, generator: Generator | None) -> np.ndarray:
-    dtype = np.float32 if tensor.dtype == np.float32 else np.float64
-    return (generator or _random.generator()).standard_normal(tensor.shape, dtype=dtype)
+    draw = getattr(generator or _random.generator(), distribution)
+    values: np.ndarray = draw(tensor.shape, dtype=dtype)
+    return values
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -117,7 +114,7 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | N
         b: the end of the range.
         generator: a NumPy generator; lucid's own if left out.
     """
-    return _fill(tensor, _uniform(tensor, generator) * (b - a) + a, "uniform_")
+    return _fill(tensor, _drawn(tensor, "random", generator) * (b - a) + a, "uniform_")
 
 
 def normal_(
@@ -131,7 +128,7 @@ def normal_(
         std: the standard deviation.
         generator: a NumPy generator; lucid's own if left out.
     """
-    return _fill(tensor, _normal(tensor, generator) * std + mean, "normal_")
+    return _fill(tensor, _drawn(tensor, "standard_normal", generator) * std + mean, "normal_")
 
 
 def trunc_normal_(

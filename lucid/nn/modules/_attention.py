@@ -14,15 +14,14 @@ from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._layer import empty_parameter
+from lucid.nn.modules._layer import Layer, fill
 from lucid.nn.modules._linear import Linear
-from lucid.nn.modules._module import Module
 from lucid.ops._attention import masked_softmax
 from lucid.ops._common import floating, operand
 from lucid.ops._shape import cat
 
 
-class MultiheadAttention(Module):
+class MultiheadAttention(Layer):
     r"""Attention with several heads (Vaswani et al. 2017).
 
     Each head attends with its own slice of the projected queries, keys and values; the heads'
@@ -79,10 +78,9 @@ class MultiheadAttention(Module):
         self.batch_first = batch_first
         self.add_zero_attn = add_zero_attn
         size = self.embed_dim
-        one_matrix = self.kdim == size and self.vdim == size
         matrices: dict[str, tuple[int, int]] = (
             {"in_proj_weight": (3 * size, size)}
-            if one_matrix
+            if self.kdim == size and self.vdim == size
             else {
                 "q_proj_weight": (size, size),
                 "k_proj_weight": (size, self.kdim),
@@ -90,34 +88,19 @@ class MultiheadAttention(Module):
             }
         )
         for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
-            shape = matrices.get(name)
-            self.register_parameter(name, None if shape is None else empty_parameter(shape, dtype))
-        self.register_parameter(
-            "in_proj_bias", empty_parameter((3 * size,), dtype) if bias else None
-        )
+            self._register_empty(name, matrices.get(name), dtype)
+        self._register_empty("in_proj_bias", (3 * size,) if bias else None, dtype)
         self.out_proj = Linear(size, size, bias=bias, dtype=dtype)
         for name in ("bias_k", "bias_v"):
-            self.register_parameter(
-                name, empty_parameter((1, 1, size), dtype) if add_bias_kv else None
-            )
+            self._register_empty(name, (1, 1, size) if add_bias_kv else None, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the input projections again and set the biases to 0."""
-        for weight in (
-            self.in_proj_weight,
-            self.q_proj_weight,
-            self.k_proj_weight,
-            self.v_proj_weight,
-        ):
-            if weight is not None:
-                init.xavier_uniform_(weight)
-        for bias in (self.in_proj_bias, self.out_proj.bias):
-            if bias is not None:
-                init.zeros_(bias)
-        for extra in (self.bias_k, self.bias_v):
-            if extra is not None:
-                init.xavier_normal_(extra)
+        fill(init.xavier_uniform_, self.in_proj_weight)
+        fill(init.xavier_uniform_, self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        fill(init.zeros_, self.in_proj_bias, self.out_proj.bias)
+        fill(init.xavier_normal_, self.bias_k, self.bias_v)
 
     def forward(
         self,
@@ -175,18 +158,15 @@ class MultiheadAttention(Module):
             )
         mask = self._mask(attn_mask, key_padding_mask, q, k)
         q, k, v = self._project(q, k, v)
-        extra = 0
-        n = q.shape[0]
+        n, given = q.shape[0], k.shape[1]
         if self.bias_k is not None and self.bias_v is not None:
             k = cat([k, self.bias_k.expand(n, 1, self.embed_dim)], 1)
             v = cat([v, self.bias_v.expand(n, 1, self.embed_dim)], 1)
-            extra += 1
         if self.add_zero_attn:
             zeros = Tensor._wrap(np.zeros((n, 1, self.embed_dim), q.dtype))
             k, v = cat([k, zeros], 1), cat([v, zeros], 1)
-            extra += 1
-        if mask is not None and extra:
-            mask = F.pad(mask, (0, extra))
+        if mask is not None and k.shape[1] > given:
+            mask = F.pad(mask, (0, k.shape[1] - given))  # nothing masks what was appended
         q, k, v = self._heads(q), self._heads(k), self._heads(v)
         scores = (q * (1 / math.sqrt(self.head_dim))) @ k.transpose(-2, -1)
         weights = masked_softmax(scores, mask, who)

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import init
-from lucid.nn.modules._layer import AffineLayer
+from lucid.nn.modules._layer import AffineLayer, fill
 from lucid.ops._batch_norm import apply_batch_norm, update_running
 from lucid.ops._common import operand
 
@@ -58,13 +58,8 @@ class _BatchNorm(AffineLayer):
 
     def reset_running_stats(self) -> None:
         """Forget the running statistics: mean 0, variance 1."""
-        for buffer, value in (
-            (self.running_mean, 0),
-            (self.running_var, 1),
-            (self.num_batches_tracked, 0),
-        ):
-            if buffer is not None:
-                init.constant_(buffer, value)
+        fill(init.zeros_, self.running_mean, self.num_batches_tracked)
+        fill(init.ones_, self.running_var)
 
     def reset_parameters(self) -> None:
         """Set weight 1 and bias 0, and forget the running statistics."""

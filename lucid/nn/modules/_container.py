@@ -11,7 +11,20 @@ from lucid.nn._parameter import Parameter
 from lucid.nn.modules._module import Module, format_tree
 
 
-class _Row(Module):
+class _Container(Module):
+    """A module that holds others, or parameters, and nothing else."""
+
+    def _names(self) -> list[str]:
+        return list(self._members)
+
+    def _values(self) -> list[Any]:
+        return [self.__dict__[name] for name in self._members]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+class _Row(_Container):
     """Children named "0", "1", …, indexed as a list is."""
 
     def _position(self, index: Any) -> int:
@@ -27,21 +40,12 @@ class _Row(Module):
             raise IndexError(f"{who}: index {number} is out of range for {len(self)} modules")
         return number % len(self)
 
-    def _names(self) -> list[str]:
-        return list(self._members)
-
-    def _values(self) -> list[Module]:
-        return [self.__dict__[name] for name in self._members]
-
     def _renumber(self, modules: Iterable[Module]) -> None:
         modules = list(modules)
         for name in self._names():
             delattr(self, name)
         for index, module in enumerate(modules):
             self.add_module(str(index), module)
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._values())
@@ -179,7 +183,7 @@ class ModuleList(_Row):
         return format_tree(type(self).__name__, self.extra_repr(), lines)
 
 
-class ModuleDict(Module):
+class ModuleDict(_Container):
     """A dictionary whose modules are registered. It has no forward of its own.
 
     Args:
@@ -205,9 +209,6 @@ class ModuleDict(Module):
         self[key]
         delattr(self, key)
 
-    def __len__(self) -> int:
-        return len(self._members)
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
@@ -220,15 +221,15 @@ class ModuleDict(Module):
 
     def values(self) -> Iterable[Module]:
         """Return the modules."""
-        return [self.__dict__[name] for name in self._members]
+        return self._values()
 
     def items(self) -> Iterable[tuple[str, Module]]:
         """Return ``(name, module)`` pairs."""
-        return [(name, self.__dict__[name]) for name in self._members]
+        return list(zip(self._members, self._values()))
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add modules, or replace those of the same names."""
-        if not isinstance(modules, (Mapping, ModuleDict)) and not isinstance(modules, Iterable):
+        if not isinstance(modules, Iterable):
             raise TypeError(
                 f"ModuleDict: expected a mapping or pairs, got {type(modules).__name__}"
             )
@@ -244,11 +245,11 @@ class ModuleDict(Module):
 
     def clear(self) -> None:
         """Remove all modules."""
-        for name in list(self._members):
+        for name in self._names():
             delattr(self, name)
 
 
-class ParameterList(Module):
+class ParameterList(_Container):
     """A list whose parameters are registered.
 
     Args:
@@ -275,11 +276,8 @@ class ParameterList(Module):
         parameter: Parameter = self.__dict__[str(number % len(self))]
         return parameter
 
-    def __len__(self) -> int:
-        return len(self._members)
-
     def __iter__(self) -> Iterator[Parameter]:
-        return iter([self.__dict__[name] for name in self._members])
+        return iter(self._values())
 
     def __repr__(self) -> str:
         lines = [

@@ -27,6 +27,13 @@ def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> P
     return Parameter(Tensor._wrap(np.zeros(shape, wanted)))
 
 
+def fill(function: Callable[[Tensor], Any], *tensors: Tensor | None) -> None:
+    """Call a function of :mod:`lucid.nn.init` on those tensors that there are."""
+    for tensor in tensors:
+        if tensor is not None:
+            function(tensor)
+
+
 class Layer(Module):
     """A module that prints its settings: attributes, some of them by name."""
 
@@ -40,6 +47,12 @@ class Layer(Module):
             value = getattr(self, name)
             texts.append(f"{name}={value is not None if name == 'bias' else value}")
         return ", ".join(texts)
+
+    def _register_empty(
+        self, name: str, shape: tuple[int, ...] | None, dtype: DTypeLike | None
+    ) -> None:
+        """Register a parameter to be filled, or the name alone if there is no shape."""
+        self.register_parameter(name, None if shape is None else empty_parameter(shape, dtype))
 
 
 class FunctionLayer(Layer):
@@ -62,15 +75,13 @@ class AffineLayer(Layer):
     def _register_affine(
         self, shape: tuple[int, ...], affine: bool, bias: bool, dtype: DTypeLike | None
     ) -> None:
-        self.register_parameter("weight", empty_parameter(shape, dtype) if affine else None)
-        self.register_parameter("bias", empty_parameter(shape, dtype) if affine and bias else None)
+        self._register_empty("weight", shape if affine else None, dtype)
+        self._register_empty("bias", shape if affine and bias else None, dtype)
 
     def reset_parameters(self) -> None:
         """Set weight 1 and bias 0."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        fill(init.ones_, self.weight)
+        fill(init.zeros_, self.bias)
 
     def _with_channels(self, input: Any, channels: int) -> Tensor:
         """Return an input ``(N, C, *)`` as a tensor.

@@ -57,9 +57,7 @@ class Linear(Layer):
         self.in_features = count(in_features, "in_features", "Linear", 0)
         self.out_features = count(out_features, "out_features", "Linear", 0)
         self.weight = empty_parameter((self.out_features, self.in_features), dtype)
-        self.register_parameter(
-            "bias", empty_parameter((self.out_features,), dtype) if bias else None
-        )
+        self._register_empty("bias", (self.out_features,) if bias else None, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -18,12 +18,16 @@ Self = TypeVar("Self", bound="Module")
 
 # The kinds of member a module keeps a register of.
 PARAMETER, BUFFER, MODULE = "parameter", "buffer", "module"
-_CLASSES: dict[str, type] = {BUFFER: Tensor}  # the others are added below
+_CLASSES: dict[str, type] = {PARAMETER: Parameter, BUFFER: Tensor}  # Module is added below
 
 
 def is_counter(path: str) -> bool:
     """Return whether a path in a state is a batch norm's count of batches."""
     return path.rpartition(".")[2] == "num_batches_tracked"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 class IncompatibleKeys(NamedTuple):
@@ -237,15 +241,17 @@ class Module:
 
     # -- what is inside ---------------------------------------------------------------------
 
-    def _own(self, kind: str) -> Iterator[tuple[str, Any]]:
-        for name, its_kind in self._members.items():
-            if its_kind == kind:
-                yield name, self.__dict__[name]
+    def _own(self, *kinds: str) -> Iterator[tuple[str, Any]]:
+        """Yield what is registered here, of one kind after the other; None for no value."""
+        for kind in kinds:
+            for name, its_kind in self._members.items():
+                if its_kind == kind:
+                    yield name, self.__dict__[name]
 
     def _named(
         self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
     ) -> Iterator[tuple[str, Any]]:
-        """Yield what is registered here and below, each with its path."""
+        """Yield the values that are registered here and below, each with its path."""
         seen: set[int] = set()
         modules = (
             self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
@@ -256,7 +262,7 @@ class Module:
                     continue
                 if remove_duplicate:
                     seen.add(id(value))
-                yield (f"{path}.{name}" if path else name), value
+                yield _join(path, name), value
 
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -266,8 +272,7 @@ class Module:
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Yield the parameters of this module and of those below it."""
-        for _, parameter in self.named_parameters(recurse=recurse):
-            yield parameter
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
@@ -277,21 +282,15 @@ class Module:
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """Yield the buffers of this module and of those below it."""
-        for _, buffer in self.named_buffers(recurse=recurse):
-            yield buffer
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield ``(name, module)`` for the modules directly below, shared ones once."""
-        seen: set[int] = set()
-        for name, module in self._own(MODULE):
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
+        return self._named(MODULE, "", recurse=False, remove_duplicate=True)
 
     def children(self) -> Iterator[Module]:
         """Yield the modules directly below."""
-        for _, module in self.named_children():
-            yield module
+        return (module for _, module in self.named_children())
 
     def named_modules(
         self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -311,13 +310,11 @@ class Module:
         yield prefix, self
         for name, module in self._own(MODULE):
             if module is not None:
-                path = f"{prefix}.{name}" if prefix else name
-                yield from module.named_modules(memo, path, remove_duplicate)
+                yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         """Yield this module and all below it."""
-        for _, module in self.named_modules():
-            yield module
+        return (module for _, module in self.named_modules())
 
     def get_submodule(self, target: str) -> Module:
         """Return the module at a path such as ``"layers.2.conv"``; ``""`` is this module.
@@ -372,10 +369,9 @@ class Module:
     def _named_state(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors of the state dictionary themselves, shared ones under each name."""
         for path, module in self.named_modules(remove_duplicate=False):
-            for kind in (PARAMETER, BUFFER):
-                for name, tensor in module._own(kind):
-                    if tensor is not None and name not in module._non_persistent:
-                        yield (f"{path}.{name}" if path else name), tensor
+            for name, tensor in module._own(PARAMETER, BUFFER):
+                if tensor is not None and name not in module._non_persistent:
+                    yield _join(path, name), tensor
 
     def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
         """Return the parameters and persistent buffers by path, in PyTorch's order.
@@ -544,5 +540,4 @@ def format_tree(name: str, extra: str, children: list[str]) -> str:
     return f"{name}(\n  " + lines.replace("\n", "\n  ") + "\n)"
 
 
-_CLASSES[PARAMETER] = Parameter
 _CLASSES[MODULE] = Module
