@@ -141,21 +141,23 @@ def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
     return call
 
 
-def name_errors(namespace: dict[str, Any]) -> None:
+def name_errors(namespace: dict[str, Any], origin: str = "") -> None:
     """Replace the public functions of a module, given as its ``globals()``, by :func:`named` ones.
 
     They count as that module's own afterwards, unless they are public elsewhere. Classes of the
-    module, and of those below it, get a named ``__init__``.
+    module, and of those below it, get a named ``__init__``. What was defined outside the package
+    ``origin`` stays as it is.
     """
     own = f"{namespace['__name__']}."
     for key, value in list(namespace.items()):
-        if key.startswith("_"):
+        home = getattr(value, "__module__", None) or ""
+        if key.startswith("_") or not home.startswith(origin):
             continue
         if inspect.isfunction(value):
             call = namespace[key] = named(inspect.unwrap(value))
             if "._" in call.__module__:
                 call.__module__ = namespace["__name__"]
-        elif inspect.isclass(value) and f"{value.__module__}.".startswith(own):
+        elif inspect.isclass(value) and f"{home}.".startswith(own):
             value.__init__ = named(value.__init__, key)  # type: ignore[method-assign]
 
 

@@ -30,6 +30,33 @@ float64 int16 int32 int64 int8 uint8
 autograd data kernels models nn ops optim training visual
 """
 
+# Operations that are found in lucid.ops and lucid.nn.functional only.
+_OF_NETWORKS = """
+adaptive_avg_pool2d avg_pool2d batch_norm binary_cross_entropy binary_cross_entropy_with_logits
+celu conv2d cross_entropy dropout dropout2d elu embedding gelu glu group_norm hardsigmoid
+hardswish hardtanh huber_loss instance_norm interpolate kl_div l1_loss layer_norm leaky_relu
+linear logsigmoid max_pool2d mish mse_loss nll_loss one_hot prelu relu6
+scaled_dot_product_attention selu silu size smooth_l1_loss softmin softplus softsign view_as
+"""
+
+# Operations that are no methods of Tensor, and what else a Tensor has.
+_NO_METHODS = """
+arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_numpy
+full full_like linspace ones ones_like pad rand rand_like randint randn randn_like randperm stack
+tensor where zeros zeros_like
+"""
+_MEMBERS = """
+T add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
+is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
+retain_grad shape size sub_ to tolist type type_as view view_as zero_
+__abs__ __add__ __and__ __annotations__ __array__ __array_ufunc__ __bool__ __contains__
+__deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__ __iadd__
+__ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ipow__ __isub__ __iter__
+__itruediv__ __len__ __matmul__ __mod__ __module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__
+__rand__ __rfloordiv__ __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rtruediv__
+__rxor__ __setitem__ __slots__ __sub__ __truediv__ __weakref__ __xor__
+"""
+
 _EXTRAS = """
 numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx scipy
 """
@@ -47,6 +74,20 @@ def _python(code: str) -> str:
 def test_public_names() -> None:
     public = _python("import lucid; print(*[n for n in dir(lucid) if not n.startswith('_')])")
     assert sorted(public.split()) == sorted(OPERATIONS + OTHERS)
+
+
+def test_public_names_of_operations() -> None:
+    public = [name for name in dir(lucid.ops) if not name.startswith("_")]
+    assert public == sorted(OPERATIONS + _OF_NETWORKS.split())
+
+
+def test_public_names_of_tensors() -> None:
+    own = {
+        name
+        for name in {*dir(lucid.Tensor)} - {*dir(object)}
+        if not name.startswith("_") or name.startswith("__")
+    }
+    assert own == {*OPERATIONS, *_MEMBERS.split()} - {*_NO_METHODS.split()}
 
 
 @pytest.mark.parametrize("name", OPERATIONS + OTHERS)

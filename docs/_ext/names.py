@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import types
 from typing import Any
 
@@ -50,6 +51,12 @@ def public_names(module_name: str) -> dict[str, Any]:
 
 
 def is_reexported(module: types.ModuleType, name: str) -> bool:
-    """Whether the module's text says ``import name as name``, or loads the name when it is used."""
-    lazy = getattr(module, "_LAZY", {})
-    return f" import {name} as {name}\n" in inspect.getsource(module) or name in lazy
+    """Whether the module's text imports the name for others, or loads it when it is used.
+
+    That is said by ``import name as name``, or by ``import *`` from a module with ``__all__``.
+    """
+    text = inspect.getsource(module)
+    if f" import {name} as {name}\n" in text or name in getattr(module, "_LAZY", {}):
+        return True
+    sources = re.findall(r"^from (\S+) import \*", text, re.MULTILINE)
+    return any(name in importlib.import_module(source).__all__ for source in sources)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid.autograd._grad_mode import grad_mode, is_grad_enabled
+from lucid.autograd._grad_mode import grad_mode, is_grad_enabled, set_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import Tensor
 
@@ -161,3 +161,69 @@ def once_differentiable(fn: Any) -> Any:
         return fn(ctx, *grads)
 
     return backward
+
+
+# -- the operations that the walk back needs; all others are those of lucid.ops -----------------
+
+
+class Accumulate(Function):
+    """The sum of two gradients of one tensor."""
+
+    @staticmethod
+    def forward(ctx: Node, a: Tensor, b: Tensor) -> np.ndarray:
+        return a.data + b.data
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, grad
+
+
+class Cast(Function):
+    """The values in another dtype."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, dtype: np.dtype[Any]) -> np.ndarray:
+        ctx.dtype = x.dtype
+        return x.data.astype(dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Cast.apply(grad, ctx.dtype)
+
+
+class Scale(Function):
+    """The values times an array of the same shape, which is constant."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, factors: np.ndarray) -> np.ndarray:
+        ctx.factors = factors
+        return x.data * factors
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        return Scale.apply(grad, ctx.factors)
+
+
+class CopyIntoView(Function):
+    """``base`` with the region that ``take_view`` selects replaced by ``view``."""
+
+    @staticmethod
+    def forward(
+        ctx: Node, base: Tensor, view: Tensor, take_view: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        ctx.take_view = take_view
+        return base  # whose memory the view has already changed
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor, Tensor]:
+        rest = Tensor._wrap(np.ones(grad.shape, grad.dtype))
+        ctx.take_view(rest).data[...] = 0
+        return Scale.apply(grad, rest.data), ctx.take_view(grad)
+
+
+def rebase(base: Tensor, view: Tensor, take_view: Callable[[Tensor], Tensor]) -> None:
+    """After ``view`` was changed in place, let ``base`` depend on it and on its own rest."""
+    with set_grad_enabled(True):
+        result = CopyIntoView.apply(base, view, take_view)
+    base._node, base._index = result._node, result._index
+    base._seen = base._version.count

@@ -265,7 +265,7 @@ class Node:
                     f"{shape}, got {result.data.shape}"
                 )
             if result.data.dtype != dtype:
-                result = result.astype(dtype)
+                result = _converted(result, dtype)
             elif not is_grad_enabled():
                 # A tensor of the engine's own: who else holds the array then shows in the
                 # array's reference count, which _sole_owner relies on.
@@ -274,27 +274,17 @@ class Node:
         return checked
 
 
-def rebase(base: Tensor, view: Tensor, take_view: Callable[[Tensor], Tensor]) -> None:
-    """After ``view`` was changed in place, let ``base`` depend on it and on its own rest."""
-    from lucid.autograd._function import Function
+def _converted(gradient: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    from lucid.autograd._function import Cast
 
-    class CopyIntoView(Function):
-        """``base`` with the region that ``take_view`` selects replaced by ``view``."""
+    return Cast.apply(gradient, dtype)
 
-        @staticmethod
-        def forward(ctx: Node, old_base: Tensor, new_view: Tensor) -> Tensor:
-            return old_base
 
-        @staticmethod
-        def backward(ctx: Node, gradient: Tensor) -> tuple[Tensor, Tensor]:
-            rest = Tensor._wrap(np.ones(gradient.shape, gradient.dtype))
-            take_view(rest).data[...] = 0
-            return gradient * rest, take_view(gradient)
+def _sum(a: Tensor, b: Tensor, create_graph: bool) -> Tensor:
+    """Return the sum of two gradients of one tensor, differentiable if that is wanted."""
+    from lucid.autograd._function import Accumulate
 
-    with set_grad_enabled(True):
-        result = CopyIntoView.apply(base, view)
-    base._node, base._index = result._node, result._index
-    base._seen = base._version.count
+    return Accumulate.apply(a, b) if create_graph else Tensor._wrap(a.data + b.data)
 
 
 def _source(tensor: Tensor) -> tuple[Node | Tensor, int]:
@@ -332,7 +322,7 @@ def _initial_gradient(root: Tensor, gradient: Any) -> Tensor:
             f"backward: expected a gradient of shape {root.shape}, got {gradient.shape}"
         )
     if gradient.dtype != root.dtype:
-        return gradient.astype(root.dtype)
+        return _converted(gradient, root.dtype)
     return gradient if gradient.requires_grad else Tensor._wrap(gradient.data)
 
 
@@ -351,7 +341,7 @@ class _Pending:
         elif key in self.own:
             np.add(total.data, gradient.data, out=total.data)
         else:
-            self.sums[key] = total + gradient
+            self.sums[key] = _sum(total, gradient, self.create_graph)
             if not self.create_graph:
                 self.own.add(key)
 
@@ -415,7 +405,7 @@ def _accumulate(leaf: Tensor, gradient: Tensor, create_graph: bool) -> None:
         else:
             leaf.grad = Tensor._wrap(gradient.data.copy(order="K"))
     elif create_graph:
-        leaf.grad = leaf.grad + gradient
+        leaf.grad = _sum(leaf.grad, gradient, True)
     else:
         np.add(leaf.grad.data, gradient.data, out=leaf.grad.data)
 
@@ -505,8 +495,3 @@ def run_backward(
     if inputs is None:
         return []
     return [captured[(id(source), index)] for source, index in map(_source, inputs)]
-
-
-def is_recording(args: Sequence[Any]) -> bool:
-    """Whether an operation on ``args`` belongs on the tape."""
-    return is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)

@@ -6,18 +6,20 @@ import functools
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd._grad_mode import is_grad_enabled, no_grad
+from lucid.autograd._grad_mode import is_grad_enabled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lucid.autograd._graph import Node
-    from lucid.ops import _activation, _elementwise, _index, _inplace, _matmul, _reduce, _shape
+
+# The axis or axes along which an operation works; None for all.
+Dim = int | tuple[int, ...] | list[int] | None
 
 DEFAULT_DTYPE = np.dtype(np.float32)
 
@@ -441,9 +443,9 @@ class Tensor:
         def store(gradient: Tensor) -> None:
             tensor = reference()
             if tensor is not None:
-                with no_grad():
-                    value = gradient if tensor.grad is None else tensor.grad + gradient
-                tensor.grad = value
+                if tensor.grad is not None:
+                    gradient = Tensor._wrap(tensor.grad.data + gradient.data)
+                tensor.grad = gradient
 
         self._node.add_hook(self._index, store)
 
@@ -515,7 +517,7 @@ class Tensor:
                 take_view = self._view[1]
                 if take_view is None:
                     raise RuntimeError("this view cannot be changed in place; clone() it first")
-                from lucid.autograd._graph import rebase
+                from lucid.autograd._function import rebase
 
                 rebase(base, self, take_view)
         return self
@@ -537,197 +539,177 @@ class Tensor:
                     "in place; take the view again"
                 )
 
-    if TYPE_CHECKING:
-        # The functions that lucid/ops/_methods.py attaches at run time, in its order.
-        __add__ = _elementwise.add
-        __radd__ = _elementwise.add
-        __iadd__ = _inplace.add_
-        __sub__ = _elementwise.sub
-        __rsub__ = _elementwise.sub
-        __isub__ = _inplace.sub_
-        __mul__ = _elementwise.mul
-        __rmul__ = _elementwise.mul
-        __imul__ = _inplace.mul_
-        __truediv__ = _elementwise.div
-        __rtruediv__ = _elementwise.div
-        __itruediv__ = _inplace.div_
-        __floordiv__ = _elementwise.floor_divide
-        __rfloordiv__ = _elementwise.floor_divide
-        __ifloordiv__ = _inplace.floor_divide_
-        __mod__ = _elementwise.remainder
-        __rmod__ = _elementwise.remainder
-        __imod__ = _inplace.remainder_
-        __pow__ = _elementwise.pow
-        __rpow__ = _elementwise.pow
-        __ipow__ = _inplace.pow_
-        __matmul__ = _matmul.matmul
-        __rmatmul__ = _matmul.matmul
-        __neg__ = _elementwise.neg
-        __pos__ = _elementwise.positive
-        __abs__ = _elementwise.abs
-        __invert__ = _elementwise.bitwise_not
-        __and__ = _elementwise.bitwise_and
-        __rand__ = _elementwise.bitwise_and
-        __or__ = _elementwise.bitwise_or
-        __ror__ = _elementwise.bitwise_or
-        __xor__ = _elementwise.bitwise_xor
-        __rxor__ = _elementwise.bitwise_xor
-        __eq__ = _elementwise.eq  # type: ignore[assignment]
-        __ne__ = _elementwise.ne  # type: ignore[assignment]
-        __lt__ = _elementwise.lt
-        __le__ = _elementwise.le
-        __gt__ = _elementwise.gt
-        __ge__ = _elementwise.ge
-        __getitem__ = _index.getitem
-        __setitem__ = _index.setitem
+    # -- operations -------------------------------------------------------------------------
 
+    if TYPE_CHECKING:
+        # What lucid.ops attaches when it is loaded (lucid/ops/_methods.py), for type checkers and
+        # editors. Methods of one signature share its first name.
+
+        def __neg__(self) -> Tensor: ...
+        def __add__(self, other: Any) -> Tensor: ...
         def __iter__(self) -> Iterator[Tensor]: ...
         def __contains__(self, value: Any) -> bool: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+
+        __pos__ = __abs__ = __invert__ = __neg__
+        __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __add__
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __add__
+        __rpow__ = __rmatmul__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __add__
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __add__
+        __ipow__ = __rxor__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
+        __eq__ = __ne__ = __add__  # type: ignore[assignment]
 
         # element by element
-        add = _elementwise.add
-        sub = _elementwise.sub
-        mul = _elementwise.mul
-        div = _elementwise.div
-        floor_divide = _elementwise.floor_divide
-        remainder = _elementwise.remainder
-        neg = _elementwise.neg
-        abs = _elementwise.abs
-        pow = _elementwise.pow
-        sqrt = _elementwise.sqrt
-        rsqrt = _elementwise.rsqrt
-        square = _elementwise.square
-        reciprocal = _elementwise.reciprocal
-        exp = _elementwise.exp
-        expm1 = _elementwise.expm1
-        log = _elementwise.log
-        log1p = _elementwise.log1p
-        sigmoid = _elementwise.sigmoid
-        erf = _elementwise.erf
-        relu = _activation.relu
-        sin = _elementwise.sin
-        cos = _elementwise.cos
-        tan = _elementwise.tan
-        tanh = _elementwise.tanh
-        sign = _elementwise.sign
-        floor = _elementwise.floor
-        ceil = _elementwise.ceil
-        round = _elementwise.round
-        eq = _elementwise.eq
-        ne = _elementwise.ne
-        lt = _elementwise.lt
-        le = _elementwise.le
-        gt = _elementwise.gt
-        ge = _elementwise.ge
-        logical_not = _elementwise.logical_not
-        logical_and = _elementwise.logical_and
-        logical_or = _elementwise.logical_or
-        logical_xor = _elementwise.logical_xor
-        isnan = _elementwise.isnan
-        isinf = _elementwise.isinf
-        isfinite = _elementwise.isfinite
-        isclose = _elementwise.isclose
-        allclose = _elementwise.allclose
-        equal = _elementwise.equal
-        masked_fill = _elementwise.masked_fill
-        maximum = _elementwise.maximum
-        minimum = _elementwise.minimum
-        clamp = _elementwise.clamp
+        def neg(self) -> Tensor: ...
+        def add(self, b: Any) -> Tensor: ...
+        def pow(self, exponent: Any) -> Tensor: ...
+        def relu(self, inplace: bool = False) -> Tensor: ...
+        def clamp(self, min: Any = None, max: Any = None) -> Tensor: ...
+        def masked_fill(self, mask: Any, value: Any) -> Tensor: ...
+        def equal(self, b: Any) -> bool: ...
+        def isclose(
+            self,
+            b: Any,
+            rtol: float = 1e-5,
+            atol: float = 1e-8,
+            equal_nan: bool = False,
+        ) -> Tensor: ...
+        def allclose(
+            self,
+            b: Any,
+            rtol: float = 1e-5,
+            atol: float = 1e-8,
+            equal_nan: bool = False,
+        ) -> bool: ...
+
+        abs = sqrt = rsqrt = square = reciprocal = exp = expm1 = log = log1p = neg
+        sigmoid = erf = sin = cos = tan = tanh = sign = floor = ceil = round = neg
+        logical_not = isnan = isinf = isfinite = neg
+        sub = mul = div = floor_divide = remainder = maximum = minimum = add
+        eq = ne = lt = le = gt = ge = logical_and = logical_or = logical_xor = add
 
         # in place
-        add_ = _inplace.add_
-        sub_ = _inplace.sub_
-        mul_ = _inplace.mul_
-        div_ = _inplace.div_
-        pow_ = _inplace.pow_
-        clamp_ = _inplace.clamp_
-        copy_ = _inplace.copy_
-        fill_ = _inplace.fill_
-        zero_ = _inplace.zero_
+        def add_(self, other: Any) -> Tensor: ...
+        def pow_(self, exponent: Any) -> Tensor: ...
+        def clamp_(self, min: Any = None, max: Any = None) -> Tensor: ...
+        def copy_(self, source: Any) -> Tensor: ...
+        def fill_(self, value: Any) -> Tensor: ...
+        def zero_(self) -> Tensor: ...
+
+        sub_ = mul_ = div_ = add_
 
         # shape
-        reshape = _shape.reshape
-        view = _shape.reshape
-        view_as = _shape.view_as
-        reshape_as = _shape.view_as
-        flatten = _shape.flatten
-        unflatten = _shape.unflatten
-        permute = _shape.permute
-        transpose = _shape.transpose
-        swapaxes = _shape.transpose
-        t = _shape.t
-        movedim = _shape.movedim
-        squeeze = _shape.squeeze
-        unsqueeze = _shape.unsqueeze
-        expand = _shape.expand
-        expand_as = _shape.expand_as
-        broadcast_to = _shape.broadcast_to
-        clone = _shape.clone
-        contiguous = _shape.contiguous
-        flip = _shape.flip
-        roll = _shape.roll
-        tile = _shape.tile
-        repeat = _shape.repeat
-        split = _shape.split
-        chunk = _shape.chunk
-        unbind = _shape.unbind
-        numel = _shape.numel
-        size = _shape.size
-
-        # by index
-        index_select = _index.index_select
-        gather = _index.gather
-        take_along_dim = _index.take_along_dim
-        scatter = _index.scatter
-        scatter_add = _index.scatter_add
-        tril = _index.tril
-        triu = _index.triu
-
-        # reductions
-        sum = _reduce.sum
-        mean = _reduce.mean
-        var = _reduce.var
-        std = _reduce.std
-        norm = _reduce.norm
-        prod = _reduce.prod
-        cumsum = _reduce.cumsum
-        amax = _reduce.amax
-        amin = _reduce.amin
-        max = _reduce.max
-        min = _reduce.min
-        argmax = _reduce.argmax
-        argmin = _reduce.argmin
-        all = _reduce.all
-        any = _reduce.any
-        count_nonzero = _reduce.count_nonzero
-        logsumexp = _reduce.logsumexp
-        softmax = _activation.softmax
-        log_softmax = _activation.log_softmax
-        sort = _reduce.sort
-        argsort = _reduce.argsort
-        topk = _reduce.topk
-
-        # matrices
-        matmul = _matmul.matmul
-        mm = _matmul.mm
-        bmm = _matmul.bmm
-        dot = _matmul.dot
-        outer = _matmul.outer
-
-        # dtype
-        astype = _elementwise.astype
-
-        def to(self, dtype: DTypeLike | Tensor) -> Tensor: ...
-
-        type = _elementwise.astype
-
-        def type_as(self, other: Tensor) -> Tensor: ...
-        def half(self) -> Tensor: ...
-        def float(self) -> Tensor: ...
-        def double(self) -> Tensor: ...
-        def int(self) -> Tensor: ...
-        def long(self) -> Tensor: ...
-        def bool(self) -> Tensor: ...
-
         T: Tensor
         mT: Tensor  # noqa: N815  # PyTorch's name
+
+        def numel(self) -> int: ...
+        def size(self, dim: int | None = None) -> Any: ...
+        def reshape(self, *shape: Any) -> Tensor: ...
+        def view_as(self, other: Tensor) -> Tensor: ...
+        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
+        def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor: ...
+        def permute(self, *axes: Any, dims: Any = ()) -> Tensor: ...
+        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
+        def movedim(self, source: Any, destination: Any) -> Tensor: ...
+        def squeeze(self, dim: Dim = None) -> Tensor: ...
+        def unsqueeze(self, dim: int) -> Tensor: ...
+        def expand(self, *sizes: Any) -> Tensor: ...
+        def broadcast_to(self, shape: Sequence[int]) -> Tensor: ...
+        def roll(self, shifts: int | tuple[int, ...], dims: Dim = None) -> Tensor: ...
+        def tile(self, *repeats: Any, dims: Any = ()) -> Tensor: ...
+        def t(self) -> Tensor: ...
+        def split(
+            self, split_size_or_sections: int | Sequence[int], dim: int = 0
+        ) -> tuple[Tensor, ...]: ...
+        def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]: ...
+        def unbind(self, dim: int = 0) -> tuple[Tensor, ...]: ...
+
+        view = reshape
+        reshape_as = expand_as = view_as
+        swapaxes = transpose
+        flip = permute
+        repeat = expand
+        clone = contiguous = t
+
+        # by index
+        def gather(self, dim: int, index: Any) -> Tensor: ...
+        def take_along_dim(self, indices: Any, dim: int | None = None) -> Tensor: ...
+        def scatter(self, dim: int, index: Any, src: Any) -> Tensor: ...
+        def tril(self, diagonal: int = 0) -> Tensor: ...
+
+        index_select = gather
+        scatter_add = scatter
+        triu = tril
+
+        # reductions
+        def sum(
+            self, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+        ) -> Tensor: ...
+        def var(
+            self,
+            dim: Dim = None,
+            unbiased: bool | None = None,
+            keepdim: bool = False,
+            *,
+            correction: float | None = 1,
+        ) -> Tensor: ...
+        def norm(
+            self,
+            p: float | str | None = "fro",
+            dim: Dim = None,
+            keepdim: bool = False,
+        ) -> Tensor: ...
+        def cumsum(self, dim: int, dtype: DTypeLike | None = None) -> Tensor: ...
+        def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor: ...
+        def max(self, dim: Any = None, keepdim: bool = False) -> Any: ...
+        def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
+        def count_nonzero(self, dim: Dim = None) -> Tensor: ...
+        def softmax(self, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor: ...
+        def argsort(
+            self,
+            dim: int = -1,
+            descending: bool = False,
+            stable: bool = True,
+        ) -> Tensor: ...
+        def sort(
+            self,
+            dim: int = -1,
+            descending: bool = False,
+            stable: bool = True,
+        ) -> ValuesIndices: ...
+        def topk(
+            self,
+            k: int,
+            dim: int = -1,
+            largest: bool = True,
+            sorted: bool = True,
+        ) -> ValuesIndices: ...
+
+        mean = prod = sum
+        std = var
+        amin = all = any = logsumexp = amax
+        min = max
+        argmin = argmax
+        log_softmax = softmax
+
+        # matrices
+        def matmul(self, b: Any) -> Tensor: ...
+
+        mm = bmm = dot = outer = matmul
+
+        # dtype: last, as these names are those of types above
+        def astype(self, dtype: DTypeLike) -> Tensor: ...
+        def to(self, dtype: DTypeLike | Tensor) -> Tensor: ...
+        def type_as(self, other: Tensor) -> Tensor: ...
+        def half(self) -> Tensor: ...
+
+        type = astype
+        float = double = int = long = bool = half
+
+
+class ValuesIndices(NamedTuple):
+    """Elements and their positions along an axis, from ``max(dim)``, ``sort`` and ``topk``."""
+
+    values: Tensor
+    indices: Tensor

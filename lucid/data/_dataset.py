@@ -11,6 +11,7 @@ import numpy as np
 from lucid import _random
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array
+from lucid.data._collate import default_collate
 
 Array = np.ndarray
 
@@ -71,6 +72,14 @@ class TensorDataset:
         return tuple(Tensor._wrap(take(array, indices)) for array in self.arrays)
 
 
+def fetch(dataset: Dataset, indices: Array) -> Any:
+    """Return a batch of samples, in one go if the dataset can do that."""
+    batch = getattr(dataset, "batch", None)
+    if batch is not None:
+        return batch(indices)
+    return default_collate([dataset[int(index)] for index in indices])
+
+
 class Subset:
     """Some samples of a dataset, in a given order.
 
@@ -106,8 +115,6 @@ class Subset:
 
     def batch(self, indices: Array) -> Any:
         """Return many samples, as a loader gives them."""
-        from lucid.data._loader import fetch
-
         return fetch(self.dataset, self.indices[indices])
 
 

@@ -2,182 +2,24 @@
 
 from lucid._check import name_errors as _name_errors
 from lucid.ops import _methods as _methods
-from lucid.ops._activation import celu as celu
-from lucid.ops._activation import elu as elu
-from lucid.ops._activation import gelu as gelu
-from lucid.ops._activation import glu as glu
-from lucid.ops._activation import hardsigmoid as hardsigmoid
-from lucid.ops._activation import hardswish as hardswish
-from lucid.ops._activation import hardtanh as hardtanh
-from lucid.ops._activation import leaky_relu as leaky_relu
-from lucid.ops._activation import log_softmax as log_softmax
-from lucid.ops._activation import logsigmoid as logsigmoid
-from lucid.ops._activation import mish as mish
-from lucid.ops._activation import prelu as prelu
-from lucid.ops._activation import relu as relu
-from lucid.ops._activation import relu6 as relu6
-from lucid.ops._activation import selu as selu
-from lucid.ops._activation import silu as silu
-from lucid.ops._activation import softmax as softmax
-from lucid.ops._activation import softmin as softmin
-from lucid.ops._activation import softplus as softplus
-from lucid.ops._activation import softsign as softsign
-from lucid.ops._attention import scaled_dot_product_attention as scaled_dot_product_attention
-from lucid.ops._batch_norm import batch_norm as batch_norm
-from lucid.ops._conv import conv2d as conv2d
-from lucid.ops._create import arange as arange
-from lucid.ops._create import empty as empty
-from lucid.ops._create import empty_like as empty_like
-from lucid.ops._create import eye as eye
-from lucid.ops._create import from_numpy as from_numpy
-from lucid.ops._create import full as full
-from lucid.ops._create import full_like as full_like
-from lucid.ops._create import linspace as linspace
-from lucid.ops._create import ones as ones
-from lucid.ops._create import ones_like as ones_like
-from lucid.ops._create import rand as rand
-from lucid.ops._create import rand_like as rand_like
-from lucid.ops._create import randint as randint
-from lucid.ops._create import randn as randn
-from lucid.ops._create import randn_like as randn_like
-from lucid.ops._create import randperm as randperm
-from lucid.ops._create import tensor as tensor
-from lucid.ops._create import zeros as zeros
-from lucid.ops._create import zeros_like as zeros_like
-from lucid.ops._dropout import dropout as dropout
-from lucid.ops._dropout import dropout2d as dropout2d
-from lucid.ops._elementwise import abs as abs
-from lucid.ops._elementwise import add as add
-from lucid.ops._elementwise import allclose as allclose
-from lucid.ops._elementwise import astype as astype
-from lucid.ops._elementwise import bitwise_and as bitwise_and
-from lucid.ops._elementwise import bitwise_not as bitwise_not
-from lucid.ops._elementwise import bitwise_or as bitwise_or
-from lucid.ops._elementwise import bitwise_xor as bitwise_xor
-from lucid.ops._elementwise import ceil as ceil
-from lucid.ops._elementwise import clamp as clamp
-from lucid.ops._elementwise import cos as cos
-from lucid.ops._elementwise import div as div
-from lucid.ops._elementwise import eq as eq
-from lucid.ops._elementwise import equal as equal
-from lucid.ops._elementwise import erf as erf
-from lucid.ops._elementwise import exp as exp
-from lucid.ops._elementwise import expm1 as expm1
-from lucid.ops._elementwise import floor as floor
-from lucid.ops._elementwise import floor_divide as floor_divide
-from lucid.ops._elementwise import ge as ge
-from lucid.ops._elementwise import gt as gt
-from lucid.ops._elementwise import isclose as isclose
-from lucid.ops._elementwise import isfinite as isfinite
-from lucid.ops._elementwise import isinf as isinf
-from lucid.ops._elementwise import isnan as isnan
-from lucid.ops._elementwise import le as le
-from lucid.ops._elementwise import log as log
-from lucid.ops._elementwise import log1p as log1p
-from lucid.ops._elementwise import logical_and as logical_and
-from lucid.ops._elementwise import logical_not as logical_not
-from lucid.ops._elementwise import logical_or as logical_or
-from lucid.ops._elementwise import logical_xor as logical_xor
-from lucid.ops._elementwise import lt as lt
-from lucid.ops._elementwise import masked_fill as masked_fill
-from lucid.ops._elementwise import maximum as maximum
-from lucid.ops._elementwise import minimum as minimum
-from lucid.ops._elementwise import mul as mul
-from lucid.ops._elementwise import ne as ne
-from lucid.ops._elementwise import neg as neg
-from lucid.ops._elementwise import pow as pow
-from lucid.ops._elementwise import reciprocal as reciprocal
-from lucid.ops._elementwise import remainder as remainder
-from lucid.ops._elementwise import round as round
-from lucid.ops._elementwise import rsqrt as rsqrt
-from lucid.ops._elementwise import sigmoid as sigmoid
-from lucid.ops._elementwise import sign as sign
-from lucid.ops._elementwise import sin as sin
-from lucid.ops._elementwise import sqrt as sqrt
-from lucid.ops._elementwise import square as square
-from lucid.ops._elementwise import sub as sub
-from lucid.ops._elementwise import tan as tan
-from lucid.ops._elementwise import tanh as tanh
-from lucid.ops._elementwise import where as where
-from lucid.ops._embedding import embedding as embedding
-from lucid.ops._embedding import one_hot as one_hot
-from lucid.ops._index import gather as gather
-from lucid.ops._index import index_select as index_select
-from lucid.ops._index import scatter as scatter
-from lucid.ops._index import scatter_add as scatter_add
-from lucid.ops._index import take_along_dim as take_along_dim
-from lucid.ops._index import tril as tril
-from lucid.ops._index import triu as triu
-from lucid.ops._layer_norm import group_norm as group_norm
-from lucid.ops._layer_norm import instance_norm as instance_norm
-from lucid.ops._layer_norm import layer_norm as layer_norm
-from lucid.ops._linear import linear as linear
-from lucid.ops._loss import binary_cross_entropy as binary_cross_entropy
-from lucid.ops._loss import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
-from lucid.ops._loss import cross_entropy as cross_entropy
-from lucid.ops._loss import huber_loss as huber_loss
-from lucid.ops._loss import kl_div as kl_div
-from lucid.ops._loss import l1_loss as l1_loss
-from lucid.ops._loss import mse_loss as mse_loss
-from lucid.ops._loss import nll_loss as nll_loss
-from lucid.ops._loss import smooth_l1_loss as smooth_l1_loss
-from lucid.ops._matmul import bmm as bmm
-from lucid.ops._matmul import dot as dot
-from lucid.ops._matmul import einsum as einsum
-from lucid.ops._matmul import matmul as matmul
-from lucid.ops._matmul import mm as mm
-from lucid.ops._matmul import outer as outer
-from lucid.ops._pool import adaptive_avg_pool2d as adaptive_avg_pool2d
-from lucid.ops._pool import avg_pool2d as avg_pool2d
-from lucid.ops._pool import max_pool2d as max_pool2d
-from lucid.ops._reduce import all as all
-from lucid.ops._reduce import amax as amax
-from lucid.ops._reduce import amin as amin
-from lucid.ops._reduce import any as any
-from lucid.ops._reduce import argmax as argmax
-from lucid.ops._reduce import argmin as argmin
-from lucid.ops._reduce import argsort as argsort
-from lucid.ops._reduce import count_nonzero as count_nonzero
-from lucid.ops._reduce import cumsum as cumsum
-from lucid.ops._reduce import logsumexp as logsumexp
-from lucid.ops._reduce import max as max
-from lucid.ops._reduce import mean as mean
-from lucid.ops._reduce import min as min
-from lucid.ops._reduce import norm as norm
-from lucid.ops._reduce import prod as prod
-from lucid.ops._reduce import sort as sort
-from lucid.ops._reduce import std as std
-from lucid.ops._reduce import sum as sum
-from lucid.ops._reduce import topk as topk
-from lucid.ops._reduce import var as var
-from lucid.ops._resize import interpolate as interpolate
-from lucid.ops._shape import broadcast_to as broadcast_to
-from lucid.ops._shape import cat as cat
-from lucid.ops._shape import chunk as chunk
-from lucid.ops._shape import clone as clone
-from lucid.ops._shape import contiguous as contiguous
-from lucid.ops._shape import expand as expand
-from lucid.ops._shape import expand_as as expand_as
-from lucid.ops._shape import flatten as flatten
-from lucid.ops._shape import flip as flip
-from lucid.ops._shape import movedim as movedim
-from lucid.ops._shape import numel as numel
-from lucid.ops._shape import pad as pad
-from lucid.ops._shape import permute as permute
-from lucid.ops._shape import repeat as repeat
-from lucid.ops._shape import reshape as reshape
-from lucid.ops._shape import roll as roll
+from lucid.ops._activation import *
+from lucid.ops._attention import *
+from lucid.ops._batch_norm import *
+from lucid.ops._conv import *
+from lucid.ops._create import *
+from lucid.ops._dropout import *
+from lucid.ops._elementwise import *
+from lucid.ops._embedding import *
+from lucid.ops._index import *
+from lucid.ops._layer_norm import *
+from lucid.ops._linear import *
+from lucid.ops._loss import *
+from lucid.ops._matmul import *
+from lucid.ops._pool import *
+from lucid.ops._reduce import *
+from lucid.ops._resize import *
+from lucid.ops._shape import *
 from lucid.ops._shape import size as size
-from lucid.ops._shape import split as split
-from lucid.ops._shape import squeeze as squeeze
-from lucid.ops._shape import stack as stack
-from lucid.ops._shape import swapaxes as swapaxes
-from lucid.ops._shape import t as t
-from lucid.ops._shape import tile as tile
-from lucid.ops._shape import transpose as transpose
-from lucid.ops._shape import unbind as unbind
-from lucid.ops._shape import unflatten as unflatten
-from lucid.ops._shape import unsqueeze as unsqueeze
 from lucid.ops._shape import view_as as view_as
 
 _name_errors(globals())

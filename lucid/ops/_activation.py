@@ -17,6 +17,12 @@ from lucid.autograd._graph import Node
 from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
+__all__ = [
+    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
+    "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "selu", "silu", "softmax",
+    "softmin", "softplus", "softsign",
+]  # fmt: skip
+
 # -- ReLU and its kin ---------------------------------------------------------------------------
 
 

@@ -13,6 +13,8 @@ from lucid.ops._common import Array, floating, operand
 from lucid.ops._dropout import dropout
 from lucid.ops._elementwise import astype, where, widened
 
+__all__ = ["scaled_dot_product_attention"]
+
 
 def scaled_dot_product_attention(
     query: Any,

@@ -13,6 +13,8 @@ from lucid.ops._common import Array, operand, wide
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import from_nhwc, to_nhwc
 
+__all__ = ["batch_norm"]
+
 
 def _rows(x: Array) -> Array:
     """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last.

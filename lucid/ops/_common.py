@@ -10,6 +10,7 @@ import numpy as np
 
 from lucid import kernels
 from lucid.autograd import Function, Tensor
+from lucid.autograd._function import Cast
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number
 
@@ -38,17 +39,6 @@ def floating(value: Any, who: str) -> Tensor:
     return (
         tensor if tensor.data.dtype.kind == "f" else Tensor._wrap(tensor.data.astype(DEFAULT_DTYPE))
     )
-
-
-class Cast(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, dtype: np.dtype[Any]) -> Array:
-        ctx.dtype = x.dtype
-        return x.data.astype(dtype)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        return Cast.apply(grad, ctx.dtype)
 
 
 def convert(value: Any, dtype: np.dtype[Any], who: str, *, overflows: bool = False) -> Tensor:

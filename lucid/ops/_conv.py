@@ -18,6 +18,8 @@ from lucid.ops._layout import (
     to_nhwc,
 )
 
+__all__ = ["conv2d"]
+
 # stride, padding, dilation, groups
 Geometry = tuple[Pair, Padding, Pair, int]
 

@@ -16,6 +16,12 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number
 from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
 
+__all__ = [
+    "arange", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
+    "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
+    "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
 
 def _finish(array: Array, requires_grad: bool) -> Tensor:
     tensor = Tensor._wrap(array)

@@ -11,6 +11,8 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, as_float, floating
 
+__all__ = ["dropout", "dropout2d"]
+
 
 class Dropout(Function):
     """Multiplication by a mask of 0 and 1, and by a factor."""

@@ -28,6 +28,15 @@ from lucid.ops._common import (
     sum_to,
 )
 
+__all__ = [
+    "abs", "add", "allclose", "astype", "bitwise_and", "bitwise_not", "bitwise_or",
+    "bitwise_xor", "ceil", "clamp", "cos", "div", "eq", "equal", "erf", "exp", "expm1", "floor",
+    "floor_divide", "ge", "gt", "isclose", "isfinite", "isinf", "isnan", "le", "log", "log1p",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum",
+    "minimum", "mul", "ne", "neg", "pow", "reciprocal", "remainder", "round", "rsqrt",
+    "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "where",
+]  # fmt: skip
+
 # -- arithmetic -------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from lucid.autograd import Tensor
 from lucid.ops._common import operand
 from lucid.ops._elementwise import where
 
+__all__ = ["embedding", "one_hot"]
+
 
 def _indices(input: Any, who: str) -> Tensor:
     index = operand(input, who)

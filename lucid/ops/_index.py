@@ -12,6 +12,8 @@ from lucid.autograd._tensor import as_number
 from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to, wide
 from lucid.ops._elementwise import where
 
+__all__ = ["gather", "index_select", "scatter", "scatter_add", "take_along_dim", "tril", "triu"]
+
 # -- x[index] ---------------------------------------------------------------------------------
 
 

@@ -16,6 +16,8 @@ from lucid.autograd._graph import Node
 from lucid.ops import _elementwise as elementwise
 from lucid.ops._common import Array, one_number, operand, sum_to
 
+__all__ = ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "pow_", "sub_", "zero_"]
+
 
 def add_(x: Tensor, other: Any) -> Tensor:
     """Add ``other`` in place."""

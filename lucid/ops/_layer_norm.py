@@ -13,6 +13,8 @@ from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, wide
 from lucid.ops._elementwise import astype, widened
 
+__all__ = ["group_norm", "instance_norm", "layer_norm"]
+
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     """Return the mean over ``axes``, kept with size 1, in the dtype of ``x``."""

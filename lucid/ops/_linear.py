@@ -11,6 +11,8 @@ from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, operand
 from lucid.ops._matmul import matmul
 
+__all__ = ["linear"]
+
 
 class Linear(Function):
     @staticmethod

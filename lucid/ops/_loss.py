@@ -19,6 +19,11 @@ from lucid.ops._common import Array, as_float, floating, operand
 from lucid.ops._elementwise import astype, exp, log, where, widened
 from lucid.ops._index import PutAdd
 
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
+]  # fmt: skip
+
 _REDUCTIONS = ("none", "mean", "sum")
 
 

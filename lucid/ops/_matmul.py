@@ -14,6 +14,8 @@ from lucid.ops._common import Array, operand, promoted, sum_to, wide
 from lucid.ops._reduce import sum as total
 from lucid.ops._shape import permute
 
+__all__ = ["bmm", "dot", "einsum", "matmul", "mm", "outer"]
+
 # -- matrix products ------------------------------------------------------------------------------
 
 

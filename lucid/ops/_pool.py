@@ -22,6 +22,8 @@ from lucid.ops._layout import (
 )
 from lucid.ops._resize import resample
 
+__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+
 
 class MaxPool2d(Function):
     @staticmethod

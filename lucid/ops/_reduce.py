@@ -7,7 +7,7 @@ axes stay with size 1.
 from __future__ import annotations
 
 import builtins
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import as_dtype
+from lucid.autograd._tensor import Dim, ValuesIndices, as_dtype
 from lucid.ops._common import (
     Array,
     convert,
@@ -31,7 +31,10 @@ from lucid.ops._elementwise import pow as power
 from lucid.ops._index import take_along_dim
 from lucid.ops._shape import cat, flip
 
-Dim = int | tuple[int, ...] | list[int] | None
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumsum",
+    "logsumexp", "max", "mean", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
+]  # fmt: skip
 
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
@@ -455,13 +458,6 @@ def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
         ValueError: if there is none.
     """
     return _extremum(x, dim, keepdim, np.minimum, "amin")
-
-
-class ValuesIndices(NamedTuple):
-    """Elements and their positions along an axis, from ``max(dim)``, ``sort`` and ``topk``."""
-
-    values: Tensor
-    indices: Tensor
 
 
 def _select(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:

@@ -10,6 +10,8 @@ from lucid.autograd import Tensor
 from lucid.ops._common import operand
 from lucid.ops._layout import Pair, check_image, pair
 
+__all__ = ["interpolate"]
+
 
 def resample(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     """Return ``rows · x · columnsᵀ`` for each image and channel of ``x`` ``(N, C, H, W)``.

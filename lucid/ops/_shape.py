@@ -20,6 +20,13 @@ from lucid.ops._common import (
     sum_to,
 )
 
+__all__ = [
+    "broadcast_to", "cat", "chunk", "clone", "contiguous", "expand", "expand_as", "flatten",
+    "flip", "movedim", "numel", "pad", "permute", "repeat", "reshape", "roll", "split",
+    "squeeze", "stack", "swapaxes", "t", "tile", "transpose", "unbind", "unflatten",
+    "unsqueeze",
+]  # fmt: skip
+
 # -- views ------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,10 @@
-"""Tensor's methods: attached at run time, declared for type checkers; the two lists agree."""
+"""Tensor's methods: attached when lucid is loaded, declared for type checkers; the two agree."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+from typing import Any
 
 import pytest
 
@@ -11,31 +12,33 @@ import lucid
 from lucid.autograd import _tensor
 from lucid.ops import _methods
 
+ATTACHED = {**_methods.METHODS, **_methods.OPERATORS}
 
-def _declared() -> set[str]:
-    """Return the names in the TYPE_CHECKING block of class Tensor."""
+
+def _declared() -> dict[str, Any]:
+    """Return what the TYPE_CHECKING block of class Tensor would put into the class."""
     tree = ast.parse(inspect.getsource(_tensor))
     (cls,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor"]
-    names = set()
-    for block in cls.body:
-        if not isinstance(block, ast.If):
-            continue
-        for node in block.body:
-            if isinstance(node, ast.Assign):
-                (target,) = node.targets
-                assert isinstance(target, ast.Name)
-                names.add(target.id)
-            elif isinstance(node, ast.AnnAssign):
-                assert isinstance(node.target, ast.Name)
-                names.add(node.target.id)
-            elif isinstance(node, ast.FunctionDef):
-                names.add(node.name)
-    return names
+    (block,) = [n for n in cls.body if isinstance(n, ast.If)]
+    future = ast.parse("from __future__ import annotations").body
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module([*future, *block.body], []), "declared", "exec"), names)
+    return {name: value for name, value in names.items() if inspect.isfunction(value)}
+
+
+def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    """Return name, kind and default of all parameters but the tensor."""
+    _, *others = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in others]
 
 
 def test_declared_methods_are_those_attached() -> None:
-    attached = {*_methods.OPERATORS, *_methods.METHODS, *_methods.PROPERTIES}
-    assert _declared() == attached
+    assert {*_declared()} == {*ATTACHED}
+
+
+@pytest.mark.parametrize("name", sorted(ATTACHED))
+def test_declared_as_attached(name: str) -> None:
+    assert _parameters(_declared()[name]) == _parameters(getattr(lucid.Tensor, name))
 
 
 @pytest.mark.parametrize("name", sorted({*_methods.METHODS, *_methods.PROPERTIES}))

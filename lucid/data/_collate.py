@@ -1,0 +1,81 @@
+"""Samples become one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import as_array
+
+Array = np.ndarray
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Put samples together along a new first axis.
+
+    Tensors, arrays and numbers become one tensor. Numbers and arrays are taken as in
+    ``lucid.tensor``, so Python integers are int64 and floats float32 (in PyTorch float64). The
+    dtype of the result is one that holds all samples; floating-point ones decide, whatever the
+    integers beside them. Sequences, named tuples and mappings are taken apart, and become a tuple
+    (in PyTorch a list), a named tuple or a dictionary of batches. Strings and bytes become a list.
+    Images that are channels-last in memory stay so.
+
+    Args:
+        samples: what the dataset returned, one entry a sample, all of one structure.
+
+    Raises:
+        ValueError: if there is no sample, or if shapes, lengths or keys differ.
+        TypeError: if a sample is of another kind.
+    """
+    if not samples:
+        raise ValueError("default_collate: expected at least one sample")
+    first = samples[0]
+    if isinstance(first, (str, bytes)):
+        return list(samples)
+    if isinstance(first, Tensor):
+        _check_kind(samples, Tensor, "tensors")
+        return Tensor._wrap(_stack([sample.data for sample in samples]))
+    if isinstance(first, (Array, np.generic, bool, int, float)):
+        return Tensor._wrap(_stack([as_array(s, who="default_collate") for s in samples]))
+    if isinstance(first, Mapping):
+        _check_kind(samples, Mapping, "mappings")
+        if any(sample.keys() != first.keys() for sample in samples):
+            raise ValueError("default_collate: samples have different keys")
+        return {key: default_collate([sample[key] for sample in samples]) for key in first}
+    if isinstance(first, Sequence):
+        _check_kind(samples, (Sequence, Array), "sequences")
+        lengths = sorted({len(sample) for sample in samples})
+        if len(lengths) > 1:
+            raise ValueError(f"default_collate: samples have different lengths {lengths}")
+        columns = [default_collate(column) for column in zip(*samples)]
+        return type(first)(*columns) if hasattr(first, "_fields") else tuple(columns)
+    raise TypeError(
+        "default_collate: expected samples of tensors, arrays, numbers or strings, "
+        f"got {type(first).__name__}; images need transforms.ToTensor(), other things a collate_fn"
+    )
+
+
+def _check_kind(samples: Sequence[Any], kind: Any, expected: str) -> None:
+    """Raise TypeError if a sample is not of the kind that the first one is of."""
+    for sample in samples:
+        if not isinstance(sample, kind):
+            raise TypeError(f"default_collate: expected {expected}, got {type(sample).__name__}")
+
+
+def _stack(arrays: list[Array]) -> Array:
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"default_collate: samples of one batch must have one shape, got {sorted(shapes)[:4]}; "
+            "images can be brought to one by transforms.Resize and CenterCrop"
+        )
+    dtypes = {array.dtype for array in arrays}
+    dtype = np.result_type(*([dtype for dtype in dtypes if dtype.kind == "f"] or dtypes))
+    if arrays[0].ndim == 3:
+        channels_last = [array.transpose(1, 2, 0) for array in arrays]
+        if all(array.flags.c_contiguous for array in channels_last):
+            return np.stack(channels_last, dtype=dtype).transpose(0, 3, 1, 2)
+    return np.stack(arrays, dtype=dtype)
