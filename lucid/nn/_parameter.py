@@ -14,6 +14,14 @@ class Parameter(Tensor):
         data: a tensor, whose memory and dtype the parameter then shares, or anything that
             :class:`~lucid.autograd.Tensor` takes, which is copied.
         requires_grad: whether it is to be learned.
+
+    Example:
+        >>> layer = nn.Module()
+        >>> layer.scale = nn.Parameter([2.0])
+        >>> list(layer.state_dict())
+        ['scale']
+        >>> layer.scale.requires_grad
+        True
     """
 
     __slots__ = ()

@@ -67,6 +67,12 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
         p: the exponent of the norm.
         dim: the axis.
         eps: the smallest divisor.
+
+    Example:
+        >>> F.normalize(lucid.tensor([[3.0, 4.0]]))
+        tensor([[0.6, 0.8]])
+        >>> F.normalize(lucid.tensor([[3.0, 1.0]]), p=1)
+        tensor([[0.75, 0.25]])
     """
     x = _floating(input, "normalize")
     return x / x.norm(p, dim, keepdim=True).clamp(min=eps)
@@ -80,6 +86,12 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
         x2: the others; the shapes broadcast.
         dim: the axis of the vectors, counted in the broadcast shape.
         eps: the smallest norm to divide by.
+
+    Example:
+        >>> F.cosine_similarity(lucid.tensor([[1.0, 0.0]]), lucid.tensor([[0.0, 2.0]]))
+        tensor([0.])
+        >>> F.cosine_similarity(lucid.tensor([[1.0, 0.0]]), lucid.tensor([[5.0, 0.0]]))
+        tensor([1.])
     """
     who = "cosine_similarity"
     a, b = _operands(_floating(x1, who), _floating(x2, who), who)

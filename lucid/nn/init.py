@@ -47,6 +47,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     Raises:
         ValueError: for another name or a slope that is no number.
+
+    Example:
+        >>> nn.init.calculate_gain("tanh") == 5 / 3
+        True
+        >>> nn.init.calculate_gain("leaky_relu", 1.0)
+        1.0
     """
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
@@ -216,6 +222,13 @@ def kaiming_uniform_(
         mode: keep the variance of the outputs (``"fan_in"``) or of the gradients (``"fan_out"``).
         nonlinearity: see :func:`calculate_gain`.
         generator: where the random numbers come from.
+
+    Example:
+        >>> weight = nn.init.kaiming_uniform_(lucid.empty(64, 6), nonlinearity="relu")
+        >>> weight.shape
+        (64, 6)
+        >>> bool(weight.abs().max() <= 1.0)  # √2 · √(3 / 6)
+        True
     """
     fan = _fan(tensor, mode, "kaiming_uniform_")
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3 / max(1, fan))

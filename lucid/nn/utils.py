@@ -74,6 +74,14 @@ def clip_grad_norm_(
 
     Raises:
         RuntimeError: if the norm is not finite and that is asked for; nothing is changed then.
+
+    Example:
+        >>> x = lucid.tensor([3.0, 4.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> nn.utils.clip_grad_norm_(x, max_norm=5.0)
+        tensor(10.)
+        >>> [round(v, 4) for v in x.grad.tolist()]
+        [3.0, 4.0]
     """
     gradients = _gradients(parameters)
     total = get_total_norm(gradients, norm_type)
@@ -104,6 +112,15 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
     Args:
         parameters: of any shapes, P elements altogether.
+
+    Example:
+        >>> layer = nn.Linear(3, 2)
+        >>> vector = nn.utils.parameters_to_vector(layer.parameters())
+        >>> vector.shape
+        (8,)
+        >>> nn.utils.vector_to_parameters(vector.abs() * 0, layer.parameters())
+        >>> layer.bias.tolist()
+        [0.0, 0.0]
     """
     return cat([parameter.reshape(-1) for parameter in parameters])
 

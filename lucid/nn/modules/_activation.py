@@ -29,6 +29,14 @@ class ReLU(_Inplace):
 
     Args:
         inplace: accepted as in PyTorch, and without effect: the result is always new.
+
+    Example:
+        >>> x = lucid.tensor([-1.0, 0.0, 2.0], requires_grad=True)
+        >>> nn.ReLU()(x).detach()
+        tensor([0., 0., 2.])
+        >>> nn.ReLU()(x).sum().backward()
+        >>> x.grad
+        tensor([0., 0., 1.])
     """
 
     _function = staticmethod(F.relu)

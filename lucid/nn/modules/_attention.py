@@ -41,6 +41,15 @@ class MultiheadAttention(Layer):
     The parameters have PyTorch's names and shapes: ``in_proj_weight`` ``(3E, E)``, or with other
     ``kdim`` or ``vdim`` ``q_proj_weight``, ``k_proj_weight`` and ``v_proj_weight``;
     ``in_proj_bias`` ``(3E,)``; ``out_proj``.
+
+    Example:
+        >>> attention = nn.MultiheadAttention(embed_dim=8, num_heads=2, batch_first=True)
+        >>> x = lucid.randn(3, 5, 8)  # three sequences of length 5
+        >>> output, weights = attention(x, x, x)
+        >>> output.shape, weights.shape
+        ((3, 5, 8), (3, 5, 5))
+        >>> lucid.allclose(weights.sum(-1), lucid.ones(3, 5))
+        True
     """
 
     in_proj_weight: Parameter | None

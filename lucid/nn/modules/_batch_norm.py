@@ -141,6 +141,16 @@ class BatchNorm2d(_BatchNorm):
     Shapes: input and output ``(N, C, H, W)``; ``weight``, ``bias``, ``running_mean`` and
     ``running_var`` ``(C,)``. In training the batch's variance is the biased one; what goes into
     ``running_var`` is unbiased.
+
+    Example:
+        >>> norm = nn.BatchNorm2d(1)
+        >>> x = lucid.tensor([1.0, 3.0]).reshape(1, 1, 1, 2)
+        >>> [round(v, 3) for v in norm(x).flatten().tolist()]  # by the batch's mean and variance
+        [-1.0, 1.0]
+        >>> norm.running_mean, norm.running_var
+        (tensor([0.2]), tensor([1.1]))
+        >>> [round(v, 3) for v in norm.eval()(x).flatten().tolist()]  # by the running ones
+        [0.763, 2.67]
     """
 
     _axes, _shapes = (4,), "(N, C, H, W)"

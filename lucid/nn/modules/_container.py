@@ -104,6 +104,16 @@ class Sequential(_Row):
         *args: modules, named ``"0"``, ``"1"``, …; or one mapping from names to modules.
 
     An index or a name gives a module, a slice a Sequential of the same modules.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU())
+        >>> model(lucid.zeros(5, 3, 2, 2)).shape
+        (5, 3)
+        >>> model[:2]
+        Sequential(
+          (0): Flatten(start_dim=1, end_dim=-1)
+          (1): Linear(in_features=12, out_features=3, bias=True)
+        )
     """
 
     def __init__(self, *args: Any) -> None:
@@ -144,6 +154,15 @@ class ModuleList(_Row):
 
     Args:
         modules: the modules, named ``"0"``, ``"1"``, ….
+
+    Example:
+        >>> layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        >>> layers
+        ModuleList(
+          (0-2): 3 x Linear(in_features=4, out_features=4, bias=True)
+        )
+        >>> len(list(layers.parameters()))
+        6
     """
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:

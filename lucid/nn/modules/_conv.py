@@ -35,6 +35,13 @@ class Conv2d(Module):
     Shapes: input ``(N, I, H, W)``, output ``(N, O, H', W')``, ``weight``
     ``(O, I/groups, kh, kw)``, ``bias`` ``(O,)``. Both begin uniform within ±1/√fan_in, where
     fan_in = I/groups·kh·kw. One image may come without the batch axis.
+
+    Example:
+        >>> conv = nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+        >>> conv(lucid.zeros(1, 3, 32, 32)).shape
+        (1, 8, 16, 16)
+        >>> nn.Conv2d(8, 8, 3, groups=8).weight.shape  # depthwise: one kernel a channel
+        (8, 1, 3, 3)
     """
 
     bias: Parameter | None

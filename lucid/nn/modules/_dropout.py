@@ -15,6 +15,13 @@ class Dropout(FunctionLayer):
     Args:
         p: how likely an element is dropped.
         inplace: accepted as in PyTorch, and without effect.
+
+    Example:
+        >>> drop = nn.Dropout(0.5)
+        >>> sorted({float(v) for v in drop(lucid.ones(100)).numpy()})
+        [0.0, 2.0]
+        >>> drop.eval()(lucid.ones(3))
+        tensor([1., 1., 1.])
     """
 
     _function = staticmethod(F.dropout)

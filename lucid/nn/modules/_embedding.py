@@ -28,6 +28,15 @@ class Embedding(FunctionLayer):
         dtype: of the table, float32 by default.
 
     Shapes: input integers ``(*)``, output ``(*, D)``, ``weight`` ``(V, D)``, which begins normal.
+
+    Example:
+        >>> words = nn.Embedding.from_pretrained([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
+        >>> words(lucid.tensor([2, 0, 2]))
+        tensor([[3., 4.],
+                [0., 0.],
+                [3., 4.]])
+        >>> nn.Embedding(10, 3)(lucid.tensor([[1, 2], [3, 4]])).shape
+        (2, 2, 3)
     """
 
     _function = staticmethod(F.embedding)

@@ -40,6 +40,14 @@ class Linear(Layer):
 
     Shapes: input ``(*, I)``, output ``(*, O)``, ``weight`` ``(O, I)``, ``bias`` ``(O,)``. Both
     begin uniform within ±1/√I.
+
+    Example:
+        >>> layer = nn.Linear(3, 2)
+        >>> layer(lucid.ones(5, 7, 3)).shape  # any axes before the last one
+        (5, 7, 2)
+        >>> x = lucid.randn(4, 3)
+        >>> lucid.allclose(layer(x), x @ layer.weight.T + layer.bias, atol=1e-6)
+        True
     """
 
     bias: Parameter | None

@@ -42,6 +42,13 @@ class MSELoss(_Loss):
 
     Args:
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+
+    Example:
+        >>> x, target = lucid.tensor([1.0, 2.0]), lucid.tensor([1.0, 4.0])
+        >>> nn.MSELoss()(x, target)
+        tensor(2.)
+        >>> nn.MSELoss(reduction="none")(x, target)
+        tensor([0., 4.])
     """
 
     _function = staticmethod(F.mse_loss)
@@ -142,6 +149,14 @@ class CrossEntropyLoss(_Loss):
         label_smoothing: that share of each target is spread evenly over all classes.
 
     Shapes: logits ``(N, C, *)``; targets are classes ``(N, *)`` or probabilities ``(N, C, *)``.
+
+    Example:
+        >>> logits = lucid.zeros(2, 4)  # of two samples: all four classes are equally likely
+        >>> round(nn.CrossEntropyLoss()(logits, lucid.tensor([0, 3])).item(), 4)  # log 4
+        1.3863
+        >>> logits = lucid.tensor([[0.0, 9.0]])
+        >>> [round(nn.CrossEntropyLoss()(logits, lucid.tensor([c])).item(), 4) for c in (0, 1)]
+        [9.0001, 0.0001]
     """
 
     _function = staticmethod(F.cross_entropy)

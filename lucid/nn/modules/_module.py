@@ -41,21 +41,29 @@ class Module:
     """Base class of layers and models.
 
     Assigning a :class:`~lucid.nn.Parameter` or another module to an attribute registers it;
-    buffers (state that is not learned) are registered with :meth:`register_buffer`::
+    buffers (state that is not learned) are registered with :meth:`register_buffer`.
 
-        class Net(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.fc = nn.Linear(4, 2)
-
-            def forward(self, x):
-                return self.fc(x).relu()
+    Unlike PyTorch's, values live in the ordinary instance dictionary; a register only notes
+    which names are parameters, buffers and modules, in the order of their assignment.
 
     Attributes:
         training: True in training mode, False in evaluation mode; see :meth:`train`.
 
-    Unlike PyTorch's, values live in the ordinary instance dictionary; a register only notes
-    which names are parameters, buffers and modules, in the order of their assignment.
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.fc = nn.Linear(4, 2)
+        ...
+        ...     def forward(self, x):
+        ...         return self.fc(x).relu()
+        >>> net = Net()
+        >>> net(lucid.ones(3, 4)).shape
+        (3, 2)
+        >>> [(name, p.shape) for name, p in net.named_parameters()]
+        [('fc.weight', (2, 4)), ('fc.bias', (2,))]
+        >>> net.eval().fc.training
+        False
     """
 
     training: bool

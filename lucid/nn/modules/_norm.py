@@ -25,6 +25,14 @@ class LayerNorm(AffineLayer):
 
     Shapes: input and output ``(*, normalized_shape)``; ``weight`` and ``bias``
     ``normalized_shape``.
+
+    Example:
+        >>> norm = nn.LayerNorm(2, eps=0)
+        >>> norm(lucid.tensor([[1.0, 3.0], [10.0, 30.0]])).detach()  # each row by itself
+        tensor([[-1.,  1.],
+                [-1.,  1.]])
+        >>> norm.weight.shape
+        (2,)
     """
 
     _sizes = ("normalized_shape",)

@@ -37,6 +37,14 @@ class MaxPool2d(_WindowPool):
         ceil_mode: also take a last window that reaches over the end.
 
     Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
+
+    Example:
+        >>> images = lucid.arange(16.0).reshape(1, 1, 4, 4)
+        >>> nn.MaxPool2d(2)(images)
+        tensor([[[[ 5.,  7.],
+                  [13., 15.]]]])
+        >>> nn.MaxPool2d(3, stride=1)(images).shape
+        (1, 1, 2, 2)
     """
 
     _function = staticmethod(ops.max_pool2d)

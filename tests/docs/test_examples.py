@@ -1,0 +1,80 @@
+"""Every ``>>>`` example of a docstring prints what it says, on each backend."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+
+import lucid
+from lucid import kernels
+from tests.docs.docstrings import docstrings_with
+
+#: What the examples take as given, as docs/reference/index.rst says.
+GIVEN = """
+import numpy as np
+import lucid
+from lucid import data, models, nn, optim, training, visual
+from lucid.nn import functional as F
+from lucid.visual import mermaid
+"""
+
+#: The main classes of each public module, and main functions where it has no classes. Each shows
+#: what it does in two examples or more that print something.
+MAIN = {
+    "lucid.nn": [
+        "BatchNorm2d",
+        "Conv2d",
+        "CrossEntropyLoss",
+        "Dropout",
+        "Embedding",
+        "LayerNorm",
+        "Linear",
+        "MSELoss",
+        "MaxPool2d",
+        "Module",
+        "ModuleList",
+        "MultiheadAttention",
+        "Parameter",
+        "ReLU",
+        "Sequential",
+    ],
+    "lucid.nn.functional": ["cosine_similarity", "normalize"],
+    "lucid.nn.init": ["calculate_gain", "kaiming_uniform_"],
+    "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
+}
+
+DOCSTRINGS = docstrings_with(">>>")
+
+
+@pytest.fixture(params=kernels.available_backends())
+def backend(request):
+    before = kernels.get_backend()
+    kernels.set_backend(request.param)
+    yield
+    kernels.set_backend(before)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("path", DOCSTRINGS)
+def test_example(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lucid.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(GIVEN, names)
+    test = doctest.DocTestParser().get_doctest(DOCSTRINGS[path][1], names, path, None, None)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS)
+    report: list[str] = []
+    runner.run(test, out=report.append)
+    assert not runner.failures, "".join(report)
+
+
+@pytest.mark.parametrize("path", [f"{module}.{name}" for module in MAIN for name in MAIN[module]])
+def test_main_class_has_examples(path):
+    module, _, name = path.rpartition(".")
+    text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    printing = [one for one in doctest.DocTestParser().get_examples(text) if one.want]
+    assert len(printing) >= 2, f"{path} has {len(printing)} examples that print something"
