@@ -5,57 +5,17 @@ from lucid.nn import functional as functional
 from lucid.nn import init as init
 from lucid.nn import utils as utils
 from lucid.nn._parameter import Parameter as Parameter
-from lucid.nn.modules._activation import CELU as CELU
-from lucid.nn.modules._activation import ELU as ELU
-from lucid.nn.modules._activation import GELU as GELU
-from lucid.nn.modules._activation import GLU as GLU
-from lucid.nn.modules._activation import SELU as SELU
-from lucid.nn.modules._activation import Hardsigmoid as Hardsigmoid
-from lucid.nn.modules._activation import Hardswish as Hardswish
-from lucid.nn.modules._activation import Hardtanh as Hardtanh
-from lucid.nn.modules._activation import LeakyReLU as LeakyReLU
-from lucid.nn.modules._activation import LogSigmoid as LogSigmoid
-from lucid.nn.modules._activation import LogSoftmax as LogSoftmax
-from lucid.nn.modules._activation import Mish as Mish
-from lucid.nn.modules._activation import PReLU as PReLU
-from lucid.nn.modules._activation import ReLU as ReLU
-from lucid.nn.modules._activation import ReLU6 as ReLU6
-from lucid.nn.modules._activation import Sigmoid as Sigmoid
-from lucid.nn.modules._activation import SiLU as SiLU
-from lucid.nn.modules._activation import Softmax as Softmax
-from lucid.nn.modules._activation import Softplus as Softplus
-from lucid.nn.modules._activation import Softsign as Softsign
-from lucid.nn.modules._activation import Tanh as Tanh
-from lucid.nn.modules._attention import MultiheadAttention as MultiheadAttention
-from lucid.nn.modules._batch_norm import BatchNorm1d as BatchNorm1d
-from lucid.nn.modules._batch_norm import BatchNorm2d as BatchNorm2d
-from lucid.nn.modules._container import ModuleDict as ModuleDict
-from lucid.nn.modules._container import ModuleList as ModuleList
-from lucid.nn.modules._container import ParameterList as ParameterList
-from lucid.nn.modules._container import Sequential as Sequential
-from lucid.nn.modules._conv import Conv2d as Conv2d
-from lucid.nn.modules._dropout import Dropout as Dropout
-from lucid.nn.modules._dropout import Dropout2d as Dropout2d
-from lucid.nn.modules._embedding import Embedding as Embedding
-from lucid.nn.modules._linear import Flatten as Flatten
-from lucid.nn.modules._linear import Identity as Identity
-from lucid.nn.modules._linear import Linear as Linear
-from lucid.nn.modules._linear import Unflatten as Unflatten
-from lucid.nn.modules._loss import BCELoss as BCELoss
-from lucid.nn.modules._loss import BCEWithLogitsLoss as BCEWithLogitsLoss
-from lucid.nn.modules._loss import CrossEntropyLoss as CrossEntropyLoss
-from lucid.nn.modules._loss import HuberLoss as HuberLoss
-from lucid.nn.modules._loss import KLDivLoss as KLDivLoss
-from lucid.nn.modules._loss import L1Loss as L1Loss
-from lucid.nn.modules._loss import MSELoss as MSELoss
-from lucid.nn.modules._loss import NLLLoss as NLLLoss
-from lucid.nn.modules._loss import SmoothL1Loss as SmoothL1Loss
-from lucid.nn.modules._module import Module as Module
-from lucid.nn.modules._norm import GroupNorm as GroupNorm
-from lucid.nn.modules._norm import InstanceNorm2d as InstanceNorm2d
-from lucid.nn.modules._norm import LayerNorm as LayerNorm
-from lucid.nn.modules._pool import AdaptiveAvgPool2d as AdaptiveAvgPool2d
-from lucid.nn.modules._pool import AvgPool2d as AvgPool2d
-from lucid.nn.modules._pool import MaxPool2d as MaxPool2d
+from lucid.nn.modules._activation import *
+from lucid.nn.modules._attention import *
+from lucid.nn.modules._batch_norm import *
+from lucid.nn.modules._container import *
+from lucid.nn.modules._conv import *
+from lucid.nn.modules._dropout import *
+from lucid.nn.modules._embedding import *
+from lucid.nn.modules._linear import *
+from lucid.nn.modules._loss import *
+from lucid.nn.modules._module import *
+from lucid.nn.modules._norm import *
+from lucid.nn.modules._pool import *
 
 _name_errors(globals())

@@ -10,6 +10,12 @@ from lucid.nn import init
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._layer import FunctionLayer, empty_parameter
 
+__all__ = [
+    "CELU", "ELU", "GELU", "GLU", "SELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
+    "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax",
+    "Softplus", "Softsign", "Tanh",
+]  # fmt: skip
+
 
 class _Inplace(FunctionLayer):
     """An activation with PyTorch's ``inplace``, which is accepted and has no effect."""

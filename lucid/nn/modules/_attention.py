@@ -20,6 +20,8 @@ from lucid.ops._attention import masked_softmax
 from lucid.ops._common import floating, operand
 from lucid.ops._shape import cat
 
+__all__ = ["MultiheadAttention"]
+
 
 class MultiheadAttention(Layer):
     r"""Attention with several heads (Vaswani et al. 2017).

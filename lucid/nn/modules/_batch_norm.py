@@ -14,6 +14,8 @@ from lucid.nn.modules._layer import AffineLayer, fill
 from lucid.ops._batch_norm import apply_batch_norm, update_running
 from lucid.ops._common import operand
 
+__all__ = ["BatchNorm1d", "BatchNorm2d"]
+
 
 def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | None:
     return None if shape is None else Tensor._wrap(np.zeros(shape, dtype or np.float32))

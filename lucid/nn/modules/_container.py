@@ -10,6 +10,8 @@ from typing import Any, overload
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._module import Module, format_tree
 
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
+
 
 class _Container(Module):
     """A module that holds others, or parameters, and nothing else."""

@@ -16,6 +16,8 @@ from lucid.nn.modules._module import Module
 from lucid.ops._conv import apply_conv2d, conv_padding
 from lucid.ops._layout import pair
 
+__all__ = ["Conv2d"]
+
 
 class Conv2d(Module):
     """Cross-correlates images with learned kernels; see :func:`lucid.nn.functional.conv2d`.

@@ -6,6 +6,8 @@ from lucid._check import probability
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._layer import FunctionLayer
 
+__all__ = ["Dropout", "Dropout2d"]
+
 
 class Dropout(FunctionLayer):
     """In training, sets elements to 0 with probability ``p`` and divides the others by ``1 - p``.

@@ -13,6 +13,8 @@ from lucid.nn import init
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._layer import FunctionLayer, empty_parameter
 
+__all__ = ["Embedding"]
+
 
 class Embedding(FunctionLayer):
     """A learned table, looked up by integers.

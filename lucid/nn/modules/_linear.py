@@ -17,6 +17,8 @@ from lucid.ops._common import operand
 from lucid.ops._linear import apply_linear
 from lucid.ops._shape import unflatten
 
+__all__ = ["Flatten", "Identity", "Linear", "Unflatten"]
+
 
 class Identity(Module):
     """Returns its input. Takes any arguments, so that it can stand for another layer."""

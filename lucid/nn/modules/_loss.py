@@ -14,6 +14,11 @@ from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._module import Module
 from lucid.ops._common import floating
 
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
+    "MSELoss", "NLLLoss", "SmoothL1Loss",
+]  # fmt: skip
+
 
 class _Loss(Module):
     """A loss that calls one function, with attributes of its own as the settings."""

@@ -14,6 +14,8 @@ from lucid.autograd._tensor import as_array
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._hooks import Hook, RemovableHandle, register
 
+__all__ = ["Module"]
+
 Self = TypeVar("Self", bound="Module")
 
 # The kinds of member a module keeps a register of.

@@ -12,6 +12,8 @@ from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._layer import AffineLayer
 from lucid.ops._common import operand
 
+__all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm"]
+
 
 class LayerNorm(AffineLayer):
     """Normalises over the last axes (Ba et al. 2016); see :func:`lucid.nn.functional.layer_norm`.

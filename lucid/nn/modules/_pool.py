@@ -8,6 +8,8 @@ from lucid.nn.modules._layer import FunctionLayer
 from lucid.ops import _pool as ops
 from lucid.ops._layout import pair
 
+__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+
 Size: TypeAlias = "int | tuple[int, int]"
 
 
