@@ -12,7 +12,7 @@ import numpy as np
 
 from lucid.autograd._grad_mode import grad_mode, is_grad_enabled, set_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import Tensor
+from lucid.autograd._tensor import Tensor, wrap
 
 Observer = Callable[[type["Function"], tuple[Any, ...], tuple[Tensor, ...]], None]
 
@@ -112,13 +112,13 @@ class Function:
 def _output(cls: type[Function], ctx: Node, value: Any, args: tuple[Any, ...]) -> Tensor:
     """Return ``value`` as a new tensor that knows if it is a view of an argument."""
     if isinstance(value, np.ndarray):
-        tensor = Tensor._wrap(value)
+        tensor = wrap(value)
     elif isinstance(value, np.generic):
         # NumPy makes scalars of arrays with zero axes; if it was saved, it still is this output.
-        tensor = Tensor._wrap(value)
+        tensor = wrap(value)
         ctx._saved = tuple([tensor.data if saved is value else saved for saved in ctx._saved])
     elif isinstance(value, Tensor):
-        tensor = Tensor._wrap(value.data)
+        tensor = wrap(value.data)
     else:
         raise TypeError(
             f"{cls.__name__}.forward: expected a tensor, an array or a tuple of them, "
@@ -216,7 +216,7 @@ class CopyIntoView(Function):
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor, Tensor]:
-        rest = Tensor._wrap(np.ones(grad.shape, grad.dtype))
+        rest = wrap(np.ones(grad.shape, grad.dtype))
         ctx.take_view(rest).data[...] = 0
         return Scale.apply(grad, rest.data), ctx.take_view(grad)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lucid.autograd._grad_mode import is_grad_enabled, set_grad_enabled
-from lucid.autograd._tensor import Tensor, as_array
+from lucid.autograd._tensor import Tensor, as_array, check_view, wrap
 from lucid.kernels._memory import is_lease
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Node:
         for arg, needed in zip(args, self.needs_input_grad):
             if needed:
                 if arg._view is not None:
-                    arg._check_view()
+                    check_view(arg)
                 edges.append((arg, 0) if arg._node is None else (arg._node, arg._index))
                 meta.append((arg.data.shape, arg.data.dtype))
             else:
@@ -155,7 +155,7 @@ class Node:
         for value, version in self._saved:
             if value is tensor:
                 if old is None:
-                    old = Tensor._wrap(tensor.data.copy(order="K"))
+                    old = wrap(tensor.data.copy(order="K"))
                     old._node, old._index = tensor._node, tensor._index
                 saved.append((old, 0))
             else:
@@ -178,7 +178,7 @@ class Node:
                 values.append(None)
                 continue
             if isinstance(value, np.ndarray):
-                values.append(Tensor._wrap(value))
+                values.append(wrap(value))
                 continue
             now = value.version.count if isinstance(value, _Output) else value._version.count
             if now != version:
@@ -190,7 +190,7 @@ class Node:
                     "instead"
                 )
             if isinstance(value, _Output):
-                tensor = Tensor._wrap(value.array)
+                tensor = wrap(value.array)
                 tensor._node, tensor._index = self, value.index
                 tensor._version = value.version
                 tensor._seen = now
@@ -226,7 +226,7 @@ class Node:
         for index, gradient in enumerate(gradients):
             if gradient is None:
                 shape, dtype = self.output_meta[index]
-                gradients[index] = Tensor._wrap(np.zeros(shape, dtype))
+                gradients[index] = wrap(np.zeros(shape, dtype))
         results = self.function.backward(self, *gradients)
         if not isinstance(results, tuple):
             results = (results,)
@@ -257,7 +257,7 @@ class Node:
                         f"{self.name}.backward: expected a tensor as gradient of argument {index}, "
                         f"got {type(result).__name__}"
                     )
-                result = Tensor._wrap(result)
+                result = wrap(result)
             shape, dtype = meta
             if result.data.shape != shape:
                 raise RuntimeError(
@@ -269,7 +269,7 @@ class Node:
             elif not is_grad_enabled():
                 # A tensor of the engine's own: who else holds the array then shows in the
                 # array's reference count, which _sole_owner relies on.
-                result = Tensor._wrap(result.data)
+                result = wrap(result.data)
             checked.append(result)
         return checked
 
@@ -284,7 +284,7 @@ def _sum(a: Tensor, b: Tensor, create_graph: bool) -> Tensor:
     """Return the sum of two gradients of one tensor, differentiable if that is wanted."""
     from lucid.autograd._function import Accumulate
 
-    return Accumulate.apply(a, b) if create_graph else Tensor._wrap(a.data + b.data)
+    return Accumulate.apply(a, b) if create_graph else wrap(a.data + b.data)
 
 
 def _source(tensor: Tensor) -> tuple[Node | Tensor, int]:
@@ -314,16 +314,16 @@ def _initial_gradient(root: Tensor, gradient: Any) -> Tensor:
                 f"backward: a gradient can be left out only for a single element; this tensor has "
                 f"shape {root.shape}, so pass gradient= of that shape (or reduce with sum())"
             )
-        return Tensor._wrap(np.ones(root.shape, root.dtype))
+        return wrap(np.ones(root.shape, root.dtype))
     if not isinstance(gradient, Tensor):
-        gradient = Tensor._wrap(as_array(gradient, root.dtype, who="backward: gradient"))
+        gradient = wrap(as_array(gradient, root.dtype, who="backward: gradient"))
     if gradient.shape != root.shape:
         raise ValueError(
             f"backward: expected a gradient of shape {root.shape}, got {gradient.shape}"
         )
     if gradient.dtype != root.dtype:
         return _converted(gradient, root.dtype)
-    return gradient if gradient.requires_grad else Tensor._wrap(gradient.data)
+    return gradient if gradient.requires_grad else wrap(gradient.data)
 
 
 class _Pending:
@@ -352,7 +352,7 @@ class _Pending:
 
 def _call_hooks(hooks: list[Hook] | None, gradient: Tensor) -> Tensor:
     for hook in tuple(hooks or ()):
-        replaced = hook(gradient if is_grad_enabled() else Tensor._wrap(gradient.data))
+        replaced = hook(gradient if is_grad_enabled() else wrap(gradient.data))
         if replaced is not None:
             if not isinstance(replaced, Tensor) or replaced.shape != gradient.shape:
                 got = getattr(replaced, "shape", type(replaced).__name__)
@@ -373,7 +373,7 @@ def _references(tensor: Tensor) -> int:
 
 
 # What _references counts for an array that only its tensor holds; it differs between Pythons.
-_SOLE_REFERENCES = _references(Tensor._wrap(np.zeros(1)))
+_SOLE_REFERENCES = _references(wrap(np.zeros(1)))
 
 
 def _sole_owner(tensor: Tensor) -> bool:
@@ -401,9 +401,9 @@ def _accumulate(leaf: Tensor, gradient: Tensor, create_graph: bool) -> None:
         if create_graph:
             leaf.grad = gradient
         elif _sole_owner(gradient):
-            leaf.grad = Tensor._wrap(gradient.data)
+            leaf.grad = wrap(gradient.data)
         else:
-            leaf.grad = Tensor._wrap(gradient.data.copy(order="K"))
+            leaf.grad = wrap(gradient.data.copy(order="K"))
     elif create_graph:
         leaf.grad = _sum(leaf.grad, gradient, True)
     else:

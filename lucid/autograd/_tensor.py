@@ -232,12 +232,18 @@ class Tensor:
         self._seen = 0
         self._hooks = None
 
+    def _share(self, other: Tensor) -> None:
+        """Be another tensor's memory: a change through either is seen by both."""
+        self._init(other.data)
+        self._version = other._version
+        self._seen = other._version.count
+
     @classmethod
     def _wrap(cls, array: Any) -> Tensor:
-        """Return a tensor around ``array`` itself: no copy, no conversion."""
-        tensor = cls.__new__(cls)
-        tensor._init(array if type(array) is np.ndarray else np.asarray(array))
-        return tensor
+        return wrap(array)
+
+    def _assign(self, result: Tensor) -> Tensor:
+        return assign(self, result)
 
     # -- what it is -------------------------------------------------------------------------
 
@@ -382,7 +388,8 @@ class Tensor:
                 "deepcopy works on leaves only: this tensor is the result of "
                 f"{self._node.name}; use detach() or clone()"
             )
-        copy = type(self)._wrap(self.data.copy(order="K"))
+        copy = type(self).__new__(type(self))
+        copy._init(self.data.copy(order="K"))
         memo[id(self)] = copy
         copy._requires_grad = self._requires_grad
         if self.grad is not None:
@@ -423,9 +430,8 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a tensor that shares this one's memory and is outside the graph."""
-        tensor = Tensor._wrap(self.data)
-        tensor._version = self._version  # a change through it is seen by what was saved
-        tensor._seen = self._version.count
+        tensor = Tensor.__new__(Tensor)
+        tensor._share(self)
         return tensor
 
     def retain_grad(self) -> None:
@@ -444,7 +450,7 @@ class Tensor:
             tensor = reference()
             if tensor is not None:
                 if tensor.grad is not None:
-                    gradient = Tensor._wrap(tensor.grad.data + gradient.data)
+                    gradient = wrap(tensor.grad.data + gradient.data)
                 tensor.grad = gradient
 
         self._node.add_hook(self._index, store)
@@ -475,69 +481,6 @@ class Tensor:
 
         remove.remove = remove  # type: ignore[attr-defined]
         return remove
-
-    # -- changes in place -------------------------------------------------------------------
-
-    def _assign(self, result: Tensor) -> Tensor:
-        """Take over the value and the history of ``result``: how every in-place operation ends.
-
-        The value is written into this tensor's memory, so views see it; nodes that saved the
-        old value notice by its version when they run backward.
-        """
-        if result.shape != self.shape:
-            raise ValueError(
-                f"in-place operation: the result has shape {result.shape}, which does not fit "
-                f"into the tensor of shape {self.shape}"
-            )
-        if RANKS[result.dtype.kind] > RANKS[self.dtype.kind]:
-            raise TypeError(
-                f"in-place operation: the result has dtype {result.dtype}, which cannot be "
-                f"stored in a tensor of dtype {self.dtype}"
-            )
-        self._check_writeable()
-        base = self._view[0] if self._view else None
-        recording = is_grad_enabled()
-        if recording:
-            for tensor in (self, base):
-                if tensor is not None and tensor._node is None and tensor._requires_grad:
-                    raise RuntimeError(
-                        "a leaf that requires grad cannot be changed in place (directly or through "
-                        "a view) while operations are recorded; do it under no_grad()"
-                    )
-            self._check_view()
-            if result._node is not None:
-                result._node.keep_old_value(self)
-        np.copyto(self.data, result.data, casting="unsafe")
-        self._version.count += 1
-        self._seen = self._version.count
-        if recording:
-            self._node, self._index = result._node, result._index
-            if base is not None and (self.requires_grad or base.requires_grad):
-                assert self._view is not None
-                take_view = self._view[1]
-                if take_view is None:
-                    raise RuntimeError("this view cannot be changed in place; clone() it first")
-                from lucid.autograd._function import rebase
-
-                rebase(base, self, take_view)
-        return self
-
-    def _check_writeable(self) -> None:
-        if not self.data.flags.writeable:
-            raise RuntimeError(
-                f"this tensor of shape {self.shape} is read-only (expanded, or made from a "
-                "read-only array) and cannot be changed in place; clone() it first"
-            )
-
-    def _check_view(self) -> None:
-        """Raise if this view's base was changed in place since: its history is then another's."""
-        if self._view is not None and self._seen != self._version.count:
-            base = self._view[0]
-            if base.requires_grad or self._node is not None:
-                raise RuntimeError(
-                    f"a view of shape {self.shape} is used after the tensor it views was changed "
-                    "in place; take the view again"
-                )
 
     # -- operations -------------------------------------------------------------------------
 
@@ -706,6 +649,94 @@ class Tensor:
 
         type = astype
         float = double = int = long = bool = half
+
+
+def wrap(array: Any) -> Tensor:
+    """Return a tensor around ``array`` itself: no copy, no conversion."""
+    tensor = Tensor.__new__(Tensor)
+    tensor._init(array if type(array) is np.ndarray else np.asarray(array))
+    return tensor
+
+
+# -- changes in place -----------------------------------------------------------------------------
+
+
+def version(tensor: Tensor) -> int:
+    """Return how often the tensor's memory was changed in place, through any of its views."""
+    return tensor._version.count
+
+
+def mark_changed(tensor: Tensor) -> None:
+    """Note that the tensor's memory was changed in place, by other means than :func:`assign`."""
+    tensor._version.count += 1
+    tensor._seen = tensor._version.count
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """Return the tensor that this one is a view of, or itself."""
+    return tensor if tensor._view is None else tensor._view[0]
+
+
+def assign(tensor: Tensor, result: Tensor) -> Tensor:
+    """Take over the value and the history of ``result``: how every in-place operation ends.
+
+    The value is written into the tensor's memory, so views see it; nodes that saved the old value
+    notice by its version when they run backward.
+    """
+    if result.shape != tensor.shape:
+        raise ValueError(
+            f"in-place operation: the result has shape {result.shape}, which does not fit "
+            f"into the tensor of shape {tensor.shape}"
+        )
+    if RANKS[result.dtype.kind] > RANKS[tensor.dtype.kind]:
+        raise TypeError(
+            f"in-place operation: the result has dtype {result.dtype}, which cannot be "
+            f"stored in a tensor of dtype {tensor.dtype}"
+        )
+    check_writeable(tensor)
+    base = base_of(tensor)
+    recording = is_grad_enabled()
+    if recording:
+        if any(one._node is None and one._requires_grad for one in (tensor, base)):
+            raise RuntimeError(
+                "a leaf that requires grad cannot be changed in place (directly or through "
+                "a view) while operations are recorded; do it under no_grad()"
+            )
+        check_view(tensor)
+        if result._node is not None:
+            result._node.keep_old_value(tensor)
+    np.copyto(tensor.data, result.data, casting="unsafe")
+    mark_changed(tensor)
+    if recording:
+        tensor._node, tensor._index = result._node, result._index
+        if tensor._view is not None and (tensor.requires_grad or base.requires_grad):
+            take_view = tensor._view[1]
+            if take_view is None:
+                raise RuntimeError("this view cannot be changed in place; clone() it first")
+            from lucid.autograd._function import rebase
+
+            rebase(base, tensor, take_view)
+    return tensor
+
+
+def check_writeable(tensor: Tensor) -> None:
+    """Raise RuntimeError if the tensor's memory is not to be changed."""
+    if not tensor.data.flags.writeable:
+        raise RuntimeError(
+            f"this tensor of shape {tensor.shape} is read-only (expanded, or made from a "
+            "read-only array) and cannot be changed in place; clone() it first"
+        )
+
+
+def check_view(tensor: Tensor) -> None:
+    """Raise RuntimeError if a view's base was changed since: its history is then another's."""
+    if tensor._view is None or tensor._seen == tensor._version.count:
+        return
+    if tensor._view[0].requires_grad or tensor._node is not None:
+        raise RuntimeError(
+            f"a view of shape {tensor.shape} is used after the tensor it views was changed "
+            "in place; take the view again"
+        )
 
 
 class ValuesIndices(NamedTuple):

@@ -28,9 +28,7 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         if isinstance(data, Tensor):
-            self._init(data.data)
-            self._version = data._version  # changes through either are seen by both
-            self._seen = data._version.count
+            self._share(data)
         else:
             super().__init__(data)
         self.requires_grad = requires_grad

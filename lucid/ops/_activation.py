@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
@@ -69,7 +70,7 @@ def _clip(input: Any, low: float, high: float, who: str) -> Tensor:
             f"{who}: {x.dtype} cannot be limited to the range from {low} to {high}; "
             "convert with float()"
         )
-    return Tensor._wrap(np.clip(x.data, int(low), None if math.isinf(high) else int(high)))
+    return wrap(np.clip(x.data, int(low), None if math.isinf(high) else int(high)))
 
 
 def relu(input: Any, inplace: bool = False) -> Tensor:
@@ -128,7 +129,7 @@ class LeakyReLU(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad * Tensor._wrap(_slopes(x.data, ctx.slope))
+        return grad * wrap(_slopes(x.data, ctx.slope))
 
 
 def _slopes(x: Array, slope: float) -> Array:
@@ -278,7 +279,7 @@ class SiLU(Function):
         if is_grad_enabled():
             s = sigmoid(x)
             return grad * (s * (x * (1.0 - s) + 1.0))
-        return Tensor._wrap(kernels.active().silu_grad(grad.data, x.data))
+        return wrap(kernels.active().silu_grad(grad.data, x.data))
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
@@ -304,7 +305,7 @@ class Hardswish(Function):
         if is_grad_enabled():
             slope = where(x.data < 3, x / 3.0 + 0.5, 1.0)
             return where(x.data <= -3, 0.0, grad * slope)
-        return Tensor._wrap(kernels.active().hardswish_grad(grad.data, x.data))
+        return wrap(kernels.active().hardswish_grad(grad.data, x.data))
 
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
@@ -328,7 +329,7 @@ class Hardsigmoid(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        number = Tensor._wrap(np.fmax(y.data, 0))  # at NaN PyTorch's is 0, unlike relu6's
+        number = wrap(np.fmax(y.data, 0))  # at NaN PyTorch's is 0, unlike relu6's
         return ClipGrad.apply(grad, number, 0.0, 1.0) / 6.0
 
 
@@ -354,7 +355,7 @@ class GELU(Function):
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if not is_grad_enabled():
-            return Tensor._wrap(kernels.active().gelu_grad(grad.data, x.data, ctx.approximate))
+            return wrap(kernels.active().gelu_grad(grad.data, x.data, ctx.approximate))
         if ctx.approximate:
             scale, cube = math.sqrt(2 / math.pi), 0.044715
             t = tanh((x + x * x * x * cube) * scale)
@@ -482,7 +483,7 @@ class Softmax(Function):
         (y,) = ctx.saved_tensors
         if is_grad_enabled():
             return y * (grad - (grad * y).sum(ctx.dim, keepdim=True))
-        return Tensor._wrap(kernels.active().softmax_grad(grad.data, y.data, ctx.dim))
+        return wrap(kernels.active().softmax_grad(grad.data, y.data, ctx.dim))
 
 
 class LogSoftmax(Function):
@@ -498,7 +499,7 @@ class LogSoftmax(Function):
         (y,) = ctx.saved_tensors
         if is_grad_enabled():
             return grad - exp(y) * grad.sum(ctx.dim, keepdim=True)
-        return Tensor._wrap(kernels.active().log_softmax_grad(grad.data, y.data, ctx.dim))
+        return wrap(kernels.active().log_softmax_grad(grad.data, y.data, ctx.dim))
 
 
 def _softmax(

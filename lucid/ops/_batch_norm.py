@@ -9,6 +9,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import mark_changed, wrap
 from lucid.ops._common import Array, operand, wide
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import from_nhwc, to_nhwc
@@ -70,9 +71,9 @@ class BatchNormTraining(Function):
             None if weight is None else wide(weight.data),
         )
         return (
-            Tensor._wrap(_unrows(gx, x.shape, x.dtype)),
-            Tensor._wrap(dweight.astype(x.dtype, copy=False)),
-            Tensor._wrap(dbias.astype(x.dtype, copy=False)),
+            wrap(_unrows(gx, x.shape, x.dtype)),
+            wrap(dweight.astype(x.dtype, copy=False)),
+            wrap(dbias.astype(x.dtype, copy=False)),
         )
 
     @staticmethod
@@ -144,11 +145,11 @@ class BatchNormInference(Function):
         x, weight = ctx.saved_tensors
         axes = _channel_axes(grad.ndim)
         shape = (1, -1) + (1,) * (grad.ndim - 2)
-        factor = Tensor._wrap(ctx.inverse_std)
+        factor = wrap(ctx.inverse_std)
         dtype, grad = grad.dtype, widened(grad)
         normal = None
         if ctx.needs_input_grad[1]:
-            mean = Tensor._wrap(ctx.mean.astype(grad.dtype))
+            mean = wrap(ctx.mean.astype(grad.dtype))
             normal = (widened(x) - mean.reshape(shape)) * factor.reshape(shape)
         if weight is not None:
             factor = factor * widened(weight)
@@ -277,4 +278,4 @@ def update_running(
         for running, batch in ((running_mean, mean), (running_var, unbiased)):
             running.data *= 1 - momentum
             running.data += (momentum * batch).astype(running.dtype)
-            running._version.count += 1
+            mark_changed(running)

@@ -12,7 +12,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._function import Cast
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number
+from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number, wrap
 
 Array = np.ndarray
 
@@ -30,22 +30,20 @@ def operand(value: Any, who: str) -> Tensor:
     if isinstance(value, Tensor):
         return value
     dtype = value.dtype if isinstance(value, np.ndarray) else None  # float64 arrays stay so
-    return Tensor._wrap(as_array(value, dtype, who=who))
+    return wrap(as_array(value, dtype, who=who))
 
 
 def floating(value: Any, who: str) -> Tensor:
     """Like :func:`operand`, with integers and booleans converted to float32."""
     tensor = operand(value, who)
-    return (
-        tensor if tensor.data.dtype.kind == "f" else Tensor._wrap(tensor.data.astype(DEFAULT_DTYPE))
-    )
+    return tensor if tensor.data.dtype.kind == "f" else wrap(tensor.data.astype(DEFAULT_DTYPE))
 
 
 def convert(value: Any, dtype: np.dtype[Any], who: str, *, overflows: bool = False) -> Tensor:
     """Return a tensor or a Python number as a tensor of ``dtype``; see :func:`as_number`."""
     if isinstance(value, Tensor):
         return value if value.data.dtype == dtype else Cast.apply(value, dtype)
-    return Tensor._wrap(as_number(value, dtype, who, overflows=overflows))
+    return wrap(as_number(value, dtype, who, overflows=overflows))
 
 
 def one_number(value: Any, dtype: np.dtype[Any], who: str) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from lucid._random import generator
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number
+from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number, wrap
 from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def _finish(array: Array, requires_grad: bool) -> Tensor:
-    tensor = Tensor._wrap(array)
+    tensor = wrap(array)
     if requires_grad:
         tensor.requires_grad = True
     return tensor
@@ -64,7 +64,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
             f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         )
         raise TypeError(f"from_numpy: expected an array of real numbers, got {got}")
-    return Tensor._wrap(array)
+    return wrap(array)
 
 
 def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -282,7 +282,7 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
             f"randint: integers from {low} up to {high} are out of the range of {limits.dtype}"
         )
     array = generator().integers(low, high, shape_argument((size,), "randint"))
-    return Tensor._wrap(array.astype(wanted, copy=False))
+    return wrap(array.astype(wanted, copy=False))
 
 
 def randperm(n: int) -> Tensor:
@@ -292,7 +292,7 @@ def randperm(n: int) -> Tensor:
         n: how many.
     """
     (count,) = shape_argument((n,), "randperm")
-    return Tensor._wrap(generator().permutation(count))
+    return wrap(generator().permutation(count))
 
 
 def zeros_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import as_dtype
+from lucid.autograd._tensor import as_dtype, wrap
 from lucid.ops._common import (
     Array,
     check_broadcast,
@@ -182,7 +182,7 @@ def floor_divide(a: Any, b: Any) -> Tensor:
     a, b = operands(a, b, "floor_divide")
     _check_integer_division(a, b, "floor_divide")
     with np.errstate(all="ignore"):
-        return Tensor._wrap(np.floor_divide(a.data, b.data))
+        return wrap(np.floor_divide(a.data, b.data))
 
 
 class Remainder(Function):
@@ -711,14 +711,14 @@ def round(x: Any) -> Tensor:
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, (int, float)):
         if -60000 < b < 60000:  # in the range of every floating dtype
-            return Tensor._wrap(ufunc(a.data, b))
+            return wrap(ufunc(a.data, b))
         try:
             with np.errstate(over="ignore"):  # a number may lie beyond the dtype's range
-                return Tensor._wrap(ufunc(a.data, b))
+                return wrap(ufunc(a.data, b))
         except OverflowError:
             raise ValueError(f"{who}: the number is beyond all floats") from None
     a, b = operands(a, b, who)
-    return Tensor._wrap(ufunc(a.data, b.data))
+    return wrap(ufunc(a.data, b.data))
 
 
 def eq(a: Any, b: Any) -> Tensor:
@@ -787,7 +787,7 @@ def logical_not(x: Any) -> Tensor:
     Args:
         x: any shape; the result is boolean, of the same shape.
     """
-    return Tensor._wrap(np.logical_not(operand(x, "logical_not").data))
+    return wrap(np.logical_not(operand(x, "logical_not").data))
 
 
 def logical_and(a: Any, b: Any) -> Tensor:
@@ -825,7 +825,7 @@ def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     for tensor in (a, b):
         if tensor.data.dtype.kind == "f":
             raise TypeError(f"{who}: expected integers or booleans, got {tensor.dtype}")
-    return Tensor._wrap(ufunc(a.data, b.data))
+    return wrap(ufunc(a.data, b.data))
 
 
 def bitwise_not(x: Any) -> Tensor:
@@ -837,7 +837,7 @@ def bitwise_not(x: Any) -> Tensor:
     x = operand(x, "bitwise_not")
     if x.data.dtype.kind == "f":
         raise TypeError(f"bitwise_not: expected integers or booleans, got {x.dtype}")
-    return Tensor._wrap(np.invert(x.data))
+    return wrap(np.invert(x.data))
 
 
 def bitwise_and(a: Any, b: Any) -> Tensor:
@@ -876,7 +876,7 @@ def isnan(x: Any) -> Tensor:
     Args:
         x: any shape; the result is boolean, of the same shape.
     """
-    return Tensor._wrap(np.isnan(operand(x, "isnan").data))
+    return wrap(np.isnan(operand(x, "isnan").data))
 
 
 def isinf(x: Any) -> Tensor:
@@ -885,7 +885,7 @@ def isinf(x: Any) -> Tensor:
     Args:
         x: any shape; the result is boolean, of the same shape.
     """
-    return Tensor._wrap(np.isinf(operand(x, "isinf").data))
+    return wrap(np.isinf(operand(x, "isinf").data))
 
 
 def isfinite(x: Any) -> Tensor:
@@ -894,7 +894,7 @@ def isfinite(x: Any) -> Tensor:
     Args:
         x: any shape; the result is boolean, of the same shape.
     """
-    return Tensor._wrap(np.isfinite(operand(x, "isfinite").data))
+    return wrap(np.isfinite(operand(x, "isfinite").data))
 
 
 def isclose(
@@ -915,7 +915,7 @@ def isclose(
     a, b = operands(a, b, "isclose")
     if rtol < 0 or atol < 0:
         raise ValueError(f"isclose: rtol and atol must not be negative, got {rtol} and {atol}")
-    return Tensor._wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
+    return wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
 
 
 def allclose(
@@ -981,7 +981,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     mask = operand(condition, "where").data
     if input is None and other is None:
-        return tuple([Tensor._wrap(index) for index in np.nonzero(mask)])
+        return tuple([wrap(index) for index in np.nonzero(mask)])
     if input is None or other is None:
         raise ValueError("where: expected both choices or neither, got one")
     if mask.dtype.kind != "b":

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import operand
 from lucid.ops._elementwise import where
 
@@ -79,4 +80,4 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
             f"one_hot: expected integers from 0 to {num_classes - 1}, got {index.min()} to "
             f"{index.max()}"
         )
-    return Tensor._wrap((index[..., None] == np.arange(num_classes)).astype(np.int64))
+    return wrap((index[..., None] == np.arange(num_classes)).astype(np.int64))

@@ -8,7 +8,7 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import as_number
+from lucid.autograd._tensor import as_number, assign, base_of, check_writeable, mark_changed, wrap
 from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to, wide
 from lucid.ops._elementwise import where
 
@@ -198,16 +198,14 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         raise ValueError(
             f"setitem: a value of shape {source.shape} does not fit into x[index] of shape {shape}"
         )
-    base = x._view[0] if x._view is not None else x
-    if is_grad_enabled() and (x.requires_grad or source.requires_grad or base.requires_grad):
+    if is_grad_enabled() and (x.requires_grad or source.requires_grad or base_of(x).requires_grad):
         if values.ndim != source.ndim:
             source = source.reshape(values.shape)
-        x._assign(SetItem.apply(x, index, source))
+        assign(x, SetItem.apply(x, index, source))
     else:
-        x._check_writeable()
+        check_writeable(x)
         x.data[index] = values
-        x._version.count += 1
-        x._seen = x._version.count
+        mark_changed(x)
 
 
 def _constant(value: Any, x: Tensor) -> Tensor:
@@ -359,7 +357,7 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
     x, array = _wide(x), np.atleast_1d(_index_array(index, who)).copy()
     _check_fits(x, axis, array, who)
     if isinstance(src, (bool, int, float)):
-        values = Tensor._wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
+        values = wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
     else:
         values = _wide(operand(src, who))
         if values.ndim != array.ndim or any(n > m for n, m in zip(array.shape, values.shape)):
@@ -411,7 +409,7 @@ def _triangle(x: Any, diagonal: int, lower: bool, who: str) -> Tensor:
     if x.ndim < 2:
         raise ValueError(f"{who}: expected at least 2 axes, got shape {x.shape}")
     below = np.tri(x.shape[-2], x.shape[-1], diagonal if lower else diagonal - 1, np.bool_)
-    zero = Tensor._wrap(np.zeros((), x.dtype))
+    zero = wrap(np.zeros((), x.dtype))
     result: Tensor = where(below if lower else ~below, x, zero)
     return result
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import assign
 from lucid.ops import _elementwise as elementwise
 from lucid.ops._common import Array, one_number, operand, sum_to
 
@@ -21,42 +22,42 @@ __all__ = ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "pow_", "sub_", "
 
 def add_(x: Tensor, other: Any) -> Tensor:
     """Add ``other`` in place."""
-    return x._assign(elementwise.add(x, other))
+    return assign(x, elementwise.add(x, other))
 
 
 def sub_(x: Tensor, other: Any) -> Tensor:
     """Subtract ``other`` in place."""
-    return x._assign(elementwise.sub(x, other))
+    return assign(x, elementwise.sub(x, other))
 
 
 def mul_(x: Tensor, other: Any) -> Tensor:
     """Multiply by ``other`` in place."""
-    return x._assign(elementwise.mul(x, other))
+    return assign(x, elementwise.mul(x, other))
 
 
 def div_(x: Tensor, other: Any) -> Tensor:
     """Divide by ``other`` in place."""
-    return x._assign(elementwise.div(x, other))
+    return assign(x, elementwise.div(x, other))
 
 
 def floor_divide_(x: Tensor, other: Any) -> Tensor:
     """Divide by ``other`` in place, down to a whole number; the gradient ends here."""
-    return x._assign(elementwise.floor_divide(x, other))
+    return assign(x, elementwise.floor_divide(x, other))
 
 
 def remainder_(x: Tensor, other: Any) -> Tensor:
     """Take the remainder by ``other`` in place."""
-    return x._assign(elementwise.remainder(x, other))
+    return assign(x, elementwise.remainder(x, other))
 
 
 def pow_(x: Tensor, exponent: Any) -> Tensor:
     """Raise to the power ``exponent`` in place."""
-    return x._assign(elementwise.pow(x, exponent))
+    return assign(x, elementwise.pow(x, exponent))
 
 
 def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit to ``[min, max]`` in place."""
-    return x._assign(elementwise.clamp(x, min, max))
+    return assign(x, elementwise.clamp(x, min, max))
 
 
 class Overwrite(Function):
@@ -87,7 +88,7 @@ def copy_(x: Tensor, source: Any) -> Tensor:
         raise ValueError(
             f"copy_: a source of shape {value.shape} does not fit into shape {x.shape}"
         )
-    return x._assign(Overwrite.apply(x, value))
+    return assign(x, Overwrite.apply(x, value))
 
 
 def fill_(x: Tensor, value: Any) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, floating, wide
 from lucid.ops._elementwise import astype, widened
 
@@ -55,7 +56,7 @@ class Standardize(Function):
         slopes: Array = grad.data - _mean(grad.data, ctx.axes)
         slopes -= y.data * _mean(grad.data * y.data, ctx.axes)
         slopes *= ctx.inverse_std
-        return Tensor._wrap(slopes.astype(dtype, copy=False))
+        return wrap(slopes.astype(dtype, copy=False))
 
 
 def _standardize(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
 from lucid.ops._common import Array, as_float, floating, operand
 from lucid.ops._elementwise import astype, exp, log, where, widened
@@ -176,7 +177,7 @@ class BinaryCrossEntropy(Function):
             grad_x = grad * (x - t) / ((1.0 - x) * x).clamp(min=1e-12)
         if ctx.needs_input_grad[1]:
             yes, no = _bounded_logs(x.data)
-            slope = Tensor._wrap(no - yes) if not is_grad_enabled() else log(1.0 - x) - log(x)
+            slope = wrap(no - yes) if not is_grad_enabled() else log(1.0 - x) - log(x)
             grad_t = grad * slope
         return grad_x, grad_t
 
@@ -269,11 +270,11 @@ class CrossEntropy(Function):
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         if not is_grad_enabled():
-            return Tensor._wrap(kernels.active().cross_entropy_grad(grad.data, ctx.log_p, *ctx.how))
+            return wrap(kernels.active().cross_entropy_grad(grad.data, ctx.log_p, *ctx.how))
         # The loss is -sum(t log p) with constant t, so its gradient is p sum(t) - t.
         t = _soft_targets(x.data, *ctx.how)
-        total = Tensor._wrap(t.sum(axis=1, keepdims=True))
-        return grad.unsqueeze(1) * (softmax(x, 1) * total - Tensor._wrap(t))
+        total = wrap(t.sum(axis=1, keepdims=True))
+        return grad.unsqueeze(1) * (softmax(x, 1) * total - wrap(t))
 
 
 def _soft_targets(x: Array, target: Array, weight: Array | None, smoothing: float) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, operand
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import (
@@ -221,7 +222,7 @@ def avg_pool2d(
         )
         for axis in (0, 1)
     ]
-    return astype(sums / Tensor._wrap(np.outer(*counts).astype(sums.dtype)), x.dtype)
+    return astype(sums / wrap(np.outer(*counts).astype(sums.dtype)), x.dtype)
 
 
 def _window_counts(

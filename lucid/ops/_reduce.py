@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import Dim, ValuesIndices, as_dtype
+from lucid.autograd._tensor import Dim, ValuesIndices, as_dtype, wrap
 from lucid.ops._common import (
     Array,
     convert,
@@ -463,7 +463,7 @@ def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
 def _select(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
     """Return the elements at ``indices``, one along ``axis``, which that array keeps."""
     values = take_along_dim(x, indices, axis)
-    found = Tensor._wrap(indices)
+    found = wrap(indices)
     return (
         ValuesIndices(values, found)
         if keepdim
@@ -482,7 +482,7 @@ def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:
         return _extremum(x, None, keepdim, ufunc, who)
     if x.ndim == 0:
         _axes(dim, x, who)
-        return ValuesIndices(x, Tensor._wrap(np.zeros((), np.int64)))
+        return ValuesIndices(x, wrap(np.zeros((), np.int64)))
     axis = normalize_axis(dim, x.ndim, who)
     _check_nonempty(x, (axis,), who)
     return _select(x, axis, np.asarray(arg(x.data, axis=axis, keepdims=True)), keepdim)
@@ -524,9 +524,9 @@ def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Ten
     if axis is None or x.ndim == 0:
         _check_nonempty(x, tuple(range(x.ndim)), who)
         index = np.asarray(function(x.data))
-        return Tensor._wrap(index.reshape((1,) * x.ndim) if keepdim else index)
+        return wrap(index.reshape((1,) * x.ndim) if keepdim else index)
     _check_nonempty(x, (axis,), who)
-    return Tensor._wrap(function(x.data, axis=axis, keepdims=keepdim))
+    return wrap(function(x.data, axis=axis, keepdims=keepdim))
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -569,7 +569,7 @@ def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """
     x = operand(x, "all")
     found = np.asarray(x.data.all(axis=normalize_axes(dim, x.ndim, "all"), keepdims=keepdim))
-    return Tensor._wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
+    return wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
 
 
 def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -585,7 +585,7 @@ def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """
     x = operand(x, "any")
     found = np.asarray(x.data.any(axis=normalize_axes(dim, x.ndim, "any"), keepdims=keepdim))
-    return Tensor._wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
+    return wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
 
 
 def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
@@ -596,7 +596,7 @@ def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
         dim: the axis or axes, negative ones from the back; all of them if left out.
     """
     x = operand(x, "count_nonzero")
-    return Sum.apply(Tensor._wrap(x.data != 0), _axes(dim, x, "count_nonzero"), False)
+    return Sum.apply(wrap(x.data != 0), _axes(dim, x, "count_nonzero"), False)
 
 
 # -- logsumexp ------------------------------------------------------------------------------------
@@ -666,7 +666,7 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True
     """
     x = operand(x, "argsort")
     vector, axis = _with_axis(x, dim, "argsort")
-    return Tensor._wrap(_order(vector, axis, descending).reshape(x.shape))
+    return wrap(_order(vector, axis, descending).reshape(x.shape))
 
 
 def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import operand
 from lucid.ops._layout import Pair, check_image, pair
 
@@ -19,8 +20,8 @@ def resample(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     ``rows`` is ``(H', H)``, ``columns`` ``(W', W)``. The products run over channels-last memory.
     """
     n, c, h, w = x.shape
-    vertical = Tensor._wrap(rows.astype(x.dtype))
-    horizontal = Tensor._wrap(columns.astype(x.dtype))
+    vertical = wrap(rows.astype(x.dtype))
+    horizontal = wrap(columns.astype(x.dtype))
     y = vertical @ x.permute(0, 2, 3, 1).reshape(n, h, w * c)
     y = horizontal @ y.reshape(n * len(rows), w, c)
     return y.reshape(n, len(rows), len(columns), c).permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import (
     Array,
     at_axis,
@@ -483,7 +484,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     # As in PyTorch, a vector of no elements may stand anywhere.
     parts = [part for part in parts if part.shape != (0,)]
     if not parts:
-        return Tensor._wrap(np.empty(0, promoted("cat", *tensors)[0].dtype))
+        return wrap(np.empty(0, promoted("cat", *tensors)[0].dtype))
     first = parts[0].shape
     axis = normalize_axis(dim, len(first), "cat")
     for index, part in enumerate(parts):
