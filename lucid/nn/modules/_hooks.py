@@ -1,4 +1,4 @@
-"""What registering a hook returns."""
+"""Hooks: functions that a module calls before and after its forward."""
 
 from __future__ import annotations
 
@@ -10,13 +10,37 @@ _numbers = itertools.count()
 
 
 class Hook:
-    """A registered function: how it is to be called."""
+    """A registered function, and whether it is given the arguments by keyword too."""
 
     __slots__ = ("function", "with_kwargs")
 
     def __init__(self, function: Callable[..., Any], with_kwargs: bool) -> None:
         self.function = function
         self.with_kwargs = with_kwargs
+
+    def before(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the module's forward, as this hook leaves them."""
+        replaced = self.function(module, args, *self._extra(kwargs))
+        if replaced is None:
+            return args, kwargs
+        if not self.with_kwargs:
+            return (replaced if isinstance(replaced, tuple) else (replaced,)), kwargs
+        if not isinstance(replaced, tuple) or len(replaced) != 2:
+            raise TypeError(
+                "forward pre-hook with kwargs: expected None or a tuple (args, kwargs), "
+                f"got {type(replaced).__name__}"
+            )
+        return replaced
+
+    def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Return the output of the module's forward, as this hook leaves it."""
+        replaced = self.function(module, args, *self._extra(kwargs), output)
+        return output if replaced is None else replaced
+
+    def _extra(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        return (kwargs,) if self.with_kwargs else ()
 
 
 class RemovableHandle:

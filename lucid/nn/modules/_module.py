@@ -92,32 +92,11 @@ class Module:
         if not self._forward_pre_hooks and not self._forward_hooks:
             return self.forward(*args, **kwargs)
         for hook in tuple(self._forward_pre_hooks.values()):
-            args, kwargs = self._call_pre_hook(hook, args, kwargs)
+            args, kwargs = hook.before(self, args, kwargs)
         output = self.forward(*args, **kwargs)
         for hook in tuple(self._forward_hooks.values()):
-            extra = (kwargs,) if hook.with_kwargs else ()
-            replaced = hook.function(self, args, *extra, output)
-            if replaced is not None:
-                output = replaced
+            output = hook.after(self, args, kwargs, output)
         return output
-
-    def _call_pre_hook(
-        self, hook: Hook, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if not hook.with_kwargs:
-            replaced = hook.function(self, args)
-            if replaced is not None:
-                args = replaced if isinstance(replaced, tuple) else (replaced,)
-            return args, kwargs
-        replaced = hook.function(self, args, kwargs)
-        if replaced is None:
-            return args, kwargs
-        if not isinstance(replaced, tuple) or len(replaced) != 2:
-            raise TypeError(
-                "forward pre-hook with kwargs: expected None or a tuple (args, kwargs), "
-                f"got {type(replaced).__name__}"
-            )
-        return replaced
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
