@@ -111,6 +111,7 @@ class Function:
 
 def _output(cls: type[Function], ctx: Node, value: Any, args: tuple[Any, ...]) -> Tensor:
     """Return ``value`` as a new tensor that knows if it is a view of an argument."""
+    source = None
     if isinstance(value, np.ndarray):
         tensor = wrap(value)
     elif isinstance(value, np.generic):
@@ -119,12 +120,14 @@ def _output(cls: type[Function], ctx: Node, value: Any, args: tuple[Any, ...]) -
         ctx._saved = tuple([tensor.data if saved is value else saved for saved in ctx._saved])
     elif isinstance(value, Tensor):
         tensor = wrap(value.data)
+        source = next((a for a in args if a is value), None)
     else:
         raise TypeError(
             f"{cls.__name__}.forward: expected a tensor, an array or a tuple of them, "
             f"got {type(value).__name__}"
         )
-    source = args[0] if ctx.view is not None else next((a for a in args if a is value), None)
+    if ctx.view is not None:
+        source = args[0]
     if source is not None and np.may_share_memory(tensor.data, source.data):
         base, outer = source._view or (source, _identity)
         tensor._version = source._version

@@ -27,10 +27,7 @@ DEFAULT_DTYPE = np.dtype(np.float32)
 class Version:
     """How often a piece of memory was changed in place; shared by all its views."""
 
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
+    count = 0  # of the class until the first change: every new tensor makes a Version
 
 
 # The kinds of dtypes, in the order in which one takes in another.

@@ -1,13 +1,15 @@
 """Element by element: arithmetic, powers, exponentials, rounding, comparisons, choices.
 
-Each operation is a class with its value and its gradient side by side, and a function that
-checks the arguments and applies it. Infinities and NaN arise silently, as in PyTorch.
+An operation of one tensor is a function of arrays with its gradient beside it; any other is a class
+with its value and its gradient, and a function that checks the arguments and applies it. Infinities
+and NaN arise silently, as in PyTorch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -36,6 +38,56 @@ __all__ = [
     "minimum", "mul", "ne", "neg", "pow", "reciprocal", "remainder", "round", "rsqrt",
     "sigmoid", "sign", "sin", "sqrt", "square", "sub", "tan", "tanh", "where",
 ]  # fmt: skip
+
+
+class Unary(Protocol):
+    """An operation of one tensor."""
+
+    def __call__(self, x: Any) -> Tensor: ...
+
+
+def unary(
+    gradient: Callable[..., Tensor],
+    *,
+    keep: Literal["input", "output", "nothing"],
+    taken: Callable[[Any, str], Tensor] = floating,
+) -> Callable[[Callable[[Array], Array]], Unary]:
+    """Make an operation of a function of arrays: the decorated one, which names and documents it.
+
+    Args:
+        gradient: the gradient with respect to the input, in tensor operations, given that with
+            respect to the output and what is kept.
+        keep: what the gradient needs.
+        taken: how the argument becomes a tensor, given the operation's name for messages.
+    """
+
+    def decorate(function: Callable[[Array], Array]) -> Unary:
+        who = function.__name__
+
+        class Operation(Function):
+            @staticmethod
+            def forward(ctx: Node, x: Tensor) -> Array:
+                y = function(x.data)
+                if keep != "nothing":
+                    ctx.save_for_backward(x if keep == "input" else y)
+                return y
+
+            @staticmethod
+            def backward(ctx: Node, grad: Tensor) -> Tensor:
+                return gradient(grad, *ctx.saved_tensors)
+
+        Operation.__name__ = Operation.__qualname__ = who.capitalize()
+
+        def operation(x: Any) -> Tensor:
+            return Operation.apply(taken(x, who))
+
+        # Not by functools.wraps: it would pass for the function of arrays, with its types.
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(operation, name, getattr(function, name))
+        return operation
+
+    return decorate
+
 
 # -- arithmetic -------------------------------------------------------------------------------
 
@@ -88,12 +140,7 @@ class Sub(Function):
 def sub(a: Any, b: Any) -> Tensor:
     """Return ``a - b`` element by element, broadcasting as NumPy does.
 
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-
     Raises:
-        ValueError: if the shapes do not broadcast.
         TypeError: if one is boolean: use ``logical_xor`` or ``logical_not``.
     """
     for value in (a, b):
@@ -121,15 +168,7 @@ class Mul(Function):
 
 
 def mul(a: Any, b: Any) -> Tensor:
-    """Return ``a * b`` element by element, broadcasting as NumPy does.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-
-    Raises:
-        ValueError: if the shapes do not broadcast.
-    """
+    """Return ``a * b`` element by element, broadcasting as NumPy does."""
     return Mul.apply(*operands(a, b, "mul"))
 
 
@@ -154,13 +193,6 @@ def div(a: Any, b: Any) -> Tensor:
     """Return ``a / b`` element by element; two integers are divided as float32.
 
     Division by zero gives an infinity or NaN, silently.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-
-    Raises:
-        ValueError: if the shapes do not broadcast.
     """
     a, b = operands(a, b, "div")
     if a.data.dtype.kind != "f" and b.data.dtype.kind != "f":
@@ -171,12 +203,7 @@ def div(a: Any, b: Any) -> Tensor:
 def floor_divide(a: Any, b: Any) -> Tensor:
     """Return the largest whole number below ``a / b``, element by element; it has no gradient.
 
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-
     Raises:
-        ValueError: if the shapes do not broadcast.
         ZeroDivisionError: if an integer is divided by zero.
     """
     a, b = operands(a, b, "floor_divide")
@@ -204,12 +231,7 @@ class Remainder(Function):
 def remainder(a: Any, b: Any) -> Tensor:
     """Return ``a - b * floor(a / b)``, element by element: it has the sign of ``b``.
 
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-
     Raises:
-        ValueError: if the shapes do not broadcast.
         ZeroDivisionError: if an integer is divided by zero.
     """
     a, b = operands(a, b, "remainder")
@@ -224,29 +246,17 @@ def _check_integer_division(a: Tensor, b: Tensor, who: str) -> None:
         raise ZeroDivisionError(f"{who}: an integer is divided by zero")
 
 
-class Neg(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        return np.negative(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        return neg(grad)
-
-
-def neg(x: Any) -> Tensor:
-    """Return ``-x``.
-
-    Args:
-        x: any shape; the result has the same.
-
-    Raises:
-        TypeError: for booleans: use ``logical_not``.
-    """
-    x = operand(x, "neg")
+def _signed(x: Any, who: str) -> Tensor:
+    x = operand(x, who)
     if x.data.dtype.kind == "b":
-        raise TypeError("neg: a boolean tensor has no negative; use logical_not() or ~")
-    return Neg.apply(x)
+        raise TypeError(f"{who}: a boolean tensor has no negative; use logical_not() or ~")
+    return x
+
+
+@unary(lambda grad: -grad, keep="nothing", taken=_signed)
+def neg(x: Array) -> Array:
+    """Return ``-x``; booleans raise TypeError, for which there is ``logical_not``."""
+    return np.negative(x)
 
 
 def positive(x: Any) -> Tensor:
@@ -254,25 +264,10 @@ def positive(x: Any) -> Tensor:
     return operand(x, "positive")
 
 
-class Abs(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        return np.abs(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * sign(x)
-
-
-def abs(x: Any) -> Tensor:
-    """Return the absolute value; the gradient at 0 is 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Abs.apply(operand(x, "abs"))
+@unary(lambda grad, x: grad * sign(x), keep="input", taken=operand)
+def abs(x: Array) -> Array:
+    """Return the absolute value; the gradient at 0 is 0."""
+    return np.abs(x)
 
 
 # -- powers -----------------------------------------------------------------------------------
@@ -350,301 +345,93 @@ def pow(x: Any, exponent: Any) -> Tensor:
     return Pow.apply(*operands(x, exponent, "pow"))
 
 
-class Sqrt(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.sqrt(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad / (y * 2.0)
-
-
-def sqrt(x: Any) -> Tensor:
-    """Return the square root; negative numbers give NaN, and the gradient at 0 is infinite.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Sqrt.apply(floating(x, "sqrt"))
-
-
-class Rsqrt(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = 1 / np.sqrt(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (y * y * y) * -0.5
-
-
-def rsqrt(x: Any) -> Tensor:
-    r"""Return :math:`1 / \sqrt{x}`.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Rsqrt.apply(floating(x, "rsqrt"))
-
-
 def square(x: Any) -> Tensor:
-    """Return ``x * x``.
-
-    Args:
-        x: any shape; the result has the same.
-    """
+    """Return ``x * x``."""
     return pow(x, 2)
 
 
-class Reciprocal(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.reciprocal(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return -grad * (y * y)
+@unary(lambda grad, y: grad / (y * 2.0), keep="output")
+def sqrt(x: Array) -> Array:
+    """Return the square root; negative numbers give NaN, and the gradient at 0 is infinite."""
+    return np.sqrt(x)
 
 
-def reciprocal(x: Any) -> Tensor:
-    """Return ``1 / x``; integers are taken as float32.
+@unary(lambda grad, y: grad * (y * y * y) * -0.5, keep="output")
+def rsqrt(x: Array) -> Array:
+    r"""Return :math:`1 / \sqrt{x}`."""
+    return 1 / np.sqrt(x)
 
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Reciprocal.apply(floating(x, "reciprocal"))
+
+@unary(lambda grad, y: -grad * (y * y), keep="output")
+def reciprocal(x: Array) -> Array:
+    """Return ``1 / x``; integers are taken as float32."""
+    return np.reciprocal(x)
 
 
 # -- exponentials -----------------------------------------------------------------------------
 
 
-class Exp(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.exp(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * y
+@unary(lambda grad, y: grad * y, keep="output")
+def exp(x: Array) -> Array:
+    """Return :math:`e^x`, element by element; integers are taken as float32."""
+    return np.exp(x)
 
 
-def exp(x: Any) -> Tensor:
-    """Return :math:`e^x`, element by element; integers are taken as float32.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Exp.apply(floating(x, "exp"))
+@unary(lambda grad, y: grad * (y + 1.0), keep="output")
+def expm1(x: Array) -> Array:
+    """Return :math:`e^x - 1`, exact also near 0."""
+    return np.expm1(x)
 
 
-class Expm1(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.expm1(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (y + 1.0)
+@unary(lambda grad, x: grad / x, keep="input")
+def log(x: Array) -> Array:
+    """Return the natural logarithm; 0 gives -inf and negative numbers NaN."""
+    return np.log(x)
 
 
-def expm1(x: Any) -> Tensor:
-    """Return :math:`e^x - 1`, exact also near 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Expm1.apply(floating(x, "expm1"))
+@unary(lambda grad, x: grad / (x + 1.0), keep="input")
+def log1p(x: Array) -> Array:
+    r"""Return :math:`\ln(1 + x)`, exact also near 0."""
+    return np.log1p(x)
 
 
-class Log(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        return np.log(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad / x
+@unary(lambda grad, y: grad * (y * (1.0 - y)), keep="output")
+def sigmoid(x: Array) -> Array:
+    r"""Return :math:`1 / (1 + e^{-x})`."""
+    return kernels.active().sigmoid(x)
 
 
-def log(x: Any) -> Tensor:
-    """Return the natural logarithm; 0 gives -inf and negative numbers NaN.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Log.apply(floating(x, "log"))
-
-
-class Log1p(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        return np.log1p(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad / (x + 1.0)
-
-
-def log1p(x: Any) -> Tensor:
-    r"""Return :math:`\ln(1 + x)`, exact also near 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Log1p.apply(floating(x, "log1p"))
-
-
-class Sigmoid(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y: Array = kernels.active().sigmoid(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (y * (1.0 - y))
-
-
-def sigmoid(x: Any) -> Tensor:
-    r"""Return :math:`1 / (1 + e^{-x})`.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Sigmoid.apply(floating(x, "sigmoid"))
-
-
-class Erf(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        y: Array = kernels.active().erf(x.data)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi)))
-
-
-def erf(x: Any) -> Tensor:
-    r"""Return the error function :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Erf.apply(floating(x, "erf"))
+@unary(lambda grad, x: grad * (exp(-(x * x)) * (2.0 / math.sqrt(math.pi))), keep="input")
+def erf(x: Array) -> Array:
+    r"""Return the error function :math:`\frac{2}{\sqrt\pi} \int_0^x e^{-t^2} dt`."""
+    return kernels.active().erf(x)
 
 
 # -- trigonometry -----------------------------------------------------------------------------
 
 
-class Sin(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        return np.sin(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * cos(x)
+@unary(lambda grad, x: grad * x.cos(), keep="input")
+def sin(x: Array) -> Array:
+    """Return the sine of an angle in radians."""
+    return np.sin(x)
 
 
-def sin(x: Any) -> Tensor:
-    """Return the sine of an angle in radians.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Sin.apply(floating(x, "sin"))
+@unary(lambda grad, x: -grad * x.sin(), keep="input")
+def cos(x: Array) -> Array:
+    """Return the cosine of an angle in radians."""
+    return np.cos(x)
 
 
-class Cos(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        ctx.save_for_backward(x)
-        return np.cos(x.data)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return -grad * sin(x)
+@unary(lambda grad, y: grad * (y * y + 1.0), keep="output")
+def tan(x: Array) -> Array:
+    """Return the tangent of an angle in radians."""
+    return np.tan(x)
 
 
-def cos(x: Any) -> Tensor:
-    """Return the cosine of an angle in radians.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Cos.apply(floating(x, "cos"))
-
-
-class Tan(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.tan(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (y * y + 1.0)
-
-
-def tan(x: Any) -> Tensor:
-    """Return the tangent of an angle in radians.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Tan.apply(floating(x, "tan"))
-
-
-class Tanh(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor) -> Array:
-        y = np.tanh(x.data)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return grad * (1.0 - y * y)
-
-
-def tanh(x: Any) -> Tensor:
-    """Return the hyperbolic tangent.
-
-    Args:
-        x: any shape; the result has the same.
-    """
-    return Tanh.apply(floating(x, "tanh"))
+@unary(lambda grad, y: grad * (1.0 - y * y), keep="output")
+def tanh(x: Array) -> Array:
+    """Return the hyperbolic tangent."""
+    return np.tanh(x)
 
 
 # -- piecewise constant: the gradient is zero ---------------------------------------------------
@@ -670,38 +457,22 @@ def _sign(x: Array) -> Array:
 
 
 def sign(x: Any) -> Tensor:
-    """Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
+    """Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0."""
     return Step.apply(operand(x, "sign"), _sign)
 
 
 def floor(x: Any) -> Tensor:
-    """Return the largest whole number not above ``x``; the gradient is 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
+    """Return the largest whole number not above ``x``; the gradient is 0."""
     return Step.apply(operand(x, "floor"), np.floor)
 
 
 def ceil(x: Any) -> Tensor:
-    """Return the smallest whole number not below ``x``; the gradient is 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
+    """Return the smallest whole number not below ``x``; the gradient is 0."""
     return Step.apply(operand(x, "ceil"), np.ceil)
 
 
 def round(x: Any) -> Tensor:
-    """Return the nearest whole number, halves to the even one; the gradient is 0.
-
-    Args:
-        x: any shape; the result has the same.
-    """
+    """Return the nearest whole number, halves to the even one; the gradient is 0."""
     return Step.apply(operand(x, "round"), np.rint)
 
 
@@ -722,101 +493,52 @@ def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
 
 
 def eq(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` equals ``b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a`` equals ``b``, as booleans."""
     return _compare(a, b, np.equal, "eq")
 
 
 def ne(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` differs from ``b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a`` differs from ``b``, as booleans."""
     return _compare(a, b, np.not_equal, "ne")
 
 
 def lt(a: Any, b: Any) -> Tensor:
-    """Return where ``a < b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a < b``, as booleans."""
     return _compare(a, b, np.less, "lt")
 
 
 def le(a: Any, b: Any) -> Tensor:
-    """Return where ``a <= b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a <= b``, as booleans."""
     return _compare(a, b, np.less_equal, "le")
 
 
 def gt(a: Any, b: Any) -> Tensor:
-    """Return where ``a > b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a > b``, as booleans."""
     return _compare(a, b, np.greater, "gt")
 
 
 def ge(a: Any, b: Any) -> Tensor:
-    """Return where ``a >= b``, as booleans.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where ``a >= b``, as booleans."""
     return _compare(a, b, np.greater_equal, "ge")
 
 
 def logical_not(x: Any) -> Tensor:
-    """Return where ``x`` is zero or False.
-
-    Args:
-        x: any shape; the result is boolean, of the same shape.
-    """
+    """Return where ``x`` is zero or False."""
     return wrap(np.logical_not(operand(x, "logical_not").data))
 
 
 def logical_and(a: Any, b: Any) -> Tensor:
-    """Return where both are nonzero or True.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where both are nonzero or True."""
     return _compare(a, b, np.logical_and, "logical_and")
 
 
 def logical_or(a: Any, b: Any) -> Tensor:
-    """Return where at least one is nonzero or True.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where at least one is nonzero or True."""
     return _compare(a, b, np.logical_or, "logical_or")
 
 
 def logical_xor(a: Any, b: Any) -> Tensor:
-    """Return where exactly one is nonzero or True.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast, and the result is boolean.
-    """
+    """Return where exactly one is nonzero or True."""
     return _compare(a, b, np.logical_xor, "logical_xor")
 
 
@@ -841,59 +563,32 @@ def bitwise_not(x: Any) -> Tensor:
 
 
 def bitwise_and(a: Any, b: Any) -> Tensor:
-    """Return ``a & b``, for integers and booleans.
-
-    Args:
-        a: integers or booleans.
-        b: the same; the shapes broadcast.
-    """
+    """Return ``a & b``, for integers and booleans."""
     return _bitwise(a, b, np.bitwise_and, "bitwise_and")
 
 
 def bitwise_or(a: Any, b: Any) -> Tensor:
-    """Return ``a | b``, for integers and booleans.
-
-    Args:
-        a: integers or booleans.
-        b: the same; the shapes broadcast.
-    """
+    """Return ``a | b``, for integers and booleans."""
     return _bitwise(a, b, np.bitwise_or, "bitwise_or")
 
 
 def bitwise_xor(a: Any, b: Any) -> Tensor:
-    """Return ``a ^ b``, for integers and booleans.
-
-    Args:
-        a: integers or booleans.
-        b: the same; the shapes broadcast.
-    """
+    """Return ``a ^ b``, for integers and booleans."""
     return _bitwise(a, b, np.bitwise_xor, "bitwise_xor")
 
 
 def isnan(x: Any) -> Tensor:
-    """Return where ``x`` is NaN.
-
-    Args:
-        x: any shape; the result is boolean, of the same shape.
-    """
+    """Return where ``x`` is NaN."""
     return wrap(np.isnan(operand(x, "isnan").data))
 
 
 def isinf(x: Any) -> Tensor:
-    """Return where ``x`` is an infinity.
-
-    Args:
-        x: any shape; the result is boolean, of the same shape.
-    """
+    """Return where ``x`` is an infinity."""
     return wrap(np.isinf(operand(x, "isinf").data))
 
 
 def isfinite(x: Any) -> Tensor:
-    """Return where ``x`` is neither NaN nor an infinity.
-
-    Args:
-        x: any shape; the result is boolean, of the same shape.
-    """
+    """Return where ``x`` is neither NaN nor an infinity."""
     return wrap(np.isfinite(operand(x, "isfinite").data))
 
 
@@ -1037,22 +732,12 @@ class Maximum(Function):
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """Return the larger of two elements, NaN if one is; equal ones halve the gradient.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-    """
+    """Return the larger of two elements, NaN if one is; equal ones halve the gradient."""
     return Maximum.apply(*operands(a, b, "maximum"), np.maximum)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """Return the smaller of two elements. See :func:`maximum`.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-    """
+    """Return the smaller of two elements. See :func:`maximum`."""
     return Maximum.apply(*operands(a, b, "minimum"), np.minimum)
 
 
