@@ -1,10 +1,13 @@
-"""Parameter: the tensor that a module learns."""
+"""Parameter: the tensor that a module learns; and how the values of tensors are replaced."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lucid.autograd import Tensor
+import numpy as np
+
+from lucid.autograd import Tensor, no_grad
+from lucid.autograd._tensor import assign, wrap
 
 
 class Parameter(Tensor):
@@ -41,4 +44,10 @@ class Parameter(Tensor):
 
 
 def _rebuild(array: Any, requires_grad: bool) -> Parameter:
-    return Parameter(Tensor._wrap(array), requires_grad)
+    return Parameter(wrap(array), requires_grad)
+
+
+def overwrite(tensor: Tensor, values: np.ndarray) -> None:
+    """Copy an array into a tensor of its shape, without recording that."""
+    with no_grad():
+        assign(tensor, wrap(values))

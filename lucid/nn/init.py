@@ -13,7 +13,8 @@ import numpy as np
 
 from lucid import _random
 from lucid._check import name_errors as _name_errors
-from lucid.autograd import Tensor, no_grad
+from lucid.autograd import Tensor
+from lucid.nn._parameter import overwrite as _overwrite
 
 T = TypeVar("T", bound=Tensor)
 Fan = Literal["fan_in", "fan_out"]
@@ -23,9 +24,7 @@ Generator = np.random.Generator
 def _fill(tensor: T, values: Any, who: str) -> T:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{who}: expected a tensor, got {type(tensor).__name__}")
-    with no_grad():
-        array = np.broadcast_to(np.asarray(values, tensor.dtype), tensor.shape)
-        tensor._assign(Tensor._wrap(array))
+    _overwrite(tensor, np.broadcast_to(np.asarray(values, tensor.dtype), tensor.shape))
     return tensor
 
 

@@ -7,18 +7,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lucid.autograd import Tensor, no_grad
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
+from lucid.nn._parameter import overwrite
 from lucid.ops._shape import cat
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     return [tensor.grad for tensor in tensors if tensor.grad is not None]
-
-
-def _set(tensor: Tensor, values: np.ndarray) -> None:
-    with no_grad():
-        tensor._assign(Tensor._wrap(values))
 
 
 @np.errstate(all="ignore")
@@ -40,7 +37,7 @@ def get_total_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     else:
         total = sum(float(np.sum(array**norm_type, dtype=np.float64)) for array in arrays)
         total **= 1 / norm_type
-    return Tensor._wrap(np.array(total, arrays[0].dtype if arrays else np.float32))
+    return wrap(np.array(total, arrays[0].dtype if arrays else np.float32))
 
 
 # Squares that BLAS adds up in float32: the norm of 1,280,000 equal numbers was 1e-4 too small.
@@ -90,7 +87,7 @@ def clip_grad_norm_(
     factor = float(max_norm) / (float(total) + 1e-6)
     if not factor >= 1:  # also for NaN, which spreads to all gradients as in PyTorch
         for gradient in gradients:
-            _set(gradient, gradient.data * gradient.dtype.type(factor))
+            overwrite(gradient, gradient.data * gradient.dtype.type(factor))
     return total
 
 
@@ -104,7 +101,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     limit = float(clip_value)
     for gradient in _gradients(parameters):
-        _set(gradient, np.clip(gradient.data, -limit, limit))
+        overwrite(gradient, np.clip(gradient.data, -limit, limit))
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
@@ -145,5 +142,5 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     start = 0
     for parameter in targets:
         part = values[start : start + parameter.data.size]
-        _set(parameter, part.reshape(parameter.shape).astype(parameter.dtype))
+        overwrite(parameter, part.reshape(parameter.shape).astype(parameter.dtype))
         start += parameter.data.size

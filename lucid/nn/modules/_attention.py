@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from lucid._check import count, probability
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
@@ -174,7 +175,7 @@ class MultiheadAttention(Layer):
             k = cat([k, self.bias_k.expand(n, 1, self.embed_dim)], 1)
             v = cat([v, self.bias_v.expand(n, 1, self.embed_dim)], 1)
         if self.add_zero_attn:
-            zeros = Tensor._wrap(np.zeros((n, 1, self.embed_dim), q.dtype))
+            zeros = wrap(np.zeros((n, 1, self.embed_dim), q.dtype))
             k, v = cat([k, zeros], 1), cat([v, zeros], 1)
         if mask is not None and k.shape[1] > given:
             mask = F.pad(mask, (0, k.shape[1] - given))  # nothing masks what was appended
@@ -245,7 +246,7 @@ def _additive(mask: Any, dtype: np.dtype[Any], name: str) -> Tensor:
     """Return a mask as numbers to add: minus infinity where a boolean mask is True."""
     given = operand(mask, "MultiheadAttention")
     if given.dtype.kind == "b":
-        return Tensor._wrap(np.where(given.data, dtype.type(-np.inf), dtype.type(0)))
+        return wrap(np.where(given.data, dtype.type(-np.inf), dtype.type(0)))
     if given.dtype.kind == "f":
         return given.astype(dtype)
     raise TypeError(

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from lucid._check import count
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.nn import init
 from lucid.nn.modules._layer import AffineLayer, fill
 from lucid.ops._batch_norm import apply_batch_norm, update_running
@@ -18,7 +19,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 
 def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | None:
-    return None if shape is None else Tensor._wrap(np.zeros(shape, dtype or np.float32))
+    return None if shape is None else wrap(np.zeros(shape, dtype or np.float32))
 
 
 class _BatchNorm(AffineLayer):

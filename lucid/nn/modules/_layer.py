@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._module import Module
@@ -24,7 +25,7 @@ def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> P
     wanted = np.dtype(np.float32 if dtype is None else dtype)
     if wanted.kind != "f":
         raise TypeError(f"dtype must be a floating-point dtype, got {wanted}")
-    return Parameter(Tensor._wrap(np.zeros(shape, wanted)))
+    return Parameter(wrap(np.zeros(shape, wanted)))
 
 
 def fill(function: Callable[[Tensor], Any], *tensors: Tensor | None) -> None:

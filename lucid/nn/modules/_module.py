@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd import Tensor, no_grad
-from lucid.autograd._tensor import as_array
-from lucid.nn._parameter import Parameter
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import as_array, mark_changed, wrap
+from lucid.nn._parameter import Parameter, overwrite
 from lucid.nn.modules._hooks import Hook, RemovableHandle, register
 
 __all__ = ["Module"]
@@ -432,9 +432,8 @@ class Module:
             raise RuntimeError(
                 f"{who}.load_state_dict: nothing was loaded\n  " + "\n  ".join(problems)
             )
-        with no_grad():
-            for path, array in arrays.items():
-                own[path]._assign(Tensor._wrap(array))
+        for path, array in arrays.items():
+            overwrite(own[path], array)
         return IncompatibleKeys(missing, unexpected)
 
     # -- changing all of it -----------------------------------------------------------------
@@ -473,7 +472,7 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = Tensor._wrap(np.zeros_like(parameter.grad.data))
+                parameter.grad = wrap(np.zeros_like(parameter.grad.data))
 
     def to(self: Self, dtype: DTypeLike) -> Self:
         """Convert the floating-point parameters and buffers, and their gradients, in place.
@@ -494,7 +493,7 @@ class Module:
             for one in (tensor, tensor.grad):
                 if one is not None and one.dtype.kind == "f" and one.dtype != wanted:
                     one.data = one.data.astype(wanted)
-                    one._version.count += 1
+                    mark_changed(one)
         return self
 
     def float(self: Self) -> Self:
