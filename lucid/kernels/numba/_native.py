@@ -1,9 +1,9 @@
 """Compiled C functions and the few machine operations that Numba does not offer.
 
 Every kernel is a C function ``void kernel(const int64 *args, int64 chunk, int64 thread)``: its
-arguments (addresses, sizes, bits of floats) lie in a row of 64-bit integers, and it does one chunk
-of its work. So the thread pool can call any of them, a plan of many is a table of such rows, and
-Numba compiles each once for all array layouts. Machine code is kept on disk.
+arguments (addresses, sizes, bits of floats) lie side by side as 64-bit integers, and it does one
+chunk of its work. So the thread pool can call any of them, a plan of many is a table of such
+instructions, and Numba compiles each once for all array layouts. Machine code is kept on disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import inspect
 import math
+import operator
 import os
 import pickle
 import sys
@@ -24,7 +26,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
@@ -46,7 +48,16 @@ def compiled(sig: Any) -> Callable[[Callable[..., Any]], Native]:
     return lambda function: Native(function, sig)
 
 
-kernel = compiled(types.void(Words, types.int64, types.int64))
+_KERNEL = types.void(Words, types.int64, types.int64)
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Decorate a function to become a kernel.
+
+    Its parameters are ``chunk``, ``thread`` and then its arguments by name, as :meth:`Kernel.pack`
+    takes them; or ``args``, ``chunk`` and ``thread``, where it hands all of them on, as to a tile.
+    """
+    return Kernel(function, _KERNEL)
 
 
 class Native:
@@ -61,7 +72,8 @@ class Native:
     call: Any
 
     def __init__(self, function: Callable[..., Any], sig: Any) -> None:
-        self._function, self._sig = function, sig
+        self._source = self._function = function
+        self._sig = sig
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
@@ -72,11 +84,64 @@ class Native:
             if name not in self.__dict__:
                 args = self._sig.args, self._sig.return_type
                 native = _Announced(self._function, args, {}, {"error_model": "numpy"})
-                native.enable_caching()
+                native.enable_caching(self._source)
                 native.compile()
                 self._compiled = native
                 self.call, self.address = native.ctypes, int(native.address)
         return self.__dict__[name]
+
+
+class Kernel(Native):
+    """A C function that the thread pool calls."""
+
+    def __init__(self, function: Callable[..., Any], sig: Any) -> None:
+        super().__init__(function, sig)
+        names = list(inspect.signature(function).parameters)
+        if names[0] == "chunk":
+            self._fields = names[2:]
+            self._in_order = operator.itemgetter(*self._fields)
+            self._function = _unpacked(function, len(self._fields))
+
+    def pack(self, chunks: int, **arguments: np.ndarray | float | None) -> tuple[int, ...]:
+        """Return the instruction to run the kernel, in so many chunks, with arguments by name.
+
+        Of an array it holds the address, so the array must live as long; of a float its bits, and
+        for None 0. A kernel that has a parameter ``chunks`` is told how many there are.
+        """
+        if "chunks" in self._fields:
+            arguments["chunks"] = chunks
+        if len(arguments) != len(self._fields):
+            raise TypeError(f"{self.__name__}: expected {self._fields}, got {list(arguments)}")
+        values = self._in_order(arguments)
+        return self.address, chunks, *[v if type(v) is int else _WORD[type(v)](v) for v in values]
+
+
+def _unpacked(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """Return a function of ``args``, ``chunk``, ``thread`` that calls one of named arguments."""
+
+    @intrinsic
+    def unpack(typingctx: Any, args: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            places = [builder.gep(values[0], [i64(i)], source_etype=i64) for i in range(count)]
+            numbers = [builder.load(place, typ=i64) for place in places]
+            return context.make_tuple(builder, sig.return_type, numbers)
+
+        return types.UniTuple(types.int64, count)(args), codegen
+
+    named = njit(error_model="numpy")(function)
+
+    def entry(args, chunk, thread):
+        named(chunk, thread, *unpack(args))
+
+    # Machine code from several processes is loaded by its symbols, which are made of these.
+    entry.__module__, entry.__qualname__ = function.__module__, f"{function.__qualname__}.entry"
+    return entry
+
+
+@njit
+def share(size, chunk, chunks):
+    """Where a chunk's share of a range begins and ends."""
+    return size * chunk // chunks, size * (chunk + 1) // chunks
 
 
 if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
@@ -93,9 +158,9 @@ class _Announced(CFunc):
     told = False
     warned = False
 
-    def enable_caching(self) -> None:
+    def enable_caching(self, source: Callable[..., Any]) -> None:
         try:
-            self._cache = _Cache(self._pyfunc)
+            self._cache = _Cache(source)
         except Exception as error:  # no folder can be written: Numba has no class of its own for it
             _Announced.warn(str(error))
 
@@ -131,6 +196,10 @@ class _Cache(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file = _File(Path(self._cache_path), self._impl.filename_base)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # Which code and values the function is made of, the digest of all files says.
+        return sig, codegen.magic_tuple(), self._py_func.__qualname__
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -275,6 +344,15 @@ def float_bits(value: float) -> int:
     """Return the bits of a float32 as an integer, for a row of arguments."""
     with np.errstate(over="ignore"):  # beyond its range it is infinite
         return int(np.float32(value).view(np.int32))
+
+
+# How the word of an instruction is made of a value that is no integer.
+_WORD: dict[type, Callable[[Any], int]] = {
+    np.ndarray: address,
+    float: float_bits,
+    bool: int,
+    type(None): lambda none: 0,
+}
 
 
 # -- what the machine has -------------------------------------------------------------------------

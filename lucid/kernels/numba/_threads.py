@@ -265,6 +265,16 @@ def run(plan: np.ndarray) -> None:
     _get_pool().run(plan)
 
 
+def launch(*instructions: tuple[int, ...]) -> None:
+    """Run instructions, one after the other."""
+    run(plan(*instructions))
+
+
+def chunks_of(size: int, worth: int, most: int = MAX_CHUNKS) -> int:
+    """Return into how many chunks to cut work of a size, where so much is worth a chunk."""
+    return max(1, min(most, size // worth, MAX_CHUNKS))
+
+
 def set_num_threads(threads: int) -> None:
     """Let kernels use this many threads; those of the NumPy backend that serve here as well."""
     global _threads
