@@ -60,7 +60,7 @@ class FunctionLayer(Layer):
     """A layer that calls one function, with attributes of its own as the settings."""
 
     _function: Callable[..., Tensor]
-    _settings: tuple[str, ...] = ()  # the attributes, which are passed by name
+    _settings: tuple[str, ...] = ()  # the attributes, named as the function's arguments are
 
     def forward(self, input: Any) -> Tensor:
         """Return the function of the input."""
@@ -88,7 +88,7 @@ class AffineLayer(Layer):
         """Return an input ``(N, C, *)`` as a tensor.
 
         Raises:
-            ValueError: if it does not have so many channels.
+            ValueError: if it has another number of channels.
         """
         who = type(self).__name__
         x = operand(input, who)

@@ -24,7 +24,7 @@ class _Loss(Module):
     """A loss that calls one function, with attributes of its own as the settings."""
 
     _function: Callable[..., Tensor]
-    _settings: tuple[str, ...] = ("reduction",)  # the attributes, which are passed by name
+    _settings: tuple[str, ...] = ("reduction",)  # named as the function's arguments are
     _reductions: tuple[str, ...] = ("none", "mean", "sum")
 
     def __init__(self, *, reduction: str = "mean") -> None:
