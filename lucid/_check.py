@@ -29,6 +29,11 @@ def is_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
+def is_whole(value: Any) -> bool:
+    """Return whether an argument is an integer, of NumPy's too; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 4, 80, 80, 60
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = 12
@@ -70,7 +75,7 @@ def count(value: Any, name: str, who: str, minimum: int = 1) -> int:
         TypeError: if it is no integer.
         ValueError: if it is smaller.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if not is_whole(value):
         raise TypeError(f"{who}: {name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value}")

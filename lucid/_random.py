@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lucid._check import is_whole
+
 if TYPE_CHECKING:
     from numpy.random import Generator
 
@@ -55,7 +57,7 @@ def manual_seed(seed: int) -> Generator:
         ValueError: if ``seed`` is negative or no integer.
     """
     global _generator
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_whole(seed) or seed < 0:
         raise ValueError(f"manual_seed: expected a non-negative integer, got {seed!r}")
     _generator = np.random.default_rng(int(seed))
     return _generator

@@ -22,6 +22,16 @@ def _sequence(value: Any, who: str) -> tuple[Tensor, ...]:
     return values
 
 
+def _gradients(given: Any, count: int, expected: str) -> tuple[Any, ...]:
+    """Return one gradient for each of ``count`` tensors, None where none is given."""
+    if given is None:
+        return (None,) * count
+    gradients = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if len(gradients) != count:
+        raise ValueError(f"{expected.format(count)}, got {len(gradients)}")
+    return gradients
+
+
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -50,16 +60,9 @@ def grad(
     """
     roots = _sequence(outputs, "grad: outputs")
     wanted = _sequence(inputs, "grad: inputs")
-    if grad_outputs is None:
-        gradients: tuple[Any, ...] = (None,) * len(roots)
-    elif isinstance(grad_outputs, (list, tuple)):
-        gradients = tuple(grad_outputs)
-    else:
-        gradients = (grad_outputs,)
-    if len(gradients) != len(roots):
-        raise ValueError(
-            f"grad: expected {len(roots)} grad_outputs, one an output, got {len(gradients)}"
-        )
+    gradients = _gradients(
+        grad_outputs, len(roots), "grad: expected {} grad_outputs, one an output"
+    )
     for index, tensor in enumerate(wanted):
         if not tensor.requires_grad:
             raise RuntimeError(f"grad: input {index} does not require grad")
@@ -94,13 +97,7 @@ def backward(
         create_graph: record the pass, for second derivatives.
     """
     roots = _sequence(tensors, "backward: tensors")
-    gradients = (
-        (None,) * len(roots)
-        if grad_tensors is None
-        else tuple(grad_tensors if isinstance(grad_tensors, (list, tuple)) else (grad_tensors,))
-    )
-    if len(gradients) != len(roots):
-        raise ValueError(f"backward: expected {len(roots)} grad_tensors, got {len(gradients)}")
+    gradients = _gradients(grad_tensors, len(roots), "backward: expected {} grad_tensors")
     run_backward(
         roots, gradients, retain_graph=retain_graph or create_graph, create_graph=create_graph
     )

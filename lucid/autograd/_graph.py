@@ -25,15 +25,15 @@ _sequence = itertools.count()
 class _Output:
     """Stands in a node's saved values for one of its own outputs.
 
-    A node must not hold its output tensor (the tensor holds the node): it holds the array.
+    A node must not hold its output tensor (the tensor holds the node): it holds what it is of.
     """
 
-    __slots__ = ("array", "index", "version")
+    __slots__ = ("_index", "_version", "data")
 
     def __init__(self, tensor: Tensor) -> None:
-        self.array = tensor.data
-        self.index = tensor._index
-        self.version = tensor._version
+        self.data = tensor.data
+        self._index = tensor._index
+        self._version = tensor._version
 
 
 class Node:
@@ -180,19 +180,18 @@ class Node:
             if isinstance(value, np.ndarray):
                 values.append(wrap(value))
                 continue
-            now = value.version.count if isinstance(value, _Output) else value._version.count
+            now = value._version.count
             if now != version:
                 what = "output" if isinstance(value, _Output) else "input"
-                array = value.array if isinstance(value, _Output) else value.data
                 raise RuntimeError(
-                    f"the gradient of {self.name} needs its {what} of shape {array.shape}, but "
-                    f"that was changed in place since ({now - version} times); change a clone() "
-                    "instead"
+                    f"the gradient of {self.name} needs its {what} of shape {value.data.shape}, "
+                    f"but that was changed in place since ({now - version} times); change a "
+                    "clone() instead"
                 )
             if isinstance(value, _Output):
-                tensor = wrap(value.array)
-                tensor._node, tensor._index = self, value.index
-                tensor._version = value.version
+                tensor = wrap(value.data)
+                tensor._node, tensor._index = self, value._index
+                tensor._version = value._version
                 tensor._seen = now
                 values.append(tensor)
             else:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lucid import _random
+from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array
 from lucid.data._collate import default_collate
@@ -160,7 +161,7 @@ def check_index(index: int, size: int, who: str) -> int:
         TypeError: if it is no integer.
         IndexError: if there is no such sample.
     """
-    if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+    if not is_whole(index):
         raise TypeError(f"{who}: an index must be an integer, got {type(index).__name__}")
     if not -size <= index < size:
         raise IndexError(f"{who}: index {index} is out of range for {size} samples")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lucid import _random
+from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.data._dataset import Dataset, fetch
 
@@ -47,15 +48,11 @@ class DataLoader:
                 "DataLoader: a dataset needs __len__ and __getitem__, which "
                 f"{type(dataset).__name__} does not have"
             )
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-            raise TypeError(f"DataLoader: batch_size must be an integer, got {batch_size!r}")
-        if batch_size < 1:
-            raise ValueError(f"DataLoader: batch_size must be at least 1, got {batch_size}")
+        self.batch_size = count(batch_size, "batch_size", "DataLoader")
         for name, function in (("collate_fn", collate_fn), ("transform", transform)):
             if function is not None and not callable(function):
                 raise TypeError(f"DataLoader: {name} must be a function, got {function!r}")
         self.dataset = dataset
-        self.batch_size = int(batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.collate_fn = collate_fn

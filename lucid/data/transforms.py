@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lucid import _random, nn
+from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.data._pictures import MAX_PIXELS, convert, pixels, scaled
 from lucid.data._pillow import check_interpolation, is_image, pillow, resampling
@@ -515,7 +516,7 @@ def _size(size: Any, who: str) -> tuple[int, int]:
     if len(sizes) != 2:
         raise ValueError(f"{who}: size must be one number or (height, width), got {size!r}")
     for value in sizes:
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        if not is_whole(value):
             raise TypeError(f"{who}: size must be integers, got {size!r}")
         if value < 1:
             raise ValueError(f"{who}: size must be at least 1, got {size!r}")

@@ -87,12 +87,7 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 
 
 def relu6(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``min(max(x, 0), 6)`` (Krizhevsky 2010). For the arguments see :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``min(max(x, 0), 6)`` (Krizhevsky 2010). See :func:`relu`."""
     return _clip(input, 0.0, 6.0, "relu6")
 
 
@@ -102,12 +97,6 @@ def hardtanh(
     """Return ``min(max(x, min_val), max_val)``. For the other arguments see :func:`relu`.
 
     The gradient is 0 at the bounds, where ``clamp``'s is 1.
-
-    Args:
-        input: any shape.
-        min_val: the smallest output.
-        max_val: the largest output.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
 
     Raises:
         ValueError: if ``min_val`` is larger than ``max_val``.
@@ -141,13 +130,7 @@ def _slopes(x: Array, slope: float) -> Array:
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`.
-
-    Args:
-        input: any shape.
-        negative_slope: the slope below 0.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`."""
     return LeakyReLU.apply(
         floating(input, "leaky_relu"), as_float(negative_slope, "negative_slope", "leaky_relu")
     )
@@ -223,11 +206,6 @@ def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015).
 
     For the other arguments see :func:`relu`.
-
-    Args:
-        input: any shape.
-        alpha: minus the limit towards minus infinity.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
     """
     return ELU.apply(floating(input, "elu"), as_float(alpha, "alpha", "elu"), 1.0, 1.0)
 
@@ -237,12 +215,7 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``1.0507 * elu(x, 1.6733)`` (Klambauer et al. 2017). See :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``1.0507 * elu(x, 1.6733)`` (Klambauer et al. 2017). See :func:`relu`."""
     x = floating(input, "selu")
     return ELU.apply(x, _SELU_ALPHA * _SELU_SCALE, _SELU_SCALE, 1.0)
 
@@ -251,11 +224,6 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return ``x`` where positive, else ``alpha * (e^(x/alpha) - 1)`` (Barron 2017).
 
     For the other arguments see :func:`relu`.
-
-    Args:
-        input: any shape.
-        alpha: minus the limit towards minus infinity.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
 
     Raises:
         ValueError: if ``alpha`` is 0.
@@ -283,12 +251,7 @@ class SiLU(Function):
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016). See :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``x * sigmoid(x)``, also called swish (Hendrycks & Gimpel 2016). See :func:`relu`."""
     return SiLU.apply(floating(input, "silu"))
 
 
@@ -309,12 +272,7 @@ class Hardswish(Function):
 
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``x * relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
     return Hardswish.apply(floating(input, "hardswish"))
 
 
@@ -334,12 +292,7 @@ class Hardsigmoid(Function):
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``relu6(x + 3) / 6`` (Howard et al. 2019). See :func:`relu`."""
     return Hardsigmoid.apply(floating(input, "hardsigmoid"))
 
 
@@ -404,13 +357,7 @@ class Softplus(Function):
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``.
-
-    Args:
-        input: any shape.
-        beta: the sharpness of the bend.
-        threshold: where it becomes the identity.
-    """
+    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``."""
     return Softplus.apply(
         floating(input, "softplus"),
         as_float(beta, "beta", "softplus"),
@@ -419,41 +366,24 @@ def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:
-    """Return ``x * tanh(softplus(x))`` (Misra 2019). See :func:`relu`.
-
-    Args:
-        input: any shape.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Return ``x * tanh(softplus(x))`` (Misra 2019). See :func:`relu`."""
     x = floating(input, "mish")
     return x * tanh(softplus(x))
 
 
 def logsigmoid(input: Any) -> Tensor:
-    """Return ``log(sigmoid(x))`` without overflow.
-
-    Args:
-        input: any shape; the result has the same.
-    """
+    """Return ``log(sigmoid(x))`` without overflow."""
     return -softplus(-floating(input, "logsigmoid"), threshold=math.inf)
 
 
 def softsign(input: Any) -> Tensor:
-    """Return ``x / (1 + |x|)``.
-
-    Args:
-        input: any shape; the result has the same.
-    """
+    """Return ``x / (1 + |x|)``."""
     x = floating(input, "softsign")
     return x / (x.abs() + 1.0)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:
     """Return ``a * sigmoid(b)``, where a and b are the halves of the input (Dauphin et al. 2017).
-
-    Args:
-        input: any shape with an even size along ``dim``.
-        dim: the axis, which is halved.
 
     Raises:
         ValueError: if the axis ``dim`` does not have an even size.
@@ -533,22 +463,13 @@ def softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) 
 
 
 def log_softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
-    r"""Return :math:`x_i - \ln\sum_j e^{x_j}` along the axis ``dim``; see :func:`softmax`.
+    r"""Return :math:`x_i - \ln\sum_j e^{x_j}` along the axis ``dim``.
 
-    Args:
-        input: any shape.
-        dim: the axis; as in :func:`softmax` if left out.
-        dtype: convert to this dtype first.
+    Arguments as in :func:`softmax`.
     """
     return _softmax(LogSoftmax, input, dim, dtype, "log_softmax")
 
 
 def softmin(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
-    """Return ``softmax(-input)``; see :func:`softmax`.
-
-    Args:
-        input: any shape.
-        dim: the axis; as in :func:`softmax` if left out.
-        dtype: convert to this dtype first.
-    """
+    """Return ``softmax(-input)``. Arguments as in :func:`softmax`."""
     return _softmax(Softmax, -floating(input, "softmin"), dim, dtype, "softmin")

@@ -9,7 +9,7 @@ import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.ops._activation import softmax
-from lucid.ops._common import Array, floating, operand
+from lucid.ops._common import Array, broadcasts_to, floating, operand
 from lucid.ops._dropout import dropout
 from lucid.ops._elementwise import astype, where, widened
 
@@ -71,11 +71,7 @@ def masked_softmax(scores: Tensor, mask: Any, who: str) -> Tensor:
     if mask is None:
         return softmax(scores, -1)
     given = operand(mask, who)
-    try:
-        fits = np.broadcast_shapes(given.shape, scores.shape) == scores.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(given.shape, scores.shape):
         raise ValueError(f"{who}: a mask of shape {given.shape} does not fit scores {scores.shape}")
     if given.dtype.kind == "f":
         scores = scores + given.astype(scores.dtype)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._check import is_whole
 from lucid.autograd import Function, Tensor
 from lucid.autograd._function import Cast
 from lucid.autograd._graph import Node
@@ -136,6 +137,14 @@ def check_broadcast(a: Tensor, b: Tensor, who: str) -> None:
             ) from None
 
 
+def broadcasts_to(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Return whether a shape broadcasts to just the one wanted."""
+    try:
+        return np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        return False
+
+
 def wide(x: Array) -> Array:
     """Return float16 as float32, to compute with, and other numbers as they are.
 
@@ -177,7 +186,7 @@ def normalize_axis(axis: int, ndim: int, who: str) -> int:
         IndexError: if there is no such axis.
         TypeError: if it is not an integer.
     """
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+    if not is_whole(axis):
         raise TypeError(f"{who}: an axis must be an integer, got {axis!r}")
     if not -ndim <= axis < ndim:
         raise IndexError(f"{who}: axis {axis} is out of range for {ndim} axes")

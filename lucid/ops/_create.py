@@ -79,39 +79,21 @@ def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
 
 
 def ones(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return ones of shape ``size``, float32 unless ``dtype`` says else.
-
-    Args:
-        *size: the sizes of the axes: integers, or one tuple of them.
-        dtype: the NumPy dtype; float32 if left out.
-        requires_grad: record operations on it.
-    """
+    """Return ones of shape ``size``. Arguments as in :func:`zeros`."""
     return _finish(np.ones(shape_argument(size, "ones"), _dtype(dtype, "ones")), requires_grad)
 
 
 def empty(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return a tensor of shape ``size`` whose values are whatever was in memory.
-
-    Args:
-        *size: the sizes of the axes: integers, or one tuple of them.
-        dtype: the NumPy dtype; float32 if left out.
-        requires_grad: record operations on it.
-    """
+    """Return a tensor of whatever was in memory. Arguments as in :func:`zeros`."""
     return _finish(np.empty(shape_argument(size, "empty"), _dtype(dtype, "empty")), requires_grad)
 
 
 def full(
     size: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return ``fill_value`` in every element.
+    """Return ``fill_value``, a number, in every element of a tensor of shape ``size``.
 
     Without ``dtype`` it is the fill value's: float32, int64 or bool.
-
-    Args:
-        size: a tuple of sizes.
-        fill_value: a number.
-        dtype: the NumPy dtype.
-        requires_grad: record operations on it.
     """
     value = operand(fill_value, "full").data
     if value.size != 1:
@@ -126,14 +108,7 @@ def full(
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return the (n, m) matrix with ones on its diagonal; m is n unless given.
-
-    Args:
-        n: the rows.
-        m: the columns.
-        dtype: the NumPy dtype; float32 if left out.
-        requires_grad: record operations on it.
-    """
+    """Return the ``(n, m)`` matrix with ones on its diagonal; m is n unless given."""
     shape = shape_argument((n, n if m is None else m), "eye")
     return _finish(np.eye(*shape, dtype=_dtype(dtype, "eye")), requires_grad)
 
@@ -225,26 +200,14 @@ def _random_float(draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: 
 
 
 def rand(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed`.
-
-    Args:
-        *size: the sizes of the axes: integers, or one tuple of them.
-        dtype: the NumPy dtype; float32 if left out.
-        requires_grad: record operations on it.
-    """
+    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed` and :func:`zeros`."""
     shape = shape_argument(size, "rand")
     array = _random_float(generator().random, shape, _dtype(dtype, "rand"), "rand")
     return _finish(array, requires_grad)
 
 
 def randn(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers of the standard normal distribution.
-
-    Args:
-        *size: the sizes of the axes: integers, or one tuple of them.
-        dtype: the NumPy dtype; float32 if left out.
-        requires_grad: record operations on it.
-    """
+    """Return random numbers of the standard normal distribution. See :func:`rand`."""
     shape = shape_argument(size, "randn")
     array = _random_float(generator().standard_normal, shape, _dtype(dtype, "randn"), "randn")
     return _finish(array, requires_grad)
@@ -286,11 +249,7 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | Non
 
 
 def randperm(n: int) -> Tensor:
-    """Return the integers from 0 to n - 1 in random order, as int64.
-
-    Args:
-        n: how many.
-    """
+    """Return the integers from 0 to n - 1 in random order, as int64."""
     (count,) = shape_argument((n,), "randperm")
     return wrap(generator().permutation(count))
 
@@ -308,25 +267,13 @@ def zeros_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fal
 
 
 def ones_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return ones of the shape, dtype and memory layout of ``x``.
-
-    Args:
-        x: any shape.
-        dtype: another dtype than that of ``x``.
-        requires_grad: record operations on it.
-    """
+    """Return ones of the shape, dtype and memory layout of ``x``. See :func:`zeros_like`."""
     array = operand(x, "ones_like").data
     return _finish(np.ones_like(array, _dtype(dtype, "ones_like", array.dtype)), requires_grad)
 
 
 def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``.
-
-    Args:
-        x: any shape.
-        dtype: another dtype than that of ``x``.
-        requires_grad: record operations on it.
-    """
+    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``."""
     array = operand(x, "empty_like").data
     return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
 
@@ -334,14 +281,7 @@ def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fal
 def full_like(
     x: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return ``fill_value`` in the shape, dtype and memory layout of ``x``.
-
-    Args:
-        x: any shape.
-        fill_value: a number.
-        dtype: another dtype than that of ``x``.
-        requires_grad: record operations on it.
-    """
+    """Return ``fill_value``, a number, in the shape, dtype and memory layout of ``x``."""
     array = operand(x, "full_like").data
     wanted = _dtype(dtype, "full_like", array.dtype)
     number = one_number(fill_value, wanted, "full_like").data
@@ -349,26 +289,14 @@ def full_like(
 
 
 def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``.
-
-    Args:
-        x: any shape.
-        dtype: another dtype than that of ``x``.
-        requires_grad: record operations on it.
-    """
+    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``."""
     array = operand(x, "rand_like").data
     wanted = _dtype(dtype, "rand_like", array.dtype)
     return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
 
 
 def randn_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return standard normal random numbers of the shape and dtype of ``x``.
-
-    Args:
-        x: any shape.
-        dtype: another dtype than that of ``x``.
-        requires_grad: record operations on it.
-    """
+    """Return standard normal random numbers of the shape and dtype of ``x``."""
     array = operand(x, "randn_like").data
     wanted = _dtype(dtype, "randn_like", array.dtype)
     return randn(array.shape, dtype=wanted, requires_grad=requires_grad)

@@ -70,11 +70,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Set whole channels of ``(N, C, H, W)`` to 0 with probability ``p``; see :func:`dropout`.
 
-    Args:
-        input: ``(N, C, H, W)``; as in PyTorch three axes are ``(N, C, L)``.
-        p: the probability to drop a channel.
-        training: False returns the input.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
+    As in PyTorch, three axes are ``(N, C, L)``.
 
     Raises:
         ValueError: if the input does not have three or four axes, or ``p`` is not between 0 and 1.

@@ -9,7 +9,16 @@ import numpy as np
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import as_number, assign, base_of, check_writeable, mark_changed, wrap
-from lucid.ops._common import Array, at_axis, convert, normalize_axis, operand, sum_to, wide
+from lucid.ops._common import (
+    Array,
+    at_axis,
+    broadcasts_to,
+    convert,
+    normalize_axis,
+    operand,
+    sum_to,
+    wide,
+)
 from lucid.ops._elementwise import where
 
 __all__ = ["gather", "index_select", "scatter", "scatter_add", "take_along_dim", "tril", "triu"]
@@ -190,11 +199,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     values = source.data
     while values.ndim > len(shape) and values.shape[0] == 1:
         values = values[0]  # as NumPy and PyTorch do: sizes of 1 in front are dropped
-    try:
-        fits = np.broadcast_shapes(values.shape, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(values.shape, shape):
         raise ValueError(
             f"setitem: a value of shape {source.shape} does not fit into x[index] of shape {shape}"
         )
@@ -392,11 +397,7 @@ def scatter(x: Any, dim: int, index: Any, src: Any) -> Tensor:
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
     """Return ``x`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``.
 
-    Args:
-        x: any shape.
-        dim: the axis to put along.
-        index: integers, with as many axes as ``x``.
-        src: the values: a tensor at least as large as ``index``.
+    Arguments as in :func:`scatter`; every value counts where an index repeats.
     """
     return _scatter(x, dim, index, src, True, "scatter_add")
 
@@ -427,8 +428,6 @@ def tril(x: Any, diagonal: int = 0) -> Tensor:
 def triu(x: Any, diagonal: int = 0) -> Tensor:
     """Return the matrices in the last two axes with zeros below the given diagonal.
 
-    Args:
-        x: ``(..., m, n)``.
-        diagonal: 0 for the main diagonal, positive numbers above it.
+    Arguments as in :func:`tril`.
     """
     return _triangle(x, diagonal, False, "triu")

@@ -15,7 +15,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import assign
 from lucid.ops import _elementwise as elementwise
-from lucid.ops._common import Array, one_number, operand, sum_to
+from lucid.ops._common import Array, broadcasts_to, one_number, operand, sum_to
 
 __all__ = ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "pow_", "sub_", "zero_"]
 
@@ -80,11 +80,7 @@ def copy_(x: Tensor, source: Any) -> Tensor:
         ValueError: if its shape does not broadcast to that of the tensor.
     """
     value = operand(source, "copy_")
-    try:
-        fits = np.broadcast_shapes(value.shape, x.shape) == x.shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts_to(value.shape, x.shape):
         raise ValueError(
             f"copy_: a source of shape {value.shape} does not fit into shape {x.shape}"
         )

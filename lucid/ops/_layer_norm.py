@@ -155,13 +155,6 @@ def _group_norm(
 def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalise each channel of each sample over its positions (Ulyanov et al. 2016).
 
-    Args:
-        input: ``(N, C, *)`` with at least one axis of positions, floating point.
-        weight: ``(C,)``, or None for 1.
-        bias: ``(C,)``, or None for 0.
-        eps: added to the (biased) variance, under the root.
-
-    Raises:
-        ValueError: if the shapes do not fit.
+    Arguments as in :func:`group_norm`; the input has at least one axis of positions.
     """
     return _group_norm("instance_norm", input, None, weight, bias, eps)

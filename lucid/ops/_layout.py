@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import is_whole
 from lucid.autograd import Tensor
 
 Pair = tuple[int, int]
@@ -34,9 +35,7 @@ def pair(value: Any, name: str, who: str, minimum: int = 0) -> Pair:
     """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     values *= 2 if len(values) == 1 else 1
-    if len(values) != 2 or not all(
-        isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values
-    ):
+    if len(values) != 2 or not all(map(is_whole, values)):
         raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
     if min(values) < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")

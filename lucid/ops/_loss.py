@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._check import one_of
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
@@ -26,11 +27,6 @@ __all__ = [
 ]  # fmt: skip
 
 _REDUCTIONS = ("none", "mean", "sum")
-
-
-def _check_reduction(reduction: Any, who: str, options: tuple[str, ...] = _REDUCTIONS) -> None:
-    if reduction not in options:
-        raise ValueError(f"{who}: reduction must be one of {options}, got {reduction!r}")
 
 
 def _reduce(losses: Tensor, reduction: str) -> Tensor:
@@ -69,20 +65,14 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     Raises:
         ValueError: if the shapes differ or the reduction is unknown.
     """
-    _check_reduction(reduction, "mse_loss")
+    one_of(reduction, _REDUCTIONS, "reduction", "mse_loss")
     x, t = _pair(input, target, "mse_loss")
     return _reduce((x - t).square(), reduction)
 
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """Return the absolute differences. Arguments as in :func:`mse_loss`.
-
-    Args:
-        input: predictions of any shape.
-        target: what they should be, of the same shape.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-    """
-    _check_reduction(reduction, "l1_loss")
+    """Return the absolute differences. Arguments as in :func:`mse_loss`."""
+    one_of(reduction, _REDUCTIONS, "reduction", "l1_loss")
     x, t = _pair(input, target, "l1_loss")
     return _reduce((x - t).abs(), reduction)
 
@@ -115,16 +105,10 @@ def smooth_l1_loss(
 
     From Girshick 2015. Arguments as in :func:`mse_loss`; ``beta=0`` gives :func:`l1_loss`.
 
-    Args:
-        input: predictions of any shape.
-        target: what they should be, of the same shape.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        beta: where it changes over; not negative.
-
     Raises:
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
     """
-    _check_reduction(reduction, "smooth_l1_loss")
+    one_of(reduction, _REDUCTIONS, "reduction", "smooth_l1_loss")
     beta = as_float(beta, "beta", "smooth_l1_loss")
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
@@ -139,16 +123,10 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
     From Huber 1964. Arguments as in :func:`mse_loss`.
 
-    Args:
-        input: predictions of any shape.
-        target: what they should be, of the same shape.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        delta: where it changes over; positive.
-
     Raises:
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
     """
-    _check_reduction(reduction, "huber_loss")
+    one_of(reduction, _REDUCTIONS, "reduction", "huber_loss")
     delta = as_float(delta, "delta", "huber_loss")
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
@@ -204,7 +182,7 @@ def binary_cross_entropy(
             0 to 1.
     """
     who = "binary_cross_entropy"
-    _check_reduction(reduction, who)
+    one_of(reduction, _REDUCTIONS, "reduction", who)
     x, t = _pair(input, target, who)
     logits = f"; for logits there is {who}_with_logits"
     for name, values, hint in (("probabilities", x.data, logits), ("targets", t.data, "")):
@@ -239,7 +217,7 @@ def binary_cross_entropy_with_logits(
         ValueError: if the shapes differ or the reduction is unknown.
     """
     who = "binary_cross_entropy_with_logits"
-    _check_reduction(reduction, who)
+    one_of(reduction, _REDUCTIONS, "reduction", who)
     x, t = _pair(input, target, who)
     unlikely = softplus(-x, threshold=math.inf)  # -log sigmoid(x)
     if pos_weight is not None:
@@ -382,7 +360,7 @@ def cross_entropy(
         IndexError: if a class is out of range.
     """
     who = "cross_entropy"
-    _check_reduction(reduction, who)
+    one_of(reduction, _REDUCTIONS, "reduction", who)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{who}: label_smoothing must be between 0 and 1, got {label_smoothing}")
     t = operand(target, who)
@@ -425,20 +403,11 @@ def nll_loss(
 ) -> Tensor:
     """Return minus the log-probability of the true class: :func:`cross_entropy` after log_softmax.
 
-    Args:
-        input: log-probabilities ``(N, C)``, ``(N, C, *)`` or ``(C,)``.
-        target: classes, integers ``(N,)``, ``(N, *)`` or ``()``.
-        weight: ``(C,)``, the weight of each class, or None.
-        ignore_index: this class as target means: leave the sample out.
-        reduction: ``"none"``, ``"sum"`` or ``"mean"`` (weighted, over the samples not left out).
-
-    Raises:
-        ValueError: if shapes do not fit or the reduction is unknown.
-        TypeError: if the target is not made of integers.
-        IndexError: if a class is out of range.
+    Arguments and errors as in :func:`cross_entropy`, with log-probabilities as input; the target is
+    made of classes, never of probabilities.
     """
     who = "nll_loss"
-    _check_reduction(reduction, who)
+    one_of(reduction, _REDUCTIONS, "reduction", who)
     x, labels, shape = _class_rows(input, target, ignore_index, who)
     weights = _class_weight(weight, x, x.shape[1], who)
     kept = np.flatnonzero(labels >= 0)
@@ -464,7 +433,7 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
         ValueError: if the shapes differ or the reduction is unknown.
     """
     who = "kl_div"
-    _check_reduction(reduction, who, (*_REDUCTIONS, "batchmean"))
+    one_of(reduction, (*_REDUCTIONS, "batchmean"), "reduction", who)
     x, t = _pair(input, target, who)
     if log_target:
         losses = exp(t) * (t - x)

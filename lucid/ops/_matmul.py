@@ -89,15 +89,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def mm(a: Any, b: Any) -> Tensor:
-    """Return the product of two matrices, (m, k) and (k, n).
-
-    Args:
-        a: ``(m, k)``.
-        b: ``(k, n)``.
-
-    Raises:
-        ValueError: if one has another number of axes, or the inner sizes differ.
-    """
+    """Return the product of two matrices, ``(m, k)`` and ``(k, n)``; others raise ValueError."""
     a, b = promoted("mm", a, b)
     if a.ndim != 2 or b.ndim != 2:
         raise ValueError(
@@ -107,14 +99,9 @@ def mm(a: Any, b: Any) -> Tensor:
 
 
 def bmm(a: Any, b: Any) -> Tensor:
-    """Return the products of two batches of matrices, (batch, m, k) and (batch, k, n).
+    """Return the products of two batches of matrices, ``(batch, m, k)`` and ``(batch, k, n)``.
 
-    Args:
-        a: ``(batch, m, k)``.
-        b: ``(batch, k, n)``.
-
-    Raises:
-        ValueError: if one has another number of axes, or the sizes do not fit.
+    Other shapes raise ValueError: :func:`matmul` broadcasts.
     """
     a, b = promoted("bmm", a, b)
     if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
@@ -126,15 +113,7 @@ def bmm(a: Any, b: Any) -> Tensor:
 
 
 def dot(a: Any, b: Any) -> Tensor:
-    """Return the inner product of two vectors of the same length.
-
-    Args:
-        a: ``(n,)``.
-        b: ``(n,)``.
-
-    Raises:
-        ValueError: if one is no vector, or the lengths differ.
-    """
+    """Return the inner product of two vectors of the same length; other shapes raise ValueError."""
     a, b = promoted("dot", a, b)
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(
@@ -144,15 +123,7 @@ def dot(a: Any, b: Any) -> Tensor:
 
 
 def outer(a: Any, b: Any) -> Tensor:
-    """Return the (n, m) matrix of the products of the elements of two vectors.
-
-    Args:
-        a: ``(n,)``.
-        b: ``(m,)``.
-
-    Raises:
-        ValueError: if one is no vector.
-    """
+    """Return the ``(n, m)`` matrix of the products of the elements of two vectors."""
     a, b = promoted("outer", a, b)
     if a.ndim != 1 or b.ndim != 1:
         raise ValueError(f"outer: expected two vectors, got shapes {a.shape} and {b.shape}")

@@ -131,14 +131,7 @@ def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
     """Return the mean over ``dim``; integers are taken as float32. Of nothing it is NaN.
 
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-        dtype: convert to this dtype first.
-
-    Raises:
-        TypeError: if ``dtype`` is no floating dtype.
+    Arguments as in :func:`sum`, but ``dtype`` must be a floating dtype, or TypeError is raised.
     """
     x = floating(x, "mean") if dtype is None else _as(operand(x, "mean"), dtype, "mean")
     if x.dtype.kind != "f":
@@ -251,16 +244,7 @@ def std(
     *,
     correction: float | None = 1,
 ) -> Tensor:
-    """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out. A boolean
-            stands for ``unbiased``.
-        unbiased: divide by n - 1 (True, the default) or n (False).
-        keepdim: keep those axes, with size 1.
-        correction: divide by n less this, if ``unbiased`` is left out; None is 1.
-    """
+    """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0."""
     x = floating(x, "std")
     dim, correction = _spread_over(dim, unbiased, correction)
     return Std.apply(x, _axes(dim, x, "std"), keepdim, correction)
@@ -347,13 +331,8 @@ class Prod(Function):
 def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
     """Return the product over ``dim``; integers are multiplied as int64.
 
-    The gradient is right at zeros too, also where several factors are zero.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-        dtype: convert to this dtype first; the result has it too.
+    Arguments as in :func:`sum`. The gradient is right at zeros too, also where several factors are
+    zero.
     """
     x = _as(operand(x, "prod"), dtype, "prod")
     axes = _axes(dim, x, "prod")
@@ -390,12 +369,9 @@ class Cumsum(Function):
 
 
 def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
-    """Return the sums of the elements up to each one along an axis; integers give int64.
+    """Return the sums of the elements up to each one along axis ``dim``; integers give int64.
 
-    Args:
-        x: any shape.
-        dim: the axis; the result has the shape of ``x``.
-        dtype: convert to this dtype first; the result has it too.
+    With ``dtype`` the elements are converted to it first, and the result has it too.
     """
     x = _as(operand(x, "cumsum"), dtype, "cumsum")
     vector, axis = _with_axis(x, dim, "cumsum")
@@ -435,13 +411,7 @@ def _extremum(x: Any, dim: Dim, keepdim: bool, ufunc: Any, who: str) -> Tensor:
 def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the largest element over ``dim``; equal ones share the gradient evenly.
 
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-
-    Raises:
-        ValueError: if there is none.
+    Arguments as in :func:`sum`; ValueError is raised if there is no element.
     """
     return _extremum(x, dim, keepdim, np.maximum, "amax")
 
@@ -449,13 +419,7 @@ def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
 def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the smallest element over ``dim``; equal ones share the gradient evenly.
 
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-
-    Raises:
-        ValueError: if there is none.
+    Arguments and errors as in :func:`amax`.
     """
     return _extremum(x, dim, keepdim, np.minimum, "amin")
 
@@ -508,13 +472,7 @@ def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
 
 
 def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
-    """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`.
-
-    Args:
-        x: any shape.
-        dim: the axis, or the other tensor; over all elements if left out.
-        keepdim: keep the axis, with size 1.
-    """
+    """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`."""
     return _max_or_min(x, dim, keepdim, "min")
 
 
@@ -530,71 +488,42 @@ def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Ten
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the position of the largest element along an axis, or in the flat tensor.
+    """Return the position of the largest element along axis ``dim``, or in the flat tensor.
 
     The first of equal ones counts, and NaN counts as largest.
-
-    Args:
-        x: any shape.
-        dim: the axis; without it the tensor is taken as flat.
-        keepdim: keep the axis, with size 1.
     """
     return _arg(x, dim, keepdim, np.argmax, "argmax")
 
 
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the position of the smallest element along an axis, or in the flat tensor.
-
-    Args:
-        x: any shape.
-        dim: the axis; without it the tensor is taken as flat.
-        keepdim: keep the axis, with size 1.
-    """
+    """Return the position of the smallest element along an axis. See :func:`argmax`."""
     return _arg(x, dim, keepdim, np.argmin, "argmin")
 
 
 # -- truth ----------------------------------------------------------------------------------------
 
 
-def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Return whether all elements over ``dim`` are nonzero or True.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-
-    Returns:
-        Booleans; of uint8, as in PyTorch, uint8.
-    """
-    x = operand(x, "all")
-    found = np.asarray(x.data.all(axis=normalize_axes(dim, x.ndim, "all"), keepdims=keepdim))
+def _truth(x: Any, dim: Dim, keepdim: bool, function: Any, who: str) -> Tensor:
+    x = operand(x, who)
+    found = function(x.data, axis=normalize_axes(dim, x.ndim, who), keepdims=keepdim)
     return wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
+
+
+def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Return whether all elements over ``dim`` are nonzero or True. Arguments as in :func:`sum`.
+
+    The result is boolean; of uint8, as in PyTorch, uint8.
+    """
+    return _truth(x, dim, keepdim, np.all, "all")
 
 
 def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Return whether one of the elements over ``dim`` is nonzero or True.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-
-    Returns:
-        Booleans; of uint8, as in PyTorch, uint8.
-    """
-    x = operand(x, "any")
-    found = np.asarray(x.data.any(axis=normalize_axes(dim, x.ndim, "any"), keepdims=keepdim))
-    return wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
+    """Return whether one of the elements over ``dim`` is nonzero or True. See :func:`all`."""
+    return _truth(x, dim, keepdim, np.any, "any")
 
 
 def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
-    """Return how many elements over ``dim`` are nonzero or True.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-    """
+    """Return how many elements over ``dim`` (see :func:`sum`) are nonzero or True."""
     x = operand(x, "count_nonzero")
     return Sum.apply(wrap(x.data != 0), _axes(dim, x, "count_nonzero"), False)
 
@@ -626,13 +555,7 @@ class LogSumExp(Function):
 
 
 def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes, negative ones from the back; all of them if left out.
-        keepdim: keep those axes, with size 1.
-    """
+    r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow. Arguments as in :func:`sum`."""
     x = floating(x, "logsumexp")
     return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
 
@@ -656,14 +579,7 @@ def _order(x: Tensor, axis: int, descending: bool) -> Array:
 
 
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """Return the positions that sort ``x`` along an axis. See :func:`sort`.
-
-    Args:
-        x: any shape.
-        dim: the axis.
-        descending: the largest first.
-        stable: keep equal elements in order, which is always done.
-    """
+    """Return the positions that sort ``x`` along an axis. Arguments as in :func:`sort`."""
     x = operand(x, "argsort")
     vector, axis = _with_axis(x, dim, "argsort")
     return wrap(_order(vector, axis, descending).reshape(x.shape))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lucid._check import is_whole
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
@@ -81,13 +82,7 @@ def view_as(x: Any, other: Tensor) -> Tensor:
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return ``x`` with the axes from ``start_dim`` to ``end_dim`` made one.
-
-    Args:
-        x: any shape.
-        start_dim: the first axis to join.
-        end_dim: the last one.
-    """
+    """Return ``x`` with the axes from ``start_dim`` to ``end_dim``, which count, made one."""
     x = operand(x, "flatten")
     start = normalize_axis(start_dim, x.ndim or 1, "flatten: start_dim")
     end = normalize_axis(end_dim, x.ndim or 1, "flatten: end_dim")
@@ -98,13 +93,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Return ``x`` with axis ``dim`` split into axes of the given sizes; one may be -1.
-
-    Args:
-        x: any shape.
-        dim: the axis to split.
-        sizes: the new sizes, whose product is the old one.
-    """
+    """Return ``x`` with axis ``dim`` split into axes of the given sizes, of which one may be -1."""
     x = operand(x, "unflatten")
     axis = normalize_axis(dim, x.ndim, "unflatten")
     sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
@@ -151,13 +140,7 @@ def permute(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
-    """Return a view with two axes exchanged.
-
-    Args:
-        x: any shape.
-        dim0: one of the axes.
-        dim1: the other.
-    """
+    """Return a view with two axes exchanged."""
     x = operand(x, "transpose")
     axes = list(range(x.ndim))
     first = normalize_axis(dim0, x.ndim or 1, "transpose")
@@ -172,10 +155,7 @@ swapaxes = transpose
 
 
 def t(x: Any) -> Tensor:
-    """Return a matrix transposed; fewer axes stay as they are.
-
-    Args:
-        x: at most two axes, ``(m, n)``; the result is ``(n, m)``.
+    """Return a matrix transposed; a tensor of fewer axes stays as it is.
 
     Raises:
         ValueError: for more than two axes: use ``mT`` or ``permute``.
@@ -201,13 +181,7 @@ def reverse_axes(x: Any) -> Tensor:
 
 
 def movedim(x: Any, source: Any, destination: Any) -> Tensor:
-    """Return a view with axes moved from ``source`` to ``destination``, the others in order.
-
-    Args:
-        x: any shape.
-        source: an axis, or a tuple of axes.
-        destination: where they stand in the result.
-    """
+    """Return a view with axes moved from ``source`` to ``destination``, the others in order."""
     x = operand(x, "movedim")
     sources = normalize_axes(source, x.ndim, "movedim")
     targets = normalize_axes(destination, x.ndim, "movedim")
@@ -222,12 +196,7 @@ def movedim(x: Any, source: Any, destination: Any) -> Tensor:
 
 
 def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``.
-
-    Args:
-        x: any shape.
-        dim: the axis or axes; those of another size stay.
-    """
+    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``."""
     x = operand(x, "squeeze")
     axes = normalize_axes(dim, x.ndim, "squeeze")
     shape = tuple([s for axis, s in enumerate(x.shape) if not (s == 1 and axis in axes)])
@@ -235,12 +204,7 @@ def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 def unsqueeze(x: Any, dim: int) -> Tensor:
-    """Return ``x`` with an axis of size 1 put in at ``dim``.
-
-    Args:
-        x: any shape.
-        dim: where the axis stands in the result.
-    """
+    """Return ``x`` with an axis of size 1 put in at ``dim`` of the result."""
     x = operand(x, "unsqueeze")
     axis = normalize_axis(dim, x.ndim + 1, "unsqueeze")
     return Reshape.apply(x, (*x.shape[:axis], 1, *x.shape[axis:]))
@@ -291,22 +255,12 @@ def expand(x: Any, *sizes: Any) -> Tensor:
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
-    """Return ``expand(x, shape)``.
-
-    Args:
-        x: a shape that broadcasts to the new one.
-        shape: the new shape.
-    """
+    """Return ``expand(x, shape)``."""
     return expand(x, tuple(shape))
 
 
 def expand_as(x: Any, other: Tensor) -> Tensor:
-    """Return ``x`` expanded to the shape of ``other``.
-
-    Args:
-        x: a shape that broadcasts to that of ``other``.
-        other: any tensor.
-    """
+    """Return ``x`` expanded to the shape of ``other``."""
     return expand(x, other.shape)
 
 
@@ -324,11 +278,7 @@ class Copy(Function):
 
 
 def clone(x: Any) -> Tensor:
-    """Return a copy with the same memory layout; gradients flow back to ``x``.
-
-    Args:
-        x: any shape.
-    """
+    """Return a copy with the same memory layout; gradients flow back to ``x``."""
     return Copy.apply(operand(x, "clone"), "K")
 
 
@@ -336,9 +286,6 @@ def contiguous(x: Any) -> Tensor:
     """Return ``x`` itself if its memory is in row-major order, and such a copy otherwise.
 
     Images lie channels last in lucid, so they are usually copied. No operation needs this.
-
-    Args:
-        x: any shape.
     """
     x = operand(x, "contiguous")
     return x if x.data.flags.c_contiguous else Copy.apply(x, "C")
@@ -358,10 +305,7 @@ class Flip(Function):
 def flip(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
     """Return a copy with the order of elements along some axes reversed.
 
-    Args:
-        x: any shape.
-        *axes: the axes: integers, or one tuple of them.
-        dims: the tuple by name.
+    The axes are integers, or one tuple of them, which may be given by name as ``dims``.
     """
     x = operand(x, "flip")
     given = shape_argument(axes or (dims,), "flip", minimum=None)
@@ -552,15 +496,12 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
 
 
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return ``x`` cut into at most ``chunks`` views of equal size, the last maybe smaller.
+    """Return ``x`` cut along an axis into at most ``chunks`` views of equal size.
 
-    Args:
-        x: at least one axis.
-        chunks: how many parts at most.
-        dim: the axis to cut.
+    The last one may be smaller.
     """
     x = operand(x, "chunk")
-    if isinstance(chunks, bool) or not isinstance(chunks, (int, np.integer)) or chunks < 1:
+    if not is_whole(chunks) or chunks < 1:
         raise ValueError(f"chunk: expected a positive number of chunks, got {chunks!r}")
     length = x.shape[normalize_axis(dim, x.ndim, "chunk")]
     if length == 0:
@@ -569,12 +510,7 @@ def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return a tuple of views, one for each index along an axis.
-
-    Args:
-        x: at least one axis.
-        dim: the axis, which the views do not have.
-    """
+    """Return a tuple of views, one for each index along axis ``dim``, which they do not have."""
     x = operand(x, "unbind")
     axis = normalize_axis(dim, x.ndim, "unbind")
     return tuple([x[at_axis(axis, index)] for index in range(x.shape[axis])])
@@ -664,11 +600,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
 
 
 def numel(x: Any) -> int:
-    """Return the number of elements.
-
-    Args:
-        x: any shape.
-    """
+    """Return the number of elements."""
     return operand(x, "numel").data.size
 
 
