@@ -28,8 +28,8 @@ from lucid.cli._arguments import (
     positive_int,
 )
 from lucid.cli._errors import CommandError
+from lucid.graph import called, evaluation
 from lucid.nn import functional
-from lucid.nn._evaluation import evaluation
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -274,32 +274,23 @@ def _training(
 def _layers_of_forward(model: nn.Module, x: Tensor) -> list[Layer]:
     """Return the layers of the forward pass with the medians of their times, by hooks."""
     counted = {layer.name: layer for layer in summary(model, x.shape).layers if layer.output_shape}
-    names = {module: name for name, module in model.named_modules()}
     started: dict[str, float] = {}
     runs: list[dict[str, float]] = []
-    handles = []
 
-    def enter(module: nn.Module, args: Any) -> None:
-        started[names[module]] = time.perf_counter()
+    def enter(name: str, *_: Any) -> None:
+        started[name] = time.perf_counter()
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        name = names[module]
+    def leave(name: str, *_: Any) -> None:
         runs[-1][name] = runs[-1].get(name, 0.0) + time.perf_counter() - started[name]
 
-    for module in names:
-        if not list(module.children()):
-            handles.append(module.register_forward_pre_hook(enter))
-            handles.append(module.register_forward_hook(leave))
-    try:
+    single = [pair for pair in model.named_modules() if not list(pair[1].children())]
+    with called(single, enter, leave):
         for _ in range(_LAYER_RUNS):
             runs.append({})
             start = time.perf_counter()
             model(x)
             whole = time.perf_counter() - start
             runs[-1][_BETWEEN] = whole - sum(runs[-1].values())
-    finally:
-        for handle in handles:
-            handle.remove()
     layers = []
     for name in runs[0]:
         ms = statistics.median(run[name] for run in runs) * 1e3

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import nn
+from lucid.autograd import Tensor
+from lucid.graph import Call, Operation, Shape, Value, items, leaves
 from lucid.nn import Module
-from lucid.visual._macs import Shape
-from lucid.visual._summary import _shapes
-from lucid.visual._trace import Call, Op, trace
+from lucid.visual._traced import check_model, traced
 
 DIRECTIONS = ("LR", "RL", "TB", "TD", "BT")
 Collapse = bool | Literal["exact"]
@@ -120,8 +120,7 @@ def chart(
     Raises:
         TypeError, ValueError: as :func:`lucid.visual.mermaid` documents.
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"{who}: expected a lucid.nn.Module, got {type(model).__name__}")
+    check_model(model, who)
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
         raise ValueError(f"{who}: depth must be an integer of at least 1 or None, got {depth!r}")
     if collapse_repeats not in (True, False, "exact"):
@@ -136,25 +135,20 @@ def chart(
     if input_shape is None:
         builder.structure()
     else:
-        shapes = _shapes(input_shape, who)
-        try:
-            traced = trace(model, shapes, dtype)
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            given = ", ".join(str(shape) for shape in shapes)
-            message = f"{who}: {type(model).__name__} does not run on an input of shape {given}: "
-            raise ValueError(message + str(error)) from error
-        builder.inputs = [
-            Node(_numbered("Input", str(i), len(shapes)), None, "input", output_shape=shape)
-            for i, shape in enumerate(shapes)
-        ]
-        builder.made = dict(zip(traced.inputs, builder.inputs))
-        builder.flow(traced.root)
-        for output in traced.outputs:
-            label = _numbered("Output", output.key, len(traced.outputs))
-            node = Node(label, None, "output", input_shape=output.shape)
+        graph = traced(model, input_shape, dtype, who)
+        for index, value in enumerate(graph.inputs):
+            label = _numbered("Input", str(index), len(graph.inputs))
+            node = Node(label, None, "input", output_shape=value.shape)
+            builder.inputs.append(node)
+            builder.made[value] = node
+        builder.flow(graph.root)
+        tensors = [pair for pair in items(graph.result) if isinstance(pair[1], (Value, Tensor))]
+        for key, leaf in tensors:
+            label = _numbered("Output", key, len(tensors))
+            node = Node(label, None, "output", input_shape=leaf.shape)
             builder.outputs.append(node)
-            if output.source in builder.made:
-                builder.connect(builder.made[output.source], node)
+            if isinstance(leaf, Value) and leaf in builder.made:
+                builder.connect(builder.made[leaf], node)
         builder.prune()
     edges = builder.edges
     if collapse_repeats:
@@ -200,7 +194,7 @@ class _Builder:
         self.inputs: list[Node] = []
         self.outputs: list[Node] = []
         self.edges: dict[Edge, None] = {}  # in order, once each
-        self.made: dict[Op, Node] = {}
+        self.made: dict[Value, Node] = {}
         self.root = Node(title, None, "group", model, level=0)
 
     def connect(self, start: Node, end: Node, style: str = "solid") -> None:
@@ -221,7 +215,7 @@ class _Builder:
 
     def _opens(self, node: Node, call: Call) -> bool:
         return self._may_open(node) and any(
-            not isinstance(part.module, _HIDDEN) for part in call.parts if isinstance(part, Call)
+            not isinstance(part.module, _HIDDEN) for part in call.calls
         )
 
     def _may_open(self, node: Node) -> bool:
@@ -235,12 +229,12 @@ class _Builder:
         self._called.add(id(call.module))
         if node.what == "box" and node.module is call.module:
             # Not all that goes into a layer goes into an operation that is seen: indices, say.
-            for source in call.sources:
-                if source in self.made:
-                    self.connect(self.made[source], node)
+            for value in call.inputs:
+                if value in self.made:
+                    self.connect(self.made[value], node)
         groups: dict[str, Node] = {"": node}
         for part in call.parts:
-            if isinstance(part, Op):
+            if isinstance(part, Operation):
                 self._step(part, node)
             elif node.what == "box" or isinstance(part.module, _HIDDEN):
                 self._walk(part, node)
@@ -288,19 +282,22 @@ class _Builder:
             self._below[id(module)] = {id(m): name for name, m in module.named_modules() if name}
         return self._below[id(module)]
 
-    def _step(self, op: Op, node: Node) -> None:
+    def _step(self, operation: Operation, node: Node) -> None:
         """Follow the data through one operation, which ran in ``node``."""
-        sources = list(dict.fromkeys(self.made[s] for s in op.sources if s in self.made))
+        values = leaves(operation.args, Value)
+        sources = list(dict.fromkeys(self.made[value] for value in values if value in self.made))
         if node.what == "box":
-            self.made[op] = node
+            target = node
         elif len(sources) == 1:  # an arrow goes through it
-            self.made[op] = sources[0]
-            return
+            target = sources[0]
         elif sources:
-            self.made[op] = Node(_SYMBOLS.get(op.name, op.name.lower()), node, "op")
-            node.children.append(self.made[op])
+            target = Node(_SYMBOLS.get(operation.name, operation.name.lower()), node, "op")
+            node.children.append(target)
+        else:
+            return
+        self.made.update(dict.fromkeys(operation.outputs, target))
         for source in sources:
-            self.connect(source, self.made[op])
+            self.connect(source, target)
 
     def _add_uncalled(self, model: Module) -> None:
         """Draw the modules that were not called beside what was, each once, closed."""

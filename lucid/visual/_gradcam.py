@@ -13,6 +13,7 @@ from lucid import nn, ops
 from lucid.autograd import Tensor, enable_grad, grad
 from lucid.data import transforms
 from lucid.data._pillow import is_image, pillow
+from lucid.graph import called
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
 from lucid.nn._evaluation import evaluation
@@ -236,7 +237,7 @@ def _find_layer(model: nn.Module, layer: nn.Module | str | None, batch: Tensor) 
 def _last_with_a_map(model: nn.Module, batch: Tensor) -> nn.Module:
     found: list[nn.Module] = []
 
-    def look(module: nn.Module, _args: Any, output: Any) -> None:
+    def look(_name: str, module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
         if (
             isinstance(output, Tensor)
             and output.ndim == 4
@@ -244,12 +245,8 @@ def _last_with_a_map(model: nn.Module, batch: Tensor) -> nn.Module:
         ):
             found.append(module)
 
-    handles = [module.register_forward_hook(look) for module in model.modules()]
-    try:
+    with called(model.named_modules(), leave=look):
         model(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     if not found:
         raise ValueError("gradcam: no part of the model makes a map of more than one position")
     return found[-1]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid.graph import Shape
 from lucid.nn import Module
 from lucid.visual._chart import Chart, Collapse, Edge, Node, chart
-from lucid.visual._macs import Shape
 
 # Kind of node -> fill and line: light boxes with dark text, readable on light and dark pages.
 COLOURS = {

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd import Tensor, no_grad
+from lucid.graph import Call, Shape
 from lucid.nn import Module
-from lucid.nn._evaluation import evaluation
-from lucid.visual._macs import Shape, count_macs
+from lucid.visual._traced import check_model, traced
 
 
 @dataclass(frozen=True)
@@ -136,26 +134,15 @@ def summary(
         ValueError: if a size is negative, ``depth`` is not positive, or the model does not
             accept the shape.
     """
-    if not isinstance(model, Module):
-        raise TypeError(f"summary: expected a lucid.nn.Module, got {type(model).__name__}")
+    check_model(model, "summary")
     if depth is not None and depth < 1:
         raise ValueError(f"summary: depth must be at least 1 or None, got {depth}")
-    shapes = _shapes(input_shape)
-    recorder = _Recorder(model, depth)
-    try:
-        with evaluation(model), no_grad():
-            model(*(Tensor(np.zeros(shape, dtype), dtype=dtype) for shape in shapes))
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
-        given = ", ".join(str(shape) for shape in shapes)
-        message = f"summary: {type(model).__name__} does not run on an input of shape {given}: "
-        raise ValueError(message + str(error)) from error
-    finally:
-        recorder.remove()
+    graph = traced(model, input_shape, dtype, "summary")
     parameters = list(model.parameters())
-    layers = recorder.records()
+    layers = list(_layers(model, graph.root, depth))
     return Summary(
         name=type(model).__name__,
-        input_shapes=shapes,
+        input_shapes=tuple(value.shape for value in graph.inputs),
         layers=layers,
         total_params=sum(p.data.size for p in parameters),
         trainable_params=sum(p.data.size for p in parameters if p.requires_grad),
@@ -163,119 +150,33 @@ def summary(
     )
 
 
-class _Call:
-    """One call of a module while the model runs."""
+def _layers(model: Module, root: Call, depth: int | None) -> Iterator[LayerSummary]:
+    """Yield the calls as records that do not overlap; then the modules never called."""
+    counted: set[int] = set()
 
-    def __init__(self, module: Module, inputs: tuple[Shape, ...]) -> None:
-        self.module = module
-        self.inputs = inputs
-        self.output: Shape | None = None
-        self.macs = 0
-        self.children: list[_Call] = []
-
-
-class _Recorder:
-    """Builds the tree of calls by hooks on every module, and flattens it into records."""
-
-    def __init__(self, model: Module, depth: int | None) -> None:
-        self._model = model
-        self._depth = depth
-        self._names = {module: name for name, module in model.named_modules()}
-        self._root = _Call(model, ())
-        self._open = [self._root]
-        self._counted: set[int] = set()
-        self._handles: list[Any] = []
-        for module in self._names:
-            self._handles += [
-                module.register_forward_pre_hook(self._enter, with_kwargs=True),
-                module.register_forward_hook(self._leave),
-            ]
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _enter(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        call = _Call(module, tuple(value.shape for value in inputs))
-        self._open[-1].children.append(call)
-        self._open.append(call)
-
-    def _leave(self, module: Module, args: tuple[Any, ...], output: Any) -> None:
-        call = self._open.pop()
-        first = output[0] if isinstance(output, (tuple, list)) and output else output
-        call.output = first.shape if isinstance(first, Tensor) else None
-        if call.output is not None:
-            call.macs = count_macs(module, call.inputs, call.output)
-
-    def records(self) -> list[LayerSummary]:
-        """Return the calls as records that do not overlap; then the modules never called."""
-        records: list[LayerSummary] = []
-        for call in self._root.children:
-            self._flatten(call, 0, records)
-        called = set(_modules(self._root))
-        for module, name in self._names.items():
-            if module not in called:
-                params = self._count(module.parameters(recurse=False))
-                if params:
-                    records.append(LayerSummary(name, type(module).__name__, None, None, params, 0))
-        return records
-
-    def _flatten(self, call: _Call, level: int, records: list[LayerSummary]) -> None:
-        folded = level == self._depth
-        if folded:
-            params = self._count(p for module in _modules(call) for p in _own(module))
-            macs = _total_macs(call)
-        else:
-            params, macs = self._count(_own(call.module)), call.macs
-        # A container appears only for what is its own.
-        if folded or not call.children or params or macs:
-            records.append(
-                LayerSummary(
-                    name=self._names[call.module],
-                    kind=type(call.module).__name__,
-                    input_shape=call.inputs[0] if call.inputs else None,
-                    output_shape=call.output,
-                    params=params,
-                    macs=macs,
-                )
-            )
-        if not folded:
-            for child in call.children:
-                self._flatten(child, level + 1, records)
-
-    def _count(self, parameters: Any) -> int:
-        """Return the elements of the parameters not counted before."""
-        new = {id(p): p for p in parameters if id(p) not in self._counted}
-        self._counted.update(new)
+    def count(modules: Iterable[Module]) -> int:
+        """Return the elements of the modules' own parameters not counted before."""
+        own = (p for module in modules for p in module.parameters(recurse=False))
+        new = {id(p): p for p in own if id(p) not in counted}
+        counted.update(new)
         return sum(p.data.size for p in new.values())
 
+    def records(call: Call, level: int) -> Iterator[LayerSummary]:
+        folded = level == depth
+        shown = list(call.walk()) if folded else [call]
+        params = count(each.module for each in shown)
+        macs = sum(each.macs for each in shown)
+        # A container appears only for what is its own.
+        if folded or not call.calls or params or macs:
+            kind = type(call.module).__name__
+            before, after = call.input_shape, call.output_shape
+            yield LayerSummary(call.name, kind, before, after, params, macs)
+        if not folded:
+            for inner in call.calls:
+                yield from records(inner, level + 1)
 
-def _own(module: Module) -> Any:
-    return module.parameters(recurse=False)
-
-
-def _modules(call: _Call) -> list[Module]:
-    return [call.module, *(module for child in call.children for module in _modules(child))]
-
-
-def _total_macs(call: _Call) -> int:
-    return call.macs + sum(_total_macs(child) for child in call.children)
-
-
-def _shapes(value: Any, who: str = "summary") -> tuple[Shape, ...]:
-    """Return one shape, or a list of shapes, as a tuple of shapes."""
-    try:
-        several = len(value) > 0 and all(not isinstance(v, (int, np.integer)) for v in value)
-        shapes = tuple(tuple(shape) for shape in (value if several else [value]))
-    except TypeError:
-        shapes = ((None,),)
-    for size in (size for shape in shapes for size in shape):
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
-            raise TypeError(
-                f"{who}: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
-                f"or a list of such tuples, got {value!r}"
-            )
-        if size < 0:
-            raise ValueError(f"{who}: input_shape has a negative size: {value!r}")
-    return tuple(tuple(int(size) for size in shape) for shape in shapes)
+    yield from records(root, 0)
+    called = {call.module for call in root.walk()}
+    for name, module in model.named_modules():
+        if module not in called and (params := count([module])):
+            yield LayerSummary(name, type(module).__name__, None, None, params, 0)
