@@ -28,6 +28,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
@@ -126,7 +127,7 @@ def read(path: PathLike) -> Contents:
     with _opened(path, "load") as file:
         structure, arrays = file.structure(), file.arrays()
         if structure is None:
-            state = {name: Tensor._wrap(array) for name, array in arrays.items()}
+            state = {name: wrap(array) for name, array in arrays.items()}
         else:
             state = _unflatten(arrays, structure)
         return Contents(state, file.metadata())
@@ -504,7 +505,7 @@ def _decode(value: Any, arrays: dict[str, Array]) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "array":
-        return Tensor._wrap(arrays[content])
+        return wrap(arrays[content])
     if kind == "dict":
         return {key: _decode(item, arrays) for key, item in content}
     if kind == "list":

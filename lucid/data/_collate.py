@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import as_array
+from lucid.autograd._tensor import as_array, wrap
 
 Array = np.ndarray
 
@@ -37,9 +37,9 @@ def default_collate(samples: Sequence[Any]) -> Any:
         return list(samples)
     if isinstance(first, Tensor):
         _check_kind(samples, Tensor, "tensors")
-        return Tensor._wrap(_stack([sample.data for sample in samples]))
+        return wrap(_stack([sample.data for sample in samples]))
     if isinstance(first, (Array, np.generic, bool, int, float)):
-        return Tensor._wrap(_stack([as_array(s, who="default_collate") for s in samples]))
+        return wrap(_stack([as_array(s, who="default_collate") for s in samples]))
     if isinstance(first, Mapping):
         _check_kind(samples, Mapping, "mappings")
         if any(sample.keys() != first.keys() for sample in samples):

@@ -11,7 +11,7 @@ import numpy as np
 from lucid import _random
 from lucid._check import is_whole
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import as_array
+from lucid.autograd._tensor import as_array, wrap
 from lucid.data._collate import default_collate
 
 Array = np.ndarray
@@ -66,11 +66,11 @@ class TensorDataset:
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return one sample: a tensor of each array, sharing its memory."""
         index = check_index(index, len(self), "TensorDataset")
-        return tuple(Tensor._wrap(np.asarray(array[index])) for array in self.arrays)
+        return tuple(wrap(np.asarray(array[index])) for array in self.arrays)
 
     def batch(self, indices: Array) -> tuple[Tensor, ...]:
         """Return many samples: tensors with a first axis as long as ``indices``."""
-        return tuple(Tensor._wrap(take(array, indices)) for array in self.arrays)
+        return tuple(wrap(take(array, indices)) for array in self.arrays)
 
 
 def fetch(dataset: Dataset, indices: Array) -> Any:

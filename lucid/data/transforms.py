@@ -16,6 +16,7 @@ import numpy as np
 from lucid import _random, nn
 from lucid._check import is_whole
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.data._pictures import MAX_PIXELS, convert, pixels, scaled
 from lucid.data._pillow import check_interpolation, is_image, pillow, resampling
 from lucid.models._checkpoints import DEFAULT
@@ -143,7 +144,7 @@ class Transform:
         if is_image(image):
             return self._pillow(image)
         if isinstance(image, Tensor):
-            return Tensor._wrap(self(image.data))
+            return wrap(self(image.data))
         who = type(self).__name__
         if not isinstance(image, Array):
             raise TypeError(
@@ -198,7 +199,7 @@ class ToTensor:
         if image.ndim not in (2, 3):
             raise ValueError(f"ToTensor: expected (H, W) or (H, W, C), got shape {image.shape}")
         hwc = image if image.ndim == 3 else image[:, :, None]
-        return Tensor._wrap(scaled(hwc).transpose(2, 0, 1))
+        return wrap(scaled(hwc).transpose(2, 0, 1))
 
     def __repr__(self) -> str:
         return "ToTensor()"

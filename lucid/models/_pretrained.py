@@ -17,6 +17,7 @@ import numpy as np
 from lucid import _files
 from lucid._extras import extra
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.models import _timm, configs
 from lucid.models._checkpoints import DEFAULT, PUBLISHED, read_description, read_settings
 from lucid.models._config import ModelSpec, read_config
@@ -297,9 +298,9 @@ def _adapt_channels(stem: Tensor, in_channels: int) -> Tensor:
         return stem
     data = stem.numpy().astype(np.float32)
     if in_channels == 1:
-        return Tensor._wrap(data.sum(axis=1, keepdims=True))
+        return wrap(data.sum(axis=1, keepdims=True))
     repeated = np.take(data, np.arange(in_channels) % 3, axis=1)
-    return Tensor._wrap(repeated * np.float32(3 / in_channels))
+    return wrap(repeated * np.float32(3 / in_channels))
 
 
 # -- renaming ---------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
         block, _, part = module.rpartition(".")
         if part == "layer_scale" and f"{module}.gamma" not in arrays:
             like = arrays[f"{block}.pw_proj.bn.weight"]
-            arrays[f"{module}.gamma"] = Tensor._wrap(np.ones_like(like.numpy()))
+            arrays[f"{module}.gamma"] = wrap(np.ones_like(like.numpy()))
     return arrays
 
 

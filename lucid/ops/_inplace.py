@@ -40,16 +40,6 @@ def div_(x: Tensor, other: Any) -> Tensor:
     return assign(x, elementwise.div(x, other))
 
 
-def floor_divide_(x: Tensor, other: Any) -> Tensor:
-    """Divide by ``other`` in place, down to a whole number; the gradient ends here."""
-    return assign(x, elementwise.floor_divide(x, other))
-
-
-def remainder_(x: Tensor, other: Any) -> Tensor:
-    """Take the remainder by ``other`` in place."""
-    return assign(x, elementwise.remainder(x, other))
-
-
 def pow_(x: Tensor, exponent: Any) -> Tensor:
     """Raise to the power ``exponent`` in place."""
     return assign(x, elementwise.pow(x, exponent))

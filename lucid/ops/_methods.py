@@ -13,6 +13,7 @@ import numpy as np
 
 from lucid._check import named
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import assign
 from lucid.ops import _activation as activation
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
@@ -75,7 +76,14 @@ def _convert(name: str, dtype: Any) -> Callable[[Tensor], Tensor]:
     return method
 
 
-_BINARY = {
+def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
+    def assigned(x: Tensor, other: Any) -> Tensor:
+        return assign(x, function(x, other))
+
+    return _numeric(assigned)
+
+
+_ARITHMETIC = {
     "add": elementwise.add,
     "sub": elementwise.sub,
     "mul": elementwise.mul,
@@ -83,19 +91,13 @@ _BINARY = {
     "floordiv": elementwise.floor_divide,
     "mod": elementwise.remainder,
     "pow": elementwise.pow,
+}
+_BINARY = {
+    **_ARITHMETIC,
     "matmul": matmul.matmul,
     "and": elementwise.bitwise_and,
     "or": elementwise.bitwise_or,
     "xor": elementwise.bitwise_xor,
-}
-_IN_PLACE = {
-    "add": inplace.add_,
-    "sub": inplace.sub_,
-    "mul": inplace.mul_,
-    "truediv": inplace.div_,
-    "floordiv": inplace.floor_divide_,
-    "mod": inplace.remainder_,
-    "pow": inplace.pow_,
 }
 _COMPARISONS = {
     "eq": elementwise.eq,
@@ -109,7 +111,7 @@ _COMPARISONS = {
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{f"__{name}__": _numeric(function) for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
-    **{f"__i{name}__": _numeric(function) for name, function in _IN_PLACE.items()},
+    **{f"__i{name}__": _in_place(function) for name, function in _ARITHMETIC.items()},
     **{f"__{name}__": _numeric(function) for name, function in _COMPARISONS.items()},
     "__neg__": elementwise.neg,
     "__pos__": elementwise.positive,
