@@ -18,7 +18,7 @@ from lucid._compile._nesting import leaves, mapped
 from lucid._compile._plan import Plan, UnforeseenError
 from lucid._compile._trace import trace
 from lucid.autograd import Tensor, no_grad
-from lucid.autograd._tensor import DEFAULT_DTYPE
+from lucid.autograd._dtype import DEFAULT_DTYPE
 from lucid.kernels._memory import trim
 from lucid.nn import Module
 

@@ -11,9 +11,10 @@ import numpy as np
 from lucid import kernels
 from lucid._check import is_whole
 from lucid.autograd import Function, Tensor
+from lucid.autograd._dtype import DEFAULT_DTYPE, RANKS, as_number
 from lucid.autograd._function import Cast
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import DEFAULT_DTYPE, RANKS, as_array, as_number, wrap
+from lucid.autograd._tensor import as_array, wrap
 
 Array = np.ndarray
 

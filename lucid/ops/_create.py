@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from lucid._random import generator
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import DEFAULT_DTYPE, as_dtype, as_number, wrap
+from lucid.autograd._dtype import DEFAULT_DTYPE, as_dtype, as_number
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
 
 __all__ = [

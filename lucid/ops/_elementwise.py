@@ -16,8 +16,9 @@ from numpy.typing import DTypeLike
 
 from lucid import kernels
 from lucid.autograd import Function, Tensor
+from lucid.autograd._dtype import as_dtype
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import as_dtype, wrap
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import (
     Array,
     check_broadcast,

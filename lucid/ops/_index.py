@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._dtype import as_number
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import as_number, assign, base_of, check_writeable, mark_changed, wrap
+from lucid.autograd._tensor import assign, base_of, check_writeable, mark_changed, wrap
 from lucid.ops._common import (
     Array,
     at_axis,

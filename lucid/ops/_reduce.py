@@ -14,8 +14,9 @@ from numpy.typing import DTypeLike
 
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd._dtype import as_dtype
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import Dim, ValuesIndices, as_dtype, wrap
+from lucid.autograd._tensor import Dim, ValuesIndices, wrap
 from lucid.ops._common import (
     Array,
     convert,
