@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,12 @@ class SumTo(Function):
         return grad.expand(*ctx.shape)
 
 
+def save_factors(ctx: Node, a: Tensor, b: Tensor) -> None:
+    """Keep each of two factors if the gradient of the other one, which it is in, is wanted."""
+    wanted_a, wanted_b = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(a if wanted_b else None, b if wanted_a else None)
+
+
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return ``x`` summed to ``shape``, from which it was broadcast."""
     return x if x.data.shape == shape else SumTo.apply(x, shape)
@@ -254,7 +261,7 @@ def shape_argument(sizes: tuple[Any, ...], who: str, minimum: int | None = 0) ->
             number = None
         if number is None:
             raise TypeError(f"{who}: expected integers or one tuple of them, got {size!r}")
-        if abs(number) > np.iinfo(np.intp).max:
+        if abs(number) > sys.maxsize:
             raise ValueError(f"{who}: {number} is no size or place that an array can have")
         result.append(number)
     if minimum is not None and any(size < minimum for size in result):

@@ -28,6 +28,7 @@ from lucid.ops._common import (
     operand,
     operands,
     promoted,
+    save_factors,
     sum_to,
 )
 
@@ -154,9 +155,7 @@ class Mul(Function):
     @staticmethod
     def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
         ctx.shapes = a.shape, b.shape
-        ctx.save_for_backward(
-            a if ctx.needs_input_grad[1] else None, b if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, a, b)
         return a.data * b.data
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, operand
+from lucid.ops._common import Array, floating, operand, save_factors
 from lucid.ops._matmul import matmul
 
 __all__ = ["linear"]
@@ -17,9 +17,7 @@ __all__ = ["linear"]
 class Linear(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None) -> Array:
-        ctx.save_for_backward(
-            x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, x, weight)
         ctx.x_shape = x.shape
         # One large matrix product: NumPy would make one for each row of the leading axes.
         rows = x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1])

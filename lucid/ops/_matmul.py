@@ -10,7 +10,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.kernels import _blas
-from lucid.ops._common import Array, operand, promoted, sum_to, wide
+from lucid.ops._common import Array, operand, promoted, save_factors, sum_to, wide
 from lucid.ops._reduce import sum as total
 from lucid.ops._shape import permute
 
@@ -25,9 +25,7 @@ class MatMul(Function):
     @staticmethod
     def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
         ctx.shapes = a.shape, b.shape
-        ctx.save_for_backward(
-            a if ctx.needs_input_grad[1] else None, b if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, a, b)
         product: Array = kernels.active().matmul(a.data, b.data)
         return product
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -60,20 +61,22 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     """
     x = operand(x, "reshape")
     sizes = shape_argument(shape, "reshape", minimum=-1)
-    known = 1
-    for size in sizes:
-        known *= 1 if size == -1 else size
-    unknown = sizes.count(-1)
-    fits = known == x.data.size
-    if unknown == 1:
-        fits = known != 0 and x.data.size % known == 0
-    if unknown > 1 or not fits:
+    filled = _filled_in(sizes, x.data.size)
+    if filled is None:
         raise ValueError(
             f"reshape: {x.data.size} elements of shape {x.shape} do not fit into shape {sizes}"
         )
-    if unknown:
-        sizes = tuple([x.data.size // known if size == -1 else size for size in sizes])
-    return Reshape.apply(x, sizes)
+    return Reshape.apply(x, filled)
+
+
+def _filled_in(sizes: tuple[int, ...], total: int) -> tuple[int, ...] | None:
+    """Return sizes of ``total`` elements, of which one may be -1; None if they do not fit."""
+    if -1 not in sizes:
+        return sizes if math.prod(sizes) == total else None
+    known = -math.prod(sizes)  # without the one that is -1
+    if sizes.count(-1) > 1 or known == 0 or total % known:
+        return None
+    return tuple([total // known if size == -1 else size for size in sizes])
 
 
 def view_as(x: Any, other: Tensor) -> Tensor:
@@ -88,7 +91,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     end = normalize_axis(end_dim, x.ndim or 1, "flatten: end_dim")
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} lies behind end_dim {end_dim}")
-    count = int(np.prod(x.shape[start : end + 1]))
+    count = math.prod(x.shape[start : end + 1])
     return Reshape.apply(x, (*x.shape[:start], count, *x.shape[end + 1 :]))
 
 
@@ -97,15 +100,12 @@ def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     x = operand(x, "unflatten")
     axis = normalize_axis(dim, x.ndim, "unflatten")
     sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
-    known = int(np.prod([size for size in sizes if size != -1]))
-    length = x.shape[axis]
-    if sizes.count(-1) == 1 and known and length % known == 0:
-        sizes = tuple([length // known if size == -1 else size for size in sizes])
-    elif -1 in sizes or known != length:
+    filled = _filled_in(sizes, x.shape[axis])
+    if filled is None:
         raise ValueError(
-            f"unflatten: axis {dim} has {length} elements, which do not fit into {sizes}"
+            f"unflatten: axis {dim} has {x.shape[axis]} elements, which do not fit into {sizes}"
         )
-    return Reshape.apply(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+    return Reshape.apply(x, (*x.shape[:axis], *filled, *x.shape[axis + 1 :]))
 
 
 class Permute(Function):
