@@ -434,26 +434,21 @@ def run_backward(
         for tensor in inputs:
             source, index = _source(tensor)
             captured[(id(source), index)] = None
-    targets = {key[0] for key in captured}
 
-    # Oldest first: a node is needed if one of its inputs leads to what was asked for.
-    needed: set[int] = set()
-    needs_of: dict[int, tuple[bool, ...]] = {}
+    # Oldest first: a gradient is needed if its source leads to what was asked for.
+    leading = {key[0] for key in captured}
+    needs: dict[int, tuple[bool, ...]] = {}
     for node in reversed(nodes):
-        needs = []
         for edge in node.edges:
-            if edge is None:
-                needs.append(False)
-                continue
-            source = edge[0]
-            if isinstance(source, Tensor):
-                leaves[id(source)] = source
-                needs.append(inputs is None or id(source) in targets)
-            else:
-                needs.append(id(source) in needed or id(source) in targets)
-        needs_of[id(node)] = tuple(needs)
-        if any(needs):
-            needed.add(id(node))
+            if edge is not None and isinstance(edge[0], Tensor):
+                leaves[id(edge[0])] = edge[0]
+                if inputs is None:
+                    leading.add(id(edge[0]))
+        needs[id(node)] = tuple(
+            [edge is not None and id(edge[0]) in leading for edge in node.edges]
+        )
+        if any(needs[id(node)]):
+            leading.add(id(node))
 
     with set_grad_enabled(create_graph), np.errstate(all="ignore"):
         for position, node in enumerate(nodes):
@@ -467,9 +462,9 @@ def run_backward(
                     if key in captured:
                         captured[key] = gradient
                 incoming.append(gradient)
-            if id(node) in needed and any(gradient is not None for gradient in incoming):
+            if any(needs[id(node)]) and any(gradient is not None for gradient in incoming):
                 # Set only now: a backward may itself walk over a part of this graph.
-                node.needs_input_grad = needs_of[id(node)]
+                node.needs_input_grad = needs[id(node)]
                 outgoing = node.call_backward(incoming)
                 incoming.clear()
                 gradient = None

@@ -551,11 +551,7 @@ def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
 
 
 def bitwise_not(x: Any) -> Tensor:
-    """Return ``~x``: each bit turned; for booleans the same as ``logical_not``.
-
-    Args:
-        x: integers or booleans, of any shape.
-    """
+    """Return ``~x``, for integers and booleans, of which it is ``logical_not``."""
     x = operand(x, "bitwise_not")
     if x.data.dtype.kind == "f":
         raise TypeError(f"bitwise_not: expected integers or booleans, got {x.dtype}")
@@ -616,25 +612,12 @@ def isclose(
 def allclose(
     a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Return whether ``|a - b| <= atol + rtol * |b|`` everywhere, as a Python bool.
-
-    Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-        rtol: the tolerance relative to ``b``.
-        atol: the absolute tolerance.
-        equal_nan: let NaN equal NaN.
-    """
+    """Return whether :func:`isclose` holds everywhere, as a Python bool."""
     return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Return whether two tensors have the same shape and values, as a Python bool.
-
-    Args:
-        a: a tensor or an array of any shape.
-        b: another.
-    """
+    """Return whether two tensors have the same shape and values, as a Python bool."""
     return bool(np.array_equal(operand(a, "equal").data, operand(b, "equal").data))
 
 
