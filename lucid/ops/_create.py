@@ -94,7 +94,7 @@ def full(
 ) -> Tensor:
     """Return ``fill_value``, a number, in every element of a tensor of shape ``size``.
 
-    Without ``dtype`` it is the fill value's: float32, int64 or bool.
+    Without ``dtype`` it is the fill value's: float32, int64 or bool. See :func:`zeros`.
     """
     value = operand(fill_value, "full").data
     if value.size != 1:
@@ -109,7 +109,10 @@ def full(
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return the ``(n, m)`` matrix with ones on its diagonal; m is n unless given."""
+    """Return the ``(n, m)`` matrix with ones on its diagonal; m is n unless given.
+
+    Other arguments as in :func:`zeros`.
+    """
     shape = shape_argument((n, n if m is None else m), "eye")
     return _finish(np.eye(*shape, dtype=_dtype(dtype, "eye")), requires_grad)
 
@@ -274,7 +277,7 @@ def ones_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
 
 
 def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return an uninitialised tensor of the shape, dtype and memory layout of ``x``."""
+    """Return an uninitialised tensor of ``x``'s shape and dtype. See :func:`zeros_like`."""
     array = operand(x, "empty_like").data
     return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
 
@@ -282,7 +285,7 @@ def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fal
 def full_like(
     x: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return ``fill_value``, a number, in the shape, dtype and memory layout of ``x``."""
+    """Return the number ``fill_value`` in the shape and dtype of ``x``. See :func:`zeros_like`."""
     array = operand(x, "full_like").data
     wanted = _dtype(dtype, "full_like", array.dtype)
     number = one_number(fill_value, wanted, "full_like").data
@@ -290,14 +293,14 @@ def full_like(
 
 
 def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return uniform random numbers on [0, 1) of the shape and dtype of ``x``."""
+    """Return random numbers from [0, 1) of ``x``'s shape and dtype. See :func:`zeros_like`."""
     array = operand(x, "rand_like").data
     wanted = _dtype(dtype, "rand_like", array.dtype)
     return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
 
 
 def randn_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return standard normal random numbers of the shape and dtype of ``x``."""
+    """Return standard normal random numbers of ``x``'s shape and dtype. See :func:`zeros_like`."""
     array = operand(x, "randn_like").data
     wanted = _dtype(dtype, "randn_like", array.dtype)
     return randn(array.shape, dtype=wanted, requires_grad=requires_grad)

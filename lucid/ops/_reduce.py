@@ -491,7 +491,8 @@ def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Ten
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the position of the largest element along axis ``dim``, or in the flat tensor.
 
-    The first of equal ones counts, and NaN counts as largest.
+    The first of equal ones counts, and NaN counts as largest. ``keepdim`` keeps that axis, with
+    size 1.
     """
     return _arg(x, dim, keepdim, np.argmax, "argmax")
 

@@ -96,7 +96,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Return ``x`` with axis ``dim`` split into axes of the given sizes, of which one may be -1."""
+    """Return ``x`` with axis ``dim`` split into axes of ``sizes``, of which one may be -1."""
     x = operand(x, "unflatten")
     axis = normalize_axis(dim, x.ndim, "unflatten")
     sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
@@ -140,7 +140,7 @@ def permute(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
-    """Return a view with two axes exchanged."""
+    """Return a view with axes ``dim0`` and ``dim1`` exchanged."""
     x = operand(x, "transpose")
     axes = list(range(x.ndim))
     first = normalize_axis(dim0, x.ndim or 1, "transpose")
@@ -305,7 +305,7 @@ class Flip(Function):
 def flip(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
     """Return a copy with the order of elements along some axes reversed.
 
-    The axes are integers, or one tuple of them, which may be given by name as ``dims``.
+    ``axes`` are integers, or one tuple of them, which may be given by name as ``dims``.
     """
     x = operand(x, "flip")
     given = shape_argument(axes or (dims,), "flip", minimum=None)
@@ -496,7 +496,7 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
 
 
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return ``x`` cut along an axis into at most ``chunks`` views of equal size.
+    """Return ``x`` cut along axis ``dim`` into at most ``chunks`` views of equal size.
 
     The last one may be smaller.
     """
