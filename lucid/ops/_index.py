@@ -163,7 +163,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 class SetItem(Function):
-    """``x`` with ``value`` at ``index``."""
+    """A copy of ``x`` with ``value`` at ``index``."""
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, index: tuple[Any, ...], value: Tensor) -> Array:
@@ -336,26 +336,6 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
     return getitem(x.expand(*wide), _along(np.broadcast_to(array, common), axis))
 
 
-class Scatter(Function):
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, index: tuple[Array, ...], values: Tensor, add: bool) -> Array:
-        ctx.index, ctx.add = index, add
-        if add:
-            return x.data + put_add(values.data, index, x.shape)
-        result = x.data.copy(order="K")
-        result[index] = values.data
-        return result
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
-        values = GetItem.apply(grad, ctx.index) if ctx.needs_input_grad[2] else None
-        if ctx.add or not ctx.needs_input_grad[0]:
-            return grad, None, values, None
-        mask = np.zeros(grad.shape, bool)
-        mask[ctx.index] = True
-        return where(mask, 0.0, grad), None, values, None
-
-
 def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:
     x = operand(x, who)
     shape = x.shape
@@ -376,7 +356,8 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
             )
         if values.shape != array.shape:
             values = values[tuple([slice(n) for n in array.shape])]
-    result: Tensor = Scatter.apply(x, _along(array, axis), values, add)
+    places = _along(array, axis)
+    result = x + PutAdd.apply(values, places, x.shape) if add else SetItem.apply(x, places, values)
     return result if shape else result.reshape(shape)
 
 
