@@ -21,7 +21,8 @@ import pytest
 
 from benchmarks._case import VARIANTS
 from lucid import kernels, models
-from lucid._compile._trace import Trace, trace
+from lucid.autograd import Tensor
+from lucid.graph import Graph, trace
 from lucid.ops._activation import GELU, Clip, Softmax
 from lucid.ops._batch_norm import BatchNormInference
 from lucid.ops._conv import Conv2d
@@ -47,10 +48,10 @@ class Shape:
 
 
 @cache
-def traced(variant: str, batch: int, size: int) -> Trace:
+def traced(variant: str, batch: int, size: int) -> Graph:
     """Return the operations of a variant."""
-    model = models.create_model(f"mobilenet_v4_{variant}").eval()
-    return trace(model, (batch, 3, size, size), np.dtype(np.float32))
+    model = models.create_model(f"mobilenet_v4_{variant}")
+    return trace(model, Tensor(np.zeros((batch, 3, size, size), np.float32)))
 
 
 def _variants(config: pytest.Config) -> list[str]:
@@ -59,30 +60,30 @@ def _variants(config: pytest.Config) -> list[str]:
 
 
 def shapes(config: pytest.Config, wanted: Any) -> list[Any]:
-    """Return what ``wanted(operation, trace)`` gives for all operations, each once, but None."""
+    """Return what ``wanted(operation, graph)`` gives for all operations, each once, but None."""
     found: dict[Any, None] = {}
     for variant in _variants(config):
-        run = traced(variant, config.getoption("--batch"), config.getoption("--size"))
-        for operation in run.operations:
-            shape = wanted(operation, run)
+        graph = traced(variant, config.getoption("--batch"), config.getoption("--size"))
+        for operation in graph.operations:
+            shape = wanted(operation, graph)
             if shape is not None:
                 found[shape] = None
     return list(found)
 
 
-def _convolution(operation: Any, run: Trace) -> Shape | None:
+def _convolution(operation: Any, graph: Graph) -> Shape | None:
     if operation.kind is not Conv2d:
         return None
     x, weight, _, how = operation.args
-    n, c, h, w = run.values[x.index].shape
+    n, c, h, w = x.shape
     return Shape((n, h, w, c), weight.shape, how)
 
 
-def _of_kind(kind: Any) -> Callable[[Any, Trace], tuple[int, ...] | None]:
-    def wanted(operation: Any, run: Trace) -> tuple[int, ...] | None:
+def _of_kind(kind: Any) -> Callable[[Any, Graph], tuple[int, ...] | None]:
+    def wanted(operation: Any, graph: Graph) -> tuple[int, ...] | None:
         if operation.kind is not kind:
             return None
-        shape = run.values[operation.args[0].index].shape
+        shape = operation.args[0].shape
         if len(shape) == 4:
             n, c, h, w = shape
             return (n, h, w, c)
@@ -108,31 +109,28 @@ class Product:
         return math.prod(self.a) * self.b[-1]
 
 
-def _product(operation: Any, run: Trace) -> Product | None:
+def _product(operation: Any, graph: Graph) -> Product | None:
     if operation.kind is not MatMul:
         return None
-    a, b = (run.values[arg.index] for arg in operation.args)
+    a, b = operation.args
     return Product(a.shape, b.shape, b.strides[-2] < b.strides[-1])
 
 
-def _linear(operation: Any, run: Trace) -> tuple[int, ...] | None:
+def _linear(operation: Any, graph: Graph) -> tuple[int, ...] | None:
     """Return rows, inputs and outputs of a linear layer."""
     if operation.kind is not Linear:
         return None
-    x, weight = run.values[operation.args[0].index], operation.args[1]
+    x, weight = operation.args[:2]
     return (math.prod(x.shape[:-1]), *weight.shape[::-1])
 
 
-def _attention(operation: Any, run: Trace) -> tuple[int, ...] | None:
+def _attention(operation: Any, graph: Graph) -> tuple[int, ...] | None:
     """Return images, queries, keys and width where a softmax of scores is multiplied on."""
-    if operation.kind is not MatMul or len(run.values[operation.args[0].index].shape) != 3:
+    if operation.kind is not MatMul or operation.args[0].ndim != 3:
         return None
-    scores, values = (run.values[arg.index].shape for arg in operation.args)
-    return (*scores, values[-1]) if operation.args[0].index in _softmaxes(run) else None
-
-
-def _softmaxes(run: Trace) -> set[int]:
-    return {number for step in run.operations if step.kind is Softmax for number in step.outputs}
+    scores, values = operation.args
+    softmaxes = {made for step in graph.operations if step.kind is Softmax for made in step.outputs}
+    return (*scores.shape, values.shape[-1]) if scores in softmaxes else None
 
 
 WANTED = {

@@ -287,7 +287,7 @@ class Recorder:
         self.graph = Graph(Call("", model), {id(tensor): name for name, tensor in tensors})
         self.count = 0  # of values
         self.open: list[Call] = []  # the calls under way, outermost first
-        self._made: dict[int, _Known] = {}  # tensors and arrays by id
+        self.made: dict[int, _Known] = {}  # tensors and arrays by id
         # Tensors by id, and their version: what was last computed of them.
         self._used: dict[tuple[int, int], _Known] = {}
 
@@ -311,7 +311,7 @@ class Recorder:
             return known.value
         # Not every new tensor comes of an operation: detach() returns one around the same array.
         for thing in (tensor, tensor.data):
-            known = self._made.get(id(thing))
+            known = self.made.get(id(thing))
             if known is not None and known.thing() is thing:
                 return known.value
         return None
@@ -319,7 +319,7 @@ class Recorder:
     def know(self, tensor: Tensor, value: Value, *, array: bool = True) -> None:
         """Note that ``tensor`` holds ``value``; and so does its array, unless others had it."""
         for thing in (tensor, tensor.data) if array else (tensor,):
-            self._made[id(thing)] = _Known(weakref.ref(thing), value)
+            self.made[id(thing)] = _Known(weakref.ref(thing), value)
 
     def add_value(self, tensor: Tensor, args: Any = (), *, array: bool = True) -> Value:
         """Return a new value, that of a tensor which was computed of ``args``."""

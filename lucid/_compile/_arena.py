@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
-from lucid._compile._fuse import Affine, Attention, Average, Convolution, Step, references
-from lucid._compile._trace import Trace, refs
+from lucid._compile._fuse import Attention, Convolution, Step
+from lucid.graph import Operation, Value, leaves
 from lucid.ops._layout import from_nhwc
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -32,19 +32,18 @@ class Front:
     lanes: int = 1
 
 
-def find_front(steps: Sequence[Step], traced: Trace) -> Front:
+def find_front(steps: Sequence[Step], images: int) -> Front:
     """Return the steps that are worth doing group by group: large maps, few weights.
 
     These are the convolutions at the beginning as long as the weights, which each group reads
     again, are fewer than the numbers in the maps of one image.
     """
-    images = len(traced.values[0])
     count = 0
     for step in steps:
         if not isinstance(step, Convolution):
             break
-        maps = [traced.values[number] for number in (step.x.index, step.output)]
-        if any(value.ndim != 4 or len(value) != images for value in maps):
+        maps = [step.x, step.output]
+        if any(value.ndim != 4 or value.shape[0] != images for value in maps):
             break
         if step.weight.nbytes * images > sum(value.nbytes for value in maps):
             break
@@ -54,17 +53,21 @@ def find_front(steps: Sequence[Step], traced: Trace) -> Front:
     return Front(count, groups, lanes) if count > 1 and len(groups) > 1 else Front()
 
 
-def nhwc_shape(value: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the shape in memory of images ``(N, C, H, W)``, or of rows ``(N, C)`` as pixels."""
+def nhwc_shape(value: np.ndarray | Value, images: int | None = None) -> tuple[int, int, int, int]:
+    """Return the shape in memory of images ``(N, C, H, W)``, or of rows ``(N, C)`` as pixels.
+
+    Args:
+        value: what has that shape.
+        images: how many of them; by default all.
+    """
     n, c, h, w = value.shape if value.ndim == 4 else (*value.shape, 1, 1)
-    return n, h, w, c
+    return n if images is None else images, h, w, c
 
 
-def last_uses(steps: Sequence[Step], result: Any) -> dict[int, int]:
+def last_uses(steps: Sequence[Step], result: Any) -> dict[Value, int]:
     """Return, for each value, the last step that reads it; the result counts as one more."""
-    last = {ref.index: position for position, step in enumerate(steps) for ref in references(step)}
-    last.update((ref.index, len(steps)) for ref in refs(result))
-    return last
+    reads = enumerate([*(step.args for step in steps), result])
+    return {value: position for position, nested in reads for value in leaves(nested, Value)}
 
 
 @dataclass
@@ -82,17 +85,17 @@ class Arena:
 
     Args:
         steps: the plan's.
-        traced: what they were made of.
+        result: what the plan returns.
         front: those that are done group by group.
         runs: the backend's step of each convolution, by its position.
-        holds_input: whether the images are copied into the arena first.
+        images: the input, if it is copied into the arena first.
 
     Attributes:
         nbytes: its size.
-        maps: the arrays in it by the number of their value, in the value's logical shape; of those
-            that hold a group the first lane's.
+        maps: the arrays in it by their value, in the value's logical shape; of those that hold a
+            group the first lane's.
         lanes: for each lane of the front the maps that hold a group.
-        numbers: all values that lie in it, views of maps included.
+        held: all values that lie in it, views of maps included.
         grouped: maps that hold one group of images.
         gaps: maps whose pixels do not lie side by side, with the floats left between them.
     """
@@ -100,18 +103,18 @@ class Arena:
     def __init__(
         self,
         steps: Sequence[Step],
-        traced: Trace,
+        result: Any,
         front: Front,
         runs: Mapping[int, Any],
-        holds_input: bool,
+        images: Value | None,
     ) -> None:
-        self.gaps = _find_gaps(steps, traced, runs)
-        last = last_uses(steps, traced.result)
+        self.gaps = _find_gaps(steps, result, runs)
+        last = last_uses(steps, result)
         made = {step.output for step in steps[: front.steps] if isinstance(step, Convolution)}
-        made |= {0} if holds_input else set()
-        self.grouped = {number for number in made if last.get(number, 0) < front.steps}
-        lives, self.numbers = self._lifetimes(steps, traced, front, last, holds_input)
-        grouped = {number: lives.pop(number) for number in self.grouped}
+        made |= set() if images is None else {images}
+        self.grouped = {value for value in made if last.get(value, 0) < front.steps}
+        lives, self.held = self._lifetimes(steps, front, last, images)
+        grouped = {value: lives.pop(value) for value in self.grouped}
         lane = -(-place(list(grouped.values())) // _PAGE) * _PAGE
         region = Life(lane * front.lanes, 0, front.steps - 1)
         self.nbytes = place([region, *lives.values()])
@@ -120,24 +123,22 @@ class Arena:
         self._memory = memory[start:]
         attended = {step.output for step in steps if isinstance(step, Attention)}
 
-        def array(number: int, life: Life, offset: int = 0) -> np.ndarray:
-            value = traced.values[number]
+        def array(value: Value, life: Life, offset: int = 0) -> np.ndarray:
             flat = self._memory[offset + life.offset :][: life.size].view(value.dtype)
-            if number in self.grouped:
-                value = value[front.groups[0]]
-            if value.ndim != 4 or number in attended:
+            if value.ndim != 4 or value in attended:
                 return flat.reshape(value.shape)
-            *pixels, channels = nhwc_shape(value)
+            count = front.groups[0].stop if value in self.grouped else None
+            *pixels, channels = nhwc_shape(value, count)
             return from_nhwc(flat.reshape(*pixels, -1)[..., :channels])
 
         self.lanes = [
             {
-                number: array(number, life, region.offset + index * lane)
-                for number, life in grouped.items()
+                value: array(value, life, region.offset + index * lane)
+                for value, life in grouped.items()
             }
             for index in range(front.lanes)
         ]
-        self.maps = {number: array(number, life) for number, life in lives.items()}
+        self.maps = {value: array(value, life) for value, life in lives.items()}
         self.maps.update(self.lanes[0])
 
     def contains(self, array: np.ndarray) -> bool:
@@ -147,59 +148,54 @@ class Arena:
     def _lifetimes(
         self,
         steps: Sequence[Step],
-        traced: Trace,
         front: Front,
-        last: Mapping[int, int],
-        holds_input: bool,
-    ) -> tuple[dict[int, Life], set[int]]:
+        last: Mapping[Value, int],
+        images: Value | None,
+    ) -> tuple[dict[Value, Life], set[Value]]:
         """Return when the fused steps' results are needed, and all values that lie in the arena."""
-        owner: dict[int, int] = {}  # a value that is a view of a map -> that map
-        lives: dict[int, Life] = {}
+        owner: dict[Value, Value] = {}  # a value that is a view of a map -> that map
+        lives: dict[Value, Life] = {}
 
-        def add(number: int, position: int) -> None:
-            value = traced.values[number]
+        def add(value: Value, position: int) -> None:
             size = value.nbytes
-            if number in self.gaps:
-                size += size // value.shape[1] * self.gaps[number]
-            if number in self.grouped:
+            if value in self.gaps:
+                size += size // value.shape[1] * self.gaps[value]
+            if value in self.grouped:
                 size //= len(front.groups)
-            # Of other maps of the front the first group already writes its part.
-            first = 0 if position < front.steps and number not in self.grouped else position
-            lives[number] = Life(size, first, last.get(number, position))
-            owner[number] = number
+            # The first group already writes its part of a map that holds all images.
+            first = 0 if position < front.steps and value not in self.grouped else position
+            lives[value] = Life(size, first, last.get(value, position))
+            owner[value] = value
 
-        if holds_input:
-            add(0, 0)
+        if images is not None:
+            add(images, 0)
         for position, step in enumerate(steps):
-            if isinstance(step, (Convolution, Attention, Average, Affine)):
+            if not isinstance(step, Operation):
                 add(step.output, position)
                 continue
             for output in step.outputs:
-                for ref in references(step):
-                    base = owner.get(ref.index)
-                    if base is not None and ref.index in traced.views[output]:
+                for value in leaves(step.args, Value):
+                    base = owner.get(value)
+                    if base is not None and value in output.views:
                         owner[output] = base
                         lives[base].last = max(lives[base].last, last.get(output, position))
         return lives, set(owner)
 
 
-def _find_gaps(steps: Sequence[Step], traced: Trace, runs: Mapping[int, Any]) -> dict[int, int]:
+def _find_gaps(steps: Sequence[Step], result: Any, runs: Mapping[int, Any]) -> dict[Value, int]:
     """Return the maps for whose channels the backend asks for gaps, if all readers allow them."""
-    gaps: dict[int, int] = {}
-    adjacent = refs(traced.result)
+    gaps: dict[Value, int] = {}
+    adjacent = leaves(result, Value)
     for position, step in enumerate(steps):
         if not isinstance(step, Convolution):
-            adjacent += references(step)
+            adjacent += leaves(step.args, Value)
             continue
         run = runs[position]
-        if not getattr(run, "reads_gaps", False):
-            adjacent.append(step.x)
-        if step.residual is not None:
-            adjacent.append(step.residual)
-        if (gap := getattr(run, "gap", 0)) and traced.values[step.output].ndim == 4:
+        adjacent += step.args[1:] if getattr(run, "reads_gaps", False) else step.args
+        if (gap := getattr(run, "gap", 0)) and step.output.ndim == 4:
             gaps[step.output] = gap
-    for ref in adjacent:
-        gaps.pop(ref.index, None)
+    for value in adjacent:
+        gaps.pop(value, None)
     return gaps
 
 

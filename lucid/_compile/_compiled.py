@@ -14,11 +14,12 @@ import numpy as np
 
 from lucid import kernels
 from lucid._compile._describe import StepInfo, merged
-from lucid._compile._nesting import leaves, mapped
 from lucid._compile._plan import Plan, UnforeseenError
-from lucid._compile._trace import trace
+from lucid._compile._trace import faithful_graph
 from lucid.autograd import Tensor, no_grad
 from lucid.autograd._dtype import DEFAULT_DTYPE
+from lucid.autograd._tensor import wrap
+from lucid.graph import leaves, mapped
 from lucid.kernels._memory import trim
 from lucid.nn import Module
 
@@ -142,11 +143,11 @@ class CompiledModel:
         key = part.start, part.stop
         if key not in self._plans:
             shape = (part.stop - part.start, *self.input_shape[1:])
-            traced = trace(self._model, shape, self._dtype)
-            if traced is None:
+            graph = faithful_graph(self._model, shape, self._dtype)
+            if graph is None:
                 self._run_as_itself()
                 return None
-            self._plans[key] = Plan(traced)
+            self._plans[key] = Plan(graph)
             trim()  # the traced run kept every map; a plan works in its arena
         return self._plans[key]
 
@@ -189,7 +190,7 @@ class CompiledModel:
                 self._run_as_itself()
             finally:
                 self._running = False
-        given = x if isinstance(x, Tensor) else Tensor._wrap(array.copy(order="K"))
+        given = x if isinstance(x, Tensor) else wrap(array.copy(order="K"))
         with no_grad():
             result = self._model(given)
         # Copies: it may be the input, or something that the model keeps.
@@ -205,10 +206,11 @@ class CompiledModel:
         # Images of different sizes: what looks at all of them then sees others in each part.
         x *= np.geomspace(0.01, 100, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         array = x.astype(self._dtype)
-        whole = _arrays(plan(array))
+        whole = leaves(plan(array), np.ndarray)
         try:
             plans = self._plans_for(array, True)
-            joined = _arrays(mapped(_joined, *self._side_by_side(plans, array, Plan.__call__)))
+            results = self._side_by_side(plans, array, Plan.__call__)
+            joined = leaves(mapped(_joined, *results), np.ndarray)
         except (ValueError, RuntimeError):  # the model cannot run a part of the batch
             return False
         return len(whole) == len(joined) and all(map(_about_equal, whole, joined))
@@ -227,11 +229,7 @@ def _copied(model: Module) -> Module:
 
 
 def _wrapped(leaf: Any) -> Any:
-    return Tensor._wrap(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _arrays(value: Any) -> list[np.ndarray]:
-    return [leaf for leaf in leaves(value) if isinstance(leaf, np.ndarray)]
+    return wrap(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def _about_equal(a: np.ndarray, b: np.ndarray) -> bool:

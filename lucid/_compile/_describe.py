@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lucid._compile._fuse import Affine, Attention, Average, Convolution, Step
-from lucid._compile._trace import Ref, Trace
-from lucid.nn import Module
-from lucid.ops._linear import Linear
-from lucid.ops._matmul import MatMul
+from lucid.graph import Operation
 
+_KINDS = {Attention: "attention", Average: "mean of positions", Affine: "batch norm"}
 # Names of activations that are bounds.
 _CLIPS = {("clip", 0.0, 6.0): "relu6", ("clip", 0.0, math.inf): "relu"}
 
@@ -33,29 +31,14 @@ class StepInfo:
     macs: int
 
 
-def describe(step: Step, traced: Trace) -> StepInfo:
+def describe(step: Step) -> StepInfo:
     """Return what ``step`` is, from the shapes of the traced run."""
+    shape = step.outputs[0].shape if step.outputs else ()
     if isinstance(step, Convolution):
-        shape = traced.values[step.output].shape
-        macs = math.prod(shape) * math.prod(step.weight.shape[1:])
-        return StepInfo(step.module, _fused(step, len(shape)), shape, macs)
-    shape = traced.values[step.outputs[0]].shape if step.outputs else ()
-    if isinstance(step, Attention):
-        queries, keys = traced.values[step.q.index].shape, traced.values[step.k.index].shape
-        macs = math.prod(shape[:-1]) * keys[-1] * (queries[-1] + shape[-1])
-        return StepInfo(step.module, "attention", shape, macs)
-    if isinstance(step, Average):
-        return StepInfo(step.module, "mean of positions", shape, 0)
-    if isinstance(step, Affine):
-        return StepInfo(step.module, "batch norm", shape, 0)
-    if isinstance(step.kind, Module):
-        return StepInfo(step.module, type(step.kind).__name__, shape, 0)
-    macs = 0
-    if step.kind is Linear or step.kind is MatMul:
-        x = step.args[0]  # its last axis is summed over
-        rows = traced.values[x.index].shape if isinstance(x, Ref) else x.shape
-        macs = math.prod(shape) * rows[-1]
-    return StepInfo(step.module, step.kind.__name__, shape, macs)
+        kind = _fused(step, len(shape))
+    else:
+        kind = step.name if isinstance(step, Operation) else _KINDS[type(step)]
+    return StepInfo(step.module, kind, shape, step.macs)
 
 
 def _fused(step: Convolution, axes: int) -> str:

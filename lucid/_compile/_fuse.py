@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lucid._compile._nesting import mapped
-from lucid._compile._trace import Operation, Ref, Trace, refs
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
+from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels._memory import empty
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
@@ -28,76 +28,80 @@ from lucid.ops._shape import Permute, Reshape
 Activation = tuple[Any, ...]
 
 
+class _Fused:
+    """A step in the place of one or more operations: what it reads, and the one map it makes."""
+
+    output: Value
+
+    @property
+    def args(self) -> list[Value]:
+        x: Value = self.x  # type: ignore[attr-defined]
+        return [x]
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.output]
+
+
 @dataclass(eq=False)
-class Convolution:
+class Convolution(_Fused):
     """A convolution with what follows it: ``act(conv(x) + bias) + residual``.
 
     A linear layer on rows ``(N, C)`` is one as well, on images of one pixel.
     """
 
-    x: Ref
+    x: Value
     weight: np.ndarray
     bias: np.ndarray
     how: Geometry
-    output: int
+    output: Value
+    module: str  # the path of the layer in the model
+    macs: int
     activation: Activation | None = None
-    residual: Ref | None = None
-    module: str = ""  # the path of the layer in the model
+    residual: Value | None = None
+
+    @property
+    def args(self) -> list[Value]:
+        return [self.x] if self.residual is None else [self.x, self.residual]
 
 
 @dataclass(eq=False)
-class Attention:
+class Attention(_Fused):
     """``softmax(scale · q·k)·v``, with the keys as columns: ``k`` is ``(…, E, S)``."""
 
-    q: Ref
-    k: Ref
-    v: Ref
+    q: Value
+    k: Value
+    v: Value
     scale: float
-    output: int
+    output: Value
     module: str
+    macs: int
 
     @property
-    def args(self) -> list[Any]:
+    def args(self) -> list[Value]:
         return [self.q, self.k, self.v]
 
-    @property
-    def outputs(self) -> list[int]:
-        return [self.output]
-
-
-class _OfMaps:
-    """A step from maps to one result."""
-
-    x: Ref
-    output: int
-
-    @property
-    def args(self) -> list[Any]:
-        return [self.x]
-
-    @property
-    def outputs(self) -> list[int]:
-        return [self.output]
-
 
 @dataclass(eq=False)
-class Average(_OfMaps):
+class Average(_Fused):
     """The mean ``(N, C)`` of maps over all positions."""
 
-    x: Ref
-    output: int
+    x: Value
+    output: Value
     module: str
+    macs: int = 0
 
 
 @dataclass(eq=False)
-class Affine(_OfMaps):
+class Affine(_Fused):
     """A factor and a summand for each channel of maps: a batch norm behind no convolution."""
 
-    x: Ref
+    x: Value
     scale: np.ndarray
     shift: np.ndarray
-    output: int
+    output: Value
     module: str
+    macs: int = 0
 
 
 Step = Operation | Convolution | Attention | Average | Affine
@@ -105,17 +109,18 @@ Step = Operation | Convolution | Attention | Average | Affine
 _POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
 
 
-def simplify(trace: Trace) -> list[Step]:
-    """Return the steps of inference that compute what ``trace`` does."""
-    operations = _fuse_attention(_fold_constants(trace), trace)
-    uses = _count_uses(operations, trace.result)
+def simplify(graph: Graph) -> tuple[list[Step], Any]:
+    """Return the steps of inference that compute what ``graph`` does, and what they return."""
+    folded, result = _fold_constants(graph)
+    operations = _fuse_attention(folded, result)
+    uses = _count_uses(operations, result)
     steps: list[Step] = []
-    made: dict[int, Convolution] = {}  # value -> the convolution that makes it
+    made: dict[Value, Convolution] = {}  # value -> the convolution that makes it
     for operation in operations:
         if isinstance(operation, Attention):
             steps.append(operation)
             continue
-        convolution = _extended(operation, made, uses, trace)
+        convolution = _extended(operation, made, uses)
         if convolution is not None:
             del made[convolution.output]
             convolution.output = operation.outputs[0]
@@ -124,105 +129,105 @@ def simplify(trace: Trace) -> list[Step]:
                 steps.remove(convolution)
                 steps.append(convolution)
         else:
-            convolution = _started(operation, trace)
-            steps.append(
-                convolution or _average(operation, trace) or _affine(operation, trace) or operation
-            )
+            convolution = _started(operation)
+            steps.append(convolution or _average(operation) or _affine(operation) or operation)
         if convolution is not None:
             made[convolution.output] = convolution
-    return steps
+    return steps, result
 
 
-def _started(operation: Operation, trace: Trace) -> Convolution | None:
+def _started(operation: Operation) -> Convolution | None:
     """Return a convolution or a linear layer as the beginning of a fused step."""
     if operation.kind not in (Conv2d, Linear):
         return None
     x, weight, bias, *rest = operation.args
-    if not isinstance(x, Ref) or not isinstance(weight, Tensor) or isinstance(bias, Ref):
+    if not isinstance(x, Value) or not isinstance(weight, Tensor) or isinstance(bias, Value):
         return None
     if weight.data.size == 0:  # a map of no channels has no place in the arena
         return None
     kernel = empty(weight.shape, weight.dtype)  # given back when the backend has packed it
     kernel[...] = weight.data
     if operation.kind is Linear:
-        if trace.values[x.index].ndim != 2:
+        if x.ndim != 2:
             return None
         kernel = kernel.reshape(*kernel.shape, 1, 1)
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
     how = rest[0] if rest else _POINTWISE
-    return Convolution(x, kernel, summand, how, operation.outputs[0], module=operation.module)
+    (output,) = operation.outputs
+    return Convolution(x, kernel, summand, how, output, operation.module, operation.macs)
 
 
-def _average(operation: Operation, trace: Trace) -> Average | None:
+def _average(operation: Operation) -> Average | None:
     """Return the mean over all positions as a step of its own."""
-    if operation.kind is not Mean or not isinstance(operation.args[0], Ref):
+    if operation.kind is not Mean or not _is_map(operation.args[0]):
         return None
     x, axes = operation.args[0], operation.args[1]
-    if trace.values[x.index].ndim != 4 or sorted(axes) != [2, 3]:
-        return None
-    return Average(x, operation.outputs[0], operation.module)
+    return Average(x, operation.outputs[0], operation.module) if sorted(axes) == [2, 3] else None
 
 
-def _affine(operation: Operation, trace: Trace) -> Affine | None:
+def _affine(operation: Operation) -> Affine | None:
     """Return a batch norm of maps as a step of its own."""
-    if operation.kind is not BatchNormInference or not isinstance(operation.args[0], Ref):
+    if operation.kind is not BatchNormInference or not _is_map(operation.args[0]):
         return None
     x, weight, bias, mean, variance, eps = operation.args
-    if trace.values[x.index].ndim != 4 or isinstance(weight, Ref) or isinstance(bias, Ref):
+    if isinstance(weight, Value) or isinstance(bias, Value):
         return None
     scale, shift = scale_and_shift(weight, bias, mean, variance, eps, mean.dtype)
     return Affine(x, scale, shift, operation.outputs[0], operation.module)
 
 
-def _fold_constants(trace: Trace) -> list[Operation]:
-    """Run operations that depend on no input now, and put their values in their place."""
-    known: dict[int, Tensor] = {}
+def _is_map(arg: Any) -> bool:
+    return isinstance(arg, Value) and arg.ndim == 4
+
+
+def _fold_constants(graph: Graph) -> tuple[list[Operation], Any]:
+    """Run operations that depend on no input now.
+
+    Returns:
+        The other operations and the result, with constants in the place of those values.
+    """
+    known: dict[Value, Tensor] = {}
 
     def settled(leaf: Any) -> Any:
-        return known.get(leaf.index, leaf) if isinstance(leaf, Ref) else leaf
+        return known.get(leaf, leaf) if isinstance(leaf, Value) else leaf
 
     operations = []
-    for operation in trace.operations:
+    for operation in graph.operations:
         args = mapped(settled, operation.args)
-        if isinstance(operation.kind, Module) or any(refs(arg) for arg in args):
-            operations.append(
-                Operation(
-                    operation.kind, args, operation.outputs, operation.module, operation.structure
-                )
-            )
+        if isinstance(operation.kind, Module) or leaves(args, Value):
+            operations.append(replace(operation, args=args))
             continue
         with no_grad():
             results = operation.kind.forward(Node(operation.kind, (False,) * len(args)), *args)
-        for number, result in zip(
+        for value, result in zip(
             operation.outputs, results if isinstance(results, tuple) else (results,)
         ):
-            known[number] = Tensor._wrap(result.data if isinstance(result, Tensor) else result)
-    trace.result = mapped(settled, trace.result)
-    return operations
+            known[value] = wrap(result.data if isinstance(result, Tensor) else result)
+    return operations, mapped(settled, graph.result)
 
 
 # -- attention ------------------------------------------------------------------------------------
 
 
-def _fuse_attention(operations: list[Operation], trace: Trace) -> list[Operation | Attention]:
+def _fuse_attention(operations: list[Operation], result: Any) -> list[Operation | Attention]:
     """Put one step in the place of each product, softmax and product that are used only there."""
-    uses = _count_uses(operations, trace.result)
-    makers = {number: operation for operation in operations for number in operation.outputs}
+    uses = _count_uses(operations, result)
+    makers = {value: operation for operation in operations for value in operation.outputs}
 
     def only_for_this(value: Any, kind: type[Function]) -> Operation | None:
         """Return the operation of that kind that makes ``value`` if nothing else uses it."""
-        if not isinstance(value, Ref) or uses[value.index] != 1 or value.index not in makers:
+        if not isinstance(value, Value) or uses[value] != 1 or value not in makers:
             return None
-        maker = makers[value.index]
+        maker = makers[value]
         return maker if maker.kind is kind else None
 
     gone: set[int] = set()  # ids of operations
     fused: dict[int, Attention] = {}
     for operation in operations:
-        if operation.kind is not MatMul or not isinstance(operation.args[1], Ref):
+        if operation.kind is not MatMul or not isinstance(operation.args[1], Value):
             continue
         softmax = only_for_this(operation.args[0], Softmax)
-        if softmax is None or softmax.args[1] != trace.values[softmax.outputs[0]].ndim - 1:
+        if softmax is None or softmax.args[1] != softmax.outputs[0].ndim - 1:
             continue
         scale, scores = 1.0, softmax.args[0]
         used = [softmax]
@@ -231,10 +236,10 @@ def _fuse_attention(operations: list[Operation], trace: Trace) -> list[Operation
             scale, scores = factor, scaled.args[0]
             used.append(scaled)
         product = only_for_this(scores, MatMul)
-        if product is None or not all(isinstance(arg, Ref) for arg in product.args):
+        if product is None or not all(isinstance(arg, Value) for arg in product.args):
             continue
         q, k = product.args
-        if len({trace.values[ref.index].dtype for ref in (q, k, operation.args[1])}) > 1:
+        if len({value.dtype for value in (q, k, operation.args[1])}) > 1:
             continue
         gone |= {id(step) for step in (*used, product)}
         # A factor of the queries may lie before changes of their shape.
@@ -247,9 +252,10 @@ def _fuse_attention(operations: list[Operation], trace: Trace) -> list[Operation
         if scaled is not None and (factor := _factor(scaled)) is not None:
             scale *= factor
             gone.add(id(scaled))
-            q = _reshaped(scaled.args[0], shapes, trace)
+            q = _reshaped(scaled.args[0], shapes)
+        macs = product.macs + operation.macs
         fused[id(operation)] = Attention(
-            q, k, operation.args[1], scale, operation.outputs[0], operation.module
+            q, k, operation.args[1], scale, operation.outputs[0], operation.module, macs
         )
     return [fused.get(id(step), step) for step in operations if id(step) not in gone]
 
@@ -257,58 +263,57 @@ def _fuse_attention(operations: list[Operation], trace: Trace) -> list[Operation
 def _factor(product: Operation) -> float | None:
     """Return the number with which a product multiplies its first argument, if it is one."""
     x, other = product.args
-    if isinstance(x, Ref) and isinstance(other, Tensor) and other.data.size == 1 and other.ndim < 2:
+    if (
+        isinstance(x, Value)
+        and isinstance(other, Tensor)
+        and other.data.size == 1
+        and other.ndim < 2
+    ):
         return float(other.data.reshape(()))
     return None
 
 
-def _reshaped(source: Ref, shapes: list[Operation], trace: Trace) -> Ref:
+def _reshaped(source: Value, shapes: list[Operation]) -> Value:
     """Let changes of shape, the last first, start from ``source``, and return their result."""
     result = source
     for view in reversed(shapes):
         view.args[0] = result
-        settings = [Tensor._wrap(trace.values[result.index]), *view.args[1:]]
+        before = result.empty()
+        settings = [wrap(before), *view.args[1:]]
         # The plan asks which of the values may share memory.
         assert not isinstance(view.kind, Module)
-        value = view.kind.forward(Node(view.kind, (False,) * len(settings)), *settings)
-        is_view = np.may_share_memory(value, trace.values[result.index])
-        (number,) = view.outputs
-        trace.values[number], trace.views[number] = value, [result.index] if is_view else []
-        result = Ref(number)
+        after = view.kind.forward(Node(view.kind, (False,) * len(settings)), *settings)
+        (made,) = view.outputs
+        made.strides, made.views = after.strides, []
+        if np.may_share_memory(after, before):
+            made.views = [result]
+        result = made
     return result
 
 
-def references(step: Step) -> list[Ref]:
-    """Return the values that a step reads."""
-    if isinstance(step, Convolution):
-        return [step.x] + ([] if step.residual is None else [step.residual])
-    return refs(step.args)
-
-
-def _count_uses(operations: Sequence[Operation | Attention], result: Any) -> Counter[int]:
-    uses = Counter(ref.index for operation in operations for ref in refs(operation.args))
-    uses.update(ref.index for ref in refs(result))
-    return uses
+def _count_uses(operations: Sequence[Operation | Attention], result: Any) -> Counter[Value]:
+    read = [operation.args for operation in operations]
+    return Counter(leaves([read, result], Value))
 
 
 def _extended(
-    operation: Operation, made: dict[int, Convolution], uses: Counter[int], trace: Trace
+    operation: Operation, made: dict[Value, Convolution], uses: Counter[Value]
 ) -> Convolution | None:
     """Take ``operation`` into the convolution that makes its argument, and return that one.
 
     None if there is no such convolution, if others use its value too, or if it cannot be done.
     """
     for position, arg in enumerate(operation.args[:2]):
-        if isinstance(arg, Ref) and arg.index in made and uses[arg.index] == 1:
-            convolution = made[arg.index]
-            if convolution.residual is None and _take(convolution, operation, position, trace):
+        if isinstance(arg, Value) and arg in made and uses[arg] == 1:
+            convolution = made[arg]
+            if convolution.residual is None and _take(convolution, operation, position):
                 return convolution
     return None
 
 
-def _take(convolution: Convolution, operation: Operation, position: int, trace: Trace) -> bool:
+def _take(convolution: Convolution, operation: Operation, position: int) -> bool:
     kind, args = operation.kind, operation.args
-    if kind is Add and _is_residual(args[1 - position], args[position], trace):
+    if kind is Add and _is_residual(args[1 - position], args[position]):
         convolution.residual = args[1 - position]
         return True
     if convolution.activation is not None:
@@ -321,7 +326,7 @@ def _take(convolution: Convolution, operation: Operation, position: int, trace: 
         _scale(convolution, scale)
         convolution.bias += shift
         return True
-    if kind is Mul and _is_per_channel(args[1 - position], trace.values[args[position].index]):
+    if kind is Mul and _is_per_channel(args[1 - position], args[position]):
         _scale(convolution, args[1 - position].data.reshape(-1))
         return True
     activation = _activation(kind, args)
@@ -343,15 +348,14 @@ def _activation(kind: Any, args: list[Any]) -> Activation | None:
     return None
 
 
-def _is_residual(other: Any, value: Ref, trace: Trace) -> bool:
-    """Whether ``other`` is a computed map of the same shape and dtype."""
-    if not isinstance(other, Ref) or other == value:
+def _is_residual(other: Any, value: Value) -> bool:
+    """Whether ``other`` is another computed map of the same shape and dtype."""
+    if not isinstance(other, Value) or other is value:
         return False
-    a, b = trace.values[other.index], trace.values[value.index]
-    return a.shape == b.shape and a.dtype == b.dtype
+    return other.shape == value.shape and other.dtype == value.dtype
 
 
-def _is_per_channel(other: Any, value: np.ndarray) -> bool:
+def _is_per_channel(other: Any, value: Value) -> bool:
     """Whether ``other`` is a constant with one factor for each channel of ``value``."""
     shape = (1, value.shape[1]) + (1,) * (value.ndim - 2)
     return isinstance(other, Tensor) and other.shape == shape
@@ -371,5 +375,5 @@ def freeze(steps: list[Step]) -> None:
 
 def _copied(leaf: Any) -> Any:
     if isinstance(leaf, Tensor):
-        return Tensor._wrap(leaf.data.copy(order="K"))
+        return wrap(leaf.data.copy(order="K"))
     return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf

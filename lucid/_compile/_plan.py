@@ -14,11 +14,11 @@ from lucid import kernels
 from lucid._compile._arena import Arena, find_front, last_uses, nhwc_shape
 from lucid._compile._describe import StepInfo, describe
 from lucid._compile._fuse import Affine, Attention, Average, Convolution, freeze, simplify
-from lucid._compile._nesting import mapped
-from lucid._compile._trace import Operation, Ref, Trace, tensors
 from lucid.autograd import Function, Tensor
 from lucid.autograd._grad_mode import grad_mode
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import version, wrap
+from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.nn import Module
 from lucid.ops._layout import to_nhwc
 from lucid.ops._shape import Permute, Reshape
@@ -58,33 +58,33 @@ class Plan:
     arrays are valid after the next call too. Not for two threads at once.
     """
 
-    def __init__(self, traced: Trace) -> None:
-        self.steps = simplify(traced)
+    def __init__(self, graph: Graph) -> None:
+        (self._input,) = graph.inputs
+        self.steps, self.result = simplify(graph)
         freeze(self.steps)
-        self.result = traced.result
-        self.infos: list[StepInfo] = [describe(step, traced) for step in self.steps]
-        self.values: list[Any] = [None] * len(traced.values)
-        self._bind(traced)
-        self._lent = self._find_lent(traced)
+        self.infos: list[StepInfo] = [describe(step) for step in self.steps]
+        self.values: dict[Value, Any] = {}
+        self._bind()
+        self._lent = self._find_lent()
         for step in self.steps:
             if isinstance(step, Convolution):  # the backend has them in a form of its own
                 step.weight = step.bias = np.empty(0, step.weight.dtype)
 
-    def _bind(self, traced: Trace) -> None:
-        self._front = find_front(self.steps, traced)
+    def _bind(self) -> None:
+        x = self._input
+        self._front = find_front(self.steps, x.shape[0])
         self._runs = {
-            position: self._prepared(position, traced)
+            position: self._prepared(position)
             for position, step in enumerate(self.steps)
             if isinstance(step, Convolution)
         }
-        groups = self._front.groups or [slice(0, len(traced.values[0]))]
-        first = traced.values[0][groups[0]]
+        groups = self._front.groups or [slice(0, x.shape[0])]
         load: Callable[..., None] | None = None
-        if first.ndim == 4:
-            load = kernels.active().prepare_images(nhwc_shape(first), first.dtype)
-        self.arena = Arena(self.steps, traced, self._front, self._runs, load is not None)
-        for number, array in self.arena.maps.items():
-            self.values[number] = array
+        if x.ndim == 4:
+            load = kernels.active().prepare_images(nhwc_shape(x, groups[0].stop), x.dtype)
+        images = None if load is None else x
+        self.arena = Arena(self.steps, self.result, self._front, self._runs, images)
+        self.values.update(self.arena.maps)
         self._fixed = set(self.arena.maps)  # values that are the same arrays in every run
         # What is called, those of the front once for each group, and the step that each belongs to.
         calls: list[_Call] = []
@@ -93,14 +93,14 @@ class Plan:
             calls += self._front_calls(load, group)
             self._order += [0] * (load is not None) + [*range(self._front.steps)]
         for position in range(self._front.steps, len(self.steps)):
-            calls.append(self._call(position, traced))
+            calls.append(self._call(position))
             self._order.append(position)
         # Values outside the arena are dropped after their last use.
         last = last_uses(self.steps, self.result)
-        drops: list[list[int]] = [[] for _ in calls]
-        for number, position in last.items():
-            if number not in self._fixed and 0 <= position < len(self.steps):
-                drops[position - len(self.steps)].append(number)
+        drops: list[list[Value]] = [[] for _ in calls]
+        for value, position in last.items():
+            if value not in self._fixed and position < len(self.steps):
+                drops[position - len(self.steps)].append(value)
         rest = len(calls) - (len(self.steps) - self._front.steps)
         in_lanes = self._in_lanes(load, calls[:rest])
         if in_lanes is None:
@@ -108,7 +108,7 @@ class Plan:
         else:
             self._calls = [(in_lanes, []), *_joined_calls(calls[rest:], drops[rest:])]
         self._single_calls = [
-            _joined_calls([call], [numbers]) for call, numbers in zip(calls, drops)
+            _joined_calls([call], [dropped]) for call, dropped in zip(calls, drops)
         ]
 
     def _front_calls(
@@ -117,7 +117,7 @@ class Plan:
         """Return the calls of the front for a group of images, in a lane of the arena."""
         calls: list[_Call] = []
         if load is not None:
-            calls.append(_Bound(load, (group, self._map(0, group, lane))))
+            calls.append(_Bound(load, (group, self._map(self._input, group, lane))))
         for position in range(self._front.steps):
             calls.append(self._convolution(position, group, lane))
         return calls
@@ -136,94 +136,89 @@ class Plan:
 
     # -- binding one step -------------------------------------------------------------------
 
-    def _call(self, position: int, traced: Trace) -> _Call:
+    def _call(self, position: int) -> _Call:
         """Return what runs a step: bound to the arena, or on what is there; None: done for good."""
         backend, values, step = kernels.active(), self.values, self.steps[position]
         if isinstance(step, Convolution):
             return self._convolution(position)
         if isinstance(step, Average):
-            value = traced.values[step.x.index]
-            run, out = backend.prepare_average(nhwc_shape(value), value.dtype), values[step.output]
-            return self._on_images([step.x.index], lambda x: (run, (x, out)))
+            run, out = (
+                backend.prepare_average(nhwc_shape(step.x), step.x.dtype),
+                values[step.output],
+            )
+            return self._on_images(step.args, lambda x: (run, (x, out)))
         if isinstance(step, Affine):
-            value = traced.values[step.x.index]
-            run = backend.prepare_affine(nhwc_shape(value), step.scale, step.shift, -np.inf, np.inf)
+            shape = nhwc_shape(step.x)
+            run = backend.prepare_affine(shape, step.scale, step.shift, -np.inf, np.inf)
             out = _images(values[step.output])
-            return self._on_images([step.x.index], lambda x: (run, (x, out)))
+            return self._on_images(step.args, lambda x: (run, (x, out)))
         if isinstance(step, Attention):
-            return self._attention(step, traced)
-        call = self._operation(step, traced)
+            return self._attention(step)
+        call = self._operation(step)
         return None if self._is_fixed(step, call) else call
 
-    def _prepared(self, position: int, traced: Trace) -> Callable[..., None]:
+    def _prepared(self, position: int) -> Callable[..., None]:
         """Return the backend's step of a convolution, of a group of images in the front."""
         step = self.steps[position]
         assert isinstance(step, Convolution)
-        x = traced.values[step.x.index]
-        if position < self._front.steps:
-            x = x[self._front.groups[0]]
+        images = self._front.groups[0].stop if position < self._front.steps else None
         _, run = kernels.active().prepare_conv(
-            nhwc_shape(x), step.weight, step.bias, step.activation, *step.how
+            nhwc_shape(step.x, images), step.weight, step.bias, step.activation, *step.how
         )
         return run
 
     def _convolution(self, position: int, group: slice = _ALL, lane: int = 0) -> _Call:
         run, step = self._runs[position], self.steps[position]
         assert isinstance(step, Convolution)
-        x = step.x.index
         out = self._map(step.output, group, lane)
-        if step.residual is None:
-            # A kernel that takes its input apart anyway spares a copy in channels-last memory.
-            in_any_order = getattr(run, "takes_any_order", False)
-            return self._on_images([x], lambda x: (run, (x, out, None)), in_any_order, group, lane)
+        # A kernel that takes its input apart anyway spares a copy in channels-last memory.
+        in_any_order = step.residual is None and getattr(run, "takes_any_order", False)
         return self._on_images(
-            [x, step.residual.index],
-            lambda x, residual: (run, (x, out, residual)),
-            group=group,
-            lane=lane,
+            step.args,
+            lambda x, residual=None: (run, (x, out, residual)),
+            in_any_order,
+            group,
+            lane,
         )
 
-    def _map(self, number: int, group: slice, lane: int = 0) -> np.ndarray:
+    def _map(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:
         """Return a map in the arena as the kernels take it, NHWC."""
-        value = self._part(number, group, lane)
-        return value.transpose(0, 2, 3, 1) if number in self.arena.gaps else _images(value)
+        array = self._part(value, group, lane)
+        return array.transpose(0, 2, 3, 1) if value in self.arena.gaps else _images(array)
 
-    def _part(self, number: int, group: slice, lane: int = 0) -> np.ndarray:
+    def _part(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:
         """Return the images of a group of a value."""
-        if number in self.arena.grouped:
-            return self.arena.lanes[lane][number]
-        value: np.ndarray = self.values[number]
-        return value[group]
+        if value in self.arena.grouped:
+            return self.arena.lanes[lane][value]
+        array: np.ndarray = self.values[value]
+        return array[group]
 
     def _on_images(
         self,
-        numbers: list[int],
+        read: list[Value],
         bind: Callable[..., tuple[Any, tuple[Any, ...]]],
         in_any_order: bool = False,
         group: slice = _ALL,
         lane: int = 0,
     ) -> _Call:
         """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
-        if self._fixed.issuperset(numbers):
-            maps = [self._map(number, group, lane) for number in numbers]
+        if self._fixed.issuperset(read):
+            maps = [self._map(value, group, lane) for value in read]
             if all(self.arena.contains(array) for array in maps):
                 return _Bound(*bind(*maps))
         images = _any_images if in_any_order else _images
 
         def call() -> None:
-            run, arrays = bind(*[images(self._part(number, group)) for number in numbers])
+            run, arrays = bind(*[images(self._part(value, group)) for value in read])
             run(*arrays)
 
         return call
 
-    def _attention(self, step: Attention, traced: Trace) -> _Call:
+    def _attention(self, step: Attention) -> _Call:
         values, out = self.values, self.values[step.output]
-        q, k, v = step.q.index, step.k.index, step.v.index
-        shapes = [traced.values[number].shape for number in (q, k, v)]
-        keys = (*shapes[1][:-2], shapes[1][-1], shapes[1][-2])
-        run = kernels.active().prepare_attention(
-            shapes[0], keys, shapes[2], step.scale, traced.values[q].dtype
-        )
+        q, k, v = step.args
+        keys = (*k.shape[:-2], k.shape[-1], k.shape[-2])
+        run = kernels.active().prepare_attention(q.shape, keys, v.shape, step.scale, q.dtype)
 
         def arrays() -> tuple[np.ndarray, ...]:
             return values[q], values[k].swapaxes(-1, -2), values[v], out
@@ -234,9 +229,7 @@ class Plan:
 
     def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
-        if step.kind not in (Permute, Reshape) or not isinstance(step.args[0], Ref):
-            return False
-        if step.args[0].index not in self._fixed:
+        if step.kind not in (Permute, Reshape) or step.args[0] not in self._fixed:
             return False
         call()
         if not self.arena.contains(self.values[step.outputs[0]]):
@@ -244,22 +237,22 @@ class Plan:
         self._fixed.update(step.outputs)
         return True
 
-    def _operation(self, step: Operation, traced: Trace) -> Callable[[], None]:
+    def _operation(self, step: Operation) -> Callable[[], None]:
         values, outputs, args = self.values, step.outputs, step.args
 
         if isinstance(step.kind, Module):
             module = step.kind
-            expected = [(traced.values[n].shape, traced.values[n].dtype) for n in outputs]
+            expected = [(value.shape, value.dtype) for value in outputs]
 
             def call() -> None:
                 # Copies: what it might write into them would reach the steps to come.
                 given = mapped(lambda leaf: _filled(leaf, values, copied=True), args)
-                results = tensors(module(*given))
-                changed = any(tensor._version.count for tensor in tensors(given))
+                results = leaves(module(*given), Tensor)
+                changed = any(map(version, leaves(given, Tensor)))
                 if changed or [(tensor.shape, tensor.dtype) for tensor in results] != expected:
                     raise UnforeseenError
-                for number, tensor in zip(outputs, results):
-                    values[number] = tensor.data
+                for value, tensor in zip(outputs, results):
+                    values[value] = tensor.data
 
             return call
         kind: type[Function] = step.kind
@@ -268,8 +261,8 @@ class Plan:
         def apply() -> None:
             filled = mapped(lambda leaf: _filled(leaf, values), args)
             result = kind.forward(Node(kind, plain), *filled)
-            for number, value in zip(outputs, result if isinstance(result, tuple) else (result,)):
-                values[number] = value.data if isinstance(value, Tensor) else np.asarray(value)
+            for value, made in zip(outputs, result if isinstance(result, tuple) else (result,)):
+                values[value] = made.data if isinstance(made, Tensor) else np.asarray(made)
 
         return apply
 
@@ -283,10 +276,10 @@ class Plan:
     def __call__(self, x: np.ndarray) -> Any:
         return self._run(x, self._calls)
 
-    def _run(self, x: np.ndarray, calls: list[tuple[_Joined, list[int]]]) -> Any:
+    def _run(self, x: np.ndarray, calls: list[tuple[_Joined, list[Value]]]) -> Any:
         values = self.values
-        if 0 not in self._fixed:
-            values[0] = x
+        if self._input not in self._fixed:
+            values[self._input] = x
         images = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
         enabled = grad_mode.enabled
         try:  # as in Function.apply
@@ -294,13 +287,13 @@ class Plan:
             with np.errstate(all="ignore"):
                 for call, drops in calls:
                     call(images)
-                    for number in drops:
-                        values[number] = None
+                    for value in drops:
+                        values[value] = None
         finally:
             grad_mode.enabled = enabled
         result = mapped(self._returned, self.result)
-        if 0 not in self._fixed:
-            values[0] = None
+        if self._input not in self._fixed:
+            values[self._input] = None
         return result
 
     def timed(self, x: np.ndarray) -> list[float]:
@@ -319,28 +312,30 @@ class Plan:
             seconds[position] += end - start
         return seconds[: len(self.steps)]
 
-    def _find_lent(self, traced: Trace) -> set[int]:
+    def _find_lent(self) -> set[Value]:
         """Return the values in memory of the caller, of the arena or of an opaque module."""
-        lent = {0, *self.arena.numbers}
+        lent = {self._input, *self.arena.held}
         for step in self.steps:
             if isinstance(step, Operation):
                 is_module = isinstance(step.kind, Module)
-                lent.update(n for n in step.outputs if is_module or lent & {*traced.views[n]})
+                lent.update(v for v in step.outputs if is_module or not lent.isdisjoint(v.views))
         return lent
 
     def _returned(self, leaf: Any) -> Any:
-        """Return a part of the result, in the place of a reference an array of its own."""
-        if isinstance(leaf, Ref):
-            array = self.values[leaf.index]
-            return array.copy(order="K") if leaf.index in self._lent else array
+        """Return a part of the result, in the place of a value an array of its own."""
+        if isinstance(leaf, Value):
+            array = self.values[leaf]
+            return array.copy(order="K") if leaf in self._lent else array
         return leaf.data.copy() if isinstance(leaf, Tensor) else leaf
 
 
-def _joined_calls(calls: list[_Call], drops: list[list[int]]) -> list[tuple[_Joined, list[int]]]:
+def _joined_calls(
+    calls: list[_Call], drops: list[list[Value]]
+) -> list[tuple[_Joined, list[Value]]]:
     """Return the calls, those bound to memory joined, each with the values to drop after it."""
-    joined: list[tuple[_Joined, list[int]]] = []
+    joined: list[tuple[_Joined, list[Value]]] = []
     bound: list[_Bound] = []
-    dropped: list[int] = []
+    dropped: list[Value] = []
 
     def finish() -> None:
         nonlocal bound, dropped
@@ -348,13 +343,13 @@ def _joined_calls(calls: list[_Call], drops: list[list[int]]) -> list[tuple[_Joi
             joined.append((kernels.active().join(bound), dropped))
         bound, dropped = [], []
 
-    for call, numbers in zip(calls, drops):
+    for call, values in zip(calls, drops):
         if call is None or isinstance(call, _Bound):
             bound += [] if call is None else [call]
-            dropped += numbers
+            dropped += values
         else:
             finish()
-            joined.append((functools.partial(_without_input, call), numbers))
+            joined.append((functools.partial(_without_input, call), values))
     finish()
     return joined
 
@@ -373,8 +368,8 @@ def _any_images(value: np.ndarray) -> np.ndarray:
     return value.transpose(0, 2, 3, 1) if value.ndim == 4 else _images(value)
 
 
-def _filled(leaf: Any, values: list[Any], copied: bool = False) -> Any:
-    if not isinstance(leaf, Ref):
+def _filled(leaf: Any, values: dict[Value, Any], copied: bool = False) -> Any:
+    if not isinstance(leaf, Value):
         return leaf
-    array = values[leaf.index]
-    return Tensor._wrap(array.copy(order="K") if copied else array)
+    array = values[leaf]
+    return wrap(array.copy(order="K") if copied else array)

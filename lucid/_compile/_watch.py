@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from lucid._compile._nesting import leaves, mapped
 from lucid.autograd import Tensor
 from lucid.autograd._function import observing
+from lucid.graph import leaves, mapped
 
 _slot: Any = Tensor.__dict__["data"]
 
@@ -56,9 +56,8 @@ def _nobody() -> None:
 
 
 def _note(*values: Any) -> None:
-    for leaf in leaves(values):
-        if isinstance(leaf, Values):
-            leaf.noted()
+    for leaf in leaves(values, Values):
+        leaf.noted()
 
 
 def _bare(values: Any) -> Any:

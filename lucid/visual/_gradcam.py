@@ -11,6 +11,7 @@ import numpy as np
 
 from lucid import nn, ops
 from lucid.autograd import Tensor, enable_grad, grad
+from lucid.autograd._tensor import wrap
 from lucid.data import transforms
 from lucid.data._pillow import is_image, pillow
 from lucid.graph import called
@@ -177,7 +178,7 @@ def _prepare(
     if array.dtype.kind != "f":
         raise TypeError(f"gradcam: expected floating-point pixels, got {array.dtype}")
     _, _, height, width = array.shape
-    return _as_picture(model, array[0]), Tensor._wrap(array), (0.0, 0.0, width, height)
+    return _as_picture(model, array[0]), wrap(array), (0.0, 0.0, width, height)
 
 
 def _as_picture(model: nn.Module, pixels: Array) -> Array:

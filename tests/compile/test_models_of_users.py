@@ -13,7 +13,7 @@ import pytest
 
 import lucid
 from lucid import kernels, nn
-from lucid._compile._nesting import leaves
+from lucid.graph import leaves
 
 SHAPE = (3, 3, 6, 5)
 
