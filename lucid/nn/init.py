@@ -83,30 +83,17 @@ def _fan(tensor: Tensor, mode: str, who: str) -> int:
 
 
 def constant_(tensor: T, val: float) -> T:
-    """Fill with one value.
-
-    Args:
-        tensor: any shape; is changed in place and returned.
-        val: the value.
-    """
+    """Fill ``tensor`` with the value ``val``."""
     return _fill(tensor, val, "constant_")
 
 
 def ones_(tensor: T) -> T:
-    """Fill with 1.
-
-    Args:
-        tensor: any shape; is changed in place and returned.
-    """
+    """Fill with 1."""
     return _fill(tensor, 1, "ones_")
 
 
 def zeros_(tensor: T) -> T:
-    """Fill with 0.
-
-    Args:
-        tensor: any shape; is changed in place and returned.
-    """
+    """Fill with 0."""
     return _fill(tensor, 0, "zeros_")
 
 
@@ -197,10 +184,7 @@ def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = 
 def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
     """Fill with normal values, σ = gain · √(2 / (fan in + fan out)) (Glorot & Bengio 2010).
 
-    Args:
-        tensor: at least two axes; is changed in place and returned.
-        gain: the factor, as of :func:`calculate_gain`.
-        generator: a NumPy generator; lucid's own if left out.
+    Arguments as in :func:`xavier_uniform_`.
     """
     fan_in, fan_out = _fans(tensor, "xavier_normal_")
     return normal_(tensor, 0.0, gain * math.sqrt(2 / max(1, fan_in + fan_out)), generator)
@@ -243,14 +227,7 @@ def kaiming_normal_(
 ) -> T:
     """Fill with normal values, σ = gain / √fan (He et al. 2015).
 
-    The arguments are those of :func:`kaiming_uniform_`.
-
-    Args:
-        tensor: at least two axes; is changed in place and returned.
-        a: the negative slope of a leaky ReLU.
-        mode: ``"fan_in"`` or ``"fan_out"``.
-        nonlinearity: the function behind the layer.
-        generator: a NumPy generator; lucid's own if left out.
+    Arguments as in :func:`kaiming_uniform_`.
     """
     fan = _fan(tensor, mode, "kaiming_normal_")
     std = calculate_gain(nonlinearity, a) / math.sqrt(max(1, fan))

@@ -49,41 +49,25 @@ class ReLU(_Inplace):
 
 
 class ReLU6(_Inplace):
-    """min(max(x, 0), 6).
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """min(max(x, 0), 6); ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.relu6)
 
 
 class SiLU(_Inplace):
-    """x · sigmoid(x), also called swish.
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """x · sigmoid(x), also called swish; ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.silu)
 
 
 class Mish(_Inplace):
-    """x · tanh(softplus(x)).
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """x · tanh(softplus(x)); ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.mish)
 
 
 class Hardswish(_Inplace):
-    """x · relu6(x + 3) / 6.
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """x · relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.hardswish)
 
@@ -93,21 +77,13 @@ class Hardswish(_Inplace):
 
 
 class Hardsigmoid(Hardswish):
-    """relu6(x + 3) / 6.
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.hardsigmoid)
 
 
 class SELU(_Inplace):
-    """1.0507 · elu(x, 1.6733).
-
-    Args:
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """1.0507 · elu(x, 1.6733); ``inplace`` is as in :class:`ReLU`."""
 
     _function = staticmethod(F.selu)
 
@@ -253,11 +229,7 @@ class Softmax(FunctionLayer):
 
 
 class LogSoftmax(Softmax):
-    """log(softmax(x)) along an axis; see :class:`Softmax`.
-
-    Args:
-        dim: the axis.
-    """
+    """log(softmax(x)) along axis ``dim``; see :class:`Softmax`."""
 
     _function = staticmethod(F.log_softmax)
 

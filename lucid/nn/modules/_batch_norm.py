@@ -112,15 +112,6 @@ class BatchNorm1d(_BatchNorm):
     """Normalises each channel over the batch and, if there are any, positions.
 
     Input and output are ``(N, C)`` or ``(N, C, L)``; all else is as in :class:`BatchNorm2d`.
-
-    Args:
-        num_features: the number of channels C.
-        eps: is added to the variance.
-        momentum: the weight of the new statistics; None for the mean of all.
-        affine: learn a factor and an offset a channel.
-        track_running_stats: keep statistics for evaluation.
-        bias: learn the offset.
-        dtype: of parameters and statistics.
     """
 
     _axes, _shapes = (2, 3), "(N, C) or (N, C, L)"

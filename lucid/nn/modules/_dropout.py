@@ -37,11 +37,6 @@ class Dropout(FunctionLayer):
 
 
 class Dropout2d(Dropout):
-    """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`.
-
-    Args:
-        p: the probability to drop a channel.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
+    """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`."""
 
     _function = staticmethod(F.dropout2d)

@@ -60,11 +60,7 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """Absolute differences.
-
-    Args:
-        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
-    """
+    """Absolute differences; ``reduction`` is as in :class:`MSELoss`."""
 
     _function = staticmethod(F.l1_loss)
 
