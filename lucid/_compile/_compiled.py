@@ -269,6 +269,15 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
     Raises:
         TypeError: if ``model`` is no module, or ``input_shape`` no sequence of integers.
         ValueError: if a size is not positive, or the model does not accept the shape.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+        >>> fast = lucid.compile(model, (16, 3, 32, 32))
+        >>> x = lucid.randn(4, 3, 32, 32)  # smaller batches are fine
+        >>> fast(x).shape
+        (4, 8, 30, 30)
+        >>> lucid.allclose(fast(x), model(x), atol=1e-4)
+        True
     """
     if not isinstance(model, Module):
         raise TypeError(f"compile: expected a Module, got {type(model).__name__}")

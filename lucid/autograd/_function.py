@@ -40,21 +40,7 @@ def observe(observer: Observer) -> Iterator[None]:
 class Function:
     """An operation: its value (``forward``) and its gradient (``backward``).
 
-    Subclass it, write both as static methods, and call ``apply``::
-
-        class Exp(lucid.autograd.Function):
-            @staticmethod
-            def forward(ctx, x):
-                y = np.exp(x.data)
-                ctx.save_for_backward(y)
-                return y
-
-            @staticmethod
-            def backward(ctx, grad):
-                (y,) = ctx.saved_tensors
-                return grad * y
-
-        y = Exp.apply(x)
+    Subclass it, write both as static methods, and call ``apply``.
 
     ``forward(ctx, *args)`` receives the arguments of ``apply``, tensors as tensors, and returns
     a tensor or an array, or a tuple of them; nothing inside it is recorded. Tensors it needs
@@ -63,6 +49,26 @@ class Function:
     argument, None for arguments without one (trailing Nones may be left out);
     ``ctx.needs_input_grad`` tells which are wanted. If ``backward`` is written in tensor
     operations, second derivatives work by themselves.
+
+    Example:
+        >>> class Exp(lucid.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         y = np.exp(x.data)
+        ...         ctx.save_for_backward(y)
+        ...         return y
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad):
+        ...         (y,) = ctx.saved_tensors
+        ...         return grad * y
+        >>> x = lucid.tensor([0.0, 0.0], requires_grad=True)
+        >>> y = Exp.apply(x)
+        >>> y.detach()
+        tensor([1., 1.])
+        >>> y.sum().backward()
+        >>> x.grad
+        tensor([1., 1.])
     """
 
     @staticmethod

@@ -58,6 +58,15 @@ class no_grad(set_grad_enabled):
     """Do not record operations: ``with no_grad():`` or ``@no_grad()``.
 
     Results made inside do not require grad, and nothing is kept for a backward pass.
+
+    Example:
+        >>> x = lucid.tensor([1.0], requires_grad=True)
+        >>> with lucid.no_grad():
+        ...     y = x * 2
+        >>> y.requires_grad
+        False
+        >>> (x * 2).requires_grad
+        True
     """
 
     def __init__(self) -> None:

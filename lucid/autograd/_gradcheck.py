@@ -139,6 +139,13 @@ def gradcheck(
     Raises:
         ValueError: if no input requires grad, or one that does is not float64.
         AssertionError: on a mismatch, naming the output, the input and the worst element.
+
+    Example:
+        >>> x = lucid.tensor([0.5, -1.0], dtype=lucid.float64, requires_grad=True)
+        >>> lucid.autograd.gradcheck(lambda x: x.sin() * x.exp(), x)
+        True
+        >>> lucid.autograd.gradcheck(lambda x: x.detach() * x, x, raise_exception=False)
+        False
     """
     arguments = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
     checked = [

@@ -99,6 +99,17 @@ class Tensor:
         grad: the accumulated gradient, a tensor of the same shape, or None.
 
     Its methods are the functions of :mod:`lucid.ops`.
+
+    Example:
+        >>> x = lucid.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        >>> y = (x * x).sum()
+        >>> y.backward()
+        >>> x.grad  # 2x
+        tensor([2., 4., 6.])
+        >>> x.detach().reshape(3, 1) + lucid.tensor([10.0, 20.0])  # shapes broadcast
+        tensor([[11., 21.],
+                [12., 22.],
+                [13., 23.]])
     """
 
     __slots__ = (

@@ -44,6 +44,13 @@ class TensorDataset:
     Raises:
         ValueError: if there is none, or if lengths differ.
         TypeError: if one does not hold numbers.
+
+    Example:
+        >>> dataset = data.TensorDataset(lucid.arange(12.0).reshape(4, 3), [0.0, 1.0, 1.0, 0.0])
+        >>> len(dataset)
+        4
+        >>> dataset[1]
+        (tensor([3., 4., 5.]), tensor(1.))
     """
 
     arrays: tuple[Array, ...]
@@ -90,6 +97,13 @@ class Subset:
 
     Raises:
         IndexError: if there is no such sample.
+
+    Example:
+        >>> dataset = data.Subset(["a", "b", "c"], [2, 0])
+        >>> len(dataset)
+        2
+        >>> dataset[0]
+        'c'
     """
 
     def __init__(self, dataset: Dataset, indices: Sequence[int] | Array) -> None:
@@ -134,6 +148,13 @@ def random_split(
 
     Raises:
         ValueError: if the lengths do not add up, or one is negative.
+
+    Example:
+        >>> train, test = data.random_split(range(10), [0.8, 0.2])
+        >>> len(train), len(test)
+        (8, 2)
+        >>> sorted([*train, *test]) == list(range(10))
+        True
     """
     size = len(dataset)
     if any(length < 0 for length in lengths):

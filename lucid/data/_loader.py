@@ -31,6 +31,17 @@ class DataLoader:
     Raises:
         TypeError: if ``dataset`` has no length or no samples, or an argument is of a wrong type.
         ValueError: if ``batch_size`` is below 1.
+
+    Example:
+        >>> dataset = data.TensorDataset(lucid.zeros(5, 2), lucid.arange(5.0))
+        >>> loader = data.DataLoader(dataset, batch_size=2)
+        >>> len(loader)
+        3
+        >>> for x, label in loader:
+        ...     print(x.shape, label)
+        (2, 2) tensor([0., 1.])
+        (2, 2) tensor([2., 3.])
+        (1, 2) tensor([4.])
     """
 
     def __init__(

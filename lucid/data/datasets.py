@@ -103,6 +103,14 @@ def digits(
     Raises:
         ValueError: if an argument is out of range.
         ImportError: if scikit-learn or Pillow is not installed.
+
+    Example:
+        >>> train, test = data.datasets.digits(size=16, channels=1)
+        >>> len(train), len(test)
+        (1438, 359)
+        >>> image, label = train[0]
+        >>> image.shape
+        (1, 16, 16)
     """
     if channels not in (1, 3):
         raise ValueError(f"digits: channels must be 1 or 3, got {channels}")
@@ -173,6 +181,19 @@ class ImageFolder:
         ValueError: if it holds no folders, one without pictures, or one that is not among
             ``classes``.
         ImportError: if Pillow is not installed.
+
+    Example:
+        >>> import os
+        >>> from PIL import Image
+        >>> for name in ("cat", "dog"):
+        ...     os.makedirs(f"pets/{name}")
+        ...     Image.new("RGB", (8, 6)).save(f"pets/{name}/1.png")
+        >>> dataset = data.datasets.ImageFolder("pets", data.transforms.ToTensor())
+        >>> dataset.classes
+        ['cat', 'dog']
+        >>> image, label = dataset[1]
+        >>> image.shape, int(label)
+        ((3, 6, 8), 1)
     """
 
     def __init__(

@@ -32,6 +32,15 @@ class Compose:
 
     Raises:
         TypeError: if one cannot be called.
+
+    Example:
+        >>> from lucid.data.transforms import CenterCrop, Compose, Normalize
+        >>> transform = Compose([CenterCrop(2), Normalize(0.5, 0.25)])
+        >>> transform
+        Compose([CenterCrop(...), Normalize(...)])
+        >>> transform(lucid.ones(1, 4, 4))
+        tensor([[[2., 2.],
+                 [2., 2.]]])
     """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
@@ -182,6 +191,13 @@ class ToTensor:
         TypeError: if it is neither.
         ValueError: if the image has a mode without such a form (palettes, for example), or the
             array another number of axes.
+
+    Example:
+        >>> data.transforms.ToTensor()(np.array([[0, 51], [102, 255]], np.uint8))
+        tensor([[[0. , 0.2],
+                 [0.4, 1. ]]])
+        >>> data.transforms.ToTensor()(np.zeros((4, 5, 3), np.uint8)).shape
+        (3, 4, 5)
     """
 
     def __call__(self, image: Any) -> Tensor:
@@ -216,6 +232,13 @@ class Normalize(Transform):
         ValueError: if a number of ``std`` is not above 0; in use, if the image has another number
             of channels.
         TypeError: in use, if the image does not hold floating-point numbers.
+
+    Example:
+        >>> pixels = lucid.tensor([[[[0.0, 1.0]]]])
+        >>> data.transforms.Normalize(mean=0.5, std=0.25)(pixels)
+        tensor([[[[-2.,  2.]]]])
+        >>> data.transforms.Normalize([0.5, 0.4, 0.3], 0.25)
+        Normalize(mean=(0.5, 0.4, 0.3), std=(0.25,))
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:

@@ -90,6 +90,14 @@ class MobileNet_V4(nn.Module):
         TypeError: if ``cfg`` is no dictionary.
         ValueError: for a configuration that cannot be built, naming the key, such as
             ``layer3.block_specs[2].stride``, what was expected there and what was given.
+
+    Example:
+        >>> model = models.MobileNet_V4(models.configs.conv_small(), num_classes=10).eval()
+        >>> model(lucid.zeros(1, 3, 64, 64)).shape
+        (1, 10)
+        >>> body = models.MobileNet_V4(models.configs.conv_small(), features_only=True).eval()
+        >>> [tuple(x.shape) for x in body(lucid.zeros(1, 3, 64, 64))]
+        [(1, 32, 32, 32), (1, 32, 16, 16), (1, 64, 8, 8), (1, 96, 4, 4), (1, 128, 2, 2)]
     """
 
     def __init__(

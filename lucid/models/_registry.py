@@ -40,6 +40,12 @@ def list_models(filter: str = "") -> list[str]:
 
     Args:
         filter: only names that contain this text, or match it as a pattern with ``*`` and ``?``.
+
+    Example:
+        >>> models.list_models("hybrid")
+        ['mobilenet_v4_hybrid_large', 'mobilenet_v4_hybrid_medium']
+        >>> len(models.list_models())
+        5
     """
     pattern = filter if any(sign in filter for sign in "*?[") else f"*{filter}*"
     return sorted(name for name in _factories if fnmatch.fnmatchcase(name, _canonical(pattern)))
@@ -54,6 +60,13 @@ def create_model(name: str, **kwargs: Any) -> nn.Module:
 
     Raises:
         ValueError: if there is no model of that name; the message names the closest.
+
+    Example:
+        >>> models.create_model("mobilenet_v4_conv_small", num_classes=10).num_features
+        1280
+        >>> models.create_model("mobilenet_v4_small")
+        Traceback (most recent call last):
+        ValueError: create_model: there is no model 'mobilenet_v4_small'; did you mean ...
     """
     key = _canonical(name) if isinstance(name, str) else name
     if key not in _factories:

@@ -70,6 +70,13 @@ def timm(cfg: Config, act: str = "relu") -> Config:
     Args:
         cfg: a configuration whose ``layer5`` ends with the 1×1 convolution to move.
         act: ``"relu"`` for all variants but the large hybrid, which has ``"gelu"``.
+
+    Example:
+        >>> cfg = models.configs.timm(models.configs.conv_small())
+        >>> cfg["layer5"]["num_blocks"], cfg["head"]["num_blocks"]
+        (1, 1)
+        >>> cfg["conv0"]["act"]
+        'relu'
     """
     groups = {name: {**group, "act": act} for name, group in cfg.items()}
     hybrid = any("attention" in row for group in cfg.values() for row in group["block_specs"])
@@ -83,7 +90,15 @@ def timm(cfg: Config, act: str = "relu") -> Config:
 
 
 def conv_small() -> Config:
-    """Return the configuration of MobileNetV4-Conv-S."""
+    """Return the configuration of MobileNetV4-Conv-S.
+
+    Example:
+        >>> cfg = models.configs.conv_small()
+        >>> list(cfg)
+        ['conv0', 'layer1', 'layer2', 'layer3', 'layer4', 'layer5']
+        >>> cfg["layer2"]["block_specs"][0]
+        {'in': 32, 'out': 96, 'kernel': 3, 'stride': 2}
+    """
     return {
         "conv0": _group("convbn", _convbn(3, 32, 3, 2)),
         "layer1": _group("convbn", _convbn(32, 32, 3, 2), _convbn(32, 32, 1)),

@@ -117,6 +117,14 @@ def gradcam(
         ValueError: if the layer is no part of the model or makes no maps, the model is no
             classifier, or the image has another shape.
         IndexError: if there is no such class.
+
+    Example:
+        >>> model = models.create_model("mobilenet_v4_conv_small", num_classes=3).eval()
+        >>> seen = visual.gradcam(model, lucid.rand(3, 64, 64), target=1)
+        >>> seen.heatmap.shape, seen.target
+        ((64, 64), 1)
+        >>> len(seen.top(2))
+        2
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"gradcam: expected a lucid.nn.Module, got {type(model).__name__}")

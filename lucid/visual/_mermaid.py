@@ -87,8 +87,8 @@ def mermaid(
             model does not accept the shape.
 
     Example:
-        >>> from lucid import nn
-        >>> print(mermaid(nn.Sequential(nn.Linear(4, 2), nn.ReLU())))  # doctest: +ELLIPSIS
+        >>> model = nn.Sequential(nn.Linear(4, 2), nn.ReLU())
+        >>> print(visual.mermaid(model))
         %%{init: ...}%%
         flowchart LR
         subgraph m0["<b>Sequential</b>"]
@@ -98,6 +98,8 @@ def mermaid(
         end
         m1 --> m2
         classDef ...
+        >>> "(1,4) → (1,2)" in visual.mermaid(model, (1, 4))  # of an input shape: all shapes
+        True
     """
     drawn = chart(
         model,

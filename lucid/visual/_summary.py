@@ -133,6 +133,13 @@ def summary(
         TypeError: if ``model`` is no module or ``input_shape`` holds no integers.
         ValueError: if a size is negative, ``depth`` is not positive, or the model does not
             accept the shape.
+
+    Example:
+        >>> info = visual.summary(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), (2, 4))
+        >>> info.total_params, info.total_macs
+        (15, 24)
+        >>> [layer.output_shape for layer in info.layers]
+        [(2, 3), (2, 3)]
     """
     check_model(model, "summary")
     if depth is not None and depth < 1:

@@ -73,6 +73,13 @@ def svg(
 
     Raises:
         TypeError, ValueError: as :func:`mermaid` does.
+
+    Example:
+        >>> drawing = visual.svg(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), (1, 4))
+        >>> drawing.startswith("<svg ")
+        True
+        >>> "Linear" in drawing
+        True
     """
     drawn = chart(
         model,

@@ -19,12 +19,13 @@ import numpy as np
 import lucid
 from lucid import data, models, nn, optim, training, visual
 from lucid.nn import functional as F
-from lucid.visual import mermaid
 """
 
 #: The main classes of each public module, and main functions where it has no classes. Each shows
 #: what it does in two examples or more that print something.
 MAIN = {
+    "lucid": ["Tensor", "compile"],
+    "lucid.autograd": ["Function", "gradcheck", "no_grad"],
     "lucid.nn": [
         "BatchNorm2d",
         "Conv2d",
@@ -45,6 +46,18 @@ MAIN = {
     "lucid.nn.functional": ["cosine_similarity", "normalize"],
     "lucid.nn.init": ["calculate_gain", "kaiming_uniform_"],
     "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
+    "lucid.models": ["MobileNet_V4", "create_model", "list_models"],
+    "lucid.models.configs": ["conv_small", "timm"],
+    "lucid.data": ["DataLoader", "Subset", "TensorDataset", "random_split"],
+    "lucid.data.datasets": ["ImageFolder", "digits"],
+    "lucid.data.transforms": ["Compose", "Normalize", "ToTensor"],
+    "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
+}
+
+#: Examples that need a package which lucid can do without.
+EXTRAS = {
+    "lucid.data.datasets.ImageFolder": "PIL",
+    "lucid.data.datasets.digits": "sklearn",
 }
 
 DOCSTRINGS = docstrings_with(">>>")
@@ -61,6 +74,8 @@ def backend(request):
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("path", DOCSTRINGS)
 def test_example(path, tmp_path, monkeypatch):
+    if path in EXTRAS:
+        pytest.importorskip(EXTRAS[path])
     monkeypatch.chdir(tmp_path)
     lucid.manual_seed(0)
     names: dict[str, Any] = {}
