@@ -15,7 +15,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to
+from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to, wanted
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 __all__ = [
@@ -150,12 +150,11 @@ class PReLU(Function):
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         positive = x.data > 0
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_x = where(positive, grad, grad * weight)
-        if ctx.needs_input_grad[1]:
-            grad_weight = sum_to(where(positive, 0.0, grad * x), weight.shape)
-        return grad_x, grad_weight
+        return wanted(
+            ctx,
+            lambda: where(positive, grad, grad * weight),
+            lambda: sum_to(where(positive, 0.0, grad * x), weight.shape),
+        )
 
 
 def prelu(input: Any, weight: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,12 @@ def save_factors(ctx: Node, a: Tensor, b: Tensor) -> None:
     """Keep each of two factors if the gradient of the other one, which it is in, is wanted."""
     wanted_a, wanted_b = ctx.needs_input_grad[:2]
     ctx.save_for_backward(a if wanted_b else None, b if wanted_a else None)
+
+
+def wanted(ctx: Node, *gradients: Callable[[], Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients that are asked for, one an argument; no other is computed."""
+    needs = zip(gradients, ctx.needs_input_grad)
+    return tuple([gradient() if needed else None for gradient, needed in needs])
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:

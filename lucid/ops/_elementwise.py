@@ -30,6 +30,7 @@ from lucid.ops._common import (
     promoted,
     save_factors,
     sum_to,
+    wanted,
 )
 
 __all__ = [
@@ -103,10 +104,7 @@ class Add(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.shapes
-        return (
-            sum_to(grad, a) if ctx.needs_input_grad[0] else None,
-            sum_to(grad, b) if ctx.needs_input_grad[1] else None,
-        )
+        return wanted(ctx, lambda: sum_to(grad, a), lambda: sum_to(grad, b))
 
 
 def add(a: Any, b: Any) -> Tensor:
@@ -133,10 +131,7 @@ class Sub(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.shapes
-        return (
-            sum_to(grad, a) if ctx.needs_input_grad[0] else None,
-            neg(sum_to(grad, b)) if ctx.needs_input_grad[1] else None,
-        )
+        return wanted(ctx, lambda: sum_to(grad, a), lambda: -sum_to(grad, b))
 
 
 def sub(a: Any, b: Any) -> Tensor:
@@ -161,10 +156,8 @@ class Mul(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        return (
-            sum_to(grad * b, ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
-            sum_to(grad * a, ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
-        )
+        shape_a, shape_b = ctx.shapes
+        return wanted(ctx, lambda: sum_to(grad * b, shape_a), lambda: sum_to(grad * a, shape_b))
 
 
 def mul(a: Any, b: Any) -> Tensor:
@@ -182,10 +175,10 @@ class Div(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
+        shape_a, shape_b = ctx.shapes
         grad_a = grad / b
-        return (
-            sum_to(grad_a, ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
-            sum_to(-grad_a * (a / b), ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
+        return wanted(
+            ctx, lambda: sum_to(grad_a, shape_a), lambda: sum_to(-grad_a * (a / b), shape_b)
         )
 
 
@@ -222,9 +215,10 @@ class Remainder(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        return (
-            sum_to(grad, ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
-            sum_to(-grad * floor_divide(a, b), ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
+        return wanted(
+            ctx,
+            lambda: sum_to(grad, ctx.shapes[0]),
+            lambda: sum_to(-grad * floor_divide(a, b), ctx.shapes[1]),
         )
 
 
@@ -285,13 +279,12 @@ class Pow(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b, y = ctx.saved_tensors
-        grad_a = grad_b = None
-        if ctx.needs_input_grad[0]:
-            grad_a = sum_to(where(b.data == 0, 0.0, grad * (b * pow(a, b - 1))), a.shape)
-        if ctx.needs_input_grad[1]:
-            zero = (a.data == 0) & (b.data >= 0)
-            grad_b = sum_to(where(zero, 0.0, grad * (y * log(where(zero, 1.0, a)))), b.shape)
-        return grad_a, grad_b
+        zero = (a.data == 0) & (b.data >= 0)
+        return wanted(
+            ctx,
+            lambda: sum_to(where(b.data == 0, 0.0, grad * (b * pow(a, b - 1))), a.shape),
+            lambda: sum_to(where(zero, 0.0, grad * (y * log(where(zero, 1.0, a)))), b.shape),
+        )
 
 
 def _power(a: Array, b: Array) -> Array:
@@ -704,13 +697,10 @@ class Maximum(Function):
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
         grad = where(a.data == b.data, grad * 0.5, grad)
-        return (
-            sum_to(where(ctx.loses(a.data, b.data), 0.0, grad), a.shape)
-            if ctx.needs_input_grad[0]
-            else None,
-            sum_to(where(ctx.loses(b.data, a.data), 0.0, grad), b.shape)
-            if ctx.needs_input_grad[1]
-            else None,
+        return wanted(
+            ctx,
+            lambda: sum_to(where(ctx.loses(a.data, b.data), 0.0, grad), a.shape),
+            lambda: sum_to(where(ctx.loses(b.data, a.data), 0.0, grad), b.shape),
         )
 
 
@@ -743,13 +733,11 @@ class Clamp(Function):
         inside = (low is None or x.data >= low.data) & (high is None or x.data <= high.data)
         if low is not None and high is not None:  # where the bounds meet or cross, high counts
             above, below = above | (high.data < low.data), below & (low.data < high.data)
-        grads = (
-            where(inside, grad, 0.0) if ctx.needs_input_grad[0] else None,
-            where(below, grad, 0.0) if ctx.needs_input_grad[1] else None,
-            where(above, grad, 0.0) if ctx.needs_input_grad[2] else None,
-        )
-        return tuple(
-            [None if g is None else sum_to(g, t.shape) for g, t in zip(grads, (x, low, high))]
+        return wanted(
+            ctx,
+            lambda: sum_to(where(inside, grad, 0.0), x.shape),
+            lambda: sum_to(where(below, grad, 0.0), low.shape),
+            lambda: sum_to(where(above, grad, 0.0), high.shape),
         )
 
 

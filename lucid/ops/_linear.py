@@ -8,7 +8,7 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating, operand, save_factors
+from lucid.ops._common import Array, floating, operand, save_factors, wanted
 from lucid.ops._matmul import matmul
 
 __all__ = ["linear"]
@@ -28,15 +28,12 @@ class Linear(Function):
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows = grad.reshape(math.prod(grad.shape[:-1]), grad.shape[-1])
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = Linear.apply(grad, weight.transpose(0, 1), None)
-        if ctx.needs_input_grad[1]:
-            flat = x.reshape(rows.shape[0], x.shape[-1])
-            grad_weight = Linear.apply(rows.transpose(0, 1), flat.transpose(0, 1), None)
-        if ctx.needs_input_grad[2]:
-            grad_bias = rows.sum(0)
-        return grad_x, grad_weight, grad_bias
+        return wanted(
+            ctx,
+            lambda: Linear.apply(grad, weight.transpose(0, 1), None),
+            lambda: Linear.apply(rows.t(), x.reshape(rows.shape[0], x.shape[-1]).t(), None),
+            lambda: rows.sum(0),
+        )
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:

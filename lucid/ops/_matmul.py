@@ -10,7 +10,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.kernels import _blas
-from lucid.ops._common import Array, operand, promoted, save_factors, sum_to, wide
+from lucid.ops._common import Array, operand, promoted, save_factors, sum_to, wanted, wide
 from lucid.ops._reduce import sum as total
 from lucid.ops._shape import permute
 
@@ -32,9 +32,10 @@ class MatMul(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         a, b = ctx.saved_tensors
-        return (
-            sum_to(MatMul.apply(grad, b.mT), ctx.shapes[0]) if ctx.needs_input_grad[0] else None,
-            sum_to(MatMul.apply(a.mT, grad), ctx.shapes[1]) if ctx.needs_input_grad[1] else None,
+        return wanted(
+            ctx,
+            lambda: sum_to(MatMul.apply(grad, b.mT), ctx.shapes[0]),
+            lambda: sum_to(MatMul.apply(a.mT, grad), ctx.shapes[1]),
         )
 
 
