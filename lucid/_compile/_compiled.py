@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._check import is_whole
 from lucid._compile._describe import StepInfo, merged
 from lucid._compile._plan import Plan, UnforeseenError
 from lucid._compile._trace import faithful_graph
@@ -282,9 +283,7 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
     if not isinstance(model, Module):
         raise TypeError(f"compile: expected a Module, got {type(model).__name__}")
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
-    if not shape or not all(
-        isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in shape
-    ):
+    if not shape or not all(map(is_whole, shape)):
         raise TypeError(f"compile: input_shape must be a sequence of integers, got {input_shape!r}")
     if min(shape) < 1:
         raise ValueError(f"compile: the sizes in input_shape must be positive, got {input_shape!r}")

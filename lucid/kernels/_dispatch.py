@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lucid._check import is_integer
 from lucid._extras import install
 
 if TYPE_CHECKING:
@@ -104,6 +105,6 @@ def set_num_threads(threads: int) -> None:
     Raises:
         ValueError: if ``threads`` is no positive integer.
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if not is_integer(threads, 1):
         raise ValueError(f"set_num_threads: expected a positive integer, got {threads!r}")
     active().set_num_threads(threads)

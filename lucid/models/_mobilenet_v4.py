@@ -186,9 +186,7 @@ class MobileNet_V4(nn.Module):
 
 def _read_indices(out_indices: Sequence[int] | None) -> tuple[int, ...]:
     indices = tuple(range(5)) if out_indices is None else tuple(out_indices)
-    if not indices or not all(
-        isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= 5 for i in indices
-    ):
+    if not indices or not all(is_integer(index, 0, 5) for index in indices):
         raise ValueError(
             "MobileNet_V4: out_indices must be integers from 0 (conv0) to 5 (the last stage), "
             f"got {out_indices!r}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import nn
+from lucid._check import is_integer
 from lucid.autograd import Tensor
 from lucid.graph import Call, Operation, Shape, Value, items, leaves
 from lucid.nn import Module
@@ -121,7 +122,7 @@ def chart(
         TypeError, ValueError: as :func:`lucid.visual.mermaid` documents.
     """
     check_model(model, who)
-    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
+    if depth is not None and not is_integer(depth, 1):
         raise ValueError(f"{who}: depth must be an integer of at least 1 or None, got {depth!r}")
     if collapse_repeats not in (True, False, "exact"):
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lucid import nn, ops
+from lucid._check import is_whole
 from lucid.autograd import Tensor, enable_grad, grad
 from lucid.autograd._tensor import wrap
 from lucid.data import transforms
@@ -128,9 +129,7 @@ def gradcam(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"gradcam: expected a lucid.nn.Module, got {type(model).__name__}")
-    if target is not None and (
-        isinstance(target, bool) or not isinstance(target, (int, np.integer))
-    ):
+    if target is not None and not is_whole(target):
         raise TypeError(f"gradcam: target must be the index of a class, got {target!r}")
     picture, batch, region = _prepare(model, image)
     with evaluation(model):

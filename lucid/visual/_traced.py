@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.graph import Graph, Shape, trace
 from lucid.nn import Module
@@ -48,7 +49,7 @@ def _shapes(value: Any, who: str) -> tuple[Shape, ...]:
     except TypeError:
         shapes = ((None,),)
     for size in (size for shape in shapes for size in shape):
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
+        if not is_whole(size):
             raise TypeError(
                 f"{who}: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
                 f"or a list of such tuples, got {value!r}"
