@@ -47,6 +47,15 @@ def short(value: Any) -> str:
         return f"a huge {type(value).__name__}"
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    # str(KeyError("x")) is "'x'".
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
 def check_entries(document: Any, checks: Mapping[str, Check], where: str = "") -> None:
     """Raise unless ``document`` is a mapping in which each entry is as it should be.
 

@@ -17,8 +17,7 @@ from lucid.cli._images import (
     open_model,
     read_batches,
 )
-from lucid.cli._output import add_overwrite, check_new
-from lucid.cli._reading import Failures
+from lucid.cli._output import Failures, add_overwrite, check_new
 from lucid.data.transforms import for_model
 
 

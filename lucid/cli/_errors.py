@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from lucid.training import FinishedError, HeldElsewhereError
+
 
 class CommandError(Exception):
     """The work failed: one line on stderr, exit status 1."""
@@ -21,10 +26,12 @@ class InterruptedRunError(CommandError):
     status = 130
 
 
-def one_line(error: BaseException) -> str:
-    """Return what an error says, on one line."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    # str(KeyError("x")) is "'x'".
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split()) or type(error).__name__
+@contextlib.contextmanager
+def reading_run() -> Iterator[None]:
+    """Turn errors that say that there is no such run, or none to go on with, into wrong uses."""
+    try:
+        yield
+    except HeldElsewhereError as error:
+        raise UsageError(f"{error}, or give another --output") from error
+    except (FileNotFoundError, FinishedError) as error:
+        raise UsageError(str(error)) from error

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid._files import SUFFIXES as WEIGHTS
 from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
-from lucid.cli._errors import CommandError, UsageError
-from lucid.cli._reading import Failures, Progress, each, printable, tell
-from lucid.cli._run import RunFiles, check_weights
+from lucid.cli._errors import CommandError, UsageError, reading_run
+from lucid.cli._output import Failures, Progress, printable, tell
 from lucid.data._pictures import SUFFIXES, Found, describe_left_out, find_pictures, load_picture
+from lucid.data._reading import each
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
 from lucid.models._pretrained import (
@@ -27,6 +28,7 @@ from lucid.models._pretrained import (
     known_settings,
     open_checkpoint,
 )
+from lucid.training import RunFiles
 
 _STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
 
@@ -110,7 +112,8 @@ def read_batches(
 
     A progress bar goes to stderr if that is a terminal and tqdm is installed.
     """
-    with Progress(len(paths)) as progress:
+    with Progress("image") as progress:
+        progress.start(len(paths))
         for start in range(0, len(paths), batch_size):
             part = paths[start : start + batch_size]
             good: list[Path] = []
@@ -135,6 +138,14 @@ def shown(path: Path) -> str:
 # -- weights ----------------------------------------------------------------------------------
 
 
+def check_weights(path: Path) -> None:
+    """Raise UsageError if what is at ``path`` cannot be weights: a folder, or another file."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the weights in it")
+    if path.is_file() and path.suffix.lower() not in WEIGHTS:
+        raise UsageError(f"expected weights ending in {' or '.join(WEIGHTS)}, got {path}")
+
+
 class Opened(NamedTuple):
     """A model with its weights, in evaluation mode, and the names of its classes if known."""
 
@@ -156,10 +167,11 @@ def find_weights(command: str, weights: str) -> Checkpoint:
         raise UsageError(str(error)) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
-    run = RunFiles(Path(weights))
+    run = RunFiles(weights)
     if checkpoint.from_hub or not run.description.is_file():
         return checkpoint
-    own, beside = checkpoint.description, run.read_description().of_weights()
+    with reading_run():
+        own, beside = checkpoint.description, run.read_description().of_weights()
     for key in own.keys() & beside.keys():
         if own[key] != beside[key]:
             tell(

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 
 import lucid
+from lucid._check import one_line
 from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
 from lucid.cli._arguments import HelpFormatter
-from lucid.cli._errors import CommandError, one_line
-from lucid.cli._reading import tell
+from lucid.cli._errors import CommandError
+from lucid.cli._output import tell
 
 EPILOG = """\
 examples:

@@ -1,11 +1,14 @@
-"""Files that commands write: checked before the work, and by all commands in the same way."""
+"""What commands print, and the files they write: checked before the work, by all in one way."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lucid._files import is_replaced
 from lucid.cli._errors import UsageError
@@ -48,3 +51,76 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Pat
     if not os.access(written, os.W_OK):
         raise UsageError(f"{option}: {written} cannot be written to")
     return path
+
+
+# -- stderr -----------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Return a text without signs that no file or terminal takes: a name may hold any."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def tell(command: str, message: str) -> None:
+    """Print a line on stderr."""
+    print(f"lucid {command}: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+
+
+class Failures:
+    """Names on stderr what cannot be read, at once, and remembers that there was something."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.count = 0
+
+    def add(self, message: str) -> None:
+        """Tell of one more."""
+        self.count += 1
+        tell(self.command, message)
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command."""
+        return 1 if self.count else 0
+
+
+class Progress:
+    """A bar on stderr, if that is a terminal and tqdm is installed."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def start(self, total: int, description: str | None = None) -> None:
+        """Show a bar of which nothing is done."""
+        if sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(
+                    total=total, desc=description, unit=self._unit, leave=False, file=sys.stderr
+                )
+
+    def step(self, count: int = 1, text: str = "") -> None:
+        """Note that so many more are done, and show a text behind the bar."""
+        if self._bar is not None:
+            if text:
+                self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(count)
+
+    def hide(self) -> None:
+        """Clear the line, for something else to be printed."""
+        if self._bar is not None:
+            self._bar.clear()
+
+    def end(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

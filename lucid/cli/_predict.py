@@ -27,8 +27,7 @@ from lucid.cli._images import (
     read_batches,
     shown,
 )
-from lucid.cli._output import add_overwrite, check_new
-from lucid.cli._reading import Failures
+from lucid.cli._output import Failures, add_overwrite, check_new
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
 from lucid.visual._explain import SUFFIXES, explain, matplotlib_figure

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import lucid
-from lucid import models, nn, optim, training
-from lucid._check import check_entries
+from lucid._check import one_line
 from lucid._files import SUFFIXES
 from lucid.cli._arguments import (
     add_command,
@@ -25,14 +21,11 @@ from lucid.cli._arguments import (
     positive_float,
     positive_int,
 )
-from lucid.cli._data import Batches, Images, load_images, readable
-from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, one_line
-from lucid.cli._images import open_model
-from lucid.cli._output import add_overwrite, check_writable
-from lucid.cli._reading import Unreadable, tell
-from lucid.cli._run import SETTINGS, Description, RunFiles, Settings, check_weights, free_run
-from lucid.data import DataLoader, Dataset
-from lucid.data.datasets import first_of
+from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
+from lucid.cli._images import check_weights, open_model
+from lucid.cli._output import Progress, add_overwrite, check_writable, tell
+from lucid.data import DataLoader, Images, UnreadableError, load_images, readable
+from lucid.training import DivergedError, Epoch, Run, RunFiles, Score, Settings, evaluate
 
 
 def add_parsers(
@@ -165,275 +158,198 @@ def train_model(args: argparse.Namespace) -> int:
         for field in fields(Settings)
         if getattr(args, field.name) is not None
     }
-    if args.resume is not None:
-        return _resume(args, given)
-    settings = Settings(**given)
-    settings = replace(settings, model=model_name(settings.model))
+    if args.resume is None:
+        with _new_run(args, given) as run:
+            return _run(run, _load(run.load_images))
+    with _resume(args, given) as run:
+        images = _load(run.load_images)
+        _check_classes(images, run.description.classes, len(run.description.classes))
+        return _run(run, images)
+
+
+def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
+    if "model" in given:
+        given["model"] = model_name(given["model"])
     try:
-        check_entries(asdict(settings), SETTINGS)
+        settings = Settings(**given)
     except ValueError as error:
         raise UsageError(f"option {error}") from error
-    if settings.data != "digits":
-        settings = replace(settings, data=str(Path(settings.data).resolve()))
-    with _new_files(args, settings) as files:
-        images = load_images(settings)
-        description = Description(
-            settings, images.classes, images.in_channels, images.mean, images.std
-        )
-        return _run(files, description, images)
-
-
-@contextlib.contextmanager
-def _new_files(args: argparse.Namespace, settings: Settings) -> Iterator[RunFiles]:
-    """Hold the files of a new run."""
-    if args.output is None:
-        source = Path(settings.data).name
-        with free_run(Path("runs") / f"{settings.model}-{source}.npz") as files:
-            yield files
-        return
-    files = RunFiles(check_writable(args.output, "--output", SUFFIXES))
-    with files.held():
-        if files.exist() and not args.overwrite:
-            raise UsageError(
-                f"--output: {args.output} is there already; give --overwrite to replace it, "
-                "--resume to go on with it, or another --output"
+    name = f"{settings.model}-{Path(settings.data).resolve().name}.npz"
+    weights = Path("runs") / name if args.output is None else args.output
+    check_writable(weights, "--output", SUFFIXES)
+    try:
+        with reading_run():
+            return Run.create(
+                weights, settings, overwrite=args.overwrite, numbered=args.output is None
             )
-        yield files
+    except FileExistsError as error:
+        raise UsageError(
+            f"--output: {error}; give --overwrite to replace it, --resume to go on with it, or "
+            "another --output"
+        ) from error
 
 
-def _resume(args: argparse.Namespace, given: dict[str, Any]) -> int:
+def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
     max_unreadable = given.pop("max_unreadable", None)
     if given or args.output is not None or args.overwrite:
         names = [f"--{name.replace('_', '-')}" for name in given]
         names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
         raise UsageError(f"--resume goes on with the run's own settings; leave out {names[0]}")
     check_weights(args.resume)
-    files = RunFiles(args.resume)
-    if not files.exist():
-        raise UsageError(f"there is no file {args.resume}")
-    with files.held():
-        description = files.read_unfinished()
-        if max_unreadable is not None:
-            description.settings = replace(description.settings, max_unreadable=max_unreadable)
-        images = load_images(description.settings)
-        _check_classes(description.classes, len(description.classes), images)
-        return _run(files, description, images)
+    with reading_run():
+        return Run.resume(args.resume, max_unreadable=max_unreadable)
 
 
-def _run(files: RunFiles, description: Description, images: Images) -> int:
+def _run(run: Run, images: Images) -> int:
     """Train from the beginning, or from where the run's state has come to."""
-    settings = description.settings
-    lucid.manual_seed(settings.seed)
-    model = _model(description)
-    _tell_notes("train", images)
-    unreadable = Unreadable("train", settings.max_unreadable)
-    train, validation, test = readable([*images.split(settings), images.test], unreadable)
-    batch_size = min(settings.batch_size, len(train))
-    batches = Batches(
-        # Batch norm dislikes a small last batch, and has nothing to do with one image.
-        DataLoader(train, batch_size, shuffle=True, drop_last=True),
-        images.augmentation if settings.augment else None,
-        least=min(2, batch_size),
-    )
-    steps = settings.epochs * len(batches)
-    optimizer = _optimizer(model, settings)
-    scheduler = optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: training.warmup_cosine(step, steps, round(settings.warmup * steps)),
-    )
-    resumed = files.saved(description) is not None
-    if resumed:
-        files.load_state(model, optimizer, scheduler, description)
-    print(
-        f"{settings.model} on {settings.data}: {len(train)} training, {len(validation)} "
-        f"validation and {len(test)} test images of {len(images.classes)} classes, "
-        f"{images.in_channels}×{settings.size}×{settings.size}",
-        flush=True,
-    )
-    progress = _Progress(settings.epochs, len(batches))
-
-    def after_step(score: training.Score) -> None:
-        scheduler.step()
-        progress.step(score)
-
-    epochs = training.fit(
-        model,
-        batches,
-        Batches(DataLoader(validation, settings.batch_size)),
-        optimizer,
-        epochs=settings.epochs,
-        start=len(description.history),
-        criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
-        after_step=after_step,
-    )
-    try:
-        if not resumed:
-            files.begin(model, optimizer, scheduler, description)
-        progress.start(len(description.history) + 1)
-        for epoch in epochs:
-            better = description.add(_record(epoch))
-            files.write(model, optimizer, scheduler, description)
-            progress.end()
-            print(_line(epoch, settings.epochs, better), flush=True)
-            progress.start(epoch.number + 1)
-        return _finish(files, description, model, test)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(f"interrupted. {_what_is_kept(files, description)}") from None
-    except training.DivergedError as error:
-        raise CommandError(
-            f"epoch {len(description.history) + 1}: {error} than {settings.lr:g}. "
-            f"{_what_is_kept(files, description)}"
-        ) from error
-    except OSError as error:
-        raise CommandError(f"{one_line(error)}. {_what_is_kept(files, description)}") from error
-    finally:
-        progress.end()
-        if not resumed:
-            files.forget(description)
-
-
-def _finish(files: RunFiles, description: Description, model: nn.Module, test: Dataset) -> int:
-    """Measure the best weights, as they are on disk, on the test images."""
-    files.load_weights(model, description)
-    score = training.evaluate(model, Batches(DataLoader(test, description.settings.batch_size)))
-    description.test = {**asdict(score), "loss": _finite(score.loss), "accuracy": score.accuracy}
-    files.write_description(description)
-    files.state.unlink()
-    print(f"best weights: epoch {description.best_epoch}, {files.weights}")
+    settings = run.settings
+    with _unreadable(settings.max_unreadable):
+        with Progress("image") as checking:
+            run.prepare(images, tell=_tell("train"), after_each=_checked(checking))
+        print(_headline(run), flush=True)
+        try:
+            with Progress("batch") as progress:
+                _fit(run, progress)
+            score = run.finish()
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
+        except DivergedError as error:
+            raise CommandError(
+                f"epoch {run.done + 1}: {error} than {settings.lr:g}. {_what_is_kept(run)}"
+            ) from error
+        except OSError as error:
+            raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
+    print(f"best weights: epoch {run.description.best_epoch}, {run.files.weights}")
     print(_result(score))
     return 0
+
+
+def _fit(run: Run, progress: Progress) -> None:
+    epochs = run.settings.epochs
+
+    def start(number: int) -> None:
+        if number <= epochs:
+            progress.start(run.steps, f"epoch {number}/{epochs}")
+
+    start(run.done + 1)
+    for epoch in run.fit(after_step=lambda score: progress.step(text=str(score))):
+        progress.end()
+        print(_line(epoch, epochs, run.description.best_epoch == epoch.number), flush=True)
+        start(epoch.number + 1)
 
 
 def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
     check_weights(args.weights)
     files = RunFiles(args.weights)
+    settings = Settings()
     if args.data is None or files.description.is_file():
-        settings = files.read_description().settings
-    else:
-        settings = Settings()
+        with reading_run():
+            settings = files.read_description().settings
     if args.data is not None:
         if args.data == "digits" != settings.data:
             raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
         settings = replace(settings, data=args.data)
     model, classes = open_model("eval", str(args.weights), None)
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else settings.size
-    images = load_images(replace(settings, size=size), model)
-    _check_classes(classes, model.num_classes, images)
-    _tell_notes("eval", images)
+    images = _load(lambda: load_images(settings.data, size, model=model, limit=settings.limit))
+    _check_classes(images, classes, model.num_classes)
+    tell_line = _tell("eval")
+    for note in images.notes:
+        tell_line(note)
     share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
-    (test,) = readable([images.test], Unreadable("eval", share))
-    batches = Batches(DataLoader(test, args.batch_size or settings.batch_size))
-    print(_result(training.evaluate(model, batches)))
+    with _unreadable(share):
+        with Progress("image") as checking:
+            (test,) = readable([images.test], share, tell=tell_line, after_each=_checked(checking))
+        score = evaluate(model, DataLoader(test, args.batch_size or settings.batch_size))
+    print(_result(score))
     return 0
 
 
-def _tell_notes(command: str, images: Images) -> None:
-    for note in images.notes:
-        tell(command, note)
+# -- images -----------------------------------------------------------------------------------
 
 
-def _model(description: Description) -> nn.Module:
-    return models.create_model(
-        model_name(description.settings.model),
-        num_classes=len(description.classes),
-        in_channels=description.in_channels,
+def _load(load: Callable[[], Images]) -> Images:
+    try:
+        return load()
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--data: {error}") from error
+
+
+def _check_classes(images: Images, classes: list[str] | None, count: int) -> None:
+    try:
+        images.check_classes(classes, count)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _unreadable(share: float) -> Iterator[None]:
+    """Say in the command's words that too many pictures cannot be read."""
+    try:
+        yield
+    except UnreadableError as error:
+        if error.found is None:
+            raise CommandError(str(error)) from error
+        allowed = f"--max-unreadable {share:g}" if share else "--strict"
+        raise CommandError(
+            f"{error.found}, more than {allowed} allows; mend or remove them, or allow a larger "
+            "share with --max-unreadable"
+        ) from error
+
+
+def _tell(command: str) -> Callable[[str], None]:
+    return lambda message: tell(command, message)
+
+
+def _checked(progress: Progress) -> Callable[[int, int], None]:
+    """Return what moves the bar while all pictures are read once."""
+
+    def step(done: int, total: int) -> None:
+        if done == 1:
+            progress.start(total, "checking")
+        progress.step()
+        if done == total:
+            progress.end()
+
+    return step
+
+
+# -- what is printed --------------------------------------------------------------------------
+
+
+def _headline(run: Run) -> str:
+    settings, images = run.settings, run.images
+    counts = [len(part) for part in (images.train, images.validation or (), images.test)]
+    return (
+        f"{settings.model} on {settings.data}: {counts[0]} training, {counts[1]} "
+        f"validation and {counts[2]} test images of {len(images.classes)} classes, "
+        f"{images.in_channels}×{settings.size}×{settings.size}"
     )
 
 
-def _optimizer(model: nn.Module, settings: Settings) -> optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "sgd":
-        return optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
-    return optim.AdamW(groups, lr=settings.lr)
-
-
-def _check_classes(classes: list[str] | None, count: int, images: Images) -> None:
-    if classes is None and count != len(images.classes):
-        known = f"{count} classes, which they do not name"
-    elif classes is not None and classes != images.classes:
-        known = f"the classes {first_of(classes)}"
-    else:
-        return
-    raise UsageError(f"the weights know {known}, the images have {first_of(images.classes)}")
-
-
-def _record(epoch: training.Epoch) -> dict[str, Any]:
-    return {
-        "epoch": epoch.number,
-        "train_loss": _finite(epoch.train.loss),
-        "train_accuracy": epoch.train.accuracy,
-        "validation_loss": _finite(epoch.validation.loss),
-        "validation_accuracy": epoch.validation.accuracy,
-        "seconds": round(epoch.seconds, 3),
-    }
-
-
-def _finite(loss: float) -> float | None:
-    """Return a loss as JSON has it, where NaN and infinity are no numbers."""
-    return loss if math.isfinite(loss) else None
-
-
-def _line(epoch: training.Epoch, epochs: int, better: bool) -> str:
+def _line(epoch: Epoch, epochs: int, better: bool) -> str:
     return (
         f"epoch {epoch.number:{len(str(epochs))}}/{epochs}  train: {epoch.train}  "
         f"validation: {epoch.validation}  {epoch.seconds:.1f} s{'  best' if better else ''}"
     )
 
 
-def _result(score: training.Score) -> str:
+def _result(score: Score) -> str:
     return (
         f"test accuracy {100 * score.accuracy:.2f} % ({score.correct} of {score.count}), "
         f"loss {score.loss:.4f}"
     )
 
 
-def _what_is_kept(files: RunFiles, description: Description) -> str:
-    if description.test is not None:
-        return f"The run is finished; its weights are in {files.weights}"
-    saved = files.saved(description)
+def _what_is_kept(run: Run) -> str:
+    weights = run.files.weights
+    if run.description.test is not None:
+        return f"The run is finished; its weights are in {weights}"
+    saved = run.files.saved(run.description)
     if saved is None or not saved.history:
         return "No epoch was finished, so nothing was saved"
     return (
-        f"The best weights so far (epoch {saved.best_epoch}) are in {files.weights}; "
-        f"`lucid train --resume {files.weights}` goes on after epoch {len(saved.history)}"
+        f"The best weights so far (epoch {saved.best_epoch}) are in {weights}; "
+        f"`lucid train --resume {weights}` goes on after epoch {len(saved.history)}"
     )
-
-
-class _Progress:
-    """A bar for each epoch on stderr, if that is a terminal and tqdm is installed."""
-
-    def __init__(self, epochs: int, steps: int) -> None:
-        self._epochs = epochs
-        self._steps = steps
-        self._bar: Any = None
-
-    def start(self, epoch: int) -> None:
-        if not sys.stderr.isatty() or epoch > self._epochs:
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(
-            total=self._steps,
-            desc=f"epoch {epoch}/{self._epochs}",
-            unit="batch",
-            leave=False,
-            file=sys.stderr,
-        )
-
-    def step(self, score: training.Score) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix_str(str(score), refresh=False)
-            self._bar.update()
-
-    def end(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -17,7 +17,8 @@ class DataLoader:
     """Go over a dataset in batches; each ``for`` loop is one epoch.
 
     It works in this process and thread. A dataset with a method ``batch`` gathers a batch in one
-    go; of others the samples are fetched one by one and put together by ``collate_fn``.
+    go; of others the samples are fetched one by one and put together by ``collate_fn``. A batch
+    that is None, since nothing of it can be read, is passed over.
 
     Args:
         dataset: has a length and samples.
@@ -83,7 +84,8 @@ class DataLoader:
                 batch = fetch(self.dataset, indices)
             else:
                 batch = self.collate_fn([self.dataset[int(index)] for index in indices])
-            yield batch if self.transform is None else _transformed(batch, self.transform)
+            if batch is not None:
+                yield batch if self.transform is None else _transformed(batch, self.transform)
 
 
 def _transformed(batch: Any, transform: Callable[[Any], Any]) -> Any:

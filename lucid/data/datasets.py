@@ -174,6 +174,7 @@ class ImageFolder:
         classes: the names of the classes.
         class_to_idx: from those names to labels.
         samples: path and label of each image, sorted.
+        labels: those labels, ``(N,)`` int64.
         left_out: how many files are no pictures, by suffix.
 
     Raises:
@@ -237,6 +238,7 @@ class ImageFolder:
             self.left_out += left_out
             self.samples += [(path, self.class_to_idx[name]) for path in pictures]
         self.samples.sort(key=lambda sample: sample[1])
+        self.labels = np.array([label for _, label in self.samples], np.int64)
 
     def __len__(self) -> int:
         return len(self.samples)

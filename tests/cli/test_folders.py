@@ -1,21 +1,17 @@
-"""Folders of pictures for training: how they are divided, and pictures that cannot be read."""
+"""Folders of pictures for training: what is said of them, and of pictures that cannot be read."""
 
 from __future__ import annotations
 
 import json
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lucid.cli import main
-from lucid.cli._data import load_images
-from lucid.cli._errors import UsageError
-from lucid.cli._run import Settings
 from lucid.data import datasets
+from tests.data.test_images import fill
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -29,75 +25,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LUCID_DEBUG", raising=False)
 
 
-def fill(*folders: str, count: int = 4) -> None:
-    """Write pictures into folders, no two alike."""
-    for folder in folders:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            rng = np.random.default_rng(zlib.crc32(f"{folder}/{index}".encode()))
-            Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(
-                f"{folder}/{index}.png"
-            )
-
-
-def load(data: str = "photos") -> Any:
-    return load_images(Settings(data=data, size=32))
-
-
-# -- parts ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
-@pytest.mark.parametrize(
-    ("validation", "test"),
-    [
-        ("val", "test"),
-        ("valid", "Test"),
-        ("Validation", "testing"),
-        (None, "TEST"),
-        ("Valid", None),
-    ],
-)
-def test_names_of_the_parts(train: str, validation: str | None, test: str | None) -> None:
-    fill(f"photos/{train}/a", f"photos/{train}/b", count=5)
-    if validation:
-        fill(f"photos/{validation}/a", f"photos/{validation}/b", count=3)
-    if test:
-        fill(f"photos/{test}/a", f"photos/{test}/b", count=2)
-    images = load()
-    assert images.classes == ["a", "b"]
-    assert images.notes == []
-    assert len(images.learn) == 10
-    assert len(images.test) == (4 if test else 6)
-    assert (images.validation is not None) == (validation is not None and test is not None)
-
-
-@pytest.mark.parametrize(
-    ("folders", "message"),
-    [
-        (["train/a", "train/b", "Training/a", "test/a"], "has both Training/ and train/; keep one"),
-        (["train/a", "train/b", "val/a", "valid/a"], "has both val/ and valid/; keep one"),
-        (["test/a", "test/b"], "has a folder test/ but no train/ beside it"),
-        (["Train/a", "Train/b"], "has a folder Train/ but neither test/ nor val/ beside it"),
-        (["train/a", "train/b", "test/c"], "has folders of other classes: c; expected a, b"),
-        (["train/a", "train/b", "test"], "test holds no folders; expected one per class"),
-        (
-            ["a"],
-            "holds one class only, 'a': expected a folder of pictures for each of at least two",
-        ),
-        (["all/a", "all/b"], r"if its folders are the classes \(a, b\), give photos.all"),
-        (["train/a", "test/a"], "train holds one class only, 'a'"),
-    ],
-)
-def test_folders_that_cannot_be_divided(folders: list[str], message: str) -> None:
-    fill(*(f"photos/{folder}" for folder in folders))
-    with pytest.raises(UsageError, match=message):
-        load()
-
-
-def test_classes_that_are_called_as_parts_are() -> None:
-    fill("photos/train", "photos/bus", "photos/test")
-    assert load().classes == ["bus", "test", "train"]
+# -- notes ------------------------------------------------------------------------------------
 
 
 def test_what_is_passed_over_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,26 +33,10 @@ def test_what_is_passed_over_is_said(capsys: pytest.CaptureFixture[str]) -> None
     Path("photos/train/a/x.heic").write_bytes(b"")
     Path("photos/test/a/x.HEIC").write_bytes(b"")
     Path("photos/train/readme").write_bytes(b"")
-    notes = load().notes
-    assert notes == [
-        "photos: passed over beside the parts: notes",
-        "photos: passed over: 3 files (2 .heic, 1 no suffix)",
-        f"{Path('photos/test')} has no pictures of b",
-    ]
     assert main(["train", "--data", "photos", *QUICK]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("lucid train: ") for line in lines] == [True] * 3
     assert lines[1].endswith("passed over: 3 files (2 .heic, 1 no suffix)")
-
-
-def test_a_picture_to_learn_from_and_to_be_judged_by() -> None:
-    fill("photos/train/a", "photos/train/b", "photos/test/a", "photos/test/b")
-    Path("photos/test/b/copy.png").write_bytes(Path("photos/train/b/1.png").read_bytes())
-    (note,) = load().notes
-    assert note == (
-        "1 of the test's 9 pictures are among those to learn from too, so the test says little of "
-        f"them: {Path('photos/test/b/copy.png')}"
-    )
 
 
 # -- unreadable pictures ----------------------------------------------------------------------
@@ -194,16 +106,6 @@ def test_many_unreadable_pictures_are_counted(capsys: pytest.CaptureFixture[str]
     error = capsys.readouterr().err
     assert error.count("cannot be read as an image") == 20
     assert "and 10 more" in error
-
-
-def test_the_parts_stay_the_same_when_a_picture_breaks() -> None:
-    """Or the test's pictures would be learned from by a resumed run."""
-    fill("photos/a", "photos/b", count=20)
-    before = load()
-    damage("photos/a/3.png")
-    for part in ("learn", "test"):
-        first, second = getattr(before, part), getattr(load(), part)
-        np.testing.assert_array_equal(first.indices, second.indices)
 
 
 def test_pictures_that_vanish_or_break_on_the_way(

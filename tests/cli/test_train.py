@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import training
 from lucid.cli import main
-from lucid.cli._run import RunFiles
+from lucid.training import RunFiles, _loop
 
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
@@ -126,14 +125,14 @@ def test_no_bar_elsewhere(capsys):
 
 def interrupt_epoch(monkeypatch, number: int) -> None:
     epochs = iter(range(1, 100))
-    original = training.train_epoch
+    original = _loop.train_epoch
 
     def interrupted(*args, **kwargs):
         if next(epochs) == number:
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(training, "train_epoch", interrupted)
+    monkeypatch.setattr(_loop, "train_epoch", interrupted)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -271,13 +270,13 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(epoch, capsys, monkey
 
 
 def test_a_validation_loss_that_is_no_number_is_not_the_best(monkeypatch):
-    original = training.evaluate
+    original = _loop.evaluate
     losses = iter([math.nan, 3.0, math.inf])
 
     def evaluate(*args):
         return replace(original(*args), loss=next(losses, 1.0))
 
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(_loop, "evaluate", evaluate)
     assert train("--output", "a.npz", "--epochs", "3") == 0
     description = json.loads(Path("a.json").read_text(), parse_constant=pytest.fail)
     assert [record["validation_loss"] for record in description["history"]] == [None, 3.0, None]

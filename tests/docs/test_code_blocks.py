@@ -169,7 +169,7 @@ BLOCKS = {path: it for path, it in docstrings_with("::\n").items() if "numba" no
 GIVEN = """
 import numpy as np
 import lucid
-from lucid import data, models, nn, optim
+from lucid import data, models, nn, optim, training
 from lucid.data import DataLoader
 from lucid.data.transforms import *
 from lucid.training import fit

@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import lucid
-from lucid import _random, models
-from lucid._check import Check, check_entries, is_integer, is_number
+from lucid import _random
+from lucid._check import one_line
 from lucid._files import (
-    SUFFIXES,
     HeldElsewhereError,
     atomic_path,
     hold,
@@ -36,12 +34,11 @@ from lucid._files import (
     read_metadata,
     sweep,
 )
-from lucid.cli._errors import CommandError, UsageError, one_line
-from lucid.cli._output import check_writable
 from lucid.models._checkpoints import as_metadata
 from lucid.nn import Module
 from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
+from lucid.training._description import Description, is_list, new_name
 
 # The entry of the metadata of weights and states that holds their description, as JSON.
 DESCRIPTION = "lucid.description"
@@ -49,189 +46,38 @@ DESCRIPTION = "lucid.description"
 _REPLACES = "lucid.replaces"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained; the defaults are those of the command line."""
-
-    model: str = "mobilenet_v4_conv_small"
-    data: str = "digits"
-    epochs: int = 15
-    batch_size: int = 64
-    lr: float = 3e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    warmup: float = 0.1
-    size: int = 48
-    augment: bool = True
-    validation: float = 0.1
-    limit: int | None = None
-    seed: int = 0
-    max_unreadable: float = 0.25
-
-
-_SMALLEST = math.ulp(0.0)  # the least number over 0
-_BELOW_ONE = math.nextafter(1.0, 0.0)
-
-SETTINGS: dict[str, Check] = {
-    "model": ("a name that `lucid models` lists", lambda v: v in models.list_models()),
-    "data": ("`digits` or a folder", lambda v: isinstance(v, str) and v != ""),
-    "epochs": ("an integer from 1 to 1,000,000", lambda v: is_integer(v, 1, 10**6)),
-    "batch_size": ("an integer from 1 to 1,000,000", lambda v: is_integer(v, 1, 10**6)),
-    "lr": ("a number over 0", lambda v: is_number(v, _SMALLEST)),
-    "optimizer": ("'adamw' or 'sgd'", lambda v: v in ("adamw", "sgd")),
-    "weight_decay": ("a number of at least 0", lambda v: is_number(v, 0)),
-    "label_smoothing": ("a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE)),
-    "warmup": ("a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE)),
-    "size": ("an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096)),
-    "augment": ("true or false", lambda v: isinstance(v, bool)),
-    "validation": ("a number between 0 and 1", lambda v: is_number(v, _SMALLEST, _BELOW_ONE)),
-    "limit": (
-        "an integer of at least 1, or null",
-        lambda v: v is None or is_integer(v, 1, math.inf),
-    ),
-    "seed": ("an integer of at least 0", lambda v: is_integer(v, 0, math.inf)),
-    "max_unreadable": ("a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE)),
-}
-
-
-def _is_list(value: Any, is_right: Any) -> bool:
-    return isinstance(value, list) and all(map(is_right, value))
-
-
-_DESCRIPTION: dict[str, Check] = {
-    "run": ("the name of a run", lambda v: isinstance(v, str)),
-    "classes": (
-        "a list of names, each once",
-        lambda v: v and _is_list(v, lambda x: isinstance(x, str)) and len(set(v)) == len(v),
-    ),
-    "in_channels": ("1 or 3", lambda v: is_integer(v) and v in (1, 3)),
-    "mean": ("a list of numbers", lambda v: _is_list(v, lambda x: is_number(x, -1e6, 1e6))),
-    "std": (
-        "a list of numbers from 1e-6 to 1e6",
-        lambda v: _is_list(v, lambda x: is_number(x, 1e-6, 1e6)),
-    ),
-    "history": ("a list with an object an epoch", lambda v: isinstance(v, list)),
-    "best_epoch": (
-        "a positive integer, or null",
-        lambda v: v is None or is_integer(v, 1, math.inf),
-    ),
-    "test": ("an object, or null", lambda v: v is None or isinstance(v, dict)),
-}
-_RECORD: dict[str, Check] = {
-    "epoch": ("a positive integer", lambda v: is_integer(v, 1)),
-    "train_loss": ("a number, or null", lambda v: v is None or is_number(v)),
-    "train_accuracy": ("a number in [0, 1]", lambda v: is_number(v, 0, 1)),
-    "validation_loss": ("a number, or null", lambda v: v is None or is_number(v)),
-    "validation_accuracy": ("a number in [0, 1]", lambda v: is_number(v, 0, 1)),
-    "seconds": ("a number of at least 0", lambda v: is_number(v, 0)),
-}
-
-
-def _new_run() -> str:
-    return os.urandom(8).hex()
-
-
-@dataclass
-class Description:
-    """What the weights are: all that is needed to use them again."""
-
-    settings: Settings
-    classes: list[str]
-    in_channels: int
-    mean: list[float]
-    std: list[float]
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
-    test: dict[str, Any] | None = None
-    run: str = field(default_factory=_new_run)
-
-    def of_weights(self) -> dict[str, Any]:
-        """Return what the weights are and expect, as their file itself says it."""
-        size = self.settings.size
-        return {
-            "architecture": self.settings.model,
-            "classes": self.classes,
-            "input_size": (self.in_channels, size, size),
-            "crop_pct": 1.0,  # the images were resized and cropped to one size
-            "interpolation": "bicubic",
-            "mean": tuple(self.mean),
-            "std": tuple(self.std),
-        }
-
-    def add(self, record: dict[str, Any]) -> bool:
-        """Note what an epoch did, and return whether it was the best so far.
-
-        The validation loss decides: on few images the accuracy is too coarse. None, for a loss
-        that is no finite number, is worse than any number.
-        """
-        self.history.append(record)
-        if self.best_epoch is None or _rank(record) < _rank(self.history[self.best_epoch - 1]):
-            self.best_epoch = record["epoch"]
-        return self.best_epoch == record["epoch"]
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        return {
-            "format": 1,
-            "lucid": lucid.__version__,
-            "num_classes": len(self.classes),
-            **asdict(self),
-        }
-
-    @classmethod
-    def of(cls, document: Any) -> Description:
-        """Return what a document describes.
-
-        Raises:
-            ValueError: naming the entry that is missing or cannot be.
-        """
-        if isinstance(document, dict):
-            document = {"run": "", **document}  # earlier versions gave no name
-        check_entries(document, {**_DESCRIPTION, "settings": ("an object", lambda v: True)})
-        settings = document["settings"]
-        if isinstance(settings, dict):  # earlier versions had fewer
-            settings = {**asdict(Settings()), **settings}
-        check_entries(settings, SETTINGS, "settings")
-        settings = {key: settings[key] for key in SETTINGS}
-        description = cls(Settings(**settings), **{key: document[key] for key in _DESCRIPTION})
-        for key in ("mean", "std"):
-            if len(document[key]) != description.in_channels:
-                raise ValueError(
-                    f"{key!r}: expected {description.in_channels} numbers, one for each of "
-                    f"'in_channels', got {len(document[key])}"
-                )
-        for index, record in enumerate(description.history):
-            check_entries(record, _RECORD, f"history[{index}]")
-            if record["epoch"] != index + 1:
-                raise ValueError(f"'history[{index}].epoch': expected {index + 1}")
-        if (description.best_epoch or 0) > len(description.history) or (
-            (description.best_epoch is None) != (not description.history)
-        ):
-            raise ValueError(
-                f"'best_epoch': expected one of 'history', got {description.best_epoch}"
-            )
-        return description
-
-
-def _rank(record: dict[str, Any]) -> tuple[bool, float]:
-    loss = record["validation_loss"]
-    return loss is None, loss or 0.0
-
-
-def check_weights(path: Path) -> None:
-    """Raise UsageError if what is at ``path`` cannot be weights: a folder, or another file."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name the weights in it")
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"expected weights ending in {' or '.join(SUFFIXES)}, got {path}")
+class FinishedError(RuntimeError):
+    """The run has come to its end: there is nothing to go on with."""
 
 
 class RunFiles:
-    """The files of one run, named after its weights."""
+    """The files of one run: what a training loop of one's own keeps so that it can be resumed.
 
-    def __init__(self, weights: Path) -> None:
-        self.weights = weights
+    :class:`Run` does all of this for image classifiers. Whenever the process is killed, what is on
+    disk can be gone on with, and is of one run. A model, its optimiser and its schedule are written
+    after each epoch::
+
+        files = training.RunFiles("mine.npz")
+        schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        description = training.Description(
+            training.Settings(), ["cat", "dog", "bird"], 3, mean=[0.5] * 3, std=[0.2] * 3
+        )
+        with files.held():
+            files.begin(model, optimizer, schedule, description)
+            for epoch in training.fit(model, loader, held_out_loader, optimizer, epochs=2):
+                schedule.step()
+                description.add(epoch.record())
+                files.write(model, optimizer, schedule, description)
+
+    and put back with ``description = files.read_unfinished()`` and :meth:`load_state`.
+
+    Args:
+        weights: the name of the weights, ending in ``.npz`` or ``.safetensors``; their description
+            and the state stand beside them.
+    """
+
+    def __init__(self, weights: str | os.PathLike[str]) -> None:
+        self.weights = weights = Path(weights)
         self.description = weights.with_suffix(".json")
         self.state = weights.with_suffix(".state" + weights.suffix)
         self._lock = weights.with_name(f".lucid-{weights.stem}.lock")
@@ -246,17 +92,29 @@ class RunFiles:
         """Keep other processes from training into these files, and tidy up after dead ones.
 
         Raises:
-            UsageError: if another process does so already.
+            HeldElsewhereError: if another process does so already.
         """
-        try:
-            with hold(self._lock):
-                sweep(self.weights.parent)
-                yield
-        except HeldElsewhereError:
-            raise UsageError(
-                f"{self.weights}: another process is training into it; wait for its end, or give "
-                "another --output"
-            ) from None
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(hold(self._lock))
+            except HeldElsewhereError:
+                raise HeldElsewhereError(
+                    f"{self.weights}: another process is training into it; wait for its end"
+                ) from None
+            sweep(self.weights.parent)
+            yield
+
+    @classmethod
+    @contextlib.contextmanager
+    def free(cls, weights: str | os.PathLike[str]) -> Iterator[RunFiles]:
+        """Hold the files of that name, numbered if such a run exists or begins elsewhere."""
+        first = candidate = Path(weights)
+        number = 1
+        while (held := _hold_if_free(files := cls(candidate))) is None:
+            number += 1
+            candidate = first.with_stem(f"{first.stem}-{number}")
+        with held:
+            yield files
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -314,33 +172,33 @@ class RunFiles:
         """Read what the weights are.
 
         Raises:
-            UsageError: if the weights or their description are not there.
-            CommandError: if the description is not what `lucid train` writes, or is of another
+            FileNotFoundError: if the weights or their description are not there.
+            ValueError: if the description is not what `lucid train` writes, or is of another
                 run than the weights.
         """
         if not self.weights.is_file():
             if self.state.is_file():
-                raise UsageError(
+                raise FileNotFoundError(
                     f"there are no weights {self.weights} yet: the run has not finished an epoch; "
                     f"`lucid train --resume {self.weights}` goes on with it"
                 )
-            raise UsageError(f"there is no file {self.weights}")
+            raise FileNotFoundError(f"there is no file {self.weights}")
         run = _run_of(self.weights)
         if run and _run_of(self.state) == run:  # the other file may not have been written yet
             return self._read_state()
         try:
             description = Description.of(read_json(self.description))
         except FileNotFoundError:
-            raise UsageError(
+            raise FileNotFoundError(
                 f"{self.description} is missing: it says what the weights in {self.weights} are; "
                 "`lucid train` writes both (`lucid eval` needs none if it is given --data)"
             ) from None
         except ValueError as error:
-            raise CommandError(
+            raise ValueError(
                 f"{self.description} is not a description that `lucid train` wrote: {error}"
             ) from error
         if run not in ("", None, description.run):  # "": weights that do not say
-            raise CommandError(
+            raise ValueError(
                 f"{self.description} describes another run than the one that {self.weights} is "
                 "of; put back the file that belongs to it"
             )
@@ -350,7 +208,7 @@ class RunFiles:
         """Load the weights that ``description`` describes.
 
         Raises:
-            CommandError: if they cannot be read, do not fit, or are of another run.
+            ValueError: if they cannot be read, do not fit, or are of another run.
         """
         try:
             content = read(self.weights)
@@ -358,36 +216,37 @@ class RunFiles:
                 raise ValueError(f"it is of another run than {self.description}")
             model.load_state_dict(content.state)
         except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
-            raise CommandError(f"{self.weights}: {error}") from error
+            raise ValueError(f"{self.weights}: {error}") from error
 
     def read_unfinished(self) -> Description:
         """Read what a run is that did not come to its end.
 
         Raises:
-            UsageError: if there is no run, or it is finished.
-            CommandError: if its files are not what `lucid train` writes, or are of several runs.
+            FinishedError: if it came to its end.
+            FileNotFoundError: if there is no run, or no state to go on from.
+            ValueError: if its files are not what `lucid train` writes, or are of several runs.
         """
         if self.state.is_file():
             description = self._read_state()
             for path in (self.weights, self.description):
                 if _run_of(path) not in (None, description.run, *self._replaces):
-                    raise CommandError(
+                    raise ValueError(
                         f"{path} and {self.state} are of different runs; put back the file that "
                         "belongs to it, or move one of them away"
                     )
             return description
         description = self.read_description()
         if description.test is not None:
-            raise UsageError(
+            raise FinishedError(
                 f"{self.weights}: the run is finished; `lucid eval {self.weights}` measures it"
             )
         if len(description.history) > 1:
-            raise UsageError(
+            raise FileNotFoundError(
                 f"{self.state} is missing, without which the run cannot go on after epoch "
                 f"{len(description.history)}; `lucid eval {self.weights}` measures what there is"
             )
         # Killed in its first epoch by an earlier version, which wrote the state last.
-        return replace(description, history=[], best_epoch=None, run=_new_run())
+        return replace(description, history=[], best_epoch=None, run=new_name())
 
     def _read_state(self) -> Description:
         try:
@@ -395,11 +254,11 @@ class RunFiles:
             if DESCRIPTION not in metadata:
                 raise ValueError("it does not say of what run it is")
             self._replaces = parse_json(metadata.get(_REPLACES, "[]"))
-            if not _is_list(self._replaces, lambda run: isinstance(run, str)):
+            if not is_list(self._replaces, lambda run: isinstance(run, str)):
                 raise ValueError(f"{_REPLACES!r}: expected a list of names")
             return Description.of(parse_json(metadata[DESCRIPTION]))
         except ValueError as error:
-            raise CommandError(f"{self.state} is not the state of a run: {error}") from error
+            raise ValueError(f"{self.state} is not the state of a run: {error}") from error
 
     def saved(self, description: Description) -> Description | None:
         """Return what the state of this run says, if it has one by now."""
@@ -411,11 +270,11 @@ class RunFiles:
         """Put everything back as :meth:`write` found it, and write what it did not come to.
 
         Raises:
-            CommandError: if the file is not such a state, or the best weights are lost.
+            ValueError: if the file is not such a state, or the best weights are lost.
         """
         content = read(self.state)
         if _run_in(content.metadata) != description.run:
-            raise CommandError(f"{self.state} was replaced by that of another run just now")
+            raise ValueError(f"{self.state} was replaced by that of another run just now")
         parts: dict[str, Any] = {
             "model": model.load_state_dict,
             "optimizer": optimizer.load_state_dict,
@@ -428,14 +287,14 @@ class RunFiles:
                     raise TypeError("expected a mapping")
                 load(content.state[key])
             except Exception as error:  # what a wrong part leads to depends on where it is
-                raise CommandError(
+                raise ValueError(
                     f"{self.state}: {key!r} does not fit: {one_line(error)}"
                 ) from error
         if description.best_epoch is None:
             return
         if not self._hold_best(description):
             if description.best_epoch != len(description.history):
-                raise CommandError(
+                raise ValueError(
                     f"{self.weights} does not hold the weights of epoch {description.best_epoch}, "
                     f"the best of the run that {self.state} goes on with; put them back"
                 )
@@ -482,26 +341,13 @@ def _load_random(state: dict[str, Any]) -> None:
     _random.generator().bit_generator.state = state
 
 
-@contextlib.contextmanager
-def free_run(weights: Path) -> Iterator[RunFiles]:
-    """Hold the files of ``weights``, numbered if a run of that name exists or begins elsewhere."""
-    candidate, number = weights, 1
-    while True:
-        files = RunFiles(check_writable(candidate, "--output"))
-        held = None if files.exist() else _hold_if_free(files)
-        if held is not None:
-            with held:
-                yield files
-            return
-        number += 1
-        candidate = weights.with_stem(f"{weights.stem}-{number}")
-
-
 def _hold_if_free(files: RunFiles) -> contextlib.ExitStack | None:
+    if files.exist():
+        return None
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.held())
-        except UsageError:
+        except HeldElsewhereError:
             return None
         if not files.exist():  # a short run may have come and gone before it was held
             return stack.pop_all()

@@ -60,6 +60,22 @@ class Epoch:
     validation: Score
     seconds: float
 
+    def record(self) -> dict[str, Any]:
+        """Return it as the history of a run has it: plain numbers, None for a loss that is none."""
+        return {
+            "epoch": self.number,
+            "train_loss": finite(self.train.loss),
+            "train_accuracy": self.train.accuracy,
+            "validation_loss": finite(self.validation.loss),
+            "validation_accuracy": self.validation.accuracy,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def finite(loss: float) -> float | None:
+    """Return a loss as JSON has it, where NaN and infinity are no numbers."""
+    return loss if math.isfinite(loss) else None
+
 
 class _Meter:
     """Adds up the scores of batches of different sizes."""

@@ -16,8 +16,10 @@ import pytest
 import lucid
 from lucid import nn, optim
 from lucid._files import read, read_metadata
-from lucid.cli._errors import CommandError, UsageError
-from lucid.cli._run import DESCRIPTION, Description, RunFiles, Settings, free_run
+from lucid.training import Description, HeldElsewhereError, RunFiles, Settings
+
+# The entry of a file's metadata that says of what run it is.
+DESCRIPTION = "lucid.description"
 
 KINDS = ("weights", "description", "state")
 
@@ -181,7 +183,7 @@ def test_resuming_writes_what_a_kill_kept_from_being_written(weights: Path, kill
 def test_before_its_first_epoch_there_is_nothing_to_evaluate(weights: Path) -> None:
     run = new_run(weights)
     run.begin()
-    with pytest.raises(UsageError, match="has not finished an epoch; `lucid train --resume"):
+    with pytest.raises(FileNotFoundError, match="has not finished an epoch; `lucid train --resume"):
         run.files.read_description()
     assert resume(weights).description == run.description
     run.files.forget(run.description)
@@ -197,7 +199,9 @@ def test_a_run_that_an_earlier_version_left_without_a_state_begins_again(weights
     assert again.settings == run.description.settings
     run.train(2, 2.0)
     run.files.state.unlink()
-    with pytest.raises(UsageError, match="is missing, without which the run cannot go on after"):
+    with pytest.raises(
+        FileNotFoundError, match="is missing, without which the run cannot go on after"
+    ):
         RunFiles(weights).read_unfinished()
 
 
@@ -225,7 +229,7 @@ def test_a_mixture_is_not_resumed(tmp_path: Path, swapped: tuple[str, ...]) -> N
     write_until(a, [3.0, 2.0])
     write_until(b, [3.0, 2.0])
     mix(a, b, swapped)
-    with pytest.raises(CommandError, match="are of different runs; put back the file that belongs"):
+    with pytest.raises(ValueError, match="are of different runs; put back the file that belongs"):
         RunFiles(tmp_path / "a.npz").read_unfinished()
 
 
@@ -236,7 +240,7 @@ def test_a_mixture_is_not_evaluated(tmp_path: Path, swapped: str) -> None:
     write_until(b, [3.0, 2.0])
     a.files.state.unlink()
     mix(a, b, (swapped,))
-    with pytest.raises(CommandError, match=r"a\.json describes another run than the one that"):
+    with pytest.raises(ValueError, match=r"a\.json describes another run than the one that"):
         RunFiles(tmp_path / "a.npz").read_description()
 
 
@@ -246,7 +250,7 @@ def test_weights_that_changed_since_the_description_was_read(tmp_path: Path) -> 
         write_until(run, [3.0])
     description = a.files.read_description()
     a.files.weights.write_bytes(b.files.weights.read_bytes())
-    with pytest.raises(CommandError, match=r"a\.npz: it is of another run than .*a\.json"):
+    with pytest.raises(ValueError, match=r"a\.npz: it is of another run than .*a\.json"):
         a.files.load_weights(a.model, description)
 
 
@@ -254,7 +258,7 @@ def test_lost_weights_are_not_taken_for_the_best(weights: Path) -> None:
     run = new_run(weights)
     write_until(run, [3.0, 4.0])
     weights.unlink()
-    with pytest.raises(CommandError, match="does not hold the weights of epoch 1, the best of"):
+    with pytest.raises(ValueError, match="does not hold the weights of epoch 1, the best of"):
         resume(weights)
 
 
@@ -263,7 +267,7 @@ def test_lost_weights_are_not_taken_for_the_best(weights: Path) -> None:
 
 def test_one_process_at_a_time(weights: Path) -> None:
     message = "another process is training into it"
-    with RunFiles(weights).held(), pytest.raises(UsageError, match=message):
+    with RunFiles(weights).held(), pytest.raises(HeldElsewhereError, match=message):
         RunFiles(weights).held().__enter__()
     with RunFiles(weights).held():
         pass
@@ -271,16 +275,20 @@ def test_one_process_at_a_time(weights: Path) -> None:
 
 
 def test_free_names_are_taken_once(weights: Path) -> None:
-    with free_run(weights) as first, free_run(weights) as second, free_run(weights) as third:
+    with (
+        RunFiles.free(weights) as first,
+        RunFiles.free(weights) as second,
+        RunFiles.free(weights) as third,
+    ):
         assert [files.weights.stem for files in (first, second, third)] == ["run", "run-2", "run-3"]
         second.description.write_text("{}")
-    with free_run(weights) as first, free_run(weights) as third:
+    with RunFiles.free(weights) as first, RunFiles.free(weights) as third:
         assert [files.weights.stem for files in (first, third)] == ["run", "run-3"]
 
 
 def test_an_error_in_a_held_run_is_not_swallowed(weights: Path) -> None:
-    with pytest.raises(UsageError, match="of mine"), free_run(weights):
-        raise UsageError("of mine")
+    with pytest.raises(HeldElsewhereError, match="of mine"), RunFiles.free(weights):
+        raise HeldElsewhereError("of mine")
 
 
 # -- what is best -----------------------------------------------------------------------------
@@ -349,7 +357,7 @@ def test_a_description_is_checked_entry_by_entry(
     part[key] = value
     run.files.description.write_text(json.dumps(document))
     with pytest.raises(
-        CommandError, match=rf"a\.json is not a description that `lucid train` wrote: .*{message}"
+        ValueError, match=rf"a\.json is not a description that `lucid train` wrote: .*{message}"
     ):
         run.files.read_description()
 
@@ -362,7 +370,7 @@ def test_a_description_without_its_entries(tmp_path: Path) -> None:
     for key in ("classes", "settings", "history"):
         rest = {name: value for name, value in document.items() if name != key}
         run.files.description.write_text(json.dumps(rest))
-        with pytest.raises(CommandError, match=f"'{key}' is missing"):
+        with pytest.raises(ValueError, match=f"'{key}' is missing"):
             run.files.read_description()
 
 
@@ -389,7 +397,7 @@ def test_a_wrong_part_of_a_state_is_named(weights: Path, key: str, value: Any) -
         {name: part for name, part in content.state.items() if name != key},
     ):
         lucid.save(state, run.files.state, content.metadata)
-        with pytest.raises(CommandError, match=f"{run.files.state.name}: '{key}' does not fit: ."):
+        with pytest.raises(ValueError, match=f"{run.files.state.name}: '{key}' does not fit: ."):
             resume(weights)
 
 
@@ -398,7 +406,7 @@ def test_a_damaged_state_is_named(weights: Path, content: bytes) -> None:
     run = new_run(weights)
     write_until(run, [3.0])
     run.files.state.write_bytes(content)
-    with pytest.raises(CommandError, match=f"{run.files.state.name} is not the state of a run: "):
+    with pytest.raises(ValueError, match=f"{run.files.state.name} is not the state of a run: "):
         resume(weights)
 
 
@@ -406,5 +414,5 @@ def test_a_state_of_something_else_is_named(weights: Path) -> None:
     run = new_run(weights)
     write_until(run, [3.0])
     lucid.save({"x": np.ones(1)}, run.files.state)
-    with pytest.raises(CommandError, match="is not the state of a run: it does not say of what"):
+    with pytest.raises(ValueError, match="is not the state of a run: it does not say of what"):
         resume(weights)

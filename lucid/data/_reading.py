@@ -1,0 +1,180 @@
+"""Reading many pictures, some of which cannot be read."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lucid.data._collate import default_collate
+from lucid.data._dataset import Dataset, Subset
+from lucid.data.datasets import ImageFolder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Tell = Callable[[str], Any]
+
+# Pillow decodes and resizes without holding Python's lock.
+_READERS = min(4, os.cpu_count() or 1)
+
+_NAMED = 20  # of a list of pictures, as many are named
+
+
+def each(
+    load: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Yield each item and what ``load`` makes of it: the error, if it cannot be read."""
+
+    def attempt(item: Item) -> Result | Exception:
+        try:
+            return load(item)
+        except (ValueError, OSError, MemoryError) as error:
+            return error
+
+    items = list(items)
+    readers = ThreadPoolExecutor(_READERS)
+    try:
+        yield from zip(items, readers.map(attempt, items))
+    finally:
+        readers.shutdown(cancel_futures=True)  # an interrupt does not wait for all the rest
+
+
+class UnreadableError(ValueError):
+    """More pictures cannot be read than may be, or none of a part can.
+
+    Args:
+        message: what is wrong, in words.
+        found: how many of how many cannot be read; None if a part has no other.
+    """
+
+    def __init__(self, message: str, found: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found
+
+
+class _Unreadable:
+    """The pictures that the work does without, up to a share of all: each is told once."""
+
+    def __init__(self, share: float, tell: Tell) -> None:
+        self._share = share
+        self._tell = tell
+        self._total = 0
+        self._messages: dict[str, None] = {}
+
+    def report(self, messages: list[str], total: int) -> None:
+        """Tell what was found unreadable among so many pictures, before the work."""
+        self._total = total
+        self._messages = dict.fromkeys(messages)
+        if messages:
+            self._tell(f"{len(messages)} of {total} pictures cannot be read:")
+        for message in messages[:_NAMED]:
+            self._tell(message)
+        if len(messages) > _NAMED:
+            self._tell(f"and {len(messages) - _NAMED} more")
+        self._check()
+
+    def add(self, message: str) -> None:
+        """Tell of one that could still be read when the work began."""
+        if message not in self._messages:
+            self._messages[message] = None
+            self._tell(message)
+            self._check()
+
+    def _check(self) -> None:
+        count = len(self._messages)
+        if count > max(self._share * self._total, self._share > 0):
+            found = f"{count} of {self._total} pictures cannot be read"
+            raise UnreadableError(
+                f"{found}, more than max_unreadable={self._share:g} allows; mend or remove them, "
+                "or allow a larger share",
+                found,
+            )
+
+
+class _Readable(Subset):
+    """Those samples of a data set whose pictures can be read.
+
+    A picture that can be read no more when its turn comes is told and left out of its batch.
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int], unreadable: _Unreadable) -> None:
+        super().__init__(dataset, indices)
+        self._unreadable = unreadable
+
+    def batch(self, indices: np.ndarray) -> Any:
+        """Return images and labels; None if no picture can be read."""
+        samples = []
+        for _, sample in each(self.__getitem__, [int(index) for index in indices]):
+            if isinstance(sample, Exception):
+                self._unreadable.add(str(sample))
+            else:
+                samples.append(sample)
+        return default_collate(samples) if samples else None
+
+
+def readable(
+    parts: Sequence[Dataset],
+    max_unreadable: float = 0.25,
+    *,
+    tell: Tell = warnings.warn,
+    after_each: Callable[[int, int], Any] | None = None,
+) -> list[Dataset]:
+    """Read all pictures of the parts once, tell of those that cannot be read, and leave them out.
+
+    A picture that can be read no more when its turn comes is told too, and left out of its batch;
+    a :class:`DataLoader` passes over a batch without any. The parts are read in threads, so their
+    transforms must not keep anything.
+
+    Example::
+
+        images = data.load_images("digits", size=32)
+        train, test = data.readable([images.train, images.test], max_unreadable=0.01)
+
+    Args:
+        parts: an :class:`ImageFolder` each, or a :class:`Subset` of one. What does not come from
+            files is returned as it is.
+        max_unreadable: share of all pictures that may be unreadable. At least one may be, except
+            if it is 0.
+        tell: called with a line of text for each unreadable picture, a warning if left out.
+        after_each: called with the number of pictures read so far and of all, for a progress bar.
+
+    Raises:
+        UnreadableError: if too many cannot be read, or all of a part; also later, when too many
+            cannot be read any more.
+    """
+    if not _is_of_files(parts[0]):
+        return list(parts)
+    total, done = sum(map(len, parts)), 0
+    messages: list[str] = []
+    good: list[list[int]] = []
+    for part in parts:
+        good.append([])
+        for index, outcome in each(partial(_probe, part), range(len(part))):
+            if isinstance(outcome, Exception):
+                messages.append(str(outcome))
+            else:
+                good[-1].append(index)
+            done += 1
+            if after_each is not None:
+                after_each(done, total)
+    unreadable = _Unreadable(max_unreadable, tell)
+    unreadable.report(messages, total)
+    if not all(good):
+        raise UnreadableError("a part of the data has no picture that can be read")
+    return [_Readable(part, chosen, unreadable) for part, chosen in zip(parts, good)]
+
+
+def _probe(dataset: Dataset, index: int) -> None:
+    """Read a sample and keep nothing of it."""
+    dataset[index]
+
+
+def _is_of_files(dataset: Any) -> bool:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return isinstance(dataset, ImageFolder)

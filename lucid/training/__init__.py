@@ -1,0 +1,16 @@
+"""Training: the loop over epochs, and runs that can be interrupted and gone on with."""
+
+from lucid._files import HeldElsewhereError as HeldElsewhereError
+from lucid.training._description import Description as Description
+from lucid.training._groups import decay_groups as decay_groups
+from lucid.training._loop import DivergedError as DivergedError
+from lucid.training._loop import Epoch as Epoch
+from lucid.training._loop import Score as Score
+from lucid.training._loop import evaluate as evaluate
+from lucid.training._loop import fit as fit
+from lucid.training._loop import train_epoch as train_epoch
+from lucid.training._loop import warmup_cosine as warmup_cosine
+from lucid.training._run import Run as Run
+from lucid.training._run_files import FinishedError as FinishedError
+from lucid.training._run_files import RunFiles as RunFiles
+from lucid.training._settings import Settings as Settings

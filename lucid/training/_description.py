@@ -1,0 +1,151 @@
+"""What the weights of a run are."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import lucid
+from lucid._check import Check, check_entries, is_integer, is_number
+from lucid.training._settings import SETTINGS, Settings
+
+
+def is_list(value: Any, is_right: Any) -> bool:
+    """Return whether ``value`` is a list of entries that are all right."""
+    return isinstance(value, list) and all(map(is_right, value))
+
+
+_DESCRIPTION: dict[str, Check] = {
+    "run": ("the name of a run", lambda v: isinstance(v, str)),
+    "classes": (
+        "a list of names, each once",
+        lambda v: v and is_list(v, lambda x: isinstance(x, str)) and len(set(v)) == len(v),
+    ),
+    "in_channels": ("1 or 3", lambda v: is_integer(v) and v in (1, 3)),
+    "mean": ("a list of numbers", lambda v: is_list(v, lambda x: is_number(x, -1e6, 1e6))),
+    "std": (
+        "a list of numbers from 1e-6 to 1e6",
+        lambda v: is_list(v, lambda x: is_number(x, 1e-6, 1e6)),
+    ),
+    "history": ("a list with an object an epoch", lambda v: isinstance(v, list)),
+    "best_epoch": (
+        "a positive integer, or null",
+        lambda v: v is None or is_integer(v, 1, math.inf),
+    ),
+    "test": ("an object, or null", lambda v: v is None or isinstance(v, dict)),
+}
+_RECORD: dict[str, Check] = {
+    "epoch": ("a positive integer", lambda v: is_integer(v, 1)),
+    "train_loss": ("a number, or null", lambda v: v is None or is_number(v)),
+    "train_accuracy": ("a number in [0, 1]", lambda v: is_number(v, 0, 1)),
+    "validation_loss": ("a number, or null", lambda v: v is None or is_number(v)),
+    "validation_accuracy": ("a number in [0, 1]", lambda v: is_number(v, 0, 1)),
+    "seconds": ("a number of at least 0", lambda v: is_number(v, 0)),
+}
+
+
+def new_name() -> str:
+    """Return a name for a run that no other one has."""
+    return os.urandom(8).hex()
+
+
+@dataclass
+class Description:
+    """What the weights of a run are: all that is needed to use them again, or to go on.
+
+    Args:
+        settings: how the model is trained.
+        classes: the names of the classes.
+        in_channels: channels of an image, 1 or 3.
+        mean: what was subtracted from pixels between 0 and 1, per channel.
+        std: what they were divided by then.
+        history: what each epoch did: ``epoch``, ``train_loss``, ``train_accuracy``,
+            ``validation_loss``, ``validation_accuracy`` and ``seconds``.
+        best_epoch: whose weights are kept; None before the first epoch.
+        test: the score of the best weights on the test images; None before the end.
+        run: a name of the run that no other one has.
+    """
+
+    settings: Settings
+    classes: list[str]
+    in_channels: int
+    mean: list[float]
+    std: list[float]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    test: dict[str, Any] | None = None
+    run: str = field(default_factory=new_name)
+
+    def of_weights(self) -> dict[str, Any]:
+        """Return what the weights are and expect, as their file itself says it."""
+        size = self.settings.size
+        return {
+            "architecture": self.settings.model,
+            "classes": self.classes,
+            "input_size": (self.in_channels, size, size),
+            "crop_pct": 1.0,  # the images were resized and cropped to one size
+            "interpolation": "bicubic",
+            "mean": tuple(self.mean),
+            "std": tuple(self.std),
+        }
+
+    def add(self, record: dict[str, Any]) -> bool:
+        """Note what an epoch did, and return whether it was the best so far.
+
+        The validation loss decides: on few images the accuracy is too coarse. None, for a loss
+        that is no finite number, is worse than any number.
+        """
+        self.history.append(record)
+        if self.best_epoch is None or _rank(record) < _rank(self.history[self.best_epoch - 1]):
+            self.best_epoch = record["epoch"]
+        return self.best_epoch == record["epoch"]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {
+            "format": 1,
+            "lucid": lucid.__version__,
+            "num_classes": len(self.classes),
+            **asdict(self),
+        }
+
+    @classmethod
+    def of(cls, document: Any) -> Description:
+        """Return what a document describes.
+
+        Raises:
+            ValueError: naming the entry that is missing or cannot be.
+        """
+        if isinstance(document, dict):
+            document = {"run": "", **document}  # earlier versions gave no name
+        check_entries(document, {**_DESCRIPTION, "settings": ("an object", lambda v: True)})
+        settings = document["settings"]
+        if isinstance(settings, dict):  # earlier versions had fewer
+            settings = {**asdict(Settings()), **settings}
+        check_entries(settings, SETTINGS, "settings")
+        settings = {key: settings[key] for key in SETTINGS}
+        description = cls(Settings(**settings), **{key: document[key] for key in _DESCRIPTION})
+        for key in ("mean", "std"):
+            if len(document[key]) != description.in_channels:
+                raise ValueError(
+                    f"{key!r}: expected {description.in_channels} numbers, one for each of "
+                    f"'in_channels', got {len(document[key])}"
+                )
+        for index, record in enumerate(description.history):
+            check_entries(record, _RECORD, f"history[{index}]")
+            if record["epoch"] != index + 1:
+                raise ValueError(f"'history[{index}].epoch': expected {index + 1}")
+        if (description.best_epoch or 0) > len(description.history) or (
+            (description.best_epoch is None) != (not description.history)
+        ):
+            raise ValueError(
+                f"'best_epoch': expected one of 'history', got {description.best_epoch}"
+            )
+        return description
+
+
+def _rank(record: dict[str, Any]) -> tuple[bool, float]:
+    loss = record["validation_loss"]
+    return loss is None, loss or 0.0

@@ -1,0 +1,309 @@
+"""A training from its settings, kept on disk so that nothing that ends it loses what was done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lucid
+from lucid import models, nn, optim
+from lucid._files import SUFFIXES
+from lucid.autograd import Tensor
+from lucid.data import DataLoader, Images, load_images, readable
+from lucid.training._description import Description
+from lucid.training._groups import decay_groups
+from lucid.training._loop import Epoch, Score, evaluate, finite, fit, warmup_cosine
+from lucid.training._run_files import RunFiles
+from lucid.training._settings import Settings
+
+
+class Run:
+    """A training of an image classifier: what ``lucid train`` does, step by step.
+
+    The best weights, chosen on a validation part of the training images, are kept on disk with
+    their description and the state to go on from. The test images play no part before the end.
+    The run's name is held, so that no other process trains into its files::
+
+        settings = training.Settings(data="digits", epochs=1, size=32, limit=40)
+        with training.Run.create("digits.npz", settings) as run:
+            run.prepare()
+            for epoch in run.fit():
+                print(epoch.number, epoch.train, epoch.validation)
+            print(run.finish())
+
+    After an interrupt or a kill, ``training.Run.resume("digits.npz")`` in place of :meth:`create`
+    goes on after the last whole epoch, and ends with the weights of a run that was never
+    interrupted.
+
+    Args:
+        files: what is on disk; :meth:`create` and :meth:`resume` hold it and make the run.
+        held: lets go of the files when it is closed.
+        settings: how the model is trained.
+        description: of a run that goes on.
+
+    Attributes:
+        resumed: whether there was something to go on from.
+        images: the images that can be read, in their parts; after :meth:`prepare`, as are all
+            below.
+        model: the model.
+        optimizer: holds its parameters.
+        scheduler: takes a step after each of the optimiser's.
+        steps: how many steps an epoch has.
+    """
+
+    images: Images
+    model: nn.Module
+    optimizer: optim.Optimizer
+    scheduler: optim.lr_scheduler.LRScheduler
+    steps: int
+
+    def __init__(
+        self,
+        files: RunFiles,
+        held: contextlib.ExitStack,
+        settings: Settings,
+        description: Description | None = None,
+    ) -> None:
+        self.files = files
+        self.settings = settings
+        self.resumed = False
+        self._description = description
+        self._held = held
+
+    @classmethod
+    def create(
+        cls,
+        weights: str | os.PathLike[str],
+        settings: Settings | None = None,
+        *,
+        overwrite: bool = False,
+        numbered: bool = False,
+    ) -> Run:
+        """Return a new run, which holds its files until it is closed.
+
+        Args:
+            weights: the name of the weights, ending in ``.npz`` or ``.safetensors``. Their folder
+                is made if it is missing.
+            settings: how the model is trained.
+            overwrite: whether to replace files of that name, which stay until there are new
+                weights to put in their place.
+            numbered: whether to add a number to the name if there are such files, or another
+                process is training into them.
+
+        Raises:
+            FileExistsError: if there are such files, and they are not to be replaced.
+            HeldElsewhereError: if another process is training into them.
+            ValueError: if it is a folder, or has another suffix.
+        """
+        settings = settings or Settings()
+        if settings.data != "digits":  # the run may be resumed from another folder
+            settings = replace(settings, data=str(Path(settings.data).resolve()))
+        _check_name(Path(weights))
+        Path(weights).parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            if numbered:
+                files = held.enter_context(RunFiles.free(weights))
+            else:
+                files = RunFiles(weights)
+                held.enter_context(files.held())
+                if files.exist() and not overwrite:
+                    raise FileExistsError(f"{files.weights} is there already")
+            return cls(files, held.pop_all(), settings)
+
+    @classmethod
+    def resume(cls, weights: str | os.PathLike[str], *, max_unreadable: float | None = None) -> Run:
+        """Return a run that did not come to its end, to go on with under its own settings.
+
+        Args:
+            weights: the name of its weights.
+            max_unreadable: another share of pictures that may be unreadable.
+
+        Raises:
+            FileNotFoundError: if there is no such run, or no state to go on from.
+            FinishedError: if it came to its end.
+            HeldElsewhereError: if another process is training into its files.
+            ValueError: if its files are damaged, or are of several runs.
+        """
+        files = RunFiles(weights)
+        if not files.exist():
+            raise FileNotFoundError(f"there is no file {weights}")
+        _check_name(files.weights)
+        with contextlib.ExitStack() as held:
+            held.enter_context(files.held())
+            description = files.read_unfinished()
+            if max_unreadable is not None:
+                description.settings = replace(description.settings, max_unreadable=max_unreadable)
+            return cls(files, held.pop_all(), description.settings, description)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; those of a new run that finished no epoch are removed."""
+        with self._held:
+            if self._description is not None and not self.resumed:
+                self.files.forget(self._description)
+
+    @property
+    def description(self) -> Description:
+        """What the weights are, and the history of the epochs; in a new run after prepare()."""
+        if self._description is None:
+            raise RuntimeError("Run: call prepare() first")
+        return self._description
+
+    @property
+    def done(self) -> int:
+        """How many epochs are finished."""
+        return len(self._description.history) if self._description else 0
+
+    # -- the steps of a run -------------------------------------------------------------------
+
+    def load_images(self) -> Images:
+        """Return the images that the settings name; raises as :func:`lucid.data.load_images`."""
+        return load_images(
+            self.settings.data,
+            self.settings.size,
+            validation=self.settings.validation,
+            limit=self.settings.limit,
+        )
+
+    def prepare(
+        self,
+        images: Images | None = None,
+        *,
+        tell: Callable[[str], Any] = warnings.warn,
+        after_each: Callable[[int, int], Any] | None = None,
+    ) -> None:
+        """Read all pictures once, build the model, and load the state of a run that goes on.
+
+        lucid's generator is seeded from the settings, or goes on where the run was.
+
+        Args:
+            images: what to train on, with a validation part; as :meth:`load_images` returns them
+                if left out.
+            tell: called with what one should know of the images, a line each; warnings if left
+                out.
+            after_each: called with the number of pictures read so far and of all.
+
+        Raises:
+            ValueError: if the images are not of the run's classes, or the state does not fit.
+            UnreadableError: if too many pictures cannot be read.
+        """
+        images = images or self.load_images()
+        if images.validation is None:
+            raise ValueError("Run: the images have no validation part to choose the weights by")
+        if self._description is None:
+            self._description = Description(
+                self.settings, images.classes, images.in_channels, images.mean, images.std
+            )
+        settings, description = self.settings, self._description
+        images.check_classes(description.classes, len(description.classes))
+        lucid.manual_seed(settings.seed)
+        self.model = models.create_model(
+            settings.model, num_classes=len(images.classes), in_channels=description.in_channels
+        )
+        for note in images.notes:
+            tell(note)
+        train, validation, test = readable(
+            [images.train, images.validation, images.test],
+            settings.max_unreadable,
+            tell=tell,
+            after_each=after_each,
+        )
+        self.images = replace(images, train=train, validation=validation, test=test)
+        batch_size = min(settings.batch_size, len(train))
+        # Batch norm dislikes a small last batch, and has nothing to do with one image.
+        loader = DataLoader(
+            train,
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            transform=images.augmentation if settings.augment else None,
+        )
+        self._batches = _LargeBatches(loader, min(2, batch_size))
+        self.steps = len(loader)
+        groups = decay_groups(self.model, settings.weight_decay)
+        if settings.optimizer == "sgd":
+            self.optimizer = optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+        else:
+            self.optimizer = optim.AdamW(groups, lr=settings.lr)
+        steps = settings.epochs * self.steps
+        self.scheduler = optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: warmup_cosine(step, steps, round(settings.warmup * steps)),
+        )
+        self.resumed = self.files.saved(description) is not None
+        if self.resumed:
+            self.files.load_state(self.model, self.optimizer, self.scheduler, description)
+
+    def fit(self, after_step: Callable[[Score], Any] | None = None) -> Iterator[Epoch]:
+        """Train, and yield each epoch as soon as it is on disk.
+
+        Args:
+            after_step: called after each step with the epoch's score so far.
+
+        Raises:
+            DivergedError: as soon as a loss is not finite.
+            OSError: if the files cannot be written.
+            UnreadableError: if too many pictures cannot be read any more.
+        """
+        description, settings = self.description, self.settings
+
+        def step(score: Score) -> None:
+            self.scheduler.step()
+            if after_step is not None:
+                after_step(score)
+
+        if not self.resumed and not description.history:
+            self.files.begin(self.model, self.optimizer, self.scheduler, description)
+        validation = self.images.validation
+        assert validation is not None
+        for epoch in fit(
+            self.model,
+            self._batches,
+            DataLoader(validation, settings.batch_size),
+            self.optimizer,
+            epochs=settings.epochs,
+            start=len(description.history),
+            criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
+            after_step=step,
+        ):
+            description.add(epoch.record())
+            self.files.write(self.model, self.optimizer, self.scheduler, description)
+            yield epoch
+
+    def finish(self) -> Score:
+        """Measure the best weights, as they are on disk, on the test images, and end the run."""
+        description = self.description
+        self.files.load_weights(self.model, description)
+        score = evaluate(self.model, DataLoader(self.images.test, self.settings.batch_size))
+        description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}
+        self.files.write_description(description)
+        self.files.state.unlink()
+        return score
+
+
+@dataclass(frozen=True)
+class _LargeBatches:
+    """The batches of a loader that have at least so many images."""
+
+    loader: DataLoader
+    least: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (batch for batch in self.loader if len(batch[1]) >= self.least)
+
+
+def _check_name(weights: Path) -> None:
+    if weights.is_dir():
+        raise ValueError(f"{weights} is a folder; name the weights in it")
+    if weights.suffix not in SUFFIXES:
+        raise ValueError(f"expected weights ending in {' or '.join(SUFFIXES)}, got {weights}")

@@ -1,0 +1,120 @@
+"""Runs from Python: begun, interrupted, gone on with, finished."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import data, nn, training
+from lucid.training import Run, Settings
+
+pytest.importorskip("sklearn")
+pytest.importorskip("PIL.Image")
+
+QUICK = Settings(epochs=2, batch_size=20, size=32, limit=40)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run_to_the_end(run: Run) -> training.Score:
+    with run:
+        run.prepare()
+        for _ in run.fit():
+            pass
+        return run.finish()
+
+
+def test_a_run_interrupted_and_gone_on_with_ends_as_one_that_was_not() -> None:
+    whole = run_to_the_end(Run.create("whole.npz", QUICK))
+    with Run.create("parts.npz", QUICK) as run:
+        run.prepare()
+        first = next(run.fit())
+        assert (first.number, run.done) == (1, 1)
+    assert Path("parts.state.npz").is_file()
+    resumed = Run.resume("parts.npz")
+    assert (resumed.settings, resumed.done) == (QUICK, 1)
+    assert run_to_the_end(resumed) == whole
+    first_weights, second_weights = lucid.load("whole.npz"), lucid.load("parts.npz")
+    for name, value in first_weights.items():
+        np.testing.assert_array_equal(value.data, second_weights[name].data, err_msg=name)
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "parts.json",
+        "parts.npz",
+        "whole.json",
+        "whole.npz",
+    ]
+    with pytest.raises(training.FinishedError, match="the run is finished"):
+        Run.resume("parts.npz")
+
+
+def test_a_new_run_without_an_epoch_leaves_nothing() -> None:
+    with Run.create("a.npz", QUICK) as run:
+        with pytest.raises(RuntimeError, match=r"call prepare\(\) first"):
+            next(run.fit())
+        run.prepare()
+        assert run.steps == 2
+    assert not list(Path().iterdir())
+
+
+def test_names_that_are_there() -> None:
+    Path("deep").mkdir()
+    Path("deep/a.npz").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=r"deep.a\.npz is there already"):
+        Run.create("deep/a.npz", QUICK)
+    with Run.create("deep/a.npz", QUICK, numbered=True) as run:
+        assert run.files.weights == Path("deep/a-2.npz")
+        with pytest.raises(training.HeldElsewhereError, match="another process is training into"):
+            Run.create("deep/a-2.npz", QUICK)
+    with Run.create("deep/a.npz", QUICK, overwrite=True):
+        assert Path("deep/a.npz").read_bytes() == b"precious"
+    for name, message in (("deep", "is a folder"), ("a.pt", "ending in .safetensors or .npz")):
+        with pytest.raises(ValueError, match=message):
+            Run.create(name, QUICK)
+    with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
+        Run.resume("none.npz")
+
+
+def test_images_of_ones_own() -> None:
+    images = data.load_images("digits", 32, validation=0.1, limit=40)
+    with Run.create("a.npz", QUICK) as run:
+        with pytest.raises(ValueError, match="have no validation part"):
+            run.prepare(replace(images, validation=None))
+        run.prepare(replace(images, classes=[*"abcdefghij"]))
+        next(run.fit())
+    assert json.loads(Path("a.json").read_text())["classes"] == [*"abcdefghij"]
+    with Run.resume("a.npz") as run, pytest.raises(ValueError, match="the images have 0, 1, 2"):
+        run.prepare(images)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"size": 0}, "'size': expected an integer from 1 to 4096, got 0"),
+        ({"model": "resnet"}, "'model': expected a name that `lucid models` lists"),
+        ({"warmup": 1.0}, r"'warmup': expected a number in \[0, 1\), got 1.0"),
+    ],
+)
+def test_settings_that_cannot_be(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**setting)  # type: ignore[arg-type]
+
+
+def test_only_weights_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    model[0].weight.requires_grad = False
+    decaying, others = training.decay_groups(model, 0.1)
+    assert decaying == {"params": [model[2].weight], "weight_decay": 0.1}
+    assert others["weight_decay"] == 0.0
+    found = [id(parameter) for parameter in others["params"]]
+    expected = [model[0].bias, model[1].weight, model[1].bias, model[2].bias]
+    assert found == [id(parameter) for parameter in expected]
+    (group,) = training.decay_groups(nn.Linear(2, 1, bias=False), 0.1)
+    assert len(group["params"]) == 1
