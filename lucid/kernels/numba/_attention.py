@@ -14,6 +14,7 @@ import numpy as np
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._matmul import INFINITY
 from lucid.kernels.numba._native import (
     PANEL,
@@ -132,6 +133,7 @@ def _tile_arguments(a_row: int, length: int, c_row: int) -> list[int]:
     return row
 
 
+@accelerates(reference.prepare_attention)
 def prepare_attention(
     q_shape: tuple[int, ...],
     k_shape: tuple[int, ...],
@@ -139,9 +141,8 @@ def prepare_attention(
     scale: float,
     dtype: np.dtype,
 ) -> Attend:
-    """Return a function ``run(q, k, v, out)``; see the NumPy backend."""
     if dtype != np.float32 or 0 in (*q_shape, *k_shape, *v_shape):
-        return reference.prepare_attention(q_shape, k_shape, v_shape, scale, dtype)
+        return NotImplemented
     lead = np.broadcast_shapes(q_shape[:-2], k_shape[:-2], v_shape[:-2])
     images, (length, e) = math.prod(lead), q_shape[-2:]
     s, v_width = v_shape[-2:]

@@ -12,11 +12,13 @@ and activation is one launch (``_conv_norm_act``).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._native import (
     WIDTH,
     address,
@@ -26,17 +28,9 @@ from lucid.kernels.numba._native import (
     float_bits,
     floats,
     kernel,
+    share,
 )
-from lucid.kernels.numba._vector import (
-    add,
-    bounded,
-    fused,
-    load,
-    spread,
-    store,
-    subtract,
-    where_inside,
-)
+from lucid.kernels.numba._vector import bounded, load, spread, store, where_inside
 from lucid.kernels.numpy import _batch_norm as reference
 
 Array = np.ndarray
@@ -52,7 +46,7 @@ _COLUMNS = 64
 
 
 def _chunks(x: Array, most: int = _threads.MAX_CHUNKS) -> int:
-    return max(1, min(most, x.size // _WORTH, len(x) // _GROUP))
+    return _threads.chunks_of(x.size, _WORTH, min(most, len(x) // _GROUP))
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -97,16 +91,16 @@ def write_record(record, columns, first, count, x, step, rows):
             first_a = first_b = second_a = second_b = spread(np.float32(0))
             at = x + group * step + j * 4
             for _row in range(group, last - 1, 2):
-                a = subtract(load(at, left), centre)
-                b = subtract(load(at + step, left), centre)
-                first_a, first_b = add(first_a, a), add(first_b, b)
-                second_a, second_b = fused(a, a, second_a), fused(b, b, second_b)
+                a = load(at, left) - centre
+                b = load(at + step, left) - centre
+                first_a, first_b = first_a + a, first_b + b
+                second_a, second_b = a * a + second_a, b * b + second_b
                 at += 2 * step
             if (last - group) % 2:
-                a = subtract(load(at, left), centre)
-                first_a, second_a = add(first_a, a), fused(a, a, second_a)
-            store(scratch + j * 4, add(first_a, first_b), left)
-            store(scratch + (count + j) * 4, add(second_a, second_b), left)
+                a = load(at, left) - centre
+                first_a, second_a = first_a + a, a * a + second_a
+            store(scratch + j * 4, first_a + first_b, left)
+            store(scratch + (count + j) * 4, second_a + second_b, left)
         for j in range(count):
             means[j] += firsts[j]
             squares[j] += seconds[j]
@@ -123,22 +117,33 @@ def write_record(record, columns, first, count, x, step, rows):
 
 
 @kernel
-def statistics(args, chunk, thread):
+def statistics(chunk, thread, x, rows, columns, records, size, chunks):
     """The record of one part of the rows."""
-    x, rows, columns, records, size, chunks = args[0], args[1], args[2], args[3], args[4], args[5]
-    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    start, stop = share(rows, chunk, chunks)
     step = columns * 4
     record = records + chunk * size * 8
     write_record(record, columns, 0, columns, x + start * step, step, stop - start)
 
 
+@njit
+def _scale_shift(mean, variance, eps, weight, bias, j):
+    """Batch norm's factor and summand of a channel."""
+    scale = 1.0 / math.sqrt(variance + f64s(eps)[0])
+    if weight != 0:
+        scale *= floats(weight)[j]
+    offset = -mean * scale
+    if bias != 0:
+        offset += floats(bias)[j]
+    return np.float32(scale), np.float32(offset)
+
+
 @kernel
-def merge(args, chunk, thread):
+def merge(
+    chunk, thread, records, size, count, columns, rows, statistics, factors, weight, bias, eps
+):
     """Mean and variance from the records (Chan et al. 1983); batch norm's factor and summand."""
-    records, size, count, columns, rows = args[0], args[1], args[2], args[3], args[4]
-    means, variances = f64s(args[5]), f64s(args[6])
-    scales, shifts = floats(args[7]), floats(args[7] + columns * 4)
-    weight, bias = floats(args[8]), floats(args[9])
+    means, variances = f64s(statistics), f64s(statistics + columns * 8)
+    scales, shifts = floats(factors), floats(factors + columns * 4)
     for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
         mean = 0.0
         for part in range(count):
@@ -152,15 +157,8 @@ def merge(args, chunk, thread):
             squares += record[8 + columns + j] + record[0] * difference * difference
         means[j] = mean
         variances[j] = squares / rows
-        if args[7] != 0:
-            scale = 1.0 / math.sqrt(squares / rows + f64s(args[10])[0])
-            if args[8] != 0:
-                scale *= weight[j]
-            offset = -mean * scale
-            if args[9] != 0:
-                offset += bias[j]
-            scales[j] = np.float32(scale)
-            shifts[j] = np.float32(offset)
+        if factors != 0:
+            scales[j], shifts[j] = _scale_shift(mean, squares / rows, eps, weight, bias, j)
 
 
 def merge_row(
@@ -183,42 +181,35 @@ def merge_row(
         bias: ``(C,)`` in float32, or None for 0.
         eps: one number in float64.
     """
+    count, size = records.array.shape
     columns = statistics.shape[1]
-    return (
-        merge.address,
+    return merge.pack(
         -(-columns // _COLUMNS),
-        address(records.array),
-        records.array.shape[1],
-        len(records.array),
-        columns,
-        rows,
-        address(statistics),
-        address(statistics) + 8 * columns,
-        *(0 if array is None else address(array) for array in (factors, weight, bias, eps)),
+        records=records.array,
+        size=size,
+        count=count,
+        columns=columns,
+        rows=rows,
+        statistics=statistics,
+        factors=factors,
+        weight=weight,
+        bias=bias,
+        eps=eps,
     )
 
 
+@accelerates(reference.batch_norm_stats)
 def batch_norm_stats(x: Array) -> tuple[Array, Array]:
-    """Return the mean and the biased variance of each column of ``x`` ``(M, C)``, in float64."""
     if x.dtype != np.float32 or x.size == 0:
-        return reference.batch_norm_stats(x)
+        return NotImplemented
     rows, columns = x.shape
     chunks = _chunks(x, _MOST_PARTS)
     records = Records()
+    _, size = records.make(chunks, columns)
     result = np.empty((2, columns))
-    _threads.run(
-        _threads.plan(
-            (
-                statistics.address,
-                chunks,
-                address(x),
-                rows,
-                columns,
-                *records.make(chunks, columns),
-                chunks,
-            ),
-            merge_row(records, rows, result),
-        )
+    _threads.launch(
+        statistics.pack(chunks, x=x, rows=rows, columns=columns, records=records.array, size=size),
+        merge_row(records, rows, result),
     )
     return result[0], result[1]
 
@@ -227,12 +218,10 @@ def batch_norm_stats(x: Array) -> tuple[Array, Array]:
 
 
 @kernel
-def affine(args, chunk, thread):
+def affine(chunk, thread, x, out, rows, columns, chunks, scale, shift, low, high):
     """``out = clip(x · scale + shift, low, high)`` for some rows."""
-    x, out, rows, columns, chunks = args[0], args[1], args[2], args[3], args[4]
-    scale, shift = args[5], args[6]
-    low, high = spread(bits_to_float(args[7])), spread(bits_to_float(args[8]))
-    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
+    start, stop = share(rows, chunk, chunks)
     step = columns * 4
     for group in range(start, stop, _GROUP):
         last = min(stop, group + _GROUP)
@@ -242,7 +231,7 @@ def affine(args, chunk, thread):
             offset = (group * columns + j) * 4
             source, target = x + offset, out + offset
             for _row in range(group, last):
-                store(target, bounded(fused(load(source, count), a, c), low, high), count)
+                store(target, bounded(load(source, count) * a + c, least, most), count)
                 source += step
                 target += step
 
@@ -256,28 +245,27 @@ def affine_row(
     high: float | None = None,
 ) -> tuple[int, ...]:
     """Return the row of a plan for ``out = clip(x · scale + shift, low, high)`` of rows."""
-    chunks = _chunks(x)
-    return (
-        affine.address,
-        chunks,
-        address(x),
-        address(out),
-        *x.shape,
-        chunks,
-        address(scale),
-        address(shift),
-        float_bits(-math.inf if low is None else low),
-        float_bits(math.inf if high is None else high),
+    rows, columns = x.shape
+    return affine.pack(
+        _chunks(x),
+        x=x,
+        out=out,
+        rows=rows,
+        columns=columns,
+        scale=scale,
+        shift=shift,
+        low=float_bits(-math.inf if low is None else low),
+        high=float_bits(math.inf if high is None else high),
     )
 
 
+@accelerates(reference.scale_shift)
 def scale_shift(x: Array, scale: Array, shift: Array) -> Array:
-    """Return ``x * scale + shift`` for rows ``(M, C)`` and columns' factors ``(C,)``."""
     if not x.dtype == scale.dtype == shift.dtype == np.float32 or x.size == 0:
-        return reference.scale_shift(x, scale, shift)
+        return NotImplemented
     y = empty(x.shape)
     scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
-    _threads.run(_threads.plan(affine_row(x, y, scale, shift)))
+    _threads.launch(affine_row(x, y, scale, shift))
     return y
 
 
@@ -288,47 +276,43 @@ _SCALE, _SHIFT, _MEAN, _A, _B, _C = range(6)
 
 
 @kernel
-def gradient_sums(args, chunk, thread):
+def gradient_sums(chunk, thread, x, grad, rows, columns, vectors, low, high, records, size, chunks):
     """Column sums of ``g`` and of ``g · (x - mean)``, in float64, over one part of the rows.
 
     ``g`` is 0 where ``x · scale + shift`` is not between the bounds, else the gradient.
     """
-    x, grad, rows, columns, vectors = args[0], args[1], args[2], args[3], args[4]
-    low, high = spread(bits_to_float(args[5])), spread(bits_to_float(args[6]))
-    size, chunks = args[8], args[9]
-    record = args[7] + chunk * size * 8
+    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
+    record = records + chunk * size * 8
     out, scratch = f64s(record), record + 2 * columns * 8
     firsts, seconds = floats(scratch), floats(scratch + columns * 4)
     for j in range(2 * columns):
         out[j] = 0.0
-    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    start, stop = share(rows, chunk, chunks)
     step = columns * 4
     for group in range(start, stop, _GROUP):
         last = min(stop, group + _GROUP)
         for j in range(0, columns, WIDTH):
             count = columns - j
-            scale, shift = (
-                load(vectors + (_SCALE * columns + j) * 4, count),
-                load(vectors + (_SHIFT * columns + j) * 4, count),
-            )
+            scale = load(vectors + (_SCALE * columns + j) * 4, count)
+            shift = load(vectors + (_SHIFT * columns + j) * 4, count)
             mean = load(vectors + (_MEAN * columns + j) * 4, count)
             first_a = first_b = second_a = second_b = spread(np.float32(0))
             at, other = x + (group * columns + j) * 4, grad + (group * columns + j) * 4
             for _row in range(group, last - 1, 2):
                 a, b = load(at, count), load(at + step, count)
-                ga = where_inside(load(other, count), fused(a, scale, shift), low, high)
-                gb = where_inside(load(other + step, count), fused(b, scale, shift), low, high)
-                first_a, first_b = add(first_a, ga), add(first_b, gb)
-                second_a = fused(ga, subtract(a, mean), second_a)
-                second_b = fused(gb, subtract(b, mean), second_b)
+                ga = where_inside(load(other, count), a * scale + shift, least, most)
+                gb = where_inside(load(other + step, count), b * scale + shift, least, most)
+                first_a, first_b = first_a + ga, first_b + gb
+                second_a = ga * (a - mean) + second_a
+                second_b = gb * (b - mean) + second_b
                 at += 2 * step
                 other += 2 * step
             if (last - group) % 2:
                 a = load(at, count)
-                ga = where_inside(load(other, count), fused(a, scale, shift), low, high)
-                first_a, second_a = add(first_a, ga), fused(ga, subtract(a, mean), second_a)
-            store(scratch + j * 4, add(first_a, first_b), count)
-            store(scratch + (columns + j) * 4, add(second_a, second_b), count)
+                ga = where_inside(load(other, count), a * scale + shift, least, most)
+                first_a, second_a = first_a + ga, ga * (a - mean) + second_a
+            store(scratch + j * 4, first_a + first_b, count)
+            store(scratch + (columns + j) * 4, second_a + second_b, count)
         for j in range(columns):
             out[j] += firsts[j]
             out[columns + j] += seconds[j]
@@ -340,64 +324,55 @@ def gradient_sums(args, chunk, thread):
             for row in range(start, stop):
                 value = floats(x + row * step)[j]
                 place = value * scale_j + shift_j
-                if not (place <= bits_to_float(args[5]) or place >= bits_to_float(args[6])):
+                if not (place <= bits_to_float(low) or place >= bits_to_float(high)):
                     g = np.float64(floats(grad + row * step)[j])
                     out[j] += g
                     out[columns + j] += g * (np.float64(value) - mean_j)
 
 
 @kernel
-def gradient_factors(args, chunk, thread):
+def gradient_factors(
+    chunk, thread, records, size, count, columns, rows, mean, variance, eps, weight, vectors,
+    dweight, dbias,
+):  # fmt: skip
     """The sums of all parts: the gradients of weight and bias, and the factors for x's.
 
     ``dx = a · g + (x - mean) · b + c``, see the NumPy backend.
     """
-    records, size, count, columns, rows = args[0], args[1], args[2], args[3], args[4]
-    means, variances, eps = f64s(args[5]), f64s(args[6]), f64s(args[7])[0]
-    weight, vectors = floats(args[8]), floats(args[9])
-    dweight, dbias = floats(args[10]), floats(args[11])
+    results = floats(vectors)
     for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
         first = second = 0.0
         for part in range(count):
             record = f64s(records + part * size * 8)
             first += record[j]
             second += record[columns + j]
-        inverse_std = 1.0 / math.sqrt(variances[j] + eps)
+        inverse_std = 1.0 / math.sqrt(f64s(variance)[j] + f64s(eps)[0])
         # The pass took the float32 mean for the mean.
-        second += first * (np.float64(vectors[_MEAN * columns + j]) - means[j])
+        second += first * (np.float64(results[_MEAN * columns + j]) - f64s(mean)[j])
         second *= inverse_std
-        factor = inverse_std * (weight[j] if args[8] != 0 else np.float32(1))
-        vectors[_A * columns + j] = np.float32(factor)
-        vectors[_B * columns + j] = np.float32(-factor * inverse_std * second / rows)
-        vectors[_C * columns + j] = np.float32(-factor * first / rows)
-        dweight[j] = np.float32(second)
-        dbias[j] = np.float32(first)
+        factor = inverse_std * (floats(weight)[j] if weight != 0 else np.float32(1))
+        results[_A * columns + j] = np.float32(factor)
+        results[_B * columns + j] = np.float32(-factor * inverse_std * second / rows)
+        results[_C * columns + j] = np.float32(-factor * first / rows)
+        floats(dweight)[j] = np.float32(second)
+        floats(dbias)[j] = np.float32(first)
 
 
 @kernel
-def gradient_vectors(args, chunk, thread):
+def gradient_vectors(chunk, thread, columns, mean, variance, eps, weight, bias, vectors):
     """Batch norm's factor, summand and mean of each channel in float32, as the forward had them."""
-    columns, means, variances, eps = args[0], f64s(args[1]), f64s(args[2]), f64s(args[3])[0]
-    weight, bias, vectors = floats(args[4]), floats(args[5]), floats(args[6])
+    results = floats(vectors)
     for j in range(columns):
-        scale = 1.0 / math.sqrt(variances[j] + eps)
-        if args[4] != 0:
-            scale *= weight[j]
-        offset = -means[j] * scale
-        if args[5] != 0:
-            offset += bias[j]
-        vectors[_SCALE * columns + j] = np.float32(scale)
-        vectors[_SHIFT * columns + j] = np.float32(offset)
-        vectors[_MEAN * columns + j] = np.float32(means[j])
+        scale, shift = _scale_shift(f64s(mean)[j], f64s(variance)[j], eps, weight, bias, j)
+        results[_SCALE * columns + j], results[_SHIFT * columns + j] = scale, shift
+        results[_MEAN * columns + j] = np.float32(f64s(mean)[j])
 
 
 @kernel
-def gradient(args, chunk, thread):
+def gradient(chunk, thread, x, grad, out, rows, columns, vectors, low, high, chunks):
     """``out = a · g + (x - mean) · b + c`` for some rows."""
-    x, grad, out, rows, columns = args[0], args[1], args[2], args[3], args[4]
-    vectors, chunks = args[5], args[8]
-    low, high = spread(bits_to_float(args[6])), spread(bits_to_float(args[7]))
-    start, stop = rows * chunk // chunks, rows * (chunk + 1) // chunks
+    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
+    start, stop = share(rows, chunk, chunks)
     step = columns * 4
     for group in range(start, stop, _GROUP):
         last = min(stop, group + _GROUP)
@@ -412,8 +387,8 @@ def gradient(args, chunk, thread):
             offset = group * step + j * 4
             for _row in range(group, last):
                 value = load(x + offset, count)
-                g = where_inside(load(grad + offset, count), fused(value, scale, shift), low, high)
-                store(out + offset, fused(g, a, fused(subtract(value, mean), b, c)), count)
+                g = where_inside(load(grad + offset, count), value * scale + shift, least, most)
+                store(out + offset, g * a + ((value - mean) * b + c), count)
                 offset += step
 
 
@@ -436,7 +411,7 @@ class Gradient:
         high: float | None = None,
     ) -> None:
         rows, columns = x.shape
-        self.x, self.grad = x, grad
+        self.x = x
         chunks = _chunks(x, _MOST_PARTS)
         records = np.empty((chunks, 3 * columns))
         # All vectors and results in one array: fewer calls at small sizes.
@@ -445,81 +420,46 @@ class Gradient:
         self.dweight, self.dbias = numbers[6], numbers[7]
         mean, variance = (np.ascontiguousarray(array, np.float64) for array in statistics)
         epsilon = np.array([eps])
-        weight_at = 0 if weight is None else address(weight)
         # Nothing reaches NaN.
-        self.bounds = (
-            float_bits(math.nan if low is None else low),
-            float_bits(math.nan if high is None or high == math.inf else high),
-        )
+        bounds = {
+            "low": float_bits(math.nan if low is None else low),
+            "high": float_bits(math.nan if high is None or high == math.inf else high),
+        }
+        size: dict[str, Any] = {"rows": rows, "columns": columns, "vectors": self.vectors}
+        self._passed = {"x": x, "grad": grad, **size, **bounds}
+        known: dict[str, Any] = {
+            "mean": mean, "variance": variance, "eps": epsilon, "weight": weight
+        }  # fmt: skip
+        kept: dict[str, Any] = {"records": records, "size": records.shape[1]}
         self.sums: list[tuple[int, ...]] = [
-            (
-                gradient_vectors.address,
-                1,
-                columns,
-                address(mean),
-                address(variance),
-                address(epsilon),
-                weight_at,
-                0 if bias is None else address(bias),
-                address(self.vectors),
-            ),
-            (
-                gradient_sums.address,
-                chunks,
-                address(x),
-                address(grad),
-                rows,
-                columns,
-                address(self.vectors),
-                *self.bounds,
-                address(records),
-                records.shape[1],
-                chunks,
-            ),
-            (
-                gradient_factors.address,
+            gradient_vectors.pack(1, columns=columns, bias=bias, vectors=self.vectors, **known),
+            gradient_sums.pack(chunks, **self._passed, **kept),
+            gradient_factors.pack(
                 -(-columns // _COLUMNS),
-                address(records),
-                records.shape[1],
-                chunks,
-                columns,
-                rows,
-                address(mean),
-                address(variance),
-                address(epsilon),
-                weight_at,
-                address(self.vectors),
-                address(self.dweight),
-                address(self.dbias),
+                count=chunks,
+                dweight=self.dweight,
+                dbias=self.dbias,
+                **size,
+                **known,
+                **kept,
             ),
         ]
         self._inputs = records, mean, variance, epsilon, weight, bias
 
     def whole_row(self, out: Array) -> tuple[int, ...]:
         """Return the row of a plan that writes x's gradient into ``out`` ``(M, C)``."""
-        chunks = _chunks(self.x)
-        return (
-            gradient.address,
-            chunks,
-            address(self.x),
-            address(self.grad),
-            address(out),
-            *self.x.shape,
-            address(self.vectors),
-            *self.bounds,
-            chunks,
-        )
+        return gradient.pack(_chunks(self.x), out=out, **self._passed)
 
 
+@accelerates(reference.batch_norm_grad)
 def batch_norm_grad(
     grad: Array, x: Array, mean: Array, inverse_std: Array, weight: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Return the gradients of ``x``, of the weight and of the bias in training mode."""
     if not x.dtype == grad.dtype == mean.dtype == np.float32 or x.size == 0:
-        return reference.batch_norm_grad(grad, x, mean, inverse_std, weight)
+        return NotImplemented
     weight = None if weight is None else np.ascontiguousarray(weight)
     variance = inverse_std.astype(np.float64) ** -2.0
     result = Gradient(grad, x, (mean, variance), 0.0, weight)
     gx = empty(x.shape)
-    _threads.run(_threads.plan(*result.sums, result.whole_row(gx)))
+    _threads.launch(*result.sums, result.whole_row(gx))
     return gx, result.dweight, result.dbias

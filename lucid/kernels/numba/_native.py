@@ -99,6 +99,7 @@ class Kernel(Native):
         names = list(inspect.signature(function).parameters)
         if names[0] == "chunk":
             self._fields = names[2:]
+            self._is_told_chunks = "chunks" in self._fields
             self._in_order = operator.itemgetter(*self._fields)
             self._function = _unpacked(function, len(self._fields))
 
@@ -108,7 +109,7 @@ class Kernel(Native):
         Of an array it holds the address, so the array must live as long; of a float its bits, and
         for None 0. A kernel that has a parameter ``chunks`` is told how many there are.
         """
-        if "chunks" in self._fields:
+        if self._is_told_chunks:
             arguments["chunks"] = chunks
         if len(arguments) != len(self._fields):
             raise TypeError(f"{self.__name__}: expected {self._fields}, got {list(arguments)}")

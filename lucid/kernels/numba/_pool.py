@@ -11,7 +11,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.numba import _threads
-from lucid.kernels.numba._native import WIDTH, address, empty, floats, kernel, pointer
+from lucid.kernels.numba._fallback import accelerates
+from lucid.kernels.numba._native import WIDTH, Kernel, address, empty, floats, kernel, pointer
 from lucid.kernels.numba._vector import load, spread, store
 from lucid.kernels.numpy import _pool as reference
 from lucid.kernels.numpy._conv import Padding, Pair
@@ -29,7 +30,8 @@ _GROUP = 8
 # place. Sums of more are sums of sums.
 _MANY = 256
 
-# Arguments: the side that the chunks go over, then the other: of an input and an output.
+# The kernels read their arguments by place: with parameters, the gradients took 1.1 to 1.4 times as
+# long. First comes an input or its gradient, then an output or its gradient.
 (
     _FIRST, _SECOND, _TAPS, _IMAGES, _H, _W, _C, _OH, _OW, _KH, _KW, _SH, _SW, _TOP, _LEFT,
     _DH, _DW, _CHUNKS,
@@ -190,58 +192,47 @@ def spread_windows(args, chunk, thread):
 
 
 def _launch(
-    function: int,
-    first: Array,
-    second: Array,
+    function: Kernel,
+    x: Array,
+    y: Array,
     taps: Array | None,
-    image: tuple[int, ...],
-    size: Pair,
     kernel_size: Pair,
     stride: Pair,
     padding: Padding,
     dilation: Pair,
     items: int,
 ) -> None:
-    """Run a kernel over ``items`` pixels or rows; ``image`` is the shape of the input."""
-    work = image[0] * size[0] * size[1] * kernel_size[0] * kernel_size[1] * image[3]
-    chunks = max(1, min(items, work // _WORTH, _threads.MAX_CHUNKS))
-    _threads.run(
-        _threads.plan(
-            (
-                function,
-                chunks,
-                address(first),
-                address(second),
-                0 if taps is None else address(taps),
-                *image,
-                *size,
-                *kernel_size,
-                *stride,
-                padding[0][0],
-                padding[1][0],
-                *dilation,
-                chunks,
-            )
+    """Run a kernel over ``items`` pixels or rows, between images ``x`` and their windows' ``y``.
+
+    ``taps`` tell from where in its window an element of ``y`` comes.
+    """
+    n, h, w, c = x.shape
+    _, oh, ow, _ = y.shape
+    (kh, kw), (sh, sw), (dh, dw) = kernel_size, stride, dilation
+    (top, _), (left, _) = padding
+    chunks = _threads.chunks_of(n * oh * ow * kh * kw * c, _WORTH, items)
+    _threads.launch(
+        (
+            function.address, chunks, address(x), address(y), 0 if taps is None else address(taps),
+            n, h, w, c, oh, ow, kh, kw, sh, sw, top, left, dh, dw, chunks,
         )
-    )
+    )  # fmt: skip
 
 
+@accelerates(reference.max_pool2d)
 def max_pool2d(
     x: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, size: Pair
 ) -> tuple[Array, Array]:
-    """Return the maxima ``(N, H', W', C)`` and the taps they came from."""
     if x.dtype != np.float32 or x.size == 0:
-        return reference.max_pool2d(x, kernel, stride, padding, dilation, size)
+        return NotImplemented
     x = np.ascontiguousarray(x)
     shape = (x.shape[0], *size, x.shape[3])
     y, taps = empty(shape), np.empty(shape, np.int32)
-    _launch(
-        max_windows.address, x, y, taps, x.shape, size, kernel, stride, padding, dilation,
-        shape[0] * shape[1],
-    )  # fmt: skip
+    _launch(max_windows, x, y, taps, kernel, stride, padding, dilation, shape[0] * shape[1])
     return y, taps
 
 
+@accelerates(reference.max_pool2d_grad)
 def max_pool2d_grad(
     grad: Array,
     taps: Array,
@@ -251,39 +242,32 @@ def max_pool2d_grad(
     padding: Padding,
     dilation: Pair,
 ) -> Array:
-    """Return the gradient of the input: each output's gradient goes to the element it came from."""
     if grad.dtype != np.float32 or taps.dtype != np.int32 or grad.size == 0:
-        return reference.max_pool2d_grad(grad, taps, input_shape, kernel, stride, padding, dilation)
+        return NotImplemented
     grad, taps = np.ascontiguousarray(grad), np.ascontiguousarray(taps)
     gx = empty(input_shape)
-    size = (grad.shape[1], grad.shape[2])
-    _launch(
-        spread_windows.address, gx, grad, taps, input_shape, size, kernel, stride, padding,
-        dilation, input_shape[0] * input_shape[1],
-    )  # fmt: skip
+    rows = input_shape[0] * input_shape[1]
+    _launch(spread_windows, gx, grad, taps, kernel, stride, padding, dilation, rows)
     return gx
 
 
+@accelerates(reference.max_pool2d_take)
 def max_pool2d_take(
     x: Array, taps: Array, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair
 ) -> Array:
-    """Return the elements of ``x`` that ``taps`` name: :func:`max_pool2d_grad` derived."""
     if x.dtype != np.float32 or taps.dtype != np.int32 or taps.size == 0:
-        return reference.max_pool2d_take(x, taps, kernel, stride, padding, dilation)
+        return NotImplemented
     x, taps = np.ascontiguousarray(x), np.ascontiguousarray(taps)
     y = empty(taps.shape)
-    size = (taps.shape[1], taps.shape[2])
-    _launch(
-        take_taps.address, x, y, taps, x.shape, size, kernel, stride, padding, dilation,
-        taps.shape[0] * taps.shape[1],
-    )  # fmt: skip
+    rows = taps.shape[0] * taps.shape[1]
+    _launch(take_taps, x, y, taps, kernel, stride, padding, dilation, rows)
     return y
 
 
+@accelerates(reference.sum_pool2d)
 def sum_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Padding, size: Pair) -> Array:
-    """Return the sum of each window; the padding counts as zero."""
     if x.dtype != np.float32 or x.size == 0 or max(kernel) > _MANY:
-        return reference.sum_pool2d(x, kernel, stride, padding, size)
+        return NotImplemented
     if kernel[0] * kernel[1] > _MANY:
         # Along the rows first, then down.
         inside = (0, 0)
@@ -293,25 +277,19 @@ def sum_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Padding, size: Pai
         return sum_pool2d(sums, (kernel[0], 1), (stride[0], 1), (padding[0], inside), size)
     x = np.ascontiguousarray(x)
     y = empty((x.shape[0], *size, x.shape[3]))
-    groups = -(-x.shape[3] // (_GROUP * WIDTH))
-    _launch(
-        sum_windows.address, x, y, None, x.shape, size, kernel, stride, padding, (1, 1),
-        x.shape[0] * size[0] * size[1] * groups,
-    )  # fmt: skip
+    items = x.shape[0] * size[0] * size[1] * -(-x.shape[3] // (_GROUP * WIDTH))
+    _launch(sum_windows, x, y, None, kernel, stride, padding, (1, 1), items)
     return y
 
 
+@accelerates(reference.sum_pool2d_grad)
 def sum_pool2d_grad(
     grad: Array, input_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
 ) -> Array:
-    """Return the gradient of the input of :func:`sum_pool2d`."""
     if grad.dtype != np.float32 or grad.size == 0:
-        return reference.sum_pool2d_grad(grad, input_shape, kernel, stride, padding)
+        return NotImplemented
     grad = np.ascontiguousarray(grad)
     gx = empty(input_shape)
-    size = (grad.shape[1], grad.shape[2])
-    _launch(
-        spread_windows.address, gx, grad, None, input_shape, size, kernel, stride, padding,
-        (1, 1), input_shape[0] * input_shape[1],
-    )  # fmt: skip
+    rows = input_shape[0] * input_shape[1]
+    _launch(spread_windows, gx, grad, None, kernel, stride, padding, (1, 1), rows)
     return gx

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels.numba import _threads
+from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._matmul import INFINITY, transpose_block
 from lucid.kernels.numba._native import (
     PANEL,
@@ -24,6 +25,7 @@ from lucid.kernels.numba._native import (
     float_bits,
     floats,
     kernel,
+    share,
     words,
     workspace,
 )
@@ -289,13 +291,9 @@ def _multiply(a: Array, b: Array, bias: Array | None, lead: tuple[int, ...]) -> 
 
 
 @kernel
-def inner_products(args, chunk, thread):
+def inner_products(chunk, thread, x, weight, out, rows, k, n, chunks, x_row, weight_row, bias):
     """Some columns of ``x @ weight.T + bias`` for few rows: the weights are read once."""
-    x, weight, out, rows, k, n, chunks = (
-        args[0], args[1], args[2], args[3], args[4], args[5], args[6]
-    )  # fmt: skip
-    x_row, weight_row, bias = args[7], args[8], args[9]
-    start, stop = n * chunk // chunks, n * (chunk + 1) // chunks
+    start, stop = share(n, chunk, chunks)
     for column in range(start, stop, 4):
         if column + 4 <= stop:
             _four_columns(x, weight, out, rows, k, n, x_row, weight_row, bias, column)
@@ -344,23 +342,19 @@ def _few_rows(x: Array, weight: Array, bias: Array | None) -> Array:
     """Return ``x @ weight.T + bias``; the last axes of both are contiguous."""
     (m, k), n = x.shape, len(weight)
     out = empty((m, n))
-    chunks = max(1, min(n, 8 * _threads.get_num_threads(), m * k * n // (_WORTH // 4)))
-    _threads.run(
-        _threads.plan(
-            (
-                inner_products.address,
-                chunks,
-                address(x),
-                address(weight),
-                address(out),
-                m,
-                k,
-                n,
-                chunks,
-                x.strides[0],
-                weight.strides[0],
-                0 if bias is None else address(bias),
-            )
+    most = min(n, 8 * _threads.get_num_threads())
+    _threads.launch(
+        inner_products.pack(
+            _threads.chunks_of(m * k * n, _WORTH // 4, most),
+            x=x,
+            weight=weight,
+            out=out,
+            rows=m,
+            k=k,
+            n=n,
+            x_row=x.strides[0],
+            weight_row=weight.strides[0],
+            bias=bias,
         )
     )
     return out
@@ -369,19 +363,19 @@ def _few_rows(x: Array, weight: Array, bias: Array | None) -> Array:
 # -- what operations call -------------------------------------------------------------------------
 
 
+@accelerates(reference.matmul)
 def matmul(a: Array, b: Array) -> Array:
-    """Return the products of matrices ``(…, m, k)`` and ``(…, k, n)``; leading axes broadcast."""
     if a.dtype != np.float32 or b.dtype != np.float32:
-        return reference.matmul(a, b)
+        return NotImplemented
     (m, k), n = a.shape[-2:], b.shape[-1]
     if k != b.shape[-2]:
-        return reference.matmul(a, b)  # raises
+        return NotImplemented  # NumPy raises
     lead = a.shape[:-2]
     if lead != b.shape[:-2]:
         lead = np.broadcast_shapes(lead, b.shape[:-2])
     work = math.prod(lead) * m * k * n
     if work <= (_SMALL_VECTOR if m == 1 or n == 1 else _SMALL):
-        return reference.matmul(a, b)
+        return NotImplemented
     if not lead:
         if m <= _FEW and a.strides[1] == b.strides[0] == 4:
             return _few_rows(a, b.T, None)
@@ -392,16 +386,16 @@ def matmul(a: Array, b: Array) -> Array:
     return _multiply(a, b, None, lead)
 
 
+@accelerates(reference.linear)
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    """Return ``x @ weight.T + bias`` for rows ``(M, K)``, weights ``(O, K)`` and ``(O,)``."""
     if not x.dtype == weight.dtype == np.float32 or x.size == 0 or weight.size == 0:
-        return reference.linear(x, weight, bias)
+        return NotImplemented
     if bias is not None:
         if bias.dtype != np.float32:
-            return reference.linear(x, weight, bias)
+            return NotImplemented
         bias = np.ascontiguousarray(bias)
     if len(x) * weight.size <= (_SMALL_VECTOR if len(x) == 1 else _SMALL):
-        return reference.linear(x, weight, bias)
+        return NotImplemented
     if len(x) <= _FEW and x.strides[1] == weight.strides[1] == 4:
         return _few_rows(x, weight, bias)
     return _multiply(x, weight.T, bias, ())
