@@ -10,6 +10,7 @@ import numpy as np
 from lucid import _random
 from lucid._check import count
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.data._dataset import Dataset, fetch
 
 
@@ -97,4 +98,4 @@ def _transformed(batch: Any, transform: Callable[[Any], Any]) -> Any:
             f"got {type(batch).__name__}"
         )
     result = transform(batch.data)
-    return result if isinstance(result, Tensor) else Tensor._wrap(result)
+    return result if isinstance(result, Tensor) else wrap(result)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lucid._check import short
 from lucid.autograd import Tensor, enable_grad
+from lucid.autograd._tensor import mark_changed, wrap
 
 Array = np.ndarray
 Group = dict[str, Any]
@@ -149,7 +150,7 @@ class Optimizer:
             for param in group["params"]:
                 if param.grad is None:
                     continue
-                param.grad = None if set_to_none else Tensor._wrap(np.zeros_like(param.grad.data))
+                param.grad = None if set_to_none else wrap(np.zeros_like(param.grad.data))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change the parameters once, along their gradients; those without one are left alone.
@@ -180,8 +181,7 @@ class Optimizer:
                 with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
                     self._update(group, params)
                 for param in params:
-                    param._version.count += 1
-                    param._seen = param._version.count
+                    mark_changed(param)
         self._step_called = True
         return loss
 

@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from lucid.autograd import Tensor
 from lucid.autograd._graph import _sole_owner
+from lucid.autograd._tensor import wrap
 from lucid.kernels import _memory
 from tests.interrupts import interrupted_at
 
@@ -179,10 +179,10 @@ def test_after_fork():
 
 def test_its_owner_is_known():
     # Outside the assertion: pytest keeps what is computed inside one.
-    whole = _sole_owner(Tensor._wrap(_memory.empty(LARGE)))
-    turned = _sole_owner(Tensor._wrap(_memory.empty((2, LARGE)).T))
-    part = _sole_owner(Tensor._wrap(_memory.empty((2, LARGE))[:1]))
+    whole = _sole_owner(wrap(_memory.empty(LARGE)))
+    turned = _sole_owner(wrap(_memory.empty((2, LARGE)).T))
+    part = _sole_owner(wrap(_memory.empty((2, LARGE))[:1]))
     assert (whole, turned, part) == (True, True, False)
     array = _memory.empty((2, LARGE))
-    assert not _sole_owner(Tensor._wrap(array))
-    assert not _sole_owner(Tensor._wrap(array.T))
+    assert not _sole_owner(wrap(array))
+    assert not _sole_owner(wrap(array.T))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lucid import kernels
+from lucid import from_numpy, kernels
 from lucid.autograd import Tensor
 from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -145,13 +145,13 @@ def test_any_layout_in_memory_gives_the_same(
         return memory[::-1, ::-1]
 
     plain = Tensor(start, dtype=np.float64)
-    odd = Tensor._wrap(start.copy() if layout == "gradient" else place(start))
+    odd = from_numpy(start.copy() if layout == "gradient" else place(start))
     assert layout == "gradient" or not odd.data.flags.c_contiguous
     memory = odd.data
     one, two = kind([plain], **options), kind([odd], **options)
     for gradient in gradients:
         plain.grad = Tensor(gradient, dtype=np.float64)
-        odd.grad = Tensor._wrap(
+        odd.grad = from_numpy(
             np.asfortranarray(gradient) if layout in ("gradient", "both") else gradient
         )
         one.step()
@@ -167,7 +167,7 @@ def test_gradients_are_read_only_and_data_are_changed_in_place(
     x = Tensor(np.ones(40000, np.float32), requires_grad=True)
     memory, gradient = x.data, np.full(40000, 0.5, np.float32)
     gradient.flags.writeable = False
-    x.grad = Tensor._wrap(gradient)
+    x.grad = from_numpy(gradient)
     optimizer = kind(
         [x], weight_decay=0.1, **{k: v for k, v in options.items() if k != "weight_decay"}
     )
@@ -288,7 +288,7 @@ def test_bad_parameters() -> None:
     frozen = np.ones(2, np.float32)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match=r"parameter 0 .* is read-only"):
-        SGD([Tensor._wrap(frozen)])
+        SGD([from_numpy(frozen)])
 
 
 def test_a_refused_group_leaves_the_optimizer_as_it_was() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lucid import optim
+from lucid import from_numpy, optim
 from lucid.autograd import Tensor
 
 torch = pytest.importorskip("torch")
@@ -91,7 +91,7 @@ def test_equals_torch_over_a_run(name: str, options: dict[str, Any], dtype: Any)
                 a.grad, b.grad = None, None
                 continue
             gradient = rng.standard_normal(a.shape).astype(dtype)
-            a.grad = Tensor._wrap(np.asarray(gradient))
+            a.grad = from_numpy(np.asarray(gradient))
             b.grad = torch.tensor(gradient)
         optimizer.step()
         reference.step()
