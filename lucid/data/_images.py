@@ -90,11 +90,6 @@ def load_images(
     ``test/`` the images in ``val/`` are the test; without either a fifth of each class is. So there
     always is a test.
 
-    Example::
-
-        images = data.load_images("digits", size=32, validation=0.1)
-        loader = DataLoader(images.train, 64, shuffle=True, transform=images.augmentation)
-
     Args:
         source: a folder, or ``"digits"`` for :func:`lucid.data.datasets.digits`.
         size: height and width of the images.
@@ -108,6 +103,14 @@ def load_images(
         ValueError: if there are no such data, they cannot be divided, or are too few to hold some
             out.
         OSError: if a folder cannot be read.
+
+    Example:
+        >>> images = data.load_images("digits", size=16, validation=0.1)
+        >>> len(images.train), len(images.validation), len(images.test)
+        (1295, 143, 359)
+        >>> loader = data.DataLoader(images.train, 64, shuffle=True, transform=images.augmentation)
+        >>> next(iter(loader))[0].shape
+        (64, 1, 16, 16)
     """
     if source == "digits":
         images, labels = _digits(size, getattr(model, "in_channels", 1))
@@ -131,11 +134,6 @@ def hold_out(dataset: Dataset, labels: np.ndarray, part: float) -> tuple[Subset,
 
     They are always the same ones, whatever ``lucid.manual_seed`` says.
 
-    Example::
-
-        labels = np.array([0, 0, 1, 1, 1, 1])
-        rest, held_out = data.hold_out(data.TensorDataset(np.ones((6, 3)), labels), labels, 0.5)
-
     Args:
         dataset: what to divide.
         labels: the class of each sample, integers ``(N,)``.
@@ -143,6 +141,14 @@ def hold_out(dataset: Dataset, labels: np.ndarray, part: float) -> tuple[Subset,
 
     Returns:
         The rest, and what is held out.
+
+    Example:
+        >>> labels = np.array([0, 0, 1, 1, 1, 1])
+        >>> rest, held_out = data.hold_out(data.TensorDataset(labels), labels, 0.5)
+        >>> [int(label) for (label,) in held_out]
+        [0, 1, 1]
+        >>> len(rest)
+        3
 
     Raises:
         ValueError: if nothing is left of one of them.

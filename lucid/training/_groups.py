@@ -15,13 +15,17 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
     with Convolutional Neural Networks", section 3.1). Parameters that need no gradient are left
     out, and so is a group without any.
 
-    Example::
-
-        optimizer = optim.AdamW(training.decay_groups(model, 0.05), lr=3e-3)
-
     Args:
         model: whose parameters are to be trained.
         weight_decay: of the parameters with two axes or more.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+        >>> groups = training.decay_groups(model, 0.05)
+        >>> [(group["weight_decay"], len(group["params"])) for group in groups]
+        [(0.05, 1), (0.0, 3)]
+        >>> optim.AdamW(groups, lr=3e-3).param_groups[0]["weight_decay"]
+        0.05
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [

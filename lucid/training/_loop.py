@@ -29,6 +29,13 @@ class Score:
         loss: the mean cross-entropy of an image.
         correct: how many images were named correctly.
         count: how many there were.
+
+    Example:
+        >>> score = training.Score(loss=0.25, correct=3, count=4)
+        >>> score.accuracy
+        0.75
+        >>> print(score)
+        loss 0.2500, accuracy 75.00 %
     """
 
     loss: float
@@ -104,6 +111,13 @@ def evaluate(model: Module, batches: Batches) -> Score:
     Args:
         model: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
         batches: pairs of images and integer labels ``(N,)``, such as a ``DataLoader``.
+
+    Example:
+        >>> batch = lucid.tensor([[0.0, 9.0], [9.0, 0.0]]), lucid.tensor([1, 1])
+        >>> training.evaluate(nn.Identity(), [batch]).accuracy
+        0.5
+        >>> training.evaluate(nn.Identity(), [batch, batch]).count
+        4
     """
     criterion = CrossEntropyLoss()
     meter = _Meter()
@@ -167,11 +181,6 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train for some epochs and yield after each one, for the caller to print, save or stop.
 
-    Example::
-
-        for epoch in fit(model, loader, held_out_loader, optimizer, epochs=20):
-            print(epoch.number, epoch.train, epoch.validation)
-
     Args:
         model: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
         train: what to train on; gone through once an epoch.
@@ -181,6 +190,17 @@ def fit(
         start: the number of epochs already done.
         criterion: the loss; cross-entropy by default.
         after_step: called after each optimiser step with the epoch's score so far.
+
+    Example:
+        >>> batch = lucid.tensor([[1.0, 0.0], [0.0, 1.0]]), lucid.tensor([0, 1])
+        >>> model = nn.Linear(2, 2)
+        >>> optimizer = optim.SGD(model.parameters(), lr=1.0)
+        >>> for epoch in training.fit(model, [batch], [batch], optimizer, epochs=2):
+        ...     print(epoch.number, epoch.train.count)
+        1 2
+        2 2
+        >>> print(epoch.validation)
+        loss ..., accuracy 100.00 %
     """
     criterion = criterion or CrossEntropyLoss()
     for number in range(start + 1, epochs + 1):

@@ -27,14 +27,7 @@ class Run:
 
     The best weights, chosen on a validation part of the training images, are kept on disk with
     their description and the state to go on from. The test images play no part before the end.
-    The run's name is held, so that no other process trains into its files::
-
-        settings = training.Settings(data="digits", epochs=1, size=32, limit=40)
-        with training.Run.create("digits.npz", settings) as run:
-            run.prepare()
-            for epoch in run.fit():
-                print(epoch.number, epoch.train, epoch.validation)
-            print(run.finish())
+    The run's name is held, so that no other process trains into its files.
 
     After an interrupt or a kill, ``training.Run.resume("digits.npz")`` in place of :meth:`create`
     goes on after the last whole epoch, and ends with the weights of a run that was never
@@ -54,6 +47,19 @@ class Run:
         optimizer: holds its parameters.
         scheduler: takes a step after each of the optimiser's.
         steps: how many steps an epoch has.
+
+    Example:
+        >>> settings = training.Settings(data="digits", epochs=1, size=32, limit=40)
+        >>> with training.Run.create("digits.npz", settings) as run:
+        ...     run.prepare()
+        ...     for epoch in run.fit():
+        ...         print(epoch.number, epoch.train.count)
+        ...     print(run.finish())
+        1 40
+        loss ..., accuracy ... %
+        >>> training.Run.resume("digits.npz")
+        Traceback (most recent call last):
+        lucid.training._run_files.FinishedError: digits.npz: the run is finished; ...
     """
 
     images: Images

@@ -13,10 +13,6 @@ from lucid._check import Check, check_entries, is_integer, is_number
 class Settings:
     """How a model is trained; the defaults are those of ``lucid train``.
 
-    Example::
-
-        settings = training.Settings(data="photos/", size=224, epochs=30)
-
     Args:
         model: a name that :func:`lucid.models.list_models` has.
         data: what :func:`lucid.data.load_images` takes: ``"digits"`` or a folder of images.
@@ -37,6 +33,14 @@ class Settings:
 
     Raises:
         ValueError: naming the setting that cannot be, what was expected and what was given.
+
+    Example:
+        >>> settings = training.Settings(data="photos/", size=224, epochs=30)
+        >>> settings.batch_size
+        64
+        >>> training.Settings(epochs=0)
+        Traceback (most recent call last):
+        ValueError: 'epochs': expected an integer from 1 to 1,000,000, got 0
     """
 
     model: str = "mobilenet_v4_conv_small"

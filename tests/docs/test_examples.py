@@ -48,16 +48,26 @@ MAIN = {
     "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
     "lucid.models": ["MobileNet_V4", "create_model", "list_models"],
     "lucid.models.configs": ["conv_small", "timm"],
-    "lucid.data": ["DataLoader", "Subset", "TensorDataset", "random_split"],
+    "lucid.data": [
+        "DataLoader",
+        "Subset",
+        "TensorDataset",
+        "hold_out",
+        "load_images",
+        "random_split",
+    ],
     "lucid.data.datasets": ["ImageFolder", "digits"],
     "lucid.data.transforms": ["Compose", "Normalize", "ToTensor"],
+    "lucid.training": ["Run", "Score", "Settings", "decay_groups", "evaluate", "fit"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
 }
 
 #: Examples that need a package which lucid can do without.
 EXTRAS = {
     "lucid.data.datasets.ImageFolder": "PIL",
+    "lucid.data._images.load_images": "sklearn",
     "lucid.data.datasets.digits": "sklearn",
+    "lucid.training._run.Run": "sklearn",
 }
 
 DOCSTRINGS = docstrings_with(">>>")
