@@ -22,7 +22,6 @@ from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe
 from lucid.autograd._tensor import assign, version, wrap
 from lucid.nn import Module
-from lucid.nn._evaluation import evaluation as evaluation
 from lucid.ops._conv import Conv2d
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
@@ -219,6 +218,21 @@ class Graph:
 
 
 # -- recording ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def evaluation(model: Module) -> Iterator[None]:
+    """Have all modules of ``model`` in evaluation mode, then give each its own mode back.
+
+    ``model.train()`` afterwards would thaw the layers that somebody froze with ``eval()``.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextlib.contextmanager

@@ -29,22 +29,27 @@ Activation = tuple[Any, ...]
 
 
 class _Fused:
-    """A step in the place of one or more operations: what it reads, and the one map it makes."""
+    """A step in the place of one or more operations: it makes one map."""
 
     output: Value
-
-    @property
-    def args(self) -> list[Value]:
-        x: Value = self.x  # type: ignore[attr-defined]
-        return [x]
 
     @property
     def outputs(self) -> list[Value]:
         return [self.output]
 
 
+class _OfMaps(_Fused):
+    """A step that works on maps."""
+
+    x: Value
+
+    @property
+    def args(self) -> list[Value]:
+        return [self.x]
+
+
 @dataclass(eq=False)
-class Convolution(_Fused):
+class Convolution(_OfMaps):
     """A convolution with what follows it: ``act(conv(x) + bias) + residual``.
 
     A linear layer on rows ``(N, C)`` is one as well, on images of one pixel.
@@ -83,7 +88,7 @@ class Attention(_Fused):
 
 
 @dataclass(eq=False)
-class Average(_Fused):
+class Average(_OfMaps):
     """The mean ``(N, C)`` of maps over all positions."""
 
     x: Value
@@ -93,7 +98,7 @@ class Average(_Fused):
 
 
 @dataclass(eq=False)
-class Affine(_Fused):
+class Affine(_OfMaps):
     """A factor and a summand for each channel of maps: a batch norm behind no convolution."""
 
     x: Value

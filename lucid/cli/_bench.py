@@ -295,10 +295,9 @@ def _layers_of_forward(model: nn.Module, x: Tensor) -> list[Layer]:
     for name in runs[0]:
         ms = statistics.median(run[name] for run in runs) * 1e3
         layer = counted.get(name)
-        if layer is None or layer.output_shape is None:
-            layers.append(Layer(name, "", (), ms, 0))
-        else:
-            layers.append(Layer(name, layer.kind, layer.output_shape, ms, layer.macs))
+        kind, macs = (layer.kind, layer.macs) if layer else ("", 0)
+        shape = layer.output_shape if layer else None
+        layers.append(Layer(name, kind, shape or (), ms, macs))
     return layers
 
 

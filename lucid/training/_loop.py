@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lucid.autograd import Tensor, no_grad
+from lucid.graph import evaluation
 from lucid.nn import CrossEntropyLoss, Module
-from lucid.nn._evaluation import evaluation
 from lucid.optim import Optimizer
 
 Batches = Iterable[tuple[Tensor, Tensor]]

@@ -15,10 +15,9 @@ from lucid.autograd import Tensor, enable_grad, grad
 from lucid.autograd._tensor import wrap
 from lucid.data import transforms
 from lucid.data._pillow import is_image, pillow
-from lucid.graph import called
+from lucid.graph import called, evaluation
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
-from lucid.nn._evaluation import evaluation
 
 Array = np.ndarray
 

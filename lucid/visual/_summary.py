@@ -13,6 +13,9 @@ from lucid.graph import Call, Shape
 from lucid.nn import Module
 from lucid.visual._traced import check_model, traced
 
+# Name, kind, output shape, parameters, multiply-adds.
+Row = tuple[str, str, str, str, str]
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -68,8 +71,8 @@ class Summary:
             if layer.output_shape is not None and layer.kind not in ("Identity", "Flatten")
         )
 
-    def __str__(self) -> str:
-        header = ("layer", "kind", "output shape", "parameters", "multiply-adds")
+    def rows(self) -> tuple[list[Row], Row]:
+        """Return the layers as the rows of a table, and the row of their sums."""
         rows = [
             (
                 layer.name or "(itself)",
@@ -80,7 +83,11 @@ class Summary:
             )
             for layer in self.layers
         ]
-        total = ("total", "", "", f"{self.total_params:,}", f"{self.total_macs:,}")
+        return rows, ("total", "", "", f"{self.total_params:,}", f"{self.total_macs:,}")
+
+    def __str__(self) -> str:
+        header = ("layer", "kind", "output shape", "parameters", "multiply-adds")
+        rows, total = self.rows()
         lines = table([header, *rows, total], left=3).splitlines()
         rule = "-" * max(len(line) for line in lines)
         title = f"{self.name}, input {', '.join(str(shape) for shape in self.input_shapes)}"

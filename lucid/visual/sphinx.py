@@ -25,6 +25,7 @@ model, called without arguments. Options, all of them optional:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from docutils import nodes
@@ -151,17 +152,8 @@ def _folded(title: str, table: nodes.Node) -> list[nodes.Node]:
 
 
 def _table(counts: Summary) -> nodes.table:
-    rows = [
-        (
-            layer.name or "(itself)",
-            layer.kind,
-            "not called" if layer.output_shape is None else str(layer.output_shape),
-            f"{layer.params:,}",
-            f"{layer.macs:,}",
-        )
-        for layer in counts.layers
-    ]
-    total = ("Total", "", "", f"{counts.total_params:,}", f"{counts.total_macs:,}")
+    rows, (_, *sums) = counts.rows()
+    total = ("Total", *sums)
     group = nodes.tgroup("", cols=len(_HEADER))
     for column in zip(_HEADER, *rows, total):
         # Builders for plain text break words that are wider, with the signs they put around.
@@ -173,7 +165,7 @@ def _table(counts: Summary) -> nodes.table:
     return nodes.table("", group, classes=["lucid-layers"])
 
 
-def _row(texts: tuple[str, ...], *, literal: bool, strong: bool = False) -> nodes.row:
+def _row(texts: Sequence[str], *, literal: bool, strong: bool = False) -> nodes.row:
     row = nodes.row()
     for index, text in enumerate(texts):
         words: nodes.Node = nodes.Text(text)

@@ -5,7 +5,7 @@ import pytest
 
 import lucid
 from lucid import nn, training, visual
-from lucid.nn._evaluation import evaluation
+from lucid.graph import evaluation
 
 
 class Watched(nn.Module):
