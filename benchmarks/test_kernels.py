@@ -23,6 +23,7 @@ from benchmarks._case import VARIANTS
 from lucid import kernels, models
 from lucid.autograd import Tensor
 from lucid.graph import Graph, trace
+from lucid.kernels.geometry import Conv
 from lucid.ops._activation import GELU, Clip, Softmax
 from lucid.ops._batch_norm import BatchNormInference
 from lucid.ops._conv import Conv2d
@@ -35,16 +36,16 @@ RNG = np.random.default_rng(0)
 
 @dataclass(frozen=True)
 class Shape:
-    """A convolution: its input in NHWC, its weight, and stride, padding, dilation, groups."""
+    """A convolution: its input in NHWC, its weight, and its geometry."""
 
     x: tuple[int, ...]
     weight: tuple[int, ...]
-    how: tuple[Any, ...]
+    conv: Conv
 
     def __str__(self) -> str:
         (n, h, w, c), (out, width, kh, kw) = self.x, self.weight
-        kind = "depthwise" if width == 1 < self.how[3] else "conv"
-        return f"{kind}{kh}x{kw}s{self.how[0][0]}-{n}x{h}x{w}x{c}-{out}"
+        kind = "depthwise" if width == 1 < self.conv.groups else "conv"
+        return f"{kind}{kh}x{kw}s{self.conv.stride[0]}-{n}x{h}x{w}x{c}-{out}"
 
 
 @cache
@@ -74,9 +75,9 @@ def shapes(config: pytest.Config, wanted: Any) -> list[Any]:
 def _convolution(operation: Any, graph: Graph) -> Shape | None:
     if operation.kind is not Conv2d:
         return None
-    x, weight, _, how = operation.args
+    x, weight, _, conv = operation.args
     n, c, h, w = x.shape
-    return Shape((n, h, w, c), weight.shape, how)
+    return Shape((n, h, w, c), weight.shape, conv)
 
 
 def _of_kind(kind: Any) -> Callable[[Any, Graph], tuple[int, ...] | None]:
@@ -193,14 +194,14 @@ def _macs(shape: Shape, y: np.ndarray) -> int:
 
 def _operands(shape: Shape, backend: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, weight = normal(*shape.x), normal(*shape.weight)
-    return x, weight, backend.conv2d(x, weight, None, *shape.how)
+    return x, weight, backend.conv2d(x, weight, None, shape.conv)
 
 
 def test_conv2d(benchmark, backend, convolution):
     x, weight, y = _operands(convolution, backend)
     timed(
         benchmark,
-        lambda: backend.conv2d(x, weight, None, *convolution.how),
+        lambda: backend.conv2d(x, weight, None, convolution.conv),
         _macs(convolution, y),
     )
 
@@ -209,7 +210,7 @@ def test_prepared_conv(benchmark, backend, convolution):
     """As a plan runs it: weights packed before, bias and ReLU6 within."""
     x, weight, y = _operands(convolution, backend)
     _, run = backend.prepare_conv(
-        x.shape, weight, normal(len(weight)), ("clip", 0.0, 6.0), *convolution.how
+        x.shape, weight, normal(len(weight)), ("clip", 0.0, 6.0), convolution.conv
     )
     out = np.empty_like(y)
     timed(benchmark, lambda: run(x, out, None), _macs(convolution, y))
@@ -220,7 +221,7 @@ def test_conv2d_input_grad(benchmark, backend, convolution):
     grad = normal(*y.shape)
     timed(
         benchmark,
-        lambda: backend.conv2d_input_grad(grad, weight, x.shape, *convolution.how),
+        lambda: backend.conv2d_input_grad(grad, weight, x.shape, convolution.conv),
         _macs(convolution, y),
     )
 
@@ -230,7 +231,7 @@ def test_conv2d_weight_grad(benchmark, backend, convolution):
     grad = normal(*y.shape)
     timed(
         benchmark,
-        lambda: backend.conv2d_weight_grad(x, grad, weight.shape, *convolution.how),
+        lambda: backend.conv2d_weight_grad(x, grad, weight.shape, convolution.conv),
         _macs(convolution, y),
     )
 
@@ -284,7 +285,7 @@ def test_prepared_conv_with_activation(benchmark, backend, convolution, name):
     x, weight, y = _operands(convolution, backend)
     activation = (name, False) if name == "gelu" else (name,)
     _, run = backend.prepare_conv(
-        x.shape, weight, normal(len(weight)), activation, *convolution.how
+        x.shape, weight, normal(len(weight)), activation, convolution.conv
     )
     out = np.empty_like(y)
     timed(benchmark, lambda: run(x, out, None), _macs(convolution, y))

@@ -42,9 +42,10 @@ def describe(step: Step) -> StepInfo:
 
 
 def _fused(step: Convolution, axes: int) -> str:
-    stride, _, _, groups = step.how
-    out, width, kh, kw = step.weight.shape
-    what = "conv" if groups == 1 else "depthwise" if groups == out and width == 1 else "grouped"
+    stride, groups = step.conv.stride, step.conv.groups
+    _, _, kh, kw = shape = step.weight.shape
+    is_depthwise = step.conv.is_depthwise(shape)
+    what = "conv" if groups == 1 else "depthwise" if is_depthwise else "grouped"
     text = "linear" if axes == 2 else f"{what} {kh}×{kw}"
     if stride != (1, 1):
         text += f" /{stride[0]}" if stride[0] == stride[1] else f" /{stride[0]}×{stride[1]}"

@@ -14,10 +14,11 @@ from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels._memory import empty
+from lucid.kernels.geometry import PLAIN, Conv
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
-from lucid.ops._conv import Conv2d, Geometry
+from lucid.ops._conv import Conv2d
 from lucid.ops._elementwise import Add, Mul
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
@@ -58,7 +59,7 @@ class Convolution(_OfMaps):
     x: Value
     weight: np.ndarray
     bias: np.ndarray
-    how: Geometry
+    conv: Conv
     output: Value
     module: str  # the path of the layer in the model
     macs: int
@@ -111,8 +112,6 @@ class Affine(_OfMaps):
 
 Step = Operation | Convolution | Attention | Average | Affine
 
-_POINTWISE: Geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
     """Return the steps of inference that compute what ``graph`` does, and what they return."""
@@ -157,9 +156,9 @@ def _started(operation: Operation) -> Convolution | None:
             return None
         kernel = kernel.reshape(*kernel.shape, 1, 1)
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
-    how = rest[0] if rest else _POINTWISE
+    conv = rest[0] if rest else PLAIN
     (output,) = operation.outputs
-    return Convolution(x, kernel, summand, how, output, operation.module, operation.macs)
+    return Convolution(x, kernel, summand, conv, output, operation.module, operation.macs)
 
 
 def _average(operation: Operation) -> Average | None:

@@ -163,7 +163,7 @@ class Plan:
         assert isinstance(step, Convolution)
         images = self._front.groups[0].stop if position < self._front.steps else None
         _, run = kernels.active().prepare_conv(
-            nhwc_shape(step.x, images), step.weight, step.bias, step.activation, *step.how
+            nhwc_shape(step.x, images), step.weight, step.bias, step.activation, step.conv
         )
         return run
 

@@ -15,13 +15,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Bounds, Conv, Padding, Pair, Shape
 from lucid.kernels.numpy._attention import Attend
-from lucid.kernels.numpy._conv import NO_PADDING, UNIT, Padding, Pair
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
 
 Array = np.ndarray
-ImageShape = tuple[int, int, int, int]
 Result = TypeVar("Result")
 
 
@@ -67,30 +66,21 @@ class Backend(Protocol):
         x: Array,
         weight: Array,
         bias: Array | None = None,
-        stride: Pair = UNIT,
-        padding: Padding = NO_PADDING,
-        dilation: Pair = UNIT,
-        groups: int = 1,
+        conv: Conv = PLAIN,
     ) -> Array: ...
     def conv2d_input_grad(
         self,
         grad: Array,
         weight: Array,
-        input_shape: ImageShape,
-        stride: Pair = UNIT,
-        padding: Padding = NO_PADDING,
-        dilation: Pair = UNIT,
-        groups: int = 1,
+        input_shape: Shape,
+        conv: Conv = PLAIN,
     ) -> Array: ...
     def conv2d_weight_grad(
         self,
         x: Array,
         grad: Array,
-        weight_shape: ImageShape,
-        stride: Pair = UNIT,
-        padding: Padding = NO_PADDING,
-        dilation: Pair = UNIT,
-        groups: int = 1,
+        weight_shape: Shape,
+        conv: Conv = PLAIN,
     ) -> Array: ...
     def conv_norm_act(
         self,
@@ -98,12 +88,8 @@ class Backend(Protocol):
         weight: Array,
         scale: Array,
         shift: Array,
-        low: float | None = None,
-        high: float | None = None,
-        stride: Pair = UNIT,
-        padding: Padding = NO_PADDING,
-        dilation: Pair = UNIT,
-        groups: int = 1,
+        bounds: Bounds = NO_BOUNDS,
+        conv: Conv = PLAIN,
     ) -> Array: ...
     def conv_norm_act_train(
         self,
@@ -112,12 +98,8 @@ class Backend(Protocol):
         norm_weight: Array | None,
         norm_bias: Array | None,
         eps: float,
-        low: float | None,
-        high: float | None,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
+        bounds: Bounds,
+        conv: Conv,
     ) -> tuple[Array, Array, Array, Array]: ...
     def conv_norm_act_train_grad(
         self,
@@ -130,12 +112,8 @@ class Backend(Protocol):
         norm_weight: Array | None,
         norm_bias: Array | None,
         eps: float,
-        low: float | None,
-        high: float | None,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
+        bounds: Bounds,
+        conv: Conv,
         needs_x: bool,
         needs_weight: bool,
     ) -> tuple[Array | None, Array | None, Array, Array]: ...
@@ -244,15 +222,12 @@ class Backend(Protocol):
 
     def prepare_conv(
         self,
-        input_shape: ImageShape,
+        input_shape: Shape,
         weight: Array,
         bias: Array,
         activation: tuple[Any, ...] | None,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
-        groups: int,
-    ) -> tuple[ImageShape, Run]: ...
+        conv: Conv,
+    ) -> tuple[Shape, Run]: ...
     def prepare_attention(
         self,
         q_shape: tuple[int, ...],
@@ -261,11 +236,11 @@ class Backend(Protocol):
         scale: float,
         dtype: np.dtype,
     ) -> Attend: ...
-    def prepare_average(self, shape: ImageShape, dtype: np.dtype) -> Run: ...
+    def prepare_average(self, shape: Shape, dtype: np.dtype) -> Run: ...
     def prepare_affine(
-        self, shape: ImageShape, scale: Array, shift: Array, low: float, high: float
+        self, shape: Shape, scale: Array, shift: Array, low: float, high: float
     ) -> Run: ...
-    def prepare_images(self, shape: ImageShape, dtype: np.dtype) -> Run | None: ...
+    def prepare_images(self, shape: Shape, dtype: np.dtype) -> Run | None: ...
     def divide_images(self, images: int) -> tuple[int, int]: ...
     def join(self, steps: Sequence[Bound]) -> Callable[[Array], None]: ...
     def join_lanes(

@@ -7,10 +7,9 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.kernels.geometry import NO_PADDING, UNIT, Bounds, Conv, Padding, Pair, Shape
 from lucid.ops._common import Array, operand
 from lucid.ops._layout import (
-    Padding,
-    Pair,
     check_image,
     check_positive,
     from_nhwc,
@@ -20,20 +19,17 @@ from lucid.ops._layout import (
 
 __all__ = ["conv2d"]
 
-# stride, padding, dilation, groups
-Geometry = tuple[Pair, Padding, Pair, int]
-
 
 class Conv2d(Function):
     @staticmethod
-    def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None, how: Geometry) -> Array:
+    def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv) -> Array:
         ctx.save_for_backward(
             x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
         )
-        ctx.x_shape, ctx.weight_shape, ctx.how = x.shape, weight.shape, how
+        ctx.x_shape, ctx.weight_shape, ctx.conv = x.shape, weight.shape, conv
         return from_nhwc(
             kernels.active().conv2d(
-                to_nhwc(x.data), weight.data, None if bias is None else bias.data, *how
+                to_nhwc(x.data), weight.data, None if bias is None else bias.data, conv
             )
         )
 
@@ -41,10 +37,10 @@ class Conv2d(Function):
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return (
-            ConvInputGrad.apply(grad, weight, ctx.x_shape, ctx.how)
+            ConvInputGrad.apply(grad, weight, ctx.x_shape, ctx.conv)
             if ctx.needs_input_grad[0]
             else None,
-            ConvWeightGrad.apply(x, grad, ctx.weight_shape, ctx.how)
+            ConvWeightGrad.apply(x, grad, ctx.weight_shape, ctx.conv)
             if ctx.needs_input_grad[1]
             else None,
             grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
@@ -56,23 +52,23 @@ class ConvInputGrad(Function):
 
     @staticmethod
     def forward(
-        ctx: Node, grad: Tensor, weight: Tensor, shape: tuple[int, ...], how: Geometry
+        ctx: Node, grad: Tensor, weight: Tensor, shape: tuple[int, ...], conv: Conv
     ) -> Array:
         ctx.save_for_backward(
             grad if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
         )
-        ctx.weight_shape, ctx.how = weight.shape, how
+        ctx.weight_shape, ctx.conv = weight.shape, conv
         n, c, h, w = shape
         return from_nhwc(
-            kernels.active().conv2d_input_grad(to_nhwc(grad.data), weight.data, (n, h, w, c), *how)
+            kernels.active().conv2d_input_grad(to_nhwc(grad.data), weight.data, (n, h, w, c), conv)
         )
 
     @staticmethod
     def backward(ctx: Node, grad_x: Tensor) -> tuple[Tensor | None, ...]:
         grad, weight = ctx.saved_tensors
         return (
-            Conv2d.apply(grad_x, weight, None, ctx.how) if ctx.needs_input_grad[0] else None,
-            ConvWeightGrad.apply(grad_x, grad, ctx.weight_shape, ctx.how)
+            Conv2d.apply(grad_x, weight, None, ctx.conv) if ctx.needs_input_grad[0] else None,
+            ConvWeightGrad.apply(grad_x, grad, ctx.weight_shape, ctx.conv)
             if ctx.needs_input_grad[1]
             else None,
         )
@@ -82,15 +78,13 @@ class ConvWeightGrad(Function):
     """The correlation of input and output gradient: linear in both."""
 
     @staticmethod
-    def forward(
-        ctx: Node, x: Tensor, grad: Tensor, shape: tuple[int, int, int, int], how: Geometry
-    ) -> Array:
+    def forward(ctx: Node, x: Tensor, grad: Tensor, shape: Shape, conv: Conv) -> Array:
         ctx.save_for_backward(
             x if ctx.needs_input_grad[1] else None, grad if ctx.needs_input_grad[0] else None
         )
-        ctx.x_shape, ctx.how = x.shape, how
+        ctx.x_shape, ctx.conv = x.shape, conv
         result: Array = kernels.active().conv2d_weight_grad(
-            to_nhwc(x.data), to_nhwc(grad.data), shape, *how
+            to_nhwc(x.data), to_nhwc(grad.data), shape, conv
         )
         return result
 
@@ -98,10 +92,10 @@ class ConvWeightGrad(Function):
     def backward(ctx: Node, grad_weight: Tensor) -> tuple[Tensor | None, ...]:
         x, grad = ctx.saved_tensors
         return (
-            ConvInputGrad.apply(grad, grad_weight, ctx.x_shape, ctx.how)
+            ConvInputGrad.apply(grad, grad_weight, ctx.x_shape, ctx.conv)
             if ctx.needs_input_grad[0]
             else None,
-            Conv2d.apply(x, grad_weight, None, ctx.how) if ctx.needs_input_grad[1] else None,
+            Conv2d.apply(x, grad_weight, None, ctx.conv) if ctx.needs_input_grad[1] else None,
         )
 
 
@@ -115,12 +109,12 @@ def conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair, who: 
     """
     if isinstance(padding, str):
         if padding == "valid":
-            return (0, 0), (0, 0)
+            return NO_PADDING
         if padding != "same":
             raise ValueError(
                 f"{who}: padding must be one or two integers, 'same' or 'valid', got {padding!r}"
             )
-        if stride != (1, 1):
+        if stride != UNIT:
             raise ValueError(f"{who}: padding='same' needs stride 1, got stride {stride}")
         total = [d * (k - 1) for k, d in zip(kernel, dilation)]
         return (total[0] // 2, total[0] - total[0] // 2), (
@@ -196,16 +190,15 @@ def apply_conv_norm_act(
     weight: Tensor,
     scale: Array,
     shift: Array,
-    low: float | None,
-    high: float | None,
+    bounds: Bounds,
     stride: Any,
     padding: Any,
     dilation: Any,
     groups: int,
 ) -> Tensor:
     """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
-    x, w, _, how = checked(who, input, weight, None, stride, padding, dilation, groups)
-    y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, low, high, *how)
+    x, w, _, conv = checked(who, input, weight, None, stride, padding, dilation, groups)
+    y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, bounds, conv)
     return Tensor._wrap(from_nhwc(y))
 
 
@@ -218,7 +211,7 @@ def checked(
     padding: Any,
     dilation: Any,
     groups: int,
-) -> tuple[Tensor, Tensor, Tensor | None, Geometry]:
+) -> tuple[Tensor, Tensor, Tensor | None, Conv]:
     """Return a convolution's arguments as tensors, and its geometry; raise as :func:`conv2d`."""
     x, w = operand(input, who), operand(weight, who)
     check_image(x, who)
@@ -250,10 +243,7 @@ def checked(
     kernel = w.shape[2], w.shape[3]
     step, spread = pair(stride, "stride", who, 1), pair(dilation, "dilation", who, 1)
     pads = conv_padding(padding, kernel, step, spread, who)
-    size = tuple(
-        (x.shape[2 + axis] + sum(pads[axis]) - spread[axis] * (kernel[axis] - 1) - 1) // step[axis]
-        + 1
-        for axis in (0, 1)
-    )
-    check_positive((size[0], size[1]), x, f"a kernel of {kernel[0]}×{kernel[1]}", who)
-    return x, w, b, (step, pads, spread, int(groups))
+    conv = Conv(step, pads, spread, int(groups))
+    size = conv.output_size((x.shape[2], x.shape[3]), kernel)
+    check_positive(size, x, f"a kernel of {kernel[0]}×{kernel[1]}", who)
+    return x, w, b, conv

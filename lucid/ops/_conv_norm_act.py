@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from lucid import kernels
 from lucid.autograd import Function, Tensor, grad, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv
 from lucid.ops._activation import Clip
 from lucid.ops._batch_norm import BatchNormTraining
 from lucid.ops._common import Array
-from lucid.ops._conv import Conv2d, Geometry, checked
+from lucid.ops._conv import Conv2d, checked
 from lucid.ops._layout import from_nhwc, to_nhwc
-
-Bounds = tuple[float | None, float | None]
 
 
 class ConvNormAct(Function):
@@ -34,16 +31,15 @@ class ConvNormAct(Function):
         norm_bias: Tensor | None,
         eps: float,
         bounds: Bounds,
-        how: Geometry,
+        conv: Conv,
     ) -> tuple[Array, Array, Array]:
         images = to_nhwc(x.data)
-        low, high = bounds
         y, z, mean, variance = kernels.active().conv_norm_act_train(
-            images, weight.data, _data(norm_weight), _data(norm_bias), eps, low, high, *how
+            images, weight.data, _data(norm_weight), _data(norm_bias), eps, bounds, conv
         )
         ctx.save_for_backward(x, weight, norm_weight, norm_bias)
         ctx.images, ctx.z, ctx.mean, ctx.variance = images, z, mean, variance
-        ctx.eps, ctx.bounds, ctx.how = eps, bounds, how
+        ctx.eps, ctx.bounds, ctx.conv = eps, bounds, conv
         ctx.mark_non_differentiable(mean, variance)
         return from_nhwc(y), mean, variance
 
@@ -53,8 +49,6 @@ class ConvNormAct(Function):
         needs = ctx.needs_input_grad
         if is_grad_enabled():
             return ConvNormAct._differentiable(ctx, gradient, x, weight, norm_weight, norm_bias)
-        low, high = ctx.bounds
-        how: Geometry = ctx.how
         gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(
             to_nhwc(gradient.data),
             ctx.images,  # of a foreign layout it is a copy: made once
@@ -65,9 +59,8 @@ class ConvNormAct(Function):
             _data(norm_weight),
             _data(norm_bias),
             ctx.eps,
-            low,
-            high,
-            *how,
+            ctx.bounds,
+            ctx.conv,
             needs[0],
             needs[1],
         )
@@ -89,11 +82,10 @@ class ConvNormAct(Function):
     ) -> tuple[Tensor | None, ...]:
         """The same gradient by way of the three operations, for second derivatives."""
         y, _, _ = BatchNormTraining.apply(
-            Conv2d.apply(x, weight, None, ctx.how), norm_weight, norm_bias, ctx.eps
+            Conv2d.apply(x, weight, None, ctx.conv), norm_weight, norm_bias, ctx.eps
         )
-        low, high = ctx.bounds
-        if low is not None or high is not None:
-            y = Clip.apply(y, -np.inf if low is None else low, np.inf if high is None else high)
+        if ctx.bounds != NO_BOUNDS:
+            y = Clip.apply(y, *ctx.bounds)
         inputs = [x, weight, norm_weight, norm_bias]
         wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad) if needed and t is not None]
         found = iter(grad(y, wanted, gradient, create_graph=True))
@@ -124,8 +116,8 @@ def apply_conv_norm_act_train(
 
     The batch must have at least two images.
     """
-    x, w, _, how = checked(who, input, weight, None, stride, padding, dilation, groups)
+    x, w, _, conv = checked(who, input, weight, None, stride, padding, dilation, groups)
     result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
-        x, w, norm_weight, norm_bias, float(eps), bounds, how
+        x, w, norm_weight, norm_bias, float(eps), bounds, conv
     )
     return result

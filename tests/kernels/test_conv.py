@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid import kernels
+from lucid.kernels.geometry import NO_BOUNDS, Conv
 
 
 def positions(size, kernel, stride, padding, dilation):
@@ -75,7 +76,7 @@ def build(case, dtype, seed=0):
     x = rng.standard_normal((n, h, w, i)).astype(dtype)
     weight = rng.standard_normal((o, i // groups, kh, kw)).astype(dtype)
     bias = rng.standard_normal(o).astype(dtype)
-    return x, weight, bias, (stride, padding, dilation, groups)
+    return x, weight, bias, Conv(stride, padding, dilation, groups)
 
 
 def check(backend, case, dtype, rtol, atol):
@@ -88,14 +89,14 @@ def check(backend, case, dtype, rtol, atol):
     expected = conv2d_by_definition(x, weight, bias, *how)
     for array in (x, weight, bias):
         array.flags.writeable = False
-    y = backend.conv2d(x, weight, bias, *how)
+    y = backend.conv2d(x, weight, bias, how)
     assert y.dtype == dtype
     assert y.flags.c_contiguous
     np.testing.assert_allclose(y, expected, rtol=rtol, atol=atol)
     grad = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
     grad.flags.writeable = False
-    gx = backend.conv2d_input_grad(grad, weight, x.shape, *how)
-    gw = backend.conv2d_weight_grad(x, grad, weight.shape, *how)
+    gx = backend.conv2d_input_grad(grad, weight, x.shape, how)
+    gw = backend.conv2d_weight_grad(x, grad, weight.shape, how)
     assert gx.shape == x.shape
     assert gw.shape == weight.shape
     assert gx.dtype == gw.dtype == dtype
@@ -143,12 +144,12 @@ def test_any_geometry(data):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (0.0, 6.0)])
+@pytest.mark.parametrize("bounds", [NO_BOUNDS, (0.0, np.inf), (0.0, 6.0)])
 def test_conv_norm_act(backend, case, bounds):
     x, weight, scale, how = build(case, np.float64)
     shift = np.random.default_rng(3).standard_normal(scale.shape)
-    y = backend.conv_norm_act(x, weight, scale, shift, *bounds, *how)
+    y = backend.conv_norm_act(x, weight, scale, shift, bounds, how)
     expected = conv2d_by_definition(x, weight, None, *how) * scale + shift
-    if bounds != (None, None):
+    if bounds != NO_BOUNDS:
         expected = np.clip(expected, *bounds)
     np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)

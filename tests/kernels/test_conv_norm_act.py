@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from lucid.kernels.geometry import NO_BOUNDS, Conv
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
 EPS = 1e-3
 TRAINABLE = {name: case for name, case in CASES.items() if case[0]}  # not the empty batch
-BOUNDS = [(None, None), (0.0, None), (0.0, 6.0), (-0.5, 0.5), (None, 0.25)]
+BOUNDS = [NO_BOUNDS, (0.0, np.inf), (0.0, 6.0), (-0.5, 0.5), (-np.inf, 0.25)]
 
 LARGE = {
     # several blocks, rows that do not divide evenly, several groups of images
@@ -35,15 +36,14 @@ def by_definition(x, weight, gamma, beta, bounds, how):
     mean, variance = z.mean((0, 1, 2)), z.var((0, 1, 2))
     y = (z - mean) / np.sqrt(variance + EPS)
     y = y * (1 if gamma is None else gamma) + (0 if beta is None else beta)
-    low, high = bounds
-    return np.clip(y, -np.inf if low is None else low, np.inf if high is None else high), z
+    return np.clip(y, *bounds), z
 
 
 def check_value(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True):
     x, weight, gamma, beta, how = arguments(case, dtype)
     if not gamma_and_beta:
         gamma = beta = None
-    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, gamma, beta, EPS, *bounds, *how)
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, gamma, beta, EPS, bounds, how)
     expected, z_expected = by_definition(x, weight, gamma, beta, bounds, how)
     assert y.dtype == z.dtype == dtype
     assert mean.dtype == variance.dtype == np.float64
@@ -66,7 +66,7 @@ def test_value_of_large_maps(kernels, case):
     check_value(kernels, case, (0.0, 6.0), np.float32, 2e-5)
 
 
-@pytest.mark.parametrize("bounds", [(None, None), (0.0, 6.0)])
+@pytest.mark.parametrize("bounds", [NO_BOUNDS, (0.0, 6.0)])
 def test_value_without_weight_and_bias(kernels, bounds):
     check_value(kernels, CASES["dense"], bounds, np.float64, 1e-11, gamma_and_beta=False)
 
@@ -79,14 +79,14 @@ def separately(kernels, grad, x, weight, gamma, beta, bounds, how, z):
     y = (z - mean) * inverse_std * (1 if gamma is None else gamma)
     y = y + (0 if beta is None else beta)
     low, high = bounds
-    inside = (y > (-np.inf if low is None else low)) & (y < (np.inf if high is None else high))
+    inside = (y > low) & (y < high)
     gz, dgamma, dbeta = kernels.batch_norm_grad(
         (grad * inside).reshape(-1, columns), z.reshape(-1, columns), mean, inverse_std, gamma
     )
     gz = gz.reshape(z.shape)
     return (
-        kernels.conv2d_input_grad(gz, weight, x.shape, *how),
-        kernels.conv2d_weight_grad(x, gz, weight.shape, *how),
+        kernels.conv2d_input_grad(gz, weight, x.shape, how),
+        kernels.conv2d_weight_grad(x, gz, weight.shape, how),
         dgamma,
         dbeta,
     )
@@ -107,7 +107,7 @@ def check_gradients(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True
         return array
 
     x, weight, gamma, beta, grad = map(cast, (x, weight, gamma, beta, grad))
-    settings = (gamma, beta, EPS, *bounds, *how)
+    settings = (gamma, beta, EPS, bounds, how)
     _, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
     for needs in ((True, True), (False, True), (True, False), (False, False)):
         results = kernels.conv_norm_act_train_grad(
@@ -129,7 +129,7 @@ def test_gradients(kernels, case, bounds):
 
 
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
-@pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (0.0, 6.0)])
+@pytest.mark.parametrize("bounds", [NO_BOUNDS, (0.0, np.inf), (0.0, 6.0)])
 def test_gradients_of_large_maps(kernels, case, bounds):
     check_gradients(kernels, case, bounds, np.float64, 1e-9)
 
@@ -137,10 +137,10 @@ def test_gradients_of_large_maps(kernels, case, bounds):
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
 def test_gradients_in_float32(kernels, case):
     # Without bounds: which elements are next to a bound is a matter of rounding.
-    check_gradients(kernels, case, (None, None), np.float32, 2e-4)
+    check_gradients(kernels, case, NO_BOUNDS, np.float32, 2e-4)
 
 
-@pytest.mark.parametrize("bounds", [(None, None), (0.0, 6.0)])
+@pytest.mark.parametrize("bounds", [NO_BOUNDS, (0.0, 6.0)])
 def test_gradients_without_weight_and_bias(kernels, bounds):
     check_gradients(kernels, CASES["dense"], bounds, np.float64, 1e-9, gamma_and_beta=False)
 
@@ -150,8 +150,8 @@ def test_variance_of_a_large_mean(kernels):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 32, 32, 8)).astype(np.float32) + np.float32(1000)
     weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
-    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, None, None, EPS, None, None, *how)
+    how = Conv()
+    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, None, None, EPS, NO_BOUNDS, how)
     np.testing.assert_allclose(mean, z.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(variance, z.astype(np.float64).var((0, 1, 2)), rtol=1e-4)
 
@@ -161,8 +161,8 @@ def test_maps_whose_sums_overflow_float32(kernels):
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((4, 16, 16, 8)) * 1e37).astype(np.float32)
     weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
-    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    settings = (None, None, EPS, 0.0, 6.0, *how)
+    how = Conv()
+    settings = (None, None, EPS, (0.0, 6.0), how)
     y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
     exact = x.astype(np.float64)
     normal = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
@@ -182,11 +182,11 @@ def test_gradient_stops_where_the_value_was_clipped(kernels):
     rng = np.random.default_rng(0)
     x = rng.integers(-3, 4, (2, 16, 16, 4)).astype(np.float32)  # many equal values
     weight = np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1)
-    how = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    free = (None, None, EPS, None, None, *how)
+    how = Conv()
+    free = (None, None, EPS, NO_BOUNDS, how)
     y, *_ = kernels.conv_norm_act_train(x, weight, *free)
     low, high = (float(v) for v in np.unique(y[..., 0])[[2, 4]])  # values that occur
-    settings = (None, None, EPS, low, high, *how)
+    settings = (None, None, EPS, (low, high), how)
     y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
     grad = np.ones_like(y)
     *_, dbeta = kernels.conv_norm_act_train_grad(

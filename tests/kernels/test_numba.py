@@ -20,6 +20,7 @@ pytest.importorskip("numba")
 from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
+from lucid.kernels.geometry import Conv
 from lucid.kernels.numba import _conv, _matmul, _prepared, _threads, _weight_grad
 from lucid.kernels.numba._native import (
     PANEL,
@@ -34,7 +35,6 @@ from lucid.kernels.numba._native import (
 ROWS = sorted({1, 2, TILE_ROWS - 1, TILE_ROWS, TILE_ROWS + 1, 3 * TILE_ROWS + 2, 300})
 COLUMNS = sorted({1, 3, WIDTH - 1, WIDTH, WIDTH + 1, PANEL - 1, PANEL, PANEL + 1, 3 * PANEL + 5})
 DEPTHS = [1, 2, WIDTH - 1, WIDTH, WIDTH + 1, 70, 1030]
-UNIT, NO_PADDING = (1, 1), ((0, 0), (0, 0))
 
 
 @pytest.fixture(autouse=True)
@@ -134,18 +134,18 @@ def test_convolution_and_gradients(fast, case, threads):
     n, h, w, i, o, k, s, p, groups = case
     x, weight = random(n, h, w, i), random(o, i // groups, k, k, seed=1)
     scale, shift = random(o, seed=2), random(o, seed=3)
-    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
+    how = Conv((s, s), ((p, p), (p, p)), groups=groups)
     depth = i // groups * k * k
-    expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, *how)
-    close(fast.conv2d(x, weight, shift, *how), expected + shift, depth)
-    actual = fast.conv_norm_act(x, weight, scale, shift, 0.0, 6.0, *how)
+    expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, how)
+    close(fast.conv2d(x, weight, shift, how), expected + shift, depth)
+    actual = fast.conv_norm_act(x, weight, scale, shift, (0.0, 6.0), how)
     close(actual, np.clip(expected * scale + shift, 0, 6), depth)
     grad = random(*expected.shape, seed=4)
     wide = grad.astype(np.float64)
-    gx = fast.conv2d_input_grad(grad, weight, x.shape, *how)
-    close(gx, reference.conv2d_input_grad(wide, weight.astype(float), x.shape, *how), o * k * k)
-    gw = fast.conv2d_weight_grad(x, grad, weight.shape, *how)
-    wanted = reference.conv2d_weight_grad(x.astype(np.float64), wide, weight.shape, *how)
+    gx = fast.conv2d_input_grad(grad, weight, x.shape, how)
+    close(gx, reference.conv2d_input_grad(wide, weight.astype(float), x.shape, how), o * k * k)
+    gw = fast.conv2d_weight_grad(x, grad, weight.shape, how)
+    wanted = reference.conv2d_weight_grad(x.astype(np.float64), wide, weight.shape, how)
     close(gw, wanted, expected.size // o)
 
 
@@ -153,8 +153,8 @@ def test_convolution_and_gradients(fast, case, threads):
 def test_prepared(fast, case):
     n, h, w, i, o, k, s, p, groups = CONVOLUTIONS[case]
     x, weight, bias = random(n, h, w, i), random(o, i // groups, k, k, seed=1), random(o, seed=3)
-    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
-    plain = reference.conv2d(x, weight, bias, *how)
+    how = Conv((s, s), ((p, p), (p, p)), groups=groups)
+    plain = reference.conv2d(x, weight, bias, how)
     residual = random(*plain.shape, seed=5)
     for activation, function in (
         (None, lambda y: y),
@@ -162,7 +162,7 @@ def test_prepared(fast, case):
         (("clip", 0.0, np.inf), lambda y: np.maximum(y, 0)),
         (("silu",), lambda y: y / (1 + np.exp(-y))),
     ):
-        shape, run = fast.prepare_conv(x.shape, weight, bias, activation, *how)
+        shape, run = fast.prepare_conv(x.shape, weight, bias, activation, how)
         assert shape == plain.shape
         for other in (None, residual):
             out = np.empty(shape, np.float32)
@@ -176,11 +176,11 @@ def test_nan_and_infinity_pass(fast):
     x[0, 1, 1], x[0, 2, 2] = np.nan, np.inf
     weight = np.ones((32, 1, 1, 1), np.float32)
     for array in (
-        fast.conv_norm_act(x, weight, weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], 0.0, None,
-                           UNIT, NO_PADDING, UNIT, 32),
+        fast.conv_norm_act(x, weight, weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], (0.0, np.inf),
+                           Conv(groups=32)),
         fast.clip(x, 0.0, np.inf),
         fast.conv_norm_act(x, np.eye(32, dtype=np.float32)[:, :, None, None],
-                           weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], 0.0, None),
+                           weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], (0.0, np.inf)),
     ):  # fmt: skip
         assert np.isnan(array[0, 1, 1]).all()
     assert (fast.clip(x, 0.0, np.inf)[0, 2, 2] == np.inf).all()
@@ -238,10 +238,10 @@ def test_prepared_convolution_with_any_activation(fast, case, activation, thread
     n, h, w, i, o, k, s, p, groups = case
     x, weight = random(n, h, w, i), random(o, i // groups, k, k, seed=1) / np.float32(k)
     bias = random(o, seed=2)
-    how = ((s, s), ((p, p), (p, p)), UNIT, groups)
-    sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *how)
+    how = Conv((s, s), ((p, p), (p, p)), groups=groups)
+    sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), how)
     expected = ACTIVATIONS[activation](sums)
-    shape, run = fast.prepare_conv(x.shape, weight, bias, activation, *how)
+    shape, run = fast.prepare_conv(x.shape, weight, bias, activation, how)
     whole, out = guarded(*shape)
     residual = random(*shape, seed=3)
     for other in (None, residual):
@@ -284,10 +284,9 @@ def test_more_threads_than_cores_and_fewer_again():
 def test_a_plan_made_for_fewer_threads_keeps_to_them():
     kernels.set_num_threads(1)
     x, out = random(1, 60, 60, 8), empty((1, 60, 60, 8))
-    packed = _conv.pack(random(8, 8, 3, 3, seed=1))
-    pads = ((1, 1), (1, 1))
-    scratch = empty((_conv.conv_scratch(packed, x, out, UNIT, pads),))
-    plan = _threads.plan(_conv.conv_row(packed, x, out, UNIT, pads, scratch=scratch))
+    packed = _conv.pack(random(8, 8, 3, 3, seed=1), Conv(padding=((1, 1), (1, 1))))
+    scratch = empty((_conv.conv_scratch(packed, x, out),))
+    plan = _threads.plan(_conv.conv_row(packed, x, out, scratch=scratch))
     kernels.set_num_threads(4)
     _threads.run(plan)
     first = out.copy()

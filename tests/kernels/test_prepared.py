@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lucid.kernels import numpy as reference
+from lucid.kernels.geometry import Conv
 from lucid.kernels.numpy import _threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
@@ -32,7 +33,7 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("case", [*NOT_EMPTY.values(), *LARGE.values()], ids=[*NOT_EMPTY, *LARGE])
 def test_as_defined(backend, case, activation, with_residual):
     x, weight, bias, how = build(case, np.float32)
-    shape, run = backend.prepare_conv(x.shape, weight, bias, activation, *how)
+    shape, run = backend.prepare_conv(x.shape, weight, bias, activation, how)
     rng = np.random.default_rng(5)
     for _ in range(2):  # buffers are kept from call to call
         x = rng.standard_normal(x.shape).astype(np.float32)
@@ -50,7 +51,7 @@ def test_as_defined(backend, case, activation, with_residual):
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
 def test_other_orders_in_memory(backend, case):
     x, weight, bias, how = build(case, np.float32)
-    shape, run = backend.prepare_conv(x.shape, weight, bias, None, *how)
+    shape, run = backend.prepare_conv(x.shape, weight, bias, None, how)
     if not getattr(run, "takes_any_order", False):
         pytest.skip("takes C-contiguous input only")
     expected, out = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -84,7 +85,7 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
     margin = weight[2] // 2
     padding = ((margin, margin), (margin, margin))
     out_shape, run = backend.prepare_conv(
-        shape, w, bias, ("gelu", False), (1, 1), padding, (1, 1), groups
+        shape, w, bias, ("gelu", False), Conv(padding=padding, groups=groups)
     )
     monkeypatch.setattr(_threads, "_HICCUP", np.inf)  # no product is too slow
     results = []

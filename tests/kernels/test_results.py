@@ -9,10 +9,10 @@ import itertools
 import numpy as np
 import pytest
 
-NO_PADDING = ((0, 0), (0, 0))
+from lucid.kernels.geometry import NO_PADDING, UNIT, Conv
+
 PADDINGS = [NO_PADDING, ((1, 1), (1, 0))]
 STRIDES = [(1, 1), (2, 2)]
-UNIT = (1, 1)
 
 
 class Arrays:
@@ -34,10 +34,14 @@ def convolutions():
     for n, size, i, o, k, stride in sizes:
         for groups in {1, i if o % i == 0 else 1}:
             padding = (((k - 1) // 2, k // 2),) * 2
-            yield (n, size, size + 1, i), (o, i // groups, k, k), (stride, padding, UNIT, groups)
+            yield (
+                (n, size, size + 1, i),
+                (o, i // groups, k, k),
+                Conv(stride, padding, UNIT, groups),
+            )
     for k, padding in itertools.product((1, 2), PADDINGS):
-        yield (2, 5, 5, 1), (1, 1, k, 1), (UNIT, padding, UNIT, 1)
-        yield (2, 5, 5, 2), (2, 1, k, k), (UNIT, padding, (2, 2), 2)
+        yield (2, 5, 5, 1), (1, 1, k, 1), Conv(UNIT, padding)
+        yield (2, 5, 5, 2), (2, 1, k, k), Conv(UNIT, padding, (2, 2), 2)
 
 
 def output_shape(x, weight, how):
@@ -51,28 +55,28 @@ def output_shape(x, weight, how):
 
 def conv2d(a):
     for x, weight, how in convolutions():
-        yield a(*x), a(*weight), a(weight[0]), *how
-        yield a(*x), a(*weight), None, *how
+        yield a(*x), a(*weight), a(weight[0]), how
+        yield a(*x), a(*weight), None, how
 
 
 def conv2d_input_grad(a):
     for x, weight, how in convolutions():
-        yield a(*output_shape(x, weight, how)), a(*weight), x, *how
+        yield a(*output_shape(x, weight, how)), a(*weight), x, how
 
 
 def conv2d_weight_grad(a):
     for x, weight, how in convolutions():
-        yield a(*x), a(*output_shape(x, weight, how)), weight, *how
+        yield a(*x), a(*output_shape(x, weight, how)), weight, how
 
 
 def conv_norm_act(a):
     for x, weight, how in convolutions():
-        yield a(*x), a(*weight), a(weight[0]), a(weight[0]), 0.0, None, *how
+        yield a(*x), a(*weight), a(weight[0]), a(weight[0]), (0.0, np.inf), how
 
 
 def conv_norm_act_train(a):
     for x, weight, how in convolutions():
-        yield a(*x), a(*weight), a(weight[0]), a(weight[0]), 1e-5, 0.0, 6.0, *how
+        yield a(*x), a(*weight), a(weight[0]), a(weight[0]), 1e-5, (0.0, 6.0), how
 
 
 def conv_norm_act_train_grad(a):
@@ -80,8 +84,8 @@ def conv_norm_act_train_grad(a):
         z = a(*output_shape(x, weight, how))
         columns = z.shape[3]
         mean, variance = a(columns).astype(np.float64), a(columns).astype(np.float64) ** 2 + 1
-        norm = a(columns), a(columns), 1e-5, 0.0, None
-        yield a(*z.shape), a(*x), a(*weight), z, mean, variance, *norm, *how, True, True
+        norm = a(columns), a(columns), 1e-5, (0.0, np.inf)
+        yield a(*z.shape), a(*x), a(*weight), z, mean, variance, *norm, how, True, True
 
 
 def of_rows():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lucid import kernels
+from lucid.kernels.geometry import Conv
 
 
 @pytest.fixture(params=[1, 3])
@@ -66,8 +67,8 @@ def test_joined_steps_run_in_their_order(backend, threads):
     scale, shift = random(20, seed=5), random(20, seed=6)
     affine = backend.prepare_affine(shape, scale, shift, -np.inf, np.inf)
     weight, bias = random(20, 1, 3, 3, seed=7), random(20, seed=8)
-    how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 20)
-    _, conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), *how)
+    how = Conv(padding=((1, 1), (1, 1)), groups=20)
+    _, conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), how)
 
     def double(source, out):
         np.multiply(source, 2, out=out)
@@ -80,7 +81,7 @@ def test_joined_steps_run_in_their_order(backend, threads):
         kernels.set_num_threads(count)
         run(x)
         first = x * scale + shift
-        second = backend.conv2d(first, weight, bias, *how).clip(0, 6) + x
+        second = backend.conv2d(first, weight, bias, how).clip(0, 6) + x
         np.testing.assert_allclose(b, second, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(mean, 2 * second.mean((1, 2)), rtol=1e-4, atol=1e-4)
 
@@ -109,9 +110,9 @@ def test_more_images_than_a_launch_counts_chunks(backend, threads):
     backend.prepare_average(x.shape, np.dtype(np.float32))(x, out)
     np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-6, atol=1e-6)
     weight = random(5, 1, 1, 1, seed=1)
-    y = backend.conv2d(x, weight, None, (1, 1), ((0, 0), (0, 0)), (1, 1), 5)
+    y = backend.conv2d(x, weight, None, Conv(groups=5))
     np.testing.assert_allclose(y, x * weight.reshape(5), rtol=1e-6)
-    how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    how = Conv(padding=((1, 1), (1, 1)))
     kernel = np.zeros((5, 5, 3, 3), np.float32)
     kernel[range(5), range(5), 1, 1] = 2
-    np.testing.assert_allclose(backend.conv2d(x, kernel, None, *how), 2 * x, rtol=1e-6)
+    np.testing.assert_allclose(backend.conv2d(x, kernel, None, how), 2 * x, rtol=1e-6)

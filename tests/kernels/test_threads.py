@@ -17,6 +17,7 @@ import pytest
 import lucid
 from lucid import kernels
 from lucid.kernels import _blas
+from lucid.kernels.geometry import Conv
 from lucid.kernels.numpy import _threads
 from lucid.kernels.numpy._threads import WORTHWHILE, _Pool, in_parts, sum_parts
 from tests.interrupts import interrupted_at
@@ -196,13 +197,13 @@ def test_the_same_results_with_any_number_of_threads():
     for threads in (1, 2, 3):
         kernels.set_num_threads(threads)
         k = kernels.active()
-        how = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
-        y = k.conv2d(x, weight, None, *how)
+        how = Conv(padding=((1, 1), (1, 1)))
+        y = k.conv2d(x, weight, None, how)
         results.append(
             (
                 y,
-                k.conv2d_input_grad(y, weight, x.shape, *how),
-                k.conv2d_weight_grad(x, y, weight.shape, *how),
+                k.conv2d_input_grad(y, weight, x.shape, how),
+                k.conv2d_weight_grad(x, y, weight.shape, how),
                 k.clip(y, -1, 1),
                 k.clip_grad(x, k.clip(y, -1, 1), -1, 1),
                 *k.batch_norm_stats(x.reshape(-1, 16)),

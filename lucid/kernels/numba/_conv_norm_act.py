@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lucid.kernels.geometry import Bounds, Conv
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._batch_norm import Gradient, Records, affine_row, merge_row
 from lucid.kernels.numba._conv import (
@@ -18,9 +19,9 @@ from lucid.kernels.numba._conv import (
     is_fast,
     weight_grad_rows,
 )
+from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._native import empty, workspace
 from lucid.kernels.numpy import _conv_norm_act as reference
-from lucid.kernels.numpy._conv import Padding, Pair, _output_shape
 
 Array = np.ndarray
 
@@ -29,26 +30,19 @@ def _vector(array: Array | None) -> Array | None:
     return None if array is None else np.ascontiguousarray(array, np.float32)
 
 
+@accelerates(reference.conv_norm_act_train)
 def conv_norm_act_train(
     x: Array,
     weight: Array,
     norm_weight: Array | None,
     norm_bias: Array | None,
     eps: float,
-    low: float | None,
-    high: float | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    bounds: Bounds,
+    conv: Conv,
 ) -> tuple[Array, Array, Array, Array]:
-    """Return ``y = clip(batch_norm(z), low, high)``, ``z = conv2d(x, weight)``, mean, variance."""
-    how = stride, padding, dilation, groups
-    shape = _output_shape(x, weight, stride, padding, dilation)
-    if not is_fast(x, weight, dilation, groups) or 0 in shape:
-        return reference.conv_norm_act_train(
-            x, weight, norm_weight, norm_bias, eps, low, high, *how
-        )
+    shape = conv.output_shape(x.shape, weight.shape)
+    if not is_fast(x, weight, conv) or 0 in shape:
+        return NotImplemented
     workspace.start()
     norm_weight, norm_bias = _vector(norm_weight), _vector(norm_bias)
     z, y = empty(shape), empty(shape)
@@ -56,15 +50,16 @@ def conv_norm_act_train(
     records = Records()
     statistics = np.empty((2, channels))
     factors = np.empty((2, channels), np.float32)
-    rows, _inputs = forward_rows(x, weight, z, *how, records=records)
+    rows, _inputs = forward_rows(x, weight, z, conv, records=records)
     epsilon = np.array([eps])
     flat = z.reshape(-1, channels)
     rows.append(merge_row(records, len(flat), statistics, factors, norm_weight, norm_bias, epsilon))
-    rows.append(affine_row(flat, y, factors[0], factors[1], low, high))
+    rows.append(affine_row(flat, y, factors[0], factors[1], *bounds))
     _threads.run(_threads.plan(*rows))
     return y, z, statistics[0], statistics[1]
 
 
+@accelerates(reference.conv_norm_act_train_grad)
 def conv_norm_act_train_grad(
     grad: Array,
     x: Array,
@@ -75,30 +70,21 @@ def conv_norm_act_train_grad(
     norm_weight: Array | None,
     norm_bias: Array | None,
     eps: float,
-    low: float | None,
-    high: float | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    bounds: Bounds,
+    conv: Conv,
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[Array | None, Array | None, Array, Array]:
-    """Return the gradients of x and the weight (None if not needed), of norm weight and bias."""
-    how = stride, padding, dilation, groups
     of_weight = None
-    fast = is_fast(grad, weight, dilation, groups) and z.size > 0
+    fast = is_fast(grad, weight, conv) and z.size > 0
     if fast:
         workspace.start()
         gz = workspace.empty(z.shape)
         if needs_weight:
-            of_weight = weight_grad_rows(x, gz, weight.shape, *how)
+            of_weight = weight_grad_rows(x, gz, weight.shape, conv)
             fast = of_weight is not None
     if not fast:
-        return reference.conv_norm_act_train_grad(
-            grad, x, weight, z, mean, variance, norm_weight, norm_bias, eps, low, high, *how,
-            needs_x, needs_weight,
-        )  # fmt: skip
+        return NotImplemented
     norm_weight, norm_bias = _vector(norm_weight), _vector(norm_bias)
     channels = z.shape[-1]
     norm = Gradient(
@@ -108,14 +94,13 @@ def conv_norm_act_train_grad(
         eps,
         norm_weight,
         norm_bias,
-        low,
-        high,
+        *bounds,
     )
     rows = [*norm.sums, norm.whole_row(gz)]
     gx = None
     if needs_x:
         gx = empty(x.shape)
-        of_x, _inputs = input_grad_rows(gz, weight, gx, *how)
+        of_x, _inputs = input_grad_rows(gz, weight, gx, conv)
         rows += of_x
     if of_weight is not None:
         rows += of_weight[0]

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
-from lucid.kernels.numba._matmul import INFINITY, Packed
+from lucid.kernels.numba._matmul import Packed
 from lucid.kernels.numba._native import PANEL, TILE_ROWS, address, float_bits, floats, kernel
 from lucid.kernels.numba._tile import (
     A_ROW,
@@ -28,8 +29,6 @@ from lucid.kernels.numba._tile import (
 )
 
 Array = np.ndarray
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
 
 (
     _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT,
@@ -125,12 +124,12 @@ _WORTH = 1 << 19
 
 
 def _geometry(
-    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
+    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, conv: Conv
 ) -> tuple[int, int, int]:
     """Return the output rows of a chunk, the padded width, and the floats of scratch a thread."""
     _, h, w, c = shape
     oh, ow, o = out_shape[1:]
-    (kh, kw), (sh, sw) = kernel, stride
+    (kh, kw), (sh, sw), padding = kernel, conv.stride, conv.padding
     row_work = ow * kh * kw * c * o
     rows = min(oh, max(1, _WORTH // row_work))
     padded_w = (ow - 1) * sw + kw
@@ -150,10 +149,10 @@ def _geometry(
 
 
 def scratch_size(
-    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Padding
+    shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, conv: Conv
 ) -> int:
     """Return the floats of scratch memory that :func:`dense_row` needs, for all threads."""
-    size = _geometry(shape, out_shape, kernel, stride, padding)[2]
+    size = _geometry(shape, out_shape, kernel, conv)[2]
     return size * _threads.get_num_threads()
 
 
@@ -162,11 +161,9 @@ def dense_row(
     packed: Packed,
     out: Array,
     kernel: Pair,
-    stride: Pair,
-    padding: Padding,
+    conv: Conv,
     scratch: Array | None,
-    low: float | None = None,
-    high: float | None = None,
+    bounds: Bounds = NO_BOUNDS,
     residual: Array | None = None,
     records: Records | None = None,
 ) -> tuple[int, ...]:
@@ -179,9 +176,9 @@ def dense_row(
     """
     images, h, w, c = x.shape
     oh, ow, o = out.shape[1:]
-    rows, padded_w, size = _geometry(x.shape, out.shape, kernel, stride, padding)
+    rows, padded_w, size = _geometry(x.shape, out.shape, kernel, conv)
     start = address(x)
-    left = padding[1][0]
+    stride, ((top, _), (left, _)), *_ = conv
     if not size:  # no copy: negative padding is a later start
         start += -left * c * 4
     chunks = images * -(-oh // rows)
@@ -195,8 +192,7 @@ def dense_row(
         4 * PANEL,
         out.strides[2],
         0 if residual is None else residual.strides[2],
-        float_bits(-INFINITY if low is None else low),
-        float_bits(INFINITY if high is None else high),
+        *map(float_bits, bounds),
         0,
         0,
         start,
@@ -210,7 +206,7 @@ def dense_row(
         ow,
         o,
         stride[0],
-        padding[0][0],
+        top,
         left,
         padded_w,
         address(packed.data),

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
@@ -32,7 +33,6 @@ from lucid.kernels.numba._tile import ACTIVATION, multiply_add
 from lucid.kernels.numba._vector import load, spread, store
 
 Array = np.ndarray
-Pair = tuple[int, int]
 
 # Pixels that are summed at once: 7 divides the widths of maps of 224 pixels, 4 those of 256.
 PIXELS = (7, 4, 2, 1)
@@ -405,21 +405,20 @@ def _cut(
     shape: tuple[int, ...],
     out_shape: tuple[int, ...],
     kernel: Pair,
-    stride: Pair,
-    dilation: Pair,
+    conv: Conv,
     step: int,
 ) -> _Cut:
     """Return how to cut the convolution of a map whose pixels are ``step`` bytes apart."""
     channels = shape[3]
     oh, ow = out_shape[1:3]
-    kh, kw = kernel
+    (kh, kw), (sh, sw), (dh, dw) = kernel, conv.stride, conv.dilation
     if ow > _NARROW or step % _PERIOD:
         rows = max(1, min(oh, _WORTH // (ow * channels * kh * kw)))
         return _Cut(rows, 1, 0, 0, 0)
     work = oh * ow * kh * kw * channels
     vectors = -(-channels // WIDTH)
-    padded_w = (ow - 1) * stride[1] + (kw - 1) * dilation[1] + 1
-    padded_h = (oh - 1) * stride[0] + (kh - 1) * dilation[0] + 1
+    padded_w = (ow - 1) * sw + (kw - 1) * dw + 1
+    padded_h = (oh - 1) * sh + (kh - 1) * dh + 1
     blocks = max(work // (2 * _WORTH), -(-padded_h * padded_w * channels // _BLOCK), 1)
     blocks = min(blocks, vectors)
     # An odd number of cache lines from pixel to pixel spreads them best.
@@ -429,11 +428,9 @@ def _cut(
     return _Cut(oh, blocks, padded_w, pixel, size)
 
 
-def depthwise_scratch(
-    x: Array, out_shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair
-) -> int:
+def depthwise_scratch(x: Array, out_shape: tuple[int, ...], kernel: Pair, conv: Conv) -> int:
     """Return the floats of scratch memory that :func:`depthwise_row` needs, for all threads."""
-    cut = _cut(x.shape, out_shape, kernel, stride, dilation, pixel_step(x))
+    cut = _cut(x.shape, out_shape, kernel, conv, pixel_step(x))
     return cut.scratch * _threads.get_num_threads()
 
 
@@ -442,12 +439,9 @@ def depthwise_row(
     packed: Array,
     out: Array,
     kernel_size: Pair,
-    stride: Pair,
-    padding: tuple[Pair, Pair],
-    dilation: Pair,
+    conv: Conv,
     scratch: Array | None,
-    low: float | None = None,
-    high: float | None = None,
+    bounds: Bounds = NO_BOUNDS,
     records: Records | None = None,
 ) -> tuple[int, ...]:
     """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``.
@@ -460,7 +454,8 @@ def depthwise_row(
     oh, ow = out.shape[1:3]
     kh, kw = kernel_size
     step = pixel_step(x)
-    cut = _cut(x.shape, out.shape, kernel_size, stride, dilation, step)
+    cut = _cut(x.shape, out.shape, kernel_size, conv, step)
+    stride, ((top, _), (left, _)), dilation, _ = conv
     parts = -(-oh // cut.rows)
     pixel = 4 * cut.pixel or step
     line = pixel * (cut.padded_w or w)
@@ -473,8 +468,7 @@ def depthwise_row(
         stride[1] * pixel,
         kw * 4 * channels,
         out.strides[2],
-        float_bits(-np.inf if low is None else low),
-        float_bits(np.inf if high is None else high),
+        *map(float_bits, bounds),
         address(x),
         address(packed),
         address(out),
@@ -487,8 +481,8 @@ def depthwise_row(
         kw,
         *stride,
         *dilation,
-        padding[0][0],
-        padding[1][0],
+        top,
+        left,
         cut.rows,
         cut.blocks,
         address(scratch) if cut.scratch and scratch is not None else 0,

@@ -10,12 +10,12 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from lucid.kernels.geometry import Padding, Pair
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._native import WIDTH, Kernel, address, empty, floats, kernel, pointer
 from lucid.kernels.numba._vector import load, spread, store
 from lucid.kernels.numpy import _pool as reference
-from lucid.kernels.numpy._conv import Padding, Pair
 
 Array = np.ndarray
 

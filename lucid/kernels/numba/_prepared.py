@@ -16,10 +16,11 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels import numpy as reference
+from lucid.kernels.geometry import NO_BOUNDS, Conv
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
-from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_pointwise, pack
+from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_product, pack
 from lucid.kernels.numba._native import (
     WIDTH,
     address,
@@ -30,7 +31,6 @@ from lucid.kernels.numba._native import (
     words,
 )
 from lucid.kernels.numba._vector import load, spread, store
-from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
 
@@ -236,10 +236,7 @@ def prepare_conv(
     weight: Array,
     bias: Array,
     activation: tuple[Any, ...] | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
 ) -> tuple[tuple[int, int, int, int], Run]:
     """Return the output's shape and a step ``run(x, out, residual)``.
 
@@ -248,24 +245,15 @@ def prepare_conv(
     Clipping and the residual are applied to the sums while they are in registers, other activations
     to each tile in the nearest cache. See the NumPy backend for the arguments.
     """
-    if not is_fast(weight, weight, dilation, groups):
-        return reference.prepare_conv(
-            input_shape, weight, bias, activation, stride, padding, dilation, groups
-        )
-    n, h, w, _ = input_shape
-    o, _, kh, kw = weight.shape
-    shape = (
-        n,
-        output_size(h, kh, stride[0], padding[0], dilation[0]),
-        output_size(w, kw, stride[1], padding[1], dilation[1]),
-        o,
-    )
-    packed = pack(weight, None, bias, groups)
-    low = high = None
+    if not is_fast(weight, weight, conv):
+        return reference.prepare_conv(input_shape, weight, bias, activation, conv)
+    packed = pack(weight, conv, bias)
+    is_depthwise = conv.is_depthwise(weight.shape)
+    bounds = NO_BOUNDS
     kind = 0
     if activation is not None:
         if activation[0] == "clip":
-            _, low, high = activation
+            bounds = activation[1:]
         else:
             kind = KINDS[activation]
 
@@ -273,21 +261,18 @@ def prepare_conv(
 
     def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
         nonlocal scratch
-        inside = None if packed.is_depthwise else residual
-        size = conv_scratch(packed, x, out, stride, padding, dilation)
+        inside = None if is_depthwise else residual
+        size = conv_scratch(packed, x, out)
         if size and (scratch is None or scratch.size < size):
             scratch = empty((size,))
-        row = conv_row(
-            packed, x, out, stride, padding, dilation, low, high, inside, scratch, kind=kind
-        )
-        result = [row]
+        result = [conv_row(packed, x, out, bounds, inside, scratch, kind=kind)]
         if residual is not None and inside is None:
             result.append(_add_row(out, residual))
         return result, (packed, x, out, residual, scratch)
 
-    even = packed.is_depthwise or is_pointwise((kh, kw), stride, padding)
-    gap = _GAP if even and o * 4 % _PERIOD == 0 else 0
-    return shape, Prepared(rows, gap=gap, reads_gaps=even)
+    even = is_depthwise or is_product(weight.shape, conv)
+    gap = _GAP if even and len(weight) * 4 % _PERIOD == 0 else 0
+    return conv.output_shape(input_shape, weight.shape), Prepared(rows, gap=gap, reads_gaps=even)
 
 
 def divide_images(images: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from lucid.kernels.geometry import Conv, Pair
 from lucid.kernels.numba import _threads
 from lucid.kernels.numba._dense import _copy_rows
 from lucid.kernels.numba._native import (
@@ -45,8 +46,6 @@ from lucid.kernels.numba._tile import (
 )
 
 Array = np.ndarray
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
 
 # Rows of a plan, and a function that returns the result when they have run. It holds all the arrays
 # whose addresses are in the rows.
@@ -246,13 +245,11 @@ def _block_rows(oh: int, row_floats: int) -> int:
     return max(rows for rows in range(1, oh + 1) if oh % rows == 0 and (rows <= most or rows == 1))
 
 
-def dense_weight_grad(
-    x: Array, grad: Array, kernel_size: Pair, stride: Pair, padding: Padding
-) -> Rows:
+def dense_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> Rows:
     """Return rows for the gradient ``(O, C, kh, kw)`` of a dense convolution of dilation 1."""
     images, h, w, c = x.shape
     oh, ow, o = grad.shape[1:]
-    (kh, kw), (sh, sw) = kernel_size, stride
+    (kh, kw), (sh, sw), ((top, _), (left, _)) = kernel_size, conv.stride, conv.padding
     padded_w = (ow - 1) * sw + kw
     rows = _block_rows(oh, sh * padded_w * c + ow * o)
     blocks = images * (oh // rows)
@@ -291,8 +288,8 @@ def dense_weight_grad(
             kh,
             kw,
             sh,
-            padding[0][0],
-            padding[1][0],
+            top,
+            left,
             padded_w,
             splits,
             rows,
@@ -473,13 +470,11 @@ def depthwise_sums(args, chunk, thread):
         )
 
 
-def depthwise_weight_grad(
-    x: Array, grad: Array, kernel_size: Pair, stride: Pair, padding: Padding
-) -> Rows:
+def depthwise_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> Rows:
     """Return rows for the gradient ``(C, 1, kh, kw)`` of a depthwise one of dilation 1."""
     images, h, w, c = x.shape
     oh, ow = grad.shape[1:3]
-    (kh, kw), (sh, sw) = kernel_size, stride
+    (kh, kw), (sh, sw), ((top, _), (left, _)) = kernel_size, conv.stride, conv.padding
     padded_w = (ow - 1) * sw + kw
     rows = _block_rows(oh, sh * padded_w * c + ow * c)
     blocks = images * (oh // rows)
@@ -508,8 +503,8 @@ def depthwise_weight_grad(
         kh,
         kw,
         sh,
-        padding[0][0],
-        padding[1][0],
+        top,
+        left,
         padded_w,
         splits,
         rows,

@@ -1,9 +1,6 @@
 """Convolution and its two gradients.
 
 Images are C-contiguous NHWC arrays, weights have the logical shape ``(O, I/groups, kh, kw)``.
-A padding is ``((top, bottom), (left, right))``; a stride and a dilation are ``(vertical,
-horizontal)``.
-
 Three ways, chosen by shape:
 
 - pointwise (1×1): the image is already the matrix ``(N·H·W, C)``: one product, no copy;
@@ -17,7 +14,6 @@ input position (Shi et al. 2016, "Is the deconvolution layer the same as a convo
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -25,15 +21,20 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
+from lucid.kernels.geometry import (
+    NO_BOUNDS,
+    NO_PADDING,
+    PLAIN,
+    UNIT,
+    Bounds,
+    Conv,
+    Padding,
+    Pair,
+    Shape,
+)
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._rows import BLOCK
 from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
-
-Pair = tuple[int, int]
-Padding = tuple[Pair, Pair]
-
-NO_PADDING: Padding = ((0, 0), (0, 0))
-UNIT: Pair = (1, 1)
 
 # Floats in a block of patches: 1 MiB, about one core's second-level cache.
 _BLOCK = 1 << 18
@@ -41,24 +42,6 @@ _BLOCK = 1 << 18
 # Floats in the images whose depthwise convolution is one call, in a core's share of the third-level
 # cache: sums of a window are bound by arithmetic, and fewer calls suit two threads.
 _IMAGES = 1 << 20
-
-
-def output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
-    """Return how many positions a kernel takes along an axis; below 1 if it does not fit."""
-    return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def _output_shape(
-    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
-) -> tuple[int, int, int, int]:
-    n, h, w, _ = x.shape
-    o, _, kh, kw = weight.shape
-    return (
-        n,
-        output_size(h, kh, stride[0], padding[0], dilation[0]),
-        output_size(w, kw, stride[1], padding[1], dilation[1]),
-        o,
-    )
 
 
 def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
@@ -71,19 +54,14 @@ def conv2d(
     x: np.ndarray,
     weight: np.ndarray,
     bias: np.ndarray | None = None,
-    stride: Pair = UNIT,
-    padding: Padding = NO_PADDING,
-    dilation: Pair = UNIT,
-    groups: int = 1,
+    conv: Conv = PLAIN,
 ) -> np.ndarray:
     """Return the cross-correlation ``(N, H', W', O)`` of ``x`` ``(N, H, W, I)`` with ``weight``."""
 
     def add_bias(block: np.ndarray) -> None:
         block += bias
 
-    return _convolve(
-        x, weight, stride, padding, dilation, groups, None if bias is None else add_bias
-    )
+    return _convolve(x, weight, conv, None if bias is None else add_bias)
 
 
 @in_float32
@@ -92,52 +70,37 @@ def conv_norm_act(
     weight: np.ndarray,
     scale: np.ndarray,
     shift: np.ndarray,
-    low: float | None = None,
-    high: float | None = None,
-    stride: Pair = UNIT,
-    padding: Padding = NO_PADDING,
-    dilation: Pair = UNIT,
-    groups: int = 1,
+    bounds: Bounds = NO_BOUNDS,
+    conv: Conv = PLAIN,
 ) -> np.ndarray:
-    """Return ``clip(conv2d(x, weight) * scale + shift, low, high)``, for inference.
+    """Return ``clip(conv2d(x, weight) * scale + shift, *bounds)``, for inference.
 
     ``scale`` and ``shift`` ``(O,)`` are a batch norm's; each block of the output is finished
-    while it is in the cache. ``low`` and ``high`` of None do not bound.
+    while it is in the cache.
     """
-    bounds = clip_bounds(low, high)
 
     def finish(block: np.ndarray) -> None:
         block *= scale
         block += shift
-        if bounds is not None:
+        if bounds != NO_BOUNDS:
             np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
 
-    return _convolve(x, weight, stride, padding, dilation, groups, finish)
-
-
-def clip_bounds(low: float | None, high: float | None) -> tuple[float, float] | None:
-    """Return both bounds of a clip, infinite where there is none, or None without any."""
-    if low is None and high is None:
-        return None
-    return -math.inf if low is None else low, math.inf if high is None else high
+    return _convolve(x, weight, conv, finish)
 
 
 def _convolve(
     x: np.ndarray,
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
     finish: Callable[[np.ndarray], None] | None,
 ) -> np.ndarray:
     """Convolve, and call ``finish`` on each block ``(…, O)`` of the output when it is complete."""
-    y = empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    y = empty(conv.output_shape(x.shape, weight.shape), x.dtype)
     if y.size == 0:
         return y
 
     def images(part: slice) -> None:
-        convolve_into(y[part], x[part], weight, stride, padding, dilation, groups, finish)
+        convolve_into(y[part], x[part], weight, conv, finish)
 
     in_parts(images, len(x), work(y, weight.shape))
     return y
@@ -147,30 +110,24 @@ def convolve_into(
     y: np.ndarray,
     x: np.ndarray,
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
     finish: Callable[[np.ndarray], None] | None,
 ) -> None:
     """Write the convolution of ``x`` into ``y`` on this thread, and ``finish`` each block."""
-    if is_pointwise(weight.shape, padding, groups):
-        _pointwise(x, weight, stride, y, finish)
-    elif weight.shape[1] == 1 and groups > 1:
-        _depthwise(x, weight, stride, padding, dilation, y, finish)
+    if conv.is_pointwise(weight.shape):
+        _pointwise(x, weight, conv.stride, y, finish)
+    elif weight.shape[1] == 1 < conv.groups:
+        _depthwise(x, weight, conv, y, finish)
     else:
-        _dense(x, weight, stride, padding, dilation, groups, y, finish)
+        _dense(x, weight, conv, y, finish)
 
 
 @in_float32
 def conv2d_input_grad(
     grad: np.ndarray,
     weight: np.ndarray,
-    input_shape: tuple[int, int, int, int],
-    stride: Pair = UNIT,
-    padding: Padding = NO_PADDING,
-    dilation: Pair = UNIT,
-    groups: int = 1,
+    input_shape: Shape,
+    conv: Conv = PLAIN,
 ) -> np.ndarray:
     """Return the gradient of ``x``, ``input_shape`` ``(N, H, W, I)``, given that of the output."""
     if grad.size == 0 or 0 in input_shape:
@@ -178,7 +135,7 @@ def conv2d_input_grad(
     gx = empty(input_shape, grad.dtype)
 
     def images(part: slice) -> None:
-        input_grad_into(gx[part], grad[part], weight, stride, padding, dilation, groups)
+        input_grad_into(gx[part], grad[part], weight, conv)
 
     in_parts(images, len(grad), work(grad, weight.shape))
     return gx
@@ -188,52 +145,53 @@ def input_grad_into(
     gx: np.ndarray,
     grad: np.ndarray,
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
 ) -> None:
     """Write the gradient of the input into ``gx``, on this thread."""
-    if is_pointwise(weight.shape, padding, groups):
-        _pointwise_input_grad(gx, grad, weight, stride)
+    if conv.is_pointwise(weight.shape):
+        _pointwise_input_grad(gx, grad, weight, conv.stride)
         return
-    # (O, I/g, kh, kw) -> (I, O/g, kh, kw): the weights of the transposed map.
+    turned = turned_weights(weight, conv.groups)
+    for phase in conv.phases(gx.shape, weight.shape, grad.shape):
+        target = gx[:, phase.pixels[0], phase.pixels[1]]
+        if phase.taps is None:
+            target[...] = 0
+            continue
+        kernel = np.ascontiguousarray(phase_weights(turned, phase.taps))
+        source, step = grad, phase.conv
+        if min(map(min, step.padding)) < 0:
+            source, step = _pad(grad, step.padding), step._replace(padding=NO_PADDING)
+        part = target if conv.stride == UNIT else empty(target.shape, gx.dtype)
+        convolve_into(part, source, kernel, step, None)
+        if part is not target:
+            target[...] = part
+
+
+def turned_weights(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Return the weights ``(I, O/groups, kh, kw)`` of the map from the output to the input."""
     o, i, kh, kw = weight.shape
     turned = weight.reshape(groups, o // groups, i, kh, kw).swapaxes(1, 2)
-    turned = turned.reshape(groups * i, o // groups, kh, kw)
-    rows_of = _phases(gx.shape[1], grad.shape[1], kh, stride[0], padding[0][0], dilation[0])
-    columns_of = _phases(gx.shape[2], grad.shape[2], kw, stride[1], padding[1][0], dilation[1])
-    if stride == UNIT:
-        _phase_convolution(gx, grad, turned, rows_of[0], columns_of[0], groups)
-        return
-    if any(phase.taps is None for phase in rows_of + columns_of):
-        gx[...] = 0
-    for phase_h, phase_w in itertools.product(rows_of, columns_of):
-        if phase_h.taps is not None and phase_w.taps is not None:
-            target = gx[:, phase_h.positions, phase_w.positions]
-            part = empty(target.shape, gx.dtype)
-            _phase_convolution(part, grad, turned, phase_h, phase_w, groups)
-            target[...] = part
+    return turned.reshape(groups * i, o // groups, kh, kw)
+
+
+def phase_weights(turned: np.ndarray, taps: tuple[slice, slice]) -> np.ndarray:
+    """Return some taps of turned weights in the order in which their convolution meets them."""
+    return turned[:, :, taps[0], taps[1]][:, :, ::-1, ::-1]
 
 
 @in_float32
 def conv2d_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,
-    weight_shape: tuple[int, int, int, int],
-    stride: Pair = UNIT,
-    padding: Padding = NO_PADDING,
-    dilation: Pair = UNIT,
-    groups: int = 1,
+    weight_shape: Shape,
+    conv: Conv = PLAIN,
 ) -> np.ndarray:
     """Return the gradient of the weights, ``weight_shape`` ``(O, I/groups, kh, kw)``."""
     if grad.size == 0 or x.size == 0:
         return np.zeros(weight_shape, grad.dtype)
 
     def images(part: slice) -> np.ndarray:
-        return weight_grad_part(
-            x[part], grad[part], weight_shape, stride, padding, dilation, groups
-        )
+        return weight_grad_part(x[part], grad[part], weight_shape, conv)
 
     return sum_parts(in_parts(images, len(x), work(grad, weight_shape)))
 
@@ -242,28 +200,20 @@ def weight_grad_part(
     x: np.ndarray,
     grad: np.ndarray,
     weight_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
 ) -> np.ndarray:
     """Return what some images contribute to the gradient of the weights, on this thread."""
-    if is_pointwise(weight_shape, padding, groups):
+    if conv.is_pointwise(weight_shape):
         o = weight_shape[0]
-        rows = _pointwise_rows(x, stride)
+        rows = _pointwise_rows(x, conv.stride)
         out = empty((o, rows.shape[1]), grad.dtype)
         return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
-    if weight_shape[1] == 1 and groups > 1:
-        return _depthwise_weight_grad(x, grad, weight_shape, stride, padding, dilation)
-    return _dense_weight_grad(x, grad, weight_shape, stride, padding, dilation, groups)
+    if weight_shape[1] == 1 < conv.groups:
+        return _depthwise_weight_grad(x, grad, weight_shape, conv)
+    return _dense_weight_grad(x, grad, weight_shape, conv)
 
 
 # -- pointwise --------------------------------------------------------------------------------
-
-
-def is_pointwise(weight_shape: tuple[int, ...], padding: Padding, groups: int) -> bool:
-    """Whether a convolution is one product of its input's rows."""
-    return weight_shape[2] == weight_shape[3] == groups == 1 and padding == NO_PADDING
 
 
 def _pointwise_rows(x: np.ndarray, stride: Pair) -> np.ndarray:
@@ -327,65 +277,6 @@ def _pad(x: np.ndarray, padding: Padding) -> np.ndarray:
     return padded
 
 
-class _Phase:
-    """The input positions ``r`` of one residue of ``(r + padding) mod stride`` along an axis.
-
-    Their gradient is a stride-1 convolution of the output gradient with the taps that meet
-    them, in reverse order, at dilation ``step``.
-    """
-
-    def __init__(self, positions: slice, taps: slice | None, step: int, padding: Pair) -> None:
-        self.positions = positions
-        self.taps = taps
-        self.step = step
-        self.padding = padding
-
-
-def _phases(
-    size: int, grad_size: int, kernel: int, stride: int, pad: int, dilation: int
-) -> list[_Phase]:
-    """Return the phases of an axis of ``size`` input positions.
-
-    Input position r meets output position o through tap i where
-    ``stride·o = r + pad - i·dilation``.
-    """
-    common = math.gcd(stride, dilation)
-    every = stride // common  # taps of one phase are this far apart
-    step = dilation // common  # and meet outputs this far apart
-    phases = []
-    for first in range(min(stride, size)):
-        count = (size - first + stride - 1) // stride
-        matching = [i for i in range(kernel) if (first + pad - i * dilation) % stride == 0]
-        positions = slice(None) if stride == 1 else slice(first, None, stride)
-        if not matching:
-            phases.append(_Phase(positions, None, step, (0, 0)))
-            continue
-        low, high = matching[0], matching[-1]
-        # The j-th position of the phase meets, through tap `high`, output `start + j`; the other
-        # taps meet later outputs, up to `start + j + reach`.
-        start = (first + pad - high * dilation) // stride
-        reach = (len(matching) - 1) * step
-        after = start + count - 1 + reach - (grad_size - 1)
-        phases.append(_Phase(positions, slice(low, high + 1, every), step, (-start, after)))
-    return phases
-
-
-def _phase_convolution(
-    gx: np.ndarray,
-    grad: np.ndarray,
-    turned: np.ndarray,
-    phase_h: _Phase,
-    phase_w: _Phase,
-    groups: int,
-) -> None:
-    kernel = np.ascontiguousarray(turned[:, :, phase_h.taps, phase_w.taps][:, :, ::-1, ::-1])
-    padding = (phase_h.padding, phase_w.padding)
-    if min(map(min, padding)) < 0:
-        grad, padding = _pad(grad, padding), NO_PADDING
-    steps = (phase_h.step, phase_w.step)
-    convolve_into(gx, grad, kernel, UNIT, padding, steps, groups, None)
-
-
 # -- dense ------------------------------------------------------------------------------------
 
 
@@ -396,27 +287,24 @@ def _channels(group: int, width: int) -> slice:
 def _dense(
     x: np.ndarray,
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
     y: np.ndarray,
     finish: Callable[[np.ndarray], None] | None,
 ) -> None:
-    for group, kernel in enumerate(np.split(weight, groups)):
+    for group, kernel in enumerate(np.split(weight, conv.groups)):
         matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
         out = y[..., _channels(group, kernel.shape[0])]
-        patches = _Patches(x, weight, stride, padding, dilation, y.shape, group)
+        patches = _Patches(x, weight, conv, y.shape, group)
         for images, rows in patches.blocks():
             block = patches.get(images, rows)
-            if groups == 1:
+            if conv.groups == 1:
                 np.matmul(block, matrix, out=out[images, rows].reshape(-1, kernel.shape[0]))
                 if finish is not None:
                     finish(out[images, rows])
             else:
                 target = out[images, rows]
                 target[...] = (block @ matrix).reshape(target.shape)
-    if finish is not None and groups > 1:
+    if finish is not None and conv.groups > 1:
         for part in _image_blocks(y):
             finish(y[part])
 
@@ -425,17 +313,14 @@ def _dense_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,
     weight_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
 ) -> np.ndarray:
     o, i, kh, kw = weight_shape
     gw = np.empty(weight_shape, grad.dtype)
-    wide = o // groups
-    for group in range(groups):
+    wide = o // conv.groups
+    for group in range(conv.groups):
         total = np.zeros((kh * kw * i, wide), grad.dtype)
-        patches = _Patches(x, gw, stride, padding, dilation, grad.shape, group)
+        patches = _Patches(x, gw, conv, grad.shape, group)
         for images, rows in patches.blocks():
             part = grad[images, rows, :, _channels(group, wide)].reshape(-1, wide)
             total += patches.get(images, rows).T @ part
@@ -456,15 +341,13 @@ class _Patches:
         self,
         x: np.ndarray,
         weight: np.ndarray,
-        stride: Pair,
-        padding: Padding,
-        dilation: Pair,
+        conv: Conv,
         output_shape: tuple[int, ...],
         group: int,
     ) -> None:
         _, channels, self.kh, self.kw = weight.shape
         self.x = x[..., _channels(group, channels)]
-        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.conv = conv
         self.channels = channels
         self.images, self.height, self.width = output_shape[:3]
         self.row = self.width * self.kh * self.kw * channels
@@ -490,8 +373,8 @@ class _Patches:
     def get(self, images: slice, rows: slice) -> np.ndarray:
         """Return the patches ``(images·rows·W', kh·kw·C)``, valid until the next call."""
         if images != self.padded_images:
-            self.padded, self.padded_images = _pad(self.x[images], self.padding), images
-        (sh, sw), (dh, dw) = self.stride, self.dilation
+            self.padded, self.padded_images = _pad(self.x[images], self.conv.padding), images
+        (sh, sw), (dh, dw) = self.conv.stride, self.conv.dilation
         by_image, by_row, by_column, by_channel = self.padded.strides
         shape = (
             images.stop - images.start,
@@ -515,42 +398,35 @@ class _Patches:
 
 
 def _depthwise_windows(
-    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
+    padded: np.ndarray, kernel: Pair, conv: Conv, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Return the view ``(N, H', W', C, kh, kw)`` of padded images ``(N, H, W, C)``."""
     by_image, by_row, by_column, by_channel = padded.strides
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
     return as_strided(
         padded,
-        (len(padded), shape[1], shape[2], padded.shape[-1], kh, kw),
-        (
-            by_image,
-            by_row * stride[0],
-            by_column * stride[1],
-            by_channel,
-            by_row * dilation[0],
-            by_column * dilation[1],
-        ),
+        (len(padded), shape[1], shape[2], padded.shape[-1], *kernel),
+        (by_image, by_row * sh, by_column * sw, by_channel, by_row * dh, by_column * dw),
     )
 
 
 def _row_windows(
-    padded: np.ndarray, kh: int, kw: int, stride: Pair, dilation: Pair, shape: tuple[int, ...]
+    padded: np.ndarray, kernel: Pair, conv: Conv, shape: tuple[int, ...]
 ) -> np.ndarray:
     """Return the view ``(N, H', W'·C, kh, kw)`` of padded images, for horizontal stride 1."""
     by_image, by_row, by_column, by_channel = padded.strides
+    dh, dw = conv.dilation
     return as_strided(
         padded,
-        (len(padded), shape[1], shape[2] * padded.shape[-1], kh, kw),
-        (by_image, by_row * stride[0], by_channel, by_row * dilation[0], by_column * dilation[1]),
+        (len(padded), shape[1], shape[2] * padded.shape[-1], *kernel),
+        (by_image, by_row * conv.stride[0], by_channel, by_row * dh, by_column * dw),
     )
 
 
 def _depthwise(
     x: np.ndarray,
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    conv: Conv,
     y: np.ndarray,
     finish: Callable[[np.ndarray], None] | None,
 ) -> None:
@@ -564,7 +440,7 @@ def _depthwise(
     channels = x.shape[3]
     multiplier = o // channels
     taps = weight.reshape(channels, multiplier, kh, kw)
-    by_row = multiplier == 1 and stride[1] == 1
+    by_row = multiplier == 1 == conv.stride[1]
     weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
     if by_row:
         # The weights of each column, one after the other.
@@ -572,12 +448,12 @@ def _depthwise(
         repeated[...] = weights.transpose(0, 1, 3, 2)
         weights = repeated.reshape(kh, kw, -1)
     for part in _image_blocks(x):
-        padded, out = _pad(x[part], padding), y[part]
+        padded, out = _pad(x[part], conv.padding), y[part]
         if by_row:
-            windows = _row_windows(padded, kh, kw, stride, dilation, y.shape)
+            windows = _row_windows(padded, (kh, kw), conv, y.shape)
             np.einsum("nhkij,ijk->nhk", windows, weights, out=out.reshape(*out.shape[:2], -1))
         else:
-            windows = _depthwise_windows(padded, kh, kw, stride, dilation, y.shape)
+            windows = _depthwise_windows(padded, (kh, kw), conv, y.shape)
             if multiplier == 1:
                 np.einsum("nhwcij,ijc->nhwc", windows, weights[..., 0], out=out)
             else:
@@ -591,28 +467,26 @@ def _depthwise_weight_grad(
     x: np.ndarray,
     grad: np.ndarray,
     weight_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    conv: Conv,
 ) -> np.ndarray:
     o, _, kh, kw = weight_shape
     channels = x.shape[3]
     multiplier = o // channels
-    by_row = multiplier == 1 and stride[1] == 1
+    by_row = multiplier == 1 == conv.stride[1]
     row = grad.shape[2] * channels
     # One sum a column of the map; then what each further part adds to it.
     by_position, more = empty((2, kh, kw, row if by_row else 0), grad.dtype)
     total = np.zeros((kh, kw, channels, multiplier), grad.dtype)
     for part in _image_blocks(x):
-        padded, g = _pad(x[part], padding), grad[part]
+        padded, g = _pad(x[part], conv.padding), grad[part]
         if by_row:
-            windows = _row_windows(padded, kh, kw, stride, dilation, grad.shape)
+            windows = _row_windows(padded, (kh, kw), conv, grad.shape)
             sums = more if part.start else by_position
             np.einsum("nhkij,nhk->ijk", windows, g.reshape(*g.shape[:2], row), out=sums)
             if part.start:
                 by_position += more
             continue
-        windows = _depthwise_windows(padded, kh, kw, stride, dilation, grad.shape)
+        windows = _depthwise_windows(padded, (kh, kw), conv, grad.shape)
         if multiplier == 1:
             total[..., 0] += np.einsum("nhwcij,nhwc->ijc", windows, g)
         else:

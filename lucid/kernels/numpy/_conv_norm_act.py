@@ -14,17 +14,12 @@ from collections.abc import Callable
 import numpy as np
 
 from lucid.kernels._memory import empty, empty_like
+from lucid.kernels.geometry import NO_BOUNDS, UNIT, Bounds, Conv
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
 from lucid.kernels.numpy._conv import (
-    UNIT,
-    Padding,
-    Pair,
-    _output_shape,
-    clip_bounds,
     convolve_into,
     input_grad_into,
-    is_pointwise,
     weight_grad_part,
     work,
 )
@@ -51,12 +46,8 @@ def conv_norm_act_train(
     norm_weight: np.ndarray | None,
     norm_bias: np.ndarray | None,
     eps: float,
-    low: float | None,
-    high: float | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    bounds: Bounds,
+    conv: Conv,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return ``clip(normalised(z) * norm_weight + norm_bias)`` with ``z = conv2d(x, weight)``.
 
@@ -66,17 +57,13 @@ def conv_norm_act_train(
         norm_weight: ``(O,)`` or None for 1.
         norm_bias: ``(O,)`` or None for 0.
         eps: added to the variance.
-        low: the clip's lower bound; None does not bound.
-        high: the upper one.
-        stride: vertical and horizontal.
-        padding: ``((top, bottom), (left, right))``.
-        dilation: vertical and horizontal.
-        groups: number of groups.
+        bounds: of the clip.
+        conv: the convolution's geometry.
 
     Returns:
         The result, ``z``, and each column's mean and biased variance of ``z`` in float64.
     """
-    z = empty(_output_shape(x, weight, stride, padding, dilation), x.dtype)
+    z = empty(conv.output_shape(x.shape, weight.shape), x.dtype)
     columns = z.shape[3]
 
     def products(images: slice) -> np.ndarray:
@@ -87,7 +74,7 @@ def conv_norm_act_train(
             total[0] += column_sums(rows)
             total[1] += column_sums(rows, rows)
 
-        convolve_into(z[images], x[images], weight, stride, padding, dilation, groups, add)
+        convolve_into(z[images], x[images], weight, conv, add)
         return total
 
     rows = z.reshape(-1, columns)
@@ -100,13 +87,12 @@ def conv_norm_act_train(
     layout = Rows(*rows.shape)
     wide_z, wide_y = layout.wide(z), layout.wide(y)
     scale, shift = layout.repeat(scale), layout.repeat(shift)
-    bounds = clip_bounds(low, high)
 
     def finish(part: slice) -> None:
         for block in layout.blocks(part):
             out = np.multiply(wide_z[block], scale, out=wide_y[block])
             out += shift
-            if bounds is not None:
+            if bounds != NO_BOUNDS:
                 np.clip(out, *bounds, out=out)
 
     in_parts(finish, layout.wide_count, z.size)
@@ -141,12 +127,8 @@ def conv_norm_act_train_grad(
     norm_weight: np.ndarray | None,
     norm_bias: np.ndarray | None,
     eps: float,
-    low: float | None,
-    high: float | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    bounds: Bounds,
+    conv: Conv,
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
@@ -157,7 +139,7 @@ def conv_norm_act_train_grad(
     None.
     """
     scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
-    passed = _Passed(grad, z, scale, shift, clip_bounds(low, high))
+    passed = _Passed(grad, z, scale, shift, bounds)
     sums = passed.layout.sums(passed.pair, z.size, z.dtype)
     # The gradient of z is a * g + b * z + c, column by column, with g what passes the clip.
     inverse_std = 1 / np.sqrt(variance + eps)
@@ -172,13 +154,12 @@ def conv_norm_act_train_grad(
     gx = empty(x.shape, x.dtype) if needs_x else None
     gweight = None
     if needs_x or needs_weight:
-        how = (stride, padding, dilation, groups)
-        is_product = is_pointwise(weight.shape, padding, groups) and stride == UNIT
+        is_product = conv.is_pointwise(weight.shape) and conv.stride == UNIT
         products = _row_products if is_product else _image_products
 
         def images(part: slice) -> np.ndarray | None:
             part_gx = None if gx is None else gx[part]
-            return products(gradient, part, z.shape, x[part], weight, part_gx, needs_weight, how)
+            return products(gradient, part, z.shape, x[part], weight, part_gx, needs_weight, conv)
 
         parts = in_parts(images, len(x), work(z, weight.shape))
         if needs_weight:
@@ -199,7 +180,7 @@ class _Passed:
         z: np.ndarray,
         scale: np.ndarray,
         shift: np.ndarray,
-        bounds: tuple[float, float] | None,
+        bounds: Bounds,
     ) -> None:
         n, height, width, columns = z.shape
         self.layout = Rows(n * height * width, columns, height * width)
@@ -207,14 +188,14 @@ class _Passed:
         self.scale, self.shift = self.layout.repeat(scale), self.layout.repeat(shift)
         self.bounds = bounds
         # Where the gradient passes: a quarter of the memory of the map, until the second pass.
-        self.inside = None if bounds is None else empty(self.z.shape, bool)
+        self.inside = None if bounds == NO_BOUNDS else empty(self.z.shape, bool)
 
     def pair(
         self, block: slice, scratch: np.ndarray, above: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradient that passes, and ``z``, in a block."""
         z, grad = self.z[block], self.grad[block]
-        if self.inside is not None and self.bounds is not None:
+        if self.inside is not None:
             # The same steps as the forward's, so the same values to the last bit.
             y = np.multiply(z, self.scale, out=scratch)
             y += self.shift
@@ -251,7 +232,7 @@ def _row_products(
     weight: np.ndarray,
     gx: np.ndarray | None,
     needs_weight: bool,
-    how: tuple[Pair, Padding, Pair, int],
+    conv: Conv,
 ) -> np.ndarray | None:
     """Write the input's gradient of a 1×1 convolution, and return the weights' part."""
     o, i = weight.shape[:2]
@@ -289,7 +270,7 @@ def _image_products(
     weight: np.ndarray,
     gx: np.ndarray | None,
     needs_weight: bool,
-    how: tuple[Pair, Padding, Pair, int],
+    conv: Conv,
 ) -> np.ndarray | None:
     """Do what :func:`_row_products` does for any convolution, some images at a time."""
     _, height, width, o = shape
@@ -305,8 +286,8 @@ def _image_products(
         gradient(slice(first * long_rows, (first + count) * long_rows), target)
         gz = target.reshape(count, height, width, o)
         if gx is not None:
-            input_grad_into(gx[group], gz, weight, *how)
+            input_grad_into(gx[group], gz, weight, conv)
         if needs_weight:
-            part = weight_grad_part(x[group], gz, weight.shape, *how)
+            part = weight_grad_part(x[group], gz, weight.shape, conv)
             total = part if total is None else np.add(total, part, out=total)
     return total

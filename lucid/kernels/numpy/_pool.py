@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from lucid.kernels.numpy._conv import Padding, Pair
+from lucid.kernels.geometry import Padding, Pair
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._sums import sums
 

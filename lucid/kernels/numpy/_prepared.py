@@ -18,8 +18,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
+from lucid.kernels.geometry import Conv, Padding, Pair
 from lucid.kernels.numpy import _activation
-from lucid.kernels.numpy._conv import Padding, Pair, output_size
 from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._threads import (
     ELEMENT,
@@ -52,10 +52,7 @@ def prepare_conv(
     weight: np.ndarray,
     bias: np.ndarray,
     activation: tuple[Any, ...] | None,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
 ) -> tuple[tuple[int, int, int, int], Run]:
     """Return the output's shape and a function ``run(x, out, residual)``.
 
@@ -68,37 +65,27 @@ def prepare_conv(
         bias: ``(O,)``.
         activation: None, ``("clip", low, high)``, ``("gelu", tanh)``, ``("silu",)`` or
             ``("hardswish",)``.
-        stride: vertical and horizontal.
-        padding: ``((top, bottom), (left, right))``.
-        dilation: vertical and horizontal.
-        groups: number of groups.
+        conv: its geometry.
     """
-    n, h, w, channels = input_shape
-    o, i, kh, kw = weight.shape
-    shape = (
-        n,
-        output_size(h, kh, stride[0], padding[0], dilation[0]),
-        output_size(w, kw, stride[1], padding[1], dilation[1]),
-        o,
-    )
+    channels, (o, i, _, kw) = input_shape[3], weight.shape
+    shape = conv.output_shape(input_shape, weight.shape)
     divide = _Division(input_shape, shape, weight.dtype)
     pixels = shape[1] * shape[2]
-    is_pointwise = kh == kw == groups == 1 and padding == ((0, 0), (0, 0))
-    if not is_pointwise and groups == 1 and i * kw <= _SHORT_RUN and min(map(min, padding)) >= 0:
+    is_pointwise = conv.is_pointwise(weight.shape)
+    uncut = min(map(min, conv.padding)) >= 0
+    if not is_pointwise and conv.groups == 1 and i * kw <= _SHORT_RUN and uncut:
         # Short runs are not worth copying; the bias is part of the product.
         finish = _finisher(None, activation, pixels)
-        run = _dense_by_planes(
-            input_shape, weight, bias, stride, padding, dilation, shape, finish, divide
-        )
+        run = _dense_by_planes(input_shape, weight, bias, conv, shape, finish, divide)
         return shape, divide.of(run)
     finish = _finisher(bias, activation, pixels)
     if is_pointwise:
-        run = _pointwise(weight, stride, pixels, finish, divide)
-    elif i == groups == 1 or i > 1 or o != channels:
-        pad = _Padder(input_shape, padding, weight.dtype)
-        run = _dense(weight, stride, dilation, groups, shape, pad, finish, divide)
+        run = _pointwise(weight, conv.stride, pixels, finish, divide)
+    elif i == conv.groups == 1 or i > 1 or o != channels:
+        pad = _Padder(input_shape, conv.padding, weight.dtype)
+        run = _dense(weight, conv, shape, pad, finish, divide)
     else:
-        run = _depthwise(weight, stride, padding, dilation, input_shape, shape, finish, divide)
+        run = _depthwise(weight, conv, input_shape, shape, finish, divide)
     return shape, divide.of(run)
 
 
@@ -233,9 +220,7 @@ def _pointwise(
 
 def _depthwise(
     weight: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    conv: Conv,
     input_shape: tuple[int, int, int, int],
     shape: tuple[int, int, int, int],
     finish: Any,
@@ -245,23 +230,24 @@ def _depthwise(
     kh, kw = weight.shape[2:]
     # Some images in one call, as many as a core's cache holds.
     together = max(1, min(n, _BLOCK // math.prod(input_shape[1:])))
-    pad = _Padder(input_shape, padding, weight.dtype, together)
+    pad = _Padder(input_shape, conv.padding, weight.dtype, together)
     taps = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
     by_image, by_row, by_column, by_channel = pad.buffer.strides
-    steps = (by_row * dilation[0], by_column * dilation[1])
-    if stride[1] == 1:
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
+    steps = (by_row * dh, by_column * dw)
+    if sw == 1:
         # Columns and channels as one long axis, as in the unprepared kernel.
         windows = as_strided(
             pad.buffer,
             (together, height, width * c, kh, kw),
-            (by_image, by_row * stride[0], by_channel, *steps),
+            (by_image, by_row * sh, by_channel, *steps),
         )
         taps, signature = np.tile(taps, (1, 1, width)), "nhkij,ijk->nhk"
     else:
         windows = as_strided(
             pad.buffer,
             (together, height, width, c, kh, kw),
-            (by_image, by_row * stride[0], by_column * stride[1], by_channel, *steps),
+            (by_image, by_row * sh, by_column * sw, by_channel, *steps),
         )
         signature = "nhwcij,ijc->nhwc"
 
@@ -283,9 +269,7 @@ def _depthwise(
 
 def _dense(
     weight: np.ndarray,
-    stride: Pair,
-    dilation: Pair,
-    groups: int,
+    conv: Conv,
     shape: tuple[int, int, int, int],
     pad: _Padder,
     finish: Any,
@@ -294,10 +278,11 @@ def _dense(
     _, height, width, o = shape
     _, i, kh, kw = weight.shape
     dtype = weight.dtype
-    wide = o // groups
+    wide = o // conv.groups
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
     matrices = [
         np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(-1, wide))
-        for kernel in np.split(weight, groups)
+        for kernel in np.split(weight, conv.groups)
     ]
     by_row, by_column, by_channel = pad.buffer.strides[1:]
     row = width * kh * kw * i
@@ -314,19 +299,13 @@ def _dense(
             block = out[rest]
             for group, matrix in enumerate(matrices):
                 windows = as_strided(
-                    padded[start * stride[0] :, :, group * i :],
+                    padded[start * sh :, :, group * i :],
                     (count, width, kh, kw, i),
-                    (
-                        by_row * stride[0],
-                        by_column * stride[1],
-                        by_row * dilation[0],
-                        by_column * dilation[1],
-                        by_channel,
-                    ),
+                    (by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
                 )
                 np.copyto(patches[:count], windows)
                 rows = patches[:count].reshape(count * width, -1)
-                if groups == 1:
+                if conv.groups == 1:
                     np.matmul(rows, matrix, out=block.reshape(-1, o))
                 else:
                     block[..., group * wide : (group + 1) * wide] = (rows @ matrix).reshape(
@@ -348,9 +327,7 @@ def _dense_by_planes(
     input_shape: tuple[int, int, int, int],
     weight: np.ndarray,
     bias: np.ndarray,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    conv: Conv,
     shape: tuple[int, int, int, int],
     finish: Any,
     divide: _Division,
@@ -365,7 +342,8 @@ def _dense_by_planes(
     _, height, width, o = shape
     kh, kw = weight.shape[2:]
     dtype = weight.dtype
-    (top, bottom), (left, right) = padding
+    (top, bottom), (left, right) = conv.padding
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
     planes = np.zeros((i, h + top + bottom, w + left + right), dtype)
     inner = planes[:, top : top + h, left : left + w]
     matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
@@ -376,13 +354,7 @@ def _dense_by_planes(
     windows = as_strided(
         planes,
         (i, kh, kw, height, width),
-        (
-            by_plane,
-            by_row * dilation[0],
-            by_column * dilation[1],
-            by_row * stride[0],
-            by_column * stride[1],
-        ),
+        (by_plane, by_row * dh, by_column * dw, by_row * sh, by_column * sw),
     )
 
     def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:

@@ -9,11 +9,13 @@ observes the single operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import observing
+from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d
 from lucid.nn.modules._conv import Conv2d
@@ -22,11 +24,9 @@ from lucid.ops._batch_norm import scale_and_shift
 from lucid.ops._conv import apply_conv_norm_act
 from lucid.ops._conv_norm_act import apply_conv_norm_act_train
 
-Bounds = tuple[float | None, float | None]
-
 # The bounds that an activation clips to.
 _BOUNDS: dict[type[Module], Bounds] = {
-    ReLU: (0.0, None),
+    ReLU: (0.0, math.inf),
     ReLU6: (0.0, 6.0),
 }
 
@@ -44,7 +44,7 @@ def run_fused(modules: Sequence[Module], input: Any) -> Any:
             continue
         activation = modules[position + 2] if position + 2 < len(modules) else None
         kind = next((kind for kind in _BOUNDS if _is(activation, kind)), None)
-        input = fused(module, following, (None, None) if kind is None else _BOUNDS[kind], input)
+        input = fused(module, following, NO_BOUNDS if kind is None else _BOUNDS[kind], input)
         position += 2 if kind is None else 3
     return input
 
@@ -107,7 +107,7 @@ def _infer(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
         conv.weight,
         scale,
         shift,
-        *bounds,
+        bounds,
         conv.stride,
         conv.padding,
         conv.dilation,

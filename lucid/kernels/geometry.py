@@ -1,0 +1,133 @@
+"""What the backends call a convolution, and what is done with its sums.
+
+Images are NHWC arrays, weights have the logical shape ``(O, I/groups, kh, kw)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+Pair = tuple[int, int]  # vertical, horizontal
+Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
+Shape = tuple[int, int, int, int]
+Bounds = tuple[float, float]  # of a clip; infinite where there is none
+
+UNIT: Pair = (1, 1)
+NO_PADDING: Padding = ((0, 0), (0, 0))
+NO_BOUNDS: Bounds = (-math.inf, math.inf)
+
+
+class Conv(NamedTuple):
+    """Where the kernels of a convolution stand, and which channels they read."""
+
+    stride: Pair = UNIT
+    padding: Padding = NO_PADDING  # negative padding cuts away
+    dilation: Pair = UNIT
+    groups: int = 1
+
+    def output_size(self, size: Pair, kernel: Pair) -> Pair:
+        """Return how many positions a kernel takes along each axis; below 1 if it does not fit."""
+        height, width = [
+            (n + sum(p) - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(size, kernel, self.stride, self.padding, self.dilation)
+        ]
+        return height, width
+
+    def output_shape(self, input_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> Shape:
+        """Return the output's shape ``(N, H', W', O)``."""
+        n, h, w, _ = input_shape
+        o, _, kh, kw = weight_shape
+        return (n, *self.output_size((h, w), (kh, kw)), o)
+
+    def is_pointwise(self, weight_shape: tuple[int, ...]) -> bool:
+        """Whether it is one product of the rows ``(M, I)`` of those pixels that it reads."""
+        return weight_shape[2] == weight_shape[3] == self.groups == 1 and self.padding == NO_PADDING
+
+    def is_depthwise(self, weight_shape: tuple[int, ...]) -> bool:
+        """Whether each of several channels has a kernel of its own, and gives one channel."""
+        return self.groups == weight_shape[0] > 1 == weight_shape[1]
+
+    def phases(
+        self,
+        input_shape: tuple[int, ...],
+        weight_shape: tuple[int, ...],
+        output_shape: tuple[int, ...],
+    ) -> list[Phase]:
+        """Return the convolutions of the output's gradient that make up the input's gradient.
+
+        A convolution of stride s splits into s·s of stride 1, one for each phase of the input
+        position (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional
+        layer?").
+        """
+        vertical, horizontal = (
+            list(_phases(*axis))
+            for axis in zip(
+                input_shape[1:3],
+                output_shape[1:3],
+                weight_shape[2:],
+                self.stride,
+                [before for before, _ in self.padding],
+                self.dilation,
+            )
+        )
+        return [
+            Phase(
+                (v.pixels, h.pixels),
+                None if v.taps is None or h.taps is None else (v.taps, h.taps),
+                Conv(UNIT, (v.padding, h.padding), (v.dilation, h.dilation), self.groups),
+            )
+            for v in vertical
+            for h in horizontal
+        ]
+
+
+class Phase(NamedTuple):
+    """The convolution that gives the gradient of some of the input's pixels.
+
+    Its weights are those taps, flipped, with input and output channels exchanged.
+    """
+
+    pixels: tuple[slice, slice]
+    taps: tuple[slice, slice] | None  # None: the gradient is 0
+    conv: Conv
+
+
+class _AxisPhase(NamedTuple):
+    """The input positions of one phase along one axis."""
+
+    pixels: slice
+    taps: slice | None
+    dilation: int
+    padding: Pair
+
+
+def _phases(
+    size: int, output_size: int, kernel: int, stride: int, pad: int, dilation: int
+) -> Iterator[_AxisPhase]:
+    """Yield the phases of an axis: the residues of ``(position + pad) mod stride``.
+
+    Input position r meets output position o through tap i where
+    ``stride·o = r + pad - i·dilation``.
+    """
+    common = math.gcd(stride, dilation)
+    every = stride // common  # taps of one phase are this far apart
+    step = dilation // common  # and meet outputs this far apart
+    for first in range(min(stride, size)):
+        count = (size - first + stride - 1) // stride
+        matching = [i for i in range(kernel) if (first + pad - i * dilation) % stride == 0]
+        pixels = slice(None) if stride == 1 else slice(first, None, stride)
+        if not matching:
+            yield _AxisPhase(pixels, None, step, (0, 0))
+            continue
+        low, high = matching[0], matching[-1]
+        # The j-th position of the phase meets, through tap `high`, output `start + j`; the other
+        # taps meet later outputs, up to `start + j + reach`.
+        start = (first + pad - high * dilation) // stride
+        reach = (len(matching) - 1) * step
+        after = start + count - 1 + reach - (output_size - 1)
+        yield _AxisPhase(pixels, slice(low, high + 1, every), step, (-start, after))
+
+
+PLAIN = Conv()  # stride 1, no padding
