@@ -114,6 +114,16 @@ class AdamW(Adam):
         TypeError: if ``params`` does not hold floating-point tensors.
         ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
             or one that is no leaf.
+
+    Example:
+        >>> x = lucid.tensor([1.0, -1.0], requires_grad=True)
+        >>> optimizer = optim.AdamW([x], lr=0.1, weight_decay=0.0)
+        >>> (x * lucid.tensor([5.0, 0.01])).sum().backward()
+        >>> optimizer.step()
+        >>> [round(v, 3) for v in x.tolist()]  # the first step is lr, whatever the gradient's size
+        [0.9, -1.1]
+        >>> [group["betas"] for group in optimizer.param_groups]
+        [(0.9, 0.999)]
     """
 
     def __init__(

@@ -34,6 +34,17 @@ class SGD(Optimizer):
         TypeError: if ``params`` does not hold floating-point tensors.
         ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
             or one that is no leaf.
+
+    Example:
+        >>> x = lucid.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = optim.SGD([x], lr=0.25)
+        >>> (x * x).sum().backward()  # the gradient is 2x
+        >>> optimizer.step()
+        >>> x.tolist()
+        [0.5, -1.0]
+        >>> optimizer.zero_grad()
+        >>> x.grad is None
+        True
     """
 
     state_names = ("momentum_buffer",)

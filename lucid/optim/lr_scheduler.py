@@ -366,6 +366,20 @@ class StepLR(_Decaying):
 
     Raises:
         ValueError: if ``step_size`` is below 1.
+
+    Example:
+        >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+        >>> schedule = optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)
+        >>> for epoch in range(4):
+        ...     print(schedule.get_last_lr())
+        ...     optimizer.step()  # after an epoch of them
+        ...     schedule.step()
+        [1.0]
+        [1.0]
+        [0.5]
+        [0.5]
+        >>> optimizer.param_groups[0]["lr"]
+        0.25
     """
 
     _checks: ClassVar[dict[str, Check]] = {
@@ -458,6 +472,19 @@ class CosineAnnealingLR(_Scaling):
 
     Raises:
         ValueError: if ``T_max`` is below 1.
+
+    Example:
+        >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+        >>> schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
+        >>> rates = []
+        >>> for step in range(5):
+        ...     rates += schedule.get_last_lr()
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> [round(rate, 3) for rate in rates]
+        [1.0, 0.854, 0.5, 0.146, 0.0]
+        >>> schedule.last_epoch
+        5
     """
 
     _checks: ClassVar[dict[str, Check]] = {
@@ -952,6 +979,20 @@ class SequentialLR(_Combination):
     Raises:
         ValueError: if there is not one milestone fewer than schedules, if they have other
             optimisers, or if one needs a metric.
+
+    Example:
+        >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+        >>> schedules = optim.lr_scheduler
+        >>> warmup = schedules.LinearLR(optimizer, start_factor=0.25, total_iters=3)
+        >>> cosine = schedules.CosineAnnealingLR(optimizer, T_max=4)
+        >>> schedule = schedules.SequentialLR(optimizer, [warmup, cosine], milestones=[3])
+        >>> schedule.get_last_lr()
+        [0.25]
+        >>> for step in range(3):
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> schedule.get_last_lr()
+        [1.0]
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import pytest
 import lucid
 from lucid import kernels
 from tests.docs.docstrings import docstrings_with
+from tests.docs.test_docstrings import MODULES
 
 #: What the examples take as given, as docs/reference/index.rst says.
 GIVEN = """
@@ -46,6 +47,8 @@ MAIN = {
     "lucid.nn.functional": ["cosine_similarity", "normalize"],
     "lucid.nn.init": ["calculate_gain", "kaiming_uniform_"],
     "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
+    "lucid.optim": ["AdamW", "SGD"],
+    "lucid.optim.lr_scheduler": ["CosineAnnealingLR", "SequentialLR", "StepLR"],
     "lucid.models": ["MobileNet_V4", "create_model", "list_models"],
     "lucid.models.configs": ["conv_small", "timm"],
     "lucid.data": [
@@ -103,3 +106,7 @@ def test_main_class_has_examples(path):
     text = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
     printing = [one for one in doctest.DocTestParser().get_examples(text) if one.want]
     assert len(printing) >= 2, f"{path} has {len(printing)} examples that print something"
+
+
+def test_every_public_module_is_named():
+    assert set(MAIN) == set(MODULES)
