@@ -10,6 +10,7 @@ from lucid import autograd as autograd
 from lucid import ops as ops
 from lucid._check import name_errors as _name_errors
 from lucid._random import manual_seed as manual_seed
+from lucid._version import __version__ as __version__
 from lucid.autograd import Tensor as Tensor
 from lucid.autograd import enable_grad as enable_grad
 from lucid.autograd import is_grad_enabled as is_grad_enabled
@@ -31,8 +32,6 @@ from lucid.ops._reduce import *
 from lucid.ops._shape import *
 
 _name_errors(globals(), "lucid.ops")
-
-__version__ = "0.1.0"
 
 float16 = _np.dtype(_np.float16)
 float32 = _np.dtype(_np.float32)

@@ -7,8 +7,8 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import lucid
 from lucid._check import Check, check_entries, is_integer, is_number
+from lucid._version import __version__
 from lucid.training._settings import SETTINGS, Settings
 
 
@@ -106,7 +106,7 @@ class Description:
         """Return it as JSON has it."""
         return {
             "format": 1,
-            "lucid": lucid.__version__,
+            "lucid": __version__,
             "num_classes": len(self.classes),
             **asdict(self),
         }

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lucid
 from lucid import models, nn, optim
 from lucid._files import SUFFIXES
+from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
 from lucid.training._description import Description
@@ -212,7 +212,7 @@ class Run:
             )
         settings, description = self.settings, self._description
         images.check_classes(description.classes, len(description.classes))
-        lucid.manual_seed(settings.seed)
+        manual_seed(settings.seed)
         self.model = models.create_model(
             settings.model, num_classes=len(images.classes), in_channels=description.in_channels
         )

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-import lucid
 from lucid import _random
 from lucid._check import one_line
 from lucid._files import (
@@ -32,6 +31,7 @@ from lucid._files import (
     read,
     read_json,
     read_metadata,
+    save,
     sweep,
 )
 from lucid.models._checkpoints import as_metadata
@@ -145,7 +145,7 @@ class RunFiles:
             path.write_text(json.dumps(description.document(), indent=2) + "\n", encoding="utf-8")
 
     def _write_weights(self, state: dict[str, Any], description: Description) -> None:
-        lucid.save(state, self.weights, _metadata(description))
+        save(state, self.weights, _metadata(description))
 
     def _write_state(
         self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
@@ -158,7 +158,7 @@ class RunFiles:
         }
         # Once an epoch is done, all files are this run's.
         replaces = self._replaces if len(description.history) <= 1 else []
-        lucid.save(state, self.state, {**_metadata(description), _REPLACES: json.dumps(replaces)})
+        save(state, self.state, {**_metadata(description), _REPLACES: json.dumps(replaces)})
 
     def forget(self, description: Description) -> None:
         """Remove the state of a run that ended before its first epoch did: nothing is in it."""
