@@ -154,6 +154,7 @@ class Call:
         input_shapes: the shapes of all tensors among its arguments.
         output_shapes: the shapes of all tensors that it returned.
         parts: what it called and computed, in that order.
+        first: the number of the first value made in it.
     """
 
     name: str
@@ -162,7 +163,7 @@ class Call:
     input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
     parts: list[Call | Operation] = field(default_factory=list)
-    first: int = 0  # the number of the first value made in it
+    first: int = 0
 
     @property
     def input_shape(self) -> Shape | None:
@@ -269,6 +270,14 @@ def trace(model: Module, *inputs: Tensor) -> Graph:
     Nothing is recorded for backward; training flags, buffers and hooks come back as they were.
     Where a module returns what it was given, or something that no operation was seen to make, the
     graph has an operation that stands for the module: an opaque part.
+
+    Example:
+        >>> from lucid.graph import trace
+        >>> graph = trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), lucid.zeros(1, 4))
+        >>> [(operation.name, operation.module) for operation in graph.operations]
+        [('Linear', '0'), ('Clip', '1')]
+        >>> list(graph.operations[0].arguments), graph.root.calls[0].macs
+        (['x', 'weight', 'bias'], 8)
     """
     buffers = [
         (module, name, buffer, None if buffer is None else buffer.data.copy())

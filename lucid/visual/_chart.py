@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,10 @@ class Node:
     ends: tuple[Node, Node] | None = None  # "first" and "last"
     level: int = 0
     name: str = ""  # the attribute
+
+    def path(self) -> list[Node]:
+        """Return the groups that this node is in, the outermost first, and the node itself."""
+        return [*([] if self.parent is None else self.parent.path()), self]
 
     def walk(self) -> Iterator[Node]:
         """Yield this node and all inside."""
@@ -458,13 +463,8 @@ def _redirect(root: Node, edges: dict[Edge, None], *, flow: bool) -> dict[Edge, 
         return path[-1]
 
     for edge in edges:
-        above_start, above_end = _path(edge.start), _path(edge.end)
-        common = 0
-        while (
-            common < min(len(above_start), len(above_end))
-            and above_start[common] is above_end[common]
-        ):
-            common += 1
+        above_start, above_end = edge.start.path(), edge.end.path()
+        common = shared(above_start, above_end)
         if any(first_of.get(node, node) is not node for node in above_start[:common]):
             continue  # within one that is not drawn
         out, into = above_start[common:], above_end[common:]
@@ -487,11 +487,10 @@ def _redirect(root: Node, edges: dict[Edge, None], *, flow: bool) -> dict[Edge, 
     return kept
 
 
-def _path(node: Node) -> list[Node]:
-    path = [node]
-    while path[-1].parent is not None:
-        path.append(path[-1].parent)
-    return path[::-1]
+def shared(path: Sequence[Node], other: Sequence[Node]) -> int:
+    """Return how many nodes two paths have in common before they part."""
+    both = zip(path, other)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], both))
 
 
 def _has_residual(node: Node, edges: dict[Edge, None]) -> bool:

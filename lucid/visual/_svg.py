@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid.nn import Module
-from lucid.visual._chart import Chart, Collapse, Edge, Node, chart
+from lucid.visual._chart import Chart, Collapse, Edge, Node, chart, shared
 from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, shown_shapes, shown_title, style
 
 _FONT = "13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
@@ -114,17 +114,12 @@ class _Layout:
     # -- columns and lanes ------------------------------------------------------------------
 
     def _path(self, node: Node) -> list[Node]:
-        path = [node]
-        while path[-1].parent is not None:
-            path.append(path[-1].parent)
-        return [self._all, *path[::-1]]
+        return [self._all, *node.path()]
 
     def _where(self, edge: Edge) -> tuple[Node, Node, Node]:
         """Return the group in which an edge runs, and the two in it that it joins."""
         start, end = self._path(edge.start), self._path(edge.end)
-        common = 0
-        while start[common] is end[common]:
-            common += 1
+        common = shared(start, end)
         return start[common - 1], start[common], end[common]
 
     def _columns(self, group: Node) -> dict[Node, int]:
