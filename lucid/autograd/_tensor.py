@@ -167,9 +167,6 @@ class Tensor:
     def _wrap(cls, array: Any) -> Tensor:
         return wrap(array)
 
-    def _assign(self, result: Tensor) -> Tensor:
-        return assign(self, result)
-
     # -- what it is -------------------------------------------------------------------------
 
     @property
