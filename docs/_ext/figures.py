@@ -5,6 +5,7 @@
 - ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
 - ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
 - ``project-file``: CONTRIBUTING.md and its like.
+- ``storeys``: the package's storeys, from the linter's contract.
 - ``drawing``: an SVG file, put into the page itself so that its colours follow the page's.
 """
 
@@ -15,6 +16,7 @@ import html
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,11 @@ from sphinx.util.docutils import SphinxDirective
 
 import lucid
 from lucid import models
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # Sphinx requires it there
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -338,6 +345,47 @@ class Drawing(Generated):
         return self.html(text)
 
 
+class Storeys(Generated):
+    """``storeys``: the storeys of the package, drawn from the linter's contract."""
+
+    WIDTH, STEP, GAP = 520, 42, 8
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the figure."""
+        settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        contracts = settings["tool"]["importlinter"]["contracts"]
+        (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+        storeys = [[name.strip() for name in layer.split(":")] for layer in layers]
+        height = self.STEP * len(storeys)
+        label = "Storeys from above: " + "; ".join(", ".join(storey) for storey in storeys)
+        shapes = [box for level, storey in enumerate(storeys) for box in self.boxes(level, storey)]
+        x = self.WIDTH + 24
+        svg = (
+            f'<svg viewBox="0 0 {self.WIDTH + 90} {height}" width="{self.WIDTH + 90}" role="img" '
+            f'aria-label="{html.escape(label)}"><defs><marker id="storeys-tip" viewBox="0 0 8 8" '
+            'refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+            '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+            + "".join(shapes)
+            + f'<path class="arrow" d="M{x} 8 V{height - 14}" marker-end="url(#storeys-tip)"/>'
+            f'<text class="small" x="{x + 8}" y="{height / 2}">imports</text></svg>'
+        )
+        caption = "A module imports from the storeys below its own, and from no other."
+        return self.html(
+            f'<figure class="drawing">{svg}<figcaption>{caption}</figcaption></figure>'
+        )
+
+    def boxes(self, level: int, storey: Sequence[str]) -> Iterable[str]:
+        """Return the boxes of a storey, side by side."""
+        width = (self.WIDTH - self.GAP * (len(storey) - 1)) / len(storey)
+        for place, name in enumerate(storey):
+            x, y = place * (width + self.GAP), level * self.STEP + 2
+            yield (
+                f'<rect class="box" x="{x:.1f}" y="{y}" width="{width:.1f}" height="32" rx="5"/>'
+                f'<text class="mono" x="{x + width / 2:.1f}" y="{y + 21}" text-anchor="middle">'
+                f"{html.escape(name)}</text>"
+            )
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     for name, directive in {
@@ -349,6 +397,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "latency-table": LatencyTable,
         "project-file": ProjectFile,
         "drawing": Drawing,
+        "storeys": Storeys,
     }.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}
