@@ -36,7 +36,7 @@ from unicorn import arm64_const as arm
 _TRIPLE = "aarch64-unknown-linux-gnu"
 type(cpu_target.target_context.codegen()).magic_tuple = lambda self: (_TRIPLE, "generic", "")
 
-from lucid.kernels.numba import _native, _threads  # noqa: E402
+from lucid.kernels.numba.machine import _native, _threads  # noqa: E402
 
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)
 

@@ -21,8 +21,9 @@ from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv
-from lucid.kernels.numba import _conv, _matmul, _prepared, _threads, _weight_grad
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba import _conv, _prepared, _product, _weight_grad
+from lucid.kernels.numba.machine import _packing, _threads
+from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
     WIDTH,
@@ -71,11 +72,11 @@ def test_product(rows, columns, threads):
         scale, bias = random(columns, seed=2), random(columns, seed=3)
         residual = random(rows, columns, seed=4)
         expected = x.astype(np.float64) @ weight.T.astype(np.float64) * scale + bias
-        packed = _matmul.packed_like(depth, columns)
-        _threads.run(_threads.plan(_matmul.pack_row(weight, packed, scale, bias)))
+        packed = _packing.packed_like(depth, columns)
+        _threads.run(_threads.plan(_packing.pack_row(weight, packed, scale, bias)))
         for low, high, other in ((None, None, None), (0, None, None), (-1, 2, residual)):
             whole, out = guarded(rows, columns)
-            _threads.run(_threads.plan(_matmul.product_row(x, packed, out, low, high, other)))
+            _threads.run(_threads.plan(_product.product_row(x, packed, out, low, high, other)))
             wanted = expected if low is None else np.clip(expected, low, high)
             close(out, wanted if other is None else wanted + other, depth)
             assert (whole[[0, -1]] == 7).all()

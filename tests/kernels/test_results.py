@@ -260,7 +260,7 @@ def called(kernel, arguments):
 def kept_memory():
     """What the fast backend keeps from call to call, on this thread."""
     try:
-        return importlib.import_module("lucid.kernels.numba._native").workspace.raw
+        return importlib.import_module("lucid.kernels.numba.machine._native").workspace.raw
     except ImportError:
         return np.empty(0)
 

@@ -49,8 +49,8 @@ from lucid.kernels.numba._softmax import log_softmax as log_softmax
 from lucid.kernels.numba._softmax import log_softmax_grad as log_softmax_grad
 from lucid.kernels.numba._softmax import softmax as softmax
 from lucid.kernels.numba._softmax import softmax_grad as softmax_grad
-from lucid.kernels.numba._threads import divide as divide
-from lucid.kernels.numba._threads import get_num_threads as get_num_threads
-from lucid.kernels.numba._threads import in_parts as in_parts
-from lucid.kernels.numba._threads import set_num_threads as set_num_threads
+from lucid.kernels.numba.machine._threads import divide as divide
+from lucid.kernels.numba.machine._threads import get_num_threads as get_num_threads
+from lucid.kernels.numba.machine._threads import in_parts as in_parts
+from lucid.kernels.numba.machine._threads import set_num_threads as set_num_threads
 from lucid.kernels.numpy._sums import sums as sums

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba import _formula, _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._native import WIDTH, Kernel, bits_to_float, floats, kernel, share
-from lucid.kernels.numba._vector import add, load, store
+from lucid.kernels.numba.machine import _formula, _threads
+from lucid.kernels.numba.machine._native import WIDTH, Kernel, bits_to_float, floats, kernel, share
+from lucid.kernels.numba.machine._vector import add, load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._matmul import INFINITY
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba._prepared import Prepared, Row
+from lucid.kernels.numba._product import addresses
+from lucid.kernels.numba._softmax import exponentials
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
     WIDTH,
@@ -28,10 +30,8 @@ from lucid.kernels.numba._native import (
     kernel,
     words,
 )
-from lucid.kernels.numba._prepared import Prepared, Row
-from lucid.kernels.numba._product import addresses, pack_panel
-from lucid.kernels.numba._softmax import exponentials
-from lucid.kernels.numba._tile import (
+from lucid.kernels.numba.machine._packing import pack_panel
+from lucid.kernels.numba.machine._tile import (
     A_ROW,
     B_STEP,
     C_ROW,
@@ -42,7 +42,7 @@ from lucid.kernels.numba._tile import (
     TILE_ARGUMENTS,
     tile,
 )
-from lucid.kernels.numba._vector import load, multiply, spread, store
+from lucid.kernels.numba.machine._vector import load, multiply, spread, store
 from lucid.kernels.numpy._attention import Attend
 
 Array = np.ndarray
@@ -129,7 +129,7 @@ def _tile_arguments(a_row: int, length: int, c_row: int) -> list[int]:
     row = [0] * TILE_ARGUMENTS
     row[A_ROW], row[LENGTH], row[C_ROW] = a_row, length, c_row
     row[SEGMENTS], row[B_STEP] = 1, 4 * PANEL
-    row[LOW], row[HIGH] = float_bits(-INFINITY), float_bits(INFINITY)
+    row[LOW], row[HIGH] = float_bits(-math.inf), float_bits(math.inf)
     return row
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     WIDTH,
     address,
     bits_to_float,
@@ -30,7 +30,7 @@ from lucid.kernels.numba._native import (
     kernel,
     share,
 )
-from lucid.kernels.numba._vector import bounded, load, spread, store, where_inside
+from lucid.kernels.numba.machine._vector import bounded, load, spread, store, where_inside
 from lucid.kernels.numpy import _batch_norm as reference
 
 Array = np.ndarray

@@ -1,6 +1,6 @@
 """Convolution: which kernel computes it.
 
-- pointwise (1×1, stride 1): a matrix product, ``_matmul``;
+- pointwise (1×1, stride 1): a matrix product, ``_product``;
 - depthwise (one input and one output channel a group): ``_depthwise``;
 - dense without dilation: ``_dense``;
 - float64, dilated dense and other grouped ones: the NumPy backend.
@@ -14,19 +14,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from lucid.kernels.geometry import NO_BOUNDS, PLAIN, UNIT, Bounds, Conv, Shape
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._batch_norm import Records
 from lucid.kernels.numba._dense import dense_row, scratch_size
 from lucid.kernels.numba._depthwise import depthwise_row, depthwise_scratch, pack_taps_row
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._matmul import (
-    pack_row,
-    pack_rows_row,
-    packed_like,
-    product_row,
-)
-from lucid.kernels.numba._native import empty, workspace
-from lucid.kernels.numba._tile import ACTIVATION
+from lucid.kernels.numba._product import product_row
 from lucid.kernels.numba._weight_grad import (
     DEPTHWISE_KERNELS,
     Rows,
@@ -34,6 +26,10 @@ from lucid.kernels.numba._weight_grad import (
     depthwise_weight_grad,
     product_transposed,
 )
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import empty, workspace
+from lucid.kernels.numba.machine._packing import pack_row, pack_rows_row, packed_like
+from lucid.kernels.numba.machine._tile import ACTIVATION
 from lucid.kernels.numpy import _conv as reference
 
 Array = np.ndarray

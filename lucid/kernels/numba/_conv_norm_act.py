@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from lucid.kernels.geometry import Bounds, Conv
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._batch_norm import Gradient, Records, affine_row, merge_row
 from lucid.kernels.numba._conv import (
     forward_rows,
@@ -20,7 +19,8 @@ from lucid.kernels.numba._conv import (
     weight_grad_rows,
 )
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._native import empty, workspace
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import empty, workspace
 from lucid.kernels.numpy import _conv_norm_act as reference
 
 Array = np.ndarray

@@ -12,12 +12,19 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
-from lucid.kernels.numba._matmul import Packed
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, address, float_bits, floats, kernel
-from lucid.kernels.numba._tile import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
+    PANEL,
+    TILE_ROWS,
+    address,
+    float_bits,
+    floats,
+    kernel,
+)
+from lucid.kernels.numba.machine._packing import Packed
+from lucid.kernels.numba.machine._tile import (
     A_ROW,
     A_SEGMENT,
     ACTIVATION,
@@ -118,7 +125,7 @@ def dense(args, chunk, thread):
         )
 
 
-# Floats of input that a chunk may touch, see _matmul; and its multiply-adds, some 10 µs.
+# Floats of input that a chunk may touch, see _product; and its multiply-adds, some 10 µs.
 _BLOCK = 1 << 16
 _WORTH = 1 << 19
 

@@ -15,10 +15,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, write_record
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     WIDTH,
     address,
     f32,
@@ -29,8 +29,8 @@ from lucid.kernels.numba._native import (
     pixel_step,
     pointer,
 )
-from lucid.kernels.numba._tile import ACTIVATION, multiply_add
-from lucid.kernels.numba._vector import load, spread, store
+from lucid.kernels.numba.machine._tile import ACTIVATION, multiply_add
+from lucid.kernels.numba.machine._vector import load, spread, store
 
 Array = np.ndarray
 

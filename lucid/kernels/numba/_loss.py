@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._formula import vector_exp
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba._softmax import WORTH, log_softmax_row
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._formula import vector_exp
+from lucid.kernels.numba.machine._native import (
     WIDTH,
     bits_to_float,
     empty,
@@ -16,8 +17,7 @@ from lucid.kernels.numba._native import (
     share,
     words,
 )
-from lucid.kernels.numba._softmax import WORTH, log_softmax_row
-from lucid.kernels.numba._vector import load, spread, store, total
+from lucid.kernels.numba.machine._vector import load, spread, store, total
 from lucid.kernels.numpy import _loss as reference
 
 Array = np.ndarray

@@ -13,9 +13,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba import _threads
-from lucid.kernels.numba._native import WIDTH, address, bits_to_float, float_bits, kernel, words
-from lucid.kernels.numba._vector import load, maximum, maximum_or_nan, root, spread, store
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
+    WIDTH,
+    address,
+    bits_to_float,
+    float_bits,
+    kernel,
+    words,
+)
+from lucid.kernels.numba.machine._vector import load, maximum, maximum_or_nan, root, spread, store
 from lucid.kernels.numpy import _optim as reference
 
 Array = np.ndarray

@@ -11,10 +11,18 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from lucid.kernels.geometry import Padding, Pair
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._native import WIDTH, Kernel, address, empty, floats, kernel, pointer
-from lucid.kernels.numba._vector import load, spread, store
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
+    WIDTH,
+    Kernel,
+    address,
+    empty,
+    floats,
+    kernel,
+    pointer,
+)
+from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.numpy import _pool as reference
 
 Array = np.ndarray

@@ -17,11 +17,11 @@ from numba import njit
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import NO_BOUNDS, Conv
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_product, pack
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     WIDTH,
     address,
     call_kernel,
@@ -30,7 +30,7 @@ from lucid.kernels.numba._native import (
     kernel,
     words,
 )
-from lucid.kernels.numba._vector import load, spread, store
+from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.numpy._prepared import Run
 from lucid.kernels.numpy._steps import Bound
 

@@ -1,4 +1,4 @@
-"""Products of any two matrices, or of batches of them, without BLAS and its threads.
+"""Products of matrices without BLAS and its threads: of any two, or with one packed before.
 
 A chunk computes a block of rows and panels of one product. It packs one panel of ``b`` after the
 other into memory of its thread, whatever the layout of ``b``, and lets tiles of rows of ``a`` run
@@ -13,10 +13,11 @@ import math
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba import _threads
+from lucid.kernels.numba._activation import finish
+from lucid.kernels.numba._batch_norm import Records, write_record
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._matmul import INFINITY, transpose_block
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
     WIDTH,
@@ -25,12 +26,15 @@ from lucid.kernels.numba._native import (
     float_bits,
     floats,
     kernel,
+    pixel_step,
     share,
     words,
     workspace,
 )
-from lucid.kernels.numba._tile import (
+from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
+from lucid.kernels.numba.machine._tile import (
     A_ROW,
+    ACTIVATION,
     B_STEP,
     C_ROW,
     HIGH,
@@ -41,7 +45,7 @@ from lucid.kernels.numba._tile import (
     TILE_ARGUMENTS,
     tile,
 )
-from lucid.kernels.numba._vector import fused, load, spread, store, total
+from lucid.kernels.numba.machine._vector import fused, load, spread, total
 from lucid.kernels.numpy import _product as reference
 
 Array = np.ndarray
@@ -64,77 +68,7 @@ _SMALL_VECTOR = 9216
 _FEW = 4
 
 
-# -- packing --------------------------------------------------------------------------------------
-
-
-@njit
-def pack_panel(source, step, column, depth, count, target, scale):
-    """Pack ``count`` columns of a matrix with any strides into a panel; no bias.
-
-    Args:
-        source: address of the first element.
-        step: bytes from one row of the matrix to the next; a row is a step of the sum.
-        column: bytes from one column to the next.
-        depth: rows.
-        count: columns, at most PANEL; the rest of the panel becomes 0.
-        target: where row 0 of the panel goes.
-        scale: address of PANEL equal factors, or 0 for none.
-    """
-    factor = floats(scale)[0] if scale != 0 else np.float32(1)
-    whole = 0
-    if column == 4:
-        if scale == 0 and count == PANEL:
-            for i in range(depth):
-                at = source + i * step
-                store(target + i * PANEL * 4, load(at, WIDTH), WIDTH)
-                store(target + i * PANEL * 4 + WIDTH * 4, load(at + WIDTH * 4, WIDTH), WIDTH)
-            whole = depth
-    elif step == 4 and count >= WIDTH:
-        whole = depth // WIDTH * WIDTH
-        for half in range(0, PANEL, WIDTH):
-            if count - half >= WIDTH:
-                for i in range(0, whole, WIDTH):
-                    transpose_block(
-                        source + half * column + i * 4,
-                        column,
-                        target + (i * PANEL + half) * 4,
-                        PANEL * 4,
-                        scale,
-                    )
-            else:
-                _pack_any(source, step, column, whole, half, count, target, factor)
-    rest = target + whole * PANEL * 4
-    _pack_any(source + whole * step, step, column, depth - whole, 0, count, rest, factor)
-
-
-@njit
-def _pack_any(source, step, column, depth, first, count, target, factor):
-    """Pack columns ``first`` to PANEL, one float after the other."""
-    out = floats(target)
-    for i in range(depth):
-        for j in range(first, min(count, PANEL)):
-            out[i * PANEL + j] = floats(source + i * step + j * column)[0] * factor
-        for j in range(max(first, count), PANEL):
-            out[i * PANEL + j] = np.float32(0)
-
-
-@njit
-def _copy_block(source, row, column, rows, columns, target):
-    """Copy a matrix with any strides to contiguous rows."""
-    whole_rows = whole_columns = 0
-    if row == 4:
-        whole_rows, whole_columns = rows // WIDTH * WIDTH, columns // WIDTH * WIDTH
-        for j in range(0, whole_columns, WIDTH):
-            for i in range(0, whole_rows, WIDTH):
-                at = target + (i * columns + j) * 4
-                transpose_block(source + i * 4 + j * column, column, at, columns * 4, 0)
-    for i in range(rows):
-        out = floats(target + i * columns * 4)
-        for j in range(whole_columns if i < whole_rows else 0, columns):
-            out[j] = floats(source + i * row + j * column)[0]
-
-
-# -- the product ----------------------------------------------------------------------------------
+# -- of any two matrices ------------------------------------------------------------------------
 
 (
     _A, _B, _C, _M, _K, _N, _A_ROW, _A_COLUMN, _B_STEP, _B_COLUMN, _BIAS, _ROW_BLOCKS,
@@ -184,7 +118,7 @@ def _block(args, item, settings, panel_at):
         settings[LENGTH] = depth
         settings[A_ROW] = args[_A_ROW]
         if args[_A_COLUMN] != 4:
-            _copy_block(a_at, args[_A_ROW], args[_A_COLUMN], count, depth, copy_at)
+            copy_block(a_at, args[_A_ROW], args[_A_COLUMN], count, depth, copy_at)
             a_at = copy_at
             settings[A_ROW] = depth * 4
         for panel in range(
@@ -278,13 +212,134 @@ def _multiply(a: Array, b: Array, bias: Array | None, lead: tuple[int, ...]) -> 
                 address(scratch),
                 4 * size,
                 passes,
-                float_bits(-INFINITY),
-                float_bits(INFINITY),
+                float_bits(-math.inf),
+                float_bits(math.inf),
                 batch > 1,
             )
         )
     )
     return out
+
+
+# -- with a matrix that is packed ---------------------------------------------------------------
+
+(
+    _X, _ROWS, _PACKED, _PANEL_BYTES, _COLUMNS, _OUT, _RESIDUAL,
+    _PACKED_ROW_BLOCKS, _PACKED_COLUMN_BLOCKS, _RECORDS, _RECORD_SIZE,
+) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 11)  # fmt: skip
+
+
+@kernel
+def product(args, chunk, thread):
+    """One block of rows and panels of ``clip(x @ packed + bias, low, high) + residual``."""
+    row_blocks, column_blocks = args[_PACKED_ROW_BLOCKS], args[_PACKED_COLUMN_BLOCKS]
+    # Neighbours share the panels: threads, which begin at both ends, then read half of them each.
+    row_block, column_block = chunk % row_blocks, chunk // row_blocks
+    rows, columns = args[_ROWS], args[_COLUMNS]
+    start = rows * row_block // row_blocks
+    count = rows * (row_block + 1) // row_blocks - start
+    panels = (columns + PANEL - 1) // PANEL
+    # Tiles of nearly equal height: a last one of few rows would leave the multipliers idle.
+    tiles = (count + TILE_ROWS - 1) // TILE_ROWS
+    first_panel = panels * column_block // column_blocks
+    last_panel = panels * (column_block + 1) // column_blocks
+    for panel in range(first_panel, last_panel):
+        weights = args[_PACKED] + panel * args[_PANEL_BYTES]
+        width = min(PANEL, columns - panel * PANEL)
+        for index in range(tiles):
+            row = start + count * index // tiles
+            height = start + count * (index + 1) // tiles - row
+            offset = panel * PANEL * 4
+            residual = args[_RESIDUAL]
+            if residual != 0:
+                residual += row * args[RESIDUAL_ROW] + offset
+            kind = args[ACTIVATION]
+            out = args[_OUT] + row * args[C_ROW] + offset
+            tile(
+                height,
+                args[_X] + row * args[A_ROW],
+                weights,
+                out,
+                residual if kind == 0 else 0,
+                width,
+                args,
+            )
+            if kind != 0:
+                finish(kind, height, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
+    if args[_RECORDS] != 0:  # while the block is in the cache
+        first = first_panel * PANEL
+        write_record(
+            args[_RECORDS] + row_block * args[_RECORD_SIZE] * 8,
+            columns,
+            first,
+            min(columns, last_panel * PANEL) - first,
+            args[_OUT] + start * args[5] + first * 4,
+            args[5],
+            count,
+        )
+
+
+# Floats of x that a chunk may touch: 256 KiB, a quarter of a core's second-level cache, so that
+# they stay there while the panels pass by.
+_PACKED_BLOCK = 1 << 16
+
+
+def grid(rows: int, k: int, n: int) -> tuple[int, int]:
+    """Return into how many blocks of rows and of panels a product is cut.
+
+    Rows first: depthwise layers are cut by rows as well, and a core then finds what it wrote itself
+    in its own cache. Panels too where there are few rows; a thread reads a part of the weights.
+    """
+    threads = _threads.get_num_threads()
+    tiles, panels = -(-rows // TILE_ROWS), -(-n // PANEL)
+    wanted = 1 if threads == 1 else min(rows * k * n // _WORTH + 1, 8 * threads)
+    row_blocks = min(tiles, max(wanted, -(-rows * k // _PACKED_BLOCK)), _threads.MAX_CHUNKS)
+    column_blocks = min(panels, -(-wanted // row_blocks))
+    return row_blocks, column_blocks
+
+
+def product_row(
+    x: Array,
+    packed: Packed,
+    out: Array,
+    low: float | None = None,
+    high: float | None = None,
+    residual: Array | None = None,
+    records: Records | None = None,
+) -> tuple[int, ...]:
+    """Return the row of a plan for ``out = clip(x @ packed + bias, low, high) + residual``.
+
+    All are float32: ``x`` ``(rows, k)``, ``out`` and ``residual`` ``(rows, n)``, or images of such
+    pixels. They are contiguous, but the pixels of ``x`` and ``out`` may be spaced.
+    ``records`` take the statistics of the columns of ``out``.
+    """
+    rows = out.size // packed.n
+    row_blocks, column_blocks = grid(rows, packed.k, packed.n)
+    return (
+        product.address,
+        row_blocks * column_blocks,
+        pixel_step(x),
+        1,
+        packed.k,
+        0,
+        4 * PANEL,
+        pixel_step(out),
+        4 * packed.n,
+        float_bits(-math.inf if low is None else low),
+        float_bits(math.inf if high is None else high),
+        0,
+        0,
+        address(x),
+        rows,
+        address(packed.data),
+        4 * PANEL * (1 + packed.k),
+        packed.n,
+        address(out),
+        0 if residual is None else address(residual),
+        row_blocks,
+        column_blocks,
+        *((0, 0) if records is None else records.make(row_blocks, packed.n)),
+    )
 
 
 # -- few rows -------------------------------------------------------------------------------------

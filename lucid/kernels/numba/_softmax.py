@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._formula import vector_exp
-from lucid.kernels.numba._native import WIDTH, Kernel, kernel, share
-from lucid.kernels.numba._vector import largest, load, load_or, maximum, spread, store, total
-from lucid.kernels.numpy import _activation as reference
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._formula import vector_exp
+from lucid.kernels.numba.machine._native import WIDTH, Kernel, kernel, share
+from lucid.kernels.numba.machine._vector import (
+    largest,
+    load,
+    load_or,
+    maximum,
+    spread,
+    store,
+    total,
+)
+from lucid.kernels.numpy import _softmax as reference
 
 Array = np.ndarray
 

@@ -15,9 +15,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from lucid.kernels.geometry import Conv, Pair
-from lucid.kernels.numba import _threads
 from lucid.kernels.numba._dense import _copy_rows
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
     WIDTH,
@@ -32,7 +32,7 @@ from lucid.kernels.numba._native import (
     words,
     workspace,
 )
-from lucid.kernels.numba._tile import (
+from lucid.kernels.numba.machine._tile import (
     A_SEGMENT,
     A_STEP,
     B_SEGMENT,

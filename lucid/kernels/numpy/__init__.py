@@ -6,13 +6,9 @@ from lucid.kernels.numpy._activation import gelu as gelu
 from lucid.kernels.numpy._activation import gelu_grad as gelu_grad
 from lucid.kernels.numpy._activation import hardswish as hardswish
 from lucid.kernels.numpy._activation import hardswish_grad as hardswish_grad
-from lucid.kernels.numpy._activation import log_softmax as log_softmax
-from lucid.kernels.numpy._activation import log_softmax_grad as log_softmax_grad
 from lucid.kernels.numpy._activation import sigmoid as sigmoid
 from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
-from lucid.kernels.numpy._activation import softmax as softmax
-from lucid.kernels.numpy._activation import softmax_grad as softmax_grad
 from lucid.kernels.numpy._attention import prepare_attention as prepare_attention
 from lucid.kernels.numpy._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numpy._batch_norm import batch_norm_stats as batch_norm_stats
@@ -40,6 +36,10 @@ from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear
 from lucid.kernels.numpy._product import matmul as matmul
+from lucid.kernels.numpy._softmax import log_softmax as log_softmax
+from lucid.kernels.numpy._softmax import log_softmax_grad as log_softmax_grad
+from lucid.kernels.numpy._softmax import softmax as softmax
+from lucid.kernels.numpy._softmax import softmax_grad as softmax_grad
 from lucid.kernels.numpy._steps import divide_images as divide_images
 from lucid.kernels.numpy._steps import join as join
 from lucid.kernels.numpy._steps import join_lanes as join_lanes

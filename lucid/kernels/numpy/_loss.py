@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lucid.kernels.numpy._activation import log_softmax
 from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._softmax import log_softmax
 from lucid.kernels.numpy._sums import sums
 
 Array = np.ndarray

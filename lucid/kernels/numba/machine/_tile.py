@@ -22,8 +22,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lucid.kernels.numba._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64
-from lucid.kernels.numba._threads import ARGUMENTS, ROW
+from lucid.kernels.numba.machine._native import PANEL, TILE_ROWS, VECTOR, WIDTH, f32, i64
+from lucid.kernels.numba.machine._threads import ARGUMENTS, ROW
 
 i32 = ir.IntType(32)
 

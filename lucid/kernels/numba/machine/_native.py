@@ -191,7 +191,7 @@ class _Announced(CFunc):
 class _Cache(FunctionCache):
     """Numba's cache, with one file for a function, which is checked, and errors that do not end us.
 
-    The machine code depends on the other files of this package as well, which Numba does not know.
+    The machine code depends on the other files of the kernels as well, which Numba does not know.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -263,7 +263,7 @@ def _digest(key: Any, data: bytes) -> bytes:
 @functools.cache
 def _source_digest() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[2].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

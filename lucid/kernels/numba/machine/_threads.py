@@ -28,7 +28,7 @@ import numpy as np
 from numba import njit, types
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.numba._native import (
+from lucid.kernels.numba.machine._native import (
     address,
     atomic_add,
     atomic_exchange,

@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
-from lucid.kernels.numba._native import VECTOR, WIDTH, pointer
-from lucid.kernels.numba._tile import Masked, multiply_add
+from lucid.kernels.numba.machine._native import VECTOR, WIDTH, pointer
+from lucid.kernels.numba.machine._tile import Masked, multiply_add
 
 
 class _VectorType(types.Type):

@@ -15,8 +15,8 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from lucid.kernels.numba._native import VECTOR, WIDTH
-from lucid.kernels.numba._vector import vector
+from lucid.kernels.numba.machine._native import VECTOR, WIDTH
+from lucid.kernels.numba.machine._vector import vector
 from lucid.kernels.numpy._erf import _FLOAT32_P, _FLOAT32_Q
 
 _INTS = ir.VectorType(ir.IntType(32), WIDTH)
