@@ -165,23 +165,12 @@ def conv2d(
     return apply_conv2d("conv2d", input, weight, bias, stride, padding, dilation, groups)
 
 
-def apply_conv2d(
-    who: str,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> Tensor:
-    """Check the arguments in the name of ``who`` and convolve."""
+def apply_conv2d(who: str, input: Any, weight: Any, bias: Any, *settings: Any) -> Tensor:
+    """Check the arguments, as :func:`checked` takes them, and convolve."""
     input = operand(input, who)
     if input.ndim == 3:
-        batch = input.unsqueeze(0)
-        y = apply_conv2d(who, batch, weight, bias, stride, padding, dilation, groups)
-        return y.squeeze(0)
-    return Conv2d.apply(*checked(who, input, weight, bias, stride, padding, dilation, groups))
+        return apply_conv2d(who, input.unsqueeze(0), weight, bias, *settings).squeeze(0)
+    return Conv2d.apply(*checked(who, input, weight, bias, *settings))
 
 
 def apply_conv_norm_act(
@@ -191,13 +180,10 @@ def apply_conv_norm_act(
     scale: Array,
     shift: Array,
     bounds: Bounds,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
+    *settings: Any,
 ) -> Tensor:
     """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
-    x, w, _, conv = checked(who, input, weight, None, stride, padding, dilation, groups)
+    x, w, _, conv = checked(who, input, weight, None, *settings)
     y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, bounds, conv)
     return Tensor._wrap(from_nhwc(y))
 
@@ -212,7 +198,10 @@ def checked(
     dilation: Any,
     groups: int,
 ) -> tuple[Tensor, Tensor, Tensor | None, Conv]:
-    """Return a convolution's arguments as tensors, and its geometry; raise as :func:`conv2d`."""
+    """Return a convolution's arguments as tensors, and its geometry.
+
+    The arguments are those of :func:`conv2d`, which ``who`` was called with, and so are the errors.
+    """
     x, w = operand(input, who), operand(weight, who)
     check_image(x, who)
     if w.ndim != 4:

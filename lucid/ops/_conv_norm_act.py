@@ -107,16 +107,13 @@ def apply_conv_norm_act_train(
     norm_bias: Tensor | None,
     eps: float,
     bounds: Bounds,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
+    *settings: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check the arguments in the name of ``who``; return output, batch mean and variance.
 
     The batch must have at least two images.
     """
-    x, w, _, conv = checked(who, input, weight, None, stride, padding, dilation, groups)
+    x, w, _, conv = checked(who, input, weight, None, *settings)
     result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
         x, w, norm_weight, norm_bias, float(eps), bounds, conv
     )

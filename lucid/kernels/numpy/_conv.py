@@ -374,51 +374,39 @@ class _Patches:
         """Return the patches ``(images·rows·W', kh·kw·C)``, valid until the next call."""
         if images != self.padded_images:
             self.padded, self.padded_images = _pad(self.x[images], self.conv.padding), images
-        (sh, sw), (dh, dw) = self.conv.stride, self.conv.dilation
-        by_image, by_row, by_column, by_channel = self.padded.strides
-        shape = (
-            images.stop - images.start,
-            rows.stop - rows.start,
-            self.width,
-            self.kh,
-            self.kw,
-            self.channels,
-        )
-        windows = as_strided(
-            self.padded[:, rows.start * sh :],
-            shape,
-            (by_image, by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
-        )
-        block = self.buffer[: shape[0] * shape[1] * self.row].reshape(shape)
-        np.copyto(block, windows)
+        kernel, size = (self.kh, self.kw), (self.height, self.width)
+        patches = windows(self.padded, kernel, self.conv, size)[:, rows]
+        block = self.buffer[: patches.size].reshape(patches.shape)
+        np.copyto(block, patches)
         return block.reshape(-1, self.kh * self.kw * self.channels)
+
+
+def windows(padded: np.ndarray, kernel: Pair, conv: Conv, size: Pair) -> np.ndarray:
+    """Return the view ``(N, H', W', kh, kw, C)`` of padded images ``(N, H, W, C)``."""
+    by_image, by_row, by_column, by_channel = padded.strides
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
+    return as_strided(
+        padded,
+        (len(padded), *size, *kernel, padded.shape[-1]),
+        (by_image, by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
+    )
 
 
 # -- depthwise --------------------------------------------------------------------------------
 
 
-def _depthwise_windows(
-    padded: np.ndarray, kernel: Pair, conv: Conv, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Return the view ``(N, H', W', C, kh, kw)`` of padded images ``(N, H, W, C)``."""
-    by_image, by_row, by_column, by_channel = padded.strides
-    (sh, sw), (dh, dw) = conv.stride, conv.dilation
-    return as_strided(
-        padded,
-        (len(padded), shape[1], shape[2], padded.shape[-1], *kernel),
-        (by_image, by_row * sh, by_column * sw, by_channel, by_row * dh, by_column * dw),
-    )
+def depthwise_windows(padded: np.ndarray, kernel: Pair, conv: Conv, size: Pair) -> np.ndarray:
+    """Return the view ``(N, H', W', C, kh, kw)`` of padded images."""
+    return windows(padded, kernel, conv, size).transpose(0, 1, 2, 5, 3, 4)
 
 
-def _row_windows(
-    padded: np.ndarray, kernel: Pair, conv: Conv, shape: tuple[int, ...]
-) -> np.ndarray:
+def row_windows(padded: np.ndarray, kernel: Pair, conv: Conv, size: Pair) -> np.ndarray:
     """Return the view ``(N, H', W'·C, kh, kw)`` of padded images, for horizontal stride 1."""
     by_image, by_row, by_column, by_channel = padded.strides
-    dh, dw = conv.dilation
+    (height, width), (dh, dw) = size, conv.dilation
     return as_strided(
         padded,
-        (len(padded), shape[1], shape[2] * padded.shape[-1], *kernel),
+        (len(padded), height, width * padded.shape[-1], *kernel),
         (by_image, by_row * conv.stride[0], by_channel, by_row * dh, by_column * dw),
     )
 
@@ -440,7 +428,7 @@ def _depthwise(
     channels = x.shape[3]
     multiplier = o // channels
     taps = weight.reshape(channels, multiplier, kh, kw)
-    by_row = multiplier == 1 == conv.stride[1]
+    by_row, size = multiplier == 1 == conv.stride[1], (y.shape[1], y.shape[2])
     weights = np.ascontiguousarray(taps.transpose(2, 3, 0, 1))  # (kh, kw, C, multiplier)
     if by_row:
         # The weights of each column, one after the other.
@@ -450,15 +438,15 @@ def _depthwise(
     for part in _image_blocks(x):
         padded, out = _pad(x[part], conv.padding), y[part]
         if by_row:
-            windows = _row_windows(padded, (kh, kw), conv, y.shape)
-            np.einsum("nhkij,ijk->nhk", windows, weights, out=out.reshape(*out.shape[:2], -1))
+            taken = row_windows(padded, (kh, kw), conv, size)
+            np.einsum("nhkij,ijk->nhk", taken, weights, out=out.reshape(*out.shape[:2], -1))
         else:
-            windows = _depthwise_windows(padded, (kh, kw), conv, y.shape)
+            taken = depthwise_windows(padded, (kh, kw), conv, size)
             if multiplier == 1:
-                np.einsum("nhwcij,ijc->nhwc", windows, weights[..., 0], out=out)
+                np.einsum("nhwcij,ijc->nhwc", taken, weights[..., 0], out=out)
             else:
                 wide = out.reshape(*out.shape[:3], channels, multiplier)
-                np.einsum("nhwcij,ijcm->nhwcm", windows, weights, out=wide)
+                np.einsum("nhwcij,ijcm->nhwcm", taken, weights, out=wide)
         if finish is not None:
             finish(out)
 
@@ -472,7 +460,7 @@ def _depthwise_weight_grad(
     o, _, kh, kw = weight_shape
     channels = x.shape[3]
     multiplier = o // channels
-    by_row = multiplier == 1 == conv.stride[1]
+    by_row, size = multiplier == 1 == conv.stride[1], (grad.shape[1], grad.shape[2])
     row = grad.shape[2] * channels
     # One sum a column of the map; then what each further part adds to it.
     by_position, more = empty((2, kh, kw, row if by_row else 0), grad.dtype)
@@ -480,18 +468,18 @@ def _depthwise_weight_grad(
     for part in _image_blocks(x):
         padded, g = _pad(x[part], conv.padding), grad[part]
         if by_row:
-            windows = _row_windows(padded, (kh, kw), conv, grad.shape)
+            taken = row_windows(padded, (kh, kw), conv, size)
             sums = more if part.start else by_position
-            np.einsum("nhkij,nhk->ijk", windows, g.reshape(*g.shape[:2], row), out=sums)
+            np.einsum("nhkij,nhk->ijk", taken, g.reshape(*g.shape[:2], row), out=sums)
             if part.start:
                 by_position += more
             continue
-        windows = _depthwise_windows(padded, (kh, kw), conv, grad.shape)
+        taken = depthwise_windows(padded, (kh, kw), conv, size)
         if multiplier == 1:
-            total[..., 0] += np.einsum("nhwcij,nhwc->ijc", windows, g)
+            total[..., 0] += np.einsum("nhwcij,nhwc->ijc", taken, g)
         else:
             wide = g.reshape(*g.shape[:3], channels, multiplier)
-            total += np.einsum("nhwcij,nhwcm->ijcm", windows, wide)
+            total += np.einsum("nhwcij,nhwcm->ijcm", taken, wide)
     if by_row:
         total[..., 0] = by_position.reshape(kh, kw, grad.shape[2], channels).sum(axis=2)
     return np.ascontiguousarray(total.transpose(2, 3, 0, 1)).reshape(weight_shape)

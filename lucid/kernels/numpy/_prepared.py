@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from lucid.kernels._memory import empty
 from lucid.kernels.geometry import Conv, Padding, Pair
 from lucid.kernels.numpy import _activation
+from lucid.kernels.numpy._conv import depthwise_windows, row_windows, windows
 from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._threads import (
     ELEMENT,
@@ -179,9 +179,8 @@ class _Padder:
         self.buffer = np.zeros((images, h + top + bottom, w + left + right, c), dtype)
         self.inner = self.buffer[:, top : top + h, left : left + w]
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> None:
         np.copyto(self.inner[: len(images)], images)
-        return self.buffer[: len(images)]
 
 
 def _pointwise(
@@ -232,23 +231,11 @@ def _depthwise(
     together = max(1, min(n, _BLOCK // math.prod(input_shape[1:])))
     pad = _Padder(input_shape, conv.padding, weight.dtype, together)
     taps = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
-    by_image, by_row, by_column, by_channel = pad.buffer.strides
-    (sh, sw), (dh, dw) = conv.stride, conv.dilation
-    steps = (by_row * dh, by_column * dw)
-    if sw == 1:
-        # Columns and channels as one long axis, as in the unprepared kernel.
-        windows = as_strided(
-            pad.buffer,
-            (together, height, width * c, kh, kw),
-            (by_image, by_row * sh, by_channel, *steps),
-        )
+    if conv.stride[1] == 1:
+        view = row_windows(pad.buffer, (kh, kw), conv, (height, width))
         taps, signature = np.tile(taps, (1, 1, width)), "nhkij,ijk->nhk"
     else:
-        windows = as_strided(
-            pad.buffer,
-            (together, height, width, c, kh, kw),
-            (by_image, by_row * sh, by_column * sw, by_channel, *steps),
-        )
+        view = depthwise_windows(pad.buffer, (kh, kw), conv, (height, width))
         signature = "nhwcij,ijc->nhwc"
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
@@ -258,8 +245,8 @@ def _depthwise(
             pad(x[images])
 
             def some_rows(rows: slice, images: slice = images, count: int = count) -> None:
-                view, block = windows[:count, rows], out[images, rows]
-                np.einsum(signature, view, taps, out=block.reshape(view.shape[:-2]))
+                part, block = view[:count, rows], out[images, rows]
+                np.einsum(signature, part, taps, out=block.reshape(part.shape[:-2]))
                 finish(block, None if residual is None else residual[images, rows])
 
             divide(some_rows, height, count * height * width * c * kh * kw * _TAP)
@@ -279,31 +266,26 @@ def _dense(
     _, i, kh, kw = weight.shape
     dtype = weight.dtype
     wide = o // conv.groups
-    (sh, sw), (dh, dw) = conv.stride, conv.dilation
+    patches_of = [
+        windows(pad.buffer[..., group * i : (group + 1) * i], (kh, kw), conv, (height, width))[0]
+        for group in range(conv.groups)
+    ]
     matrices = [
         np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(-1, wide))
         for kernel in np.split(weight, conv.groups)
     ]
-    by_row, by_column, by_channel = pad.buffer.strides[1:]
     row = width * kh * kw * i
     step = max(1, min(height, 2 * _BLOCK // max(1, row)))
     step = math.ceil(height / math.ceil(height / step))
 
-    def some_rows(
-        padded: np.ndarray, out: np.ndarray, residual: np.ndarray | None, part: slice
-    ) -> None:
+    def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
         patches = empty((min(step, part.stop - part.start), width, kh, kw, i), dtype)
         for start in range(part.start, part.stop, step):
             count = min(step, part.stop - start)
             rest = slice(start, start + count)
             block = out[rest]
             for group, matrix in enumerate(matrices):
-                windows = as_strided(
-                    padded[start * sh :, :, group * i :],
-                    (count, width, kh, kw, i),
-                    (by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
-                )
-                np.copyto(patches[:count], windows)
+                np.copyto(patches[:count], patches_of[group][rest])
                 rows = patches[:count].reshape(count * width, -1)
                 if conv.groups == 1:
                     np.matmul(rows, matrix, out=block.reshape(-1, o))
@@ -315,9 +297,9 @@ def _dense(
 
     def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
         for index in range(len(x)):
-            (padded,) = pad(x[index : index + 1])
+            pad(x[index : index + 1])
             target, other = out[index], None if residual is None else residual[index]
-            task = functools.partial(some_rows, padded, target, other)
+            task = functools.partial(some_rows, target, other)
             divide(task, height, target.size * row // width)
 
     return run
@@ -343,19 +325,14 @@ def _dense_by_planes(
     kh, kw = weight.shape[2:]
     dtype = weight.dtype
     (top, bottom), (left, right) = conv.padding
-    (sh, sw), (dh, dw) = conv.stride, conv.dilation
     planes = np.zeros((i, h + top + bottom, w + left + right), dtype)
     inner = planes[:, top : top + h, left : left + w]
     matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
     length = len(matrix) - 1
     step = max(1, min(height, 2 * _BLOCK // max(1, width * len(matrix))))
     step = math.ceil(height / math.ceil(height / step))
-    by_plane, by_row, by_column = planes.strides
-    windows = as_strided(
-        planes,
-        (i, kh, kw, height, width),
-        (by_plane, by_row * dh, by_column * dw, by_row * sh, by_column * sw),
-    )
+    view = windows(planes[..., None], (kh, kw), conv, (height, width))[..., 0]
+    view = view.transpose(0, 3, 4, 1, 2)  # (I, kh, kw, H', W')
 
     def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
         memory = empty(len(matrix) * min(step, part.stop - part.start) * width, dtype)
@@ -364,7 +341,7 @@ def _dense_by_planes(
             rows = slice(start, start + count)
             patches = memory[: len(matrix) * count * width].reshape(len(matrix), -1)
             patches[length] = 1
-            np.copyto(patches[:length].reshape(i, kh, kw, count, width), windows[:, :, :, rows])
+            np.copyto(patches[:length].reshape(i, kh, kw, count, width), view[:, :, :, rows])
             block = out[rows]
             np.matmul(patches.T, matrix, out=block.reshape(-1, o))
             finish(block, None if residual is None else residual[rows])

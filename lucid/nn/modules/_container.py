@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from lucid.nn._parameter import Parameter
+from lucid.nn.modules._fusion import run_fused
 from lucid.nn.modules._module import Module, format_tree
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -130,8 +131,6 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's output."""
-        from lucid.nn.modules._fusion import run_fused
-
         return run_fused(self._values(), input)
 
     @overload

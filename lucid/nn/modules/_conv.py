@@ -101,16 +101,12 @@ class Conv2d(Module):
 
     def forward(self, input: Any) -> Tensor:
         """Return ``(N, O, H', W')`` for images ``(N, I, H, W)``."""
-        return apply_conv2d(
-            "Conv2d",
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
+        return apply_conv2d("Conv2d", input, self.weight, self.bias, *self._settings)
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        """Stride, padding, dilation and groups."""
+        return self.stride, self.padding, self.dilation, self.groups
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""

@@ -83,10 +83,7 @@ def _train(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
         norm.bias,
         norm.eps,
         bounds,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
+        *conv._settings,
     )
     if norm.training:
         n, _, h, w = y.shape
@@ -108,8 +105,5 @@ def _infer(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
         scale,
         shift,
         bounds,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        conv.groups,
+        *conv._settings,
     )
