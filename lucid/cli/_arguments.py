@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 from collections.abc import Callable
 
 from lucid import models
@@ -54,36 +55,25 @@ def non_negative_int(text: str) -> int:
     return int(text)
 
 
-def positive_float(text: str) -> float:
-    """Parse a finite number over 0."""
-    value = _number(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number over 0, got {text!r}")
-    return value
+def _number(expected: str, is_right: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a parser of numbers that are right; infinite ones and NaN never are."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (math.isfinite(value) and is_right(value)):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
 
 
-def non_negative_float(text: str) -> float:
-    """Parse a finite number of at least 0."""
-    value = _number(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
-    return value
-
-
-def fraction(text: str) -> float:
-    """Parse a number from 0 up to, but not including, 1."""
-    value = _number(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1), got {text!r}")
-    return value
-
-
-def open_fraction(text: str) -> float:
-    """Parse a number between 0 and 1, neither of them included."""
-    value = _number(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
-    return value
+positive_float = _number("a number over 0", lambda value: value > 0)
+non_negative_float = _number("a number of at least 0", lambda value: value >= 0)
+fraction = _number("a number in [0, 1)", lambda value: 0 <= value < 1)
+open_fraction = _number("a number between 0 and 1", lambda value: 0 < value < 1)
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
@@ -125,10 +115,3 @@ def model_name(name: str) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "`lucid models` lists them all"
     raise UsageError(f"there is no model {name!r}; {hint}")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

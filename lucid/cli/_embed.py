@@ -10,7 +10,6 @@ import numpy as np
 from lucid._files import atomic_path
 from lucid.autograd import no_grad
 from lucid.cli._arguments import add_command
-from lucid.cli._errors import CommandError
 from lucid.cli._images import (
     add_arguments,
     find_images,
@@ -55,8 +54,6 @@ def embed(args: argparse.Namespace) -> int:
         with no_grad():
             features.append(model.forward_features(images).data)
         names += map(str, good)
-    if not names:
-        raise CommandError(f"none of the {len(paths)} images could be read")
     with atomic_path(args.output) as path:
         np.savez(path, features=np.concatenate(features), files=np.array(names))
     print(f"{len(names)} × {model.num_features} features in {args.output}")

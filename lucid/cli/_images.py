@@ -111,7 +111,11 @@ def read_batches(
     """Yield paths and the batch ``(N, C, H, W)`` of their images, without those unreadable.
 
     A progress bar goes to stderr if that is a terminal and tqdm is installed.
+
+    Raises:
+        CommandError: at the end, if none could be read.
     """
+    found = False
     with Progress("image") as progress:
         progress.start(len(paths))
         for start in range(0, len(paths), batch_size):
@@ -126,8 +130,11 @@ def read_batches(
                     good.append(path)
                     images.append(image.data)
             if good:
+                found = True
                 yield good, Tensor(np.stack(images))
             progress.step(len(part))
+    if not found:
+        raise CommandError(f"none of the {len(paths)} images could be read")
 
 
 def shown(path: Path) -> str:

@@ -54,16 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell(args.command, "interrupted")
         return 130
-    except CommandError as error:
-        if args.debug:
-            raise
-        tell(args.command, one_line(error))
-        return error.status
     except Exception as error:
         if args.debug:
             raise
         tell(args.command, one_line(error))
-        return 1
+        return error.status if isinstance(error, CommandError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,11 +77,6 @@ def _parser() -> argparse.ArgumentParser:
         help="show the traceback of an error (also: LUCID_DEBUG=1)",
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    _models.add_parsers(commands, common)
-    _diagram.add_parsers(commands, common)
-    _train.add_parsers(commands, common)
-    _predict.add_parsers(commands, common)
-    _embed.add_parsers(commands, common)
-    _convert.add_parsers(commands, common)
-    _bench.add_parsers(commands, common)
+    for module in (_models, _diagram, _train, _predict, _embed, _convert, _bench):
+        module.add_parsers(commands, common)
     return parser

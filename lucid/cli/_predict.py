@@ -117,8 +117,6 @@ def predict(args: argparse.Namespace) -> int:
     paths = find_images(args.images, failures)
     opened = open_model("predict", args.weights, args.model)
     predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
-    if not predictions:
-        raise CommandError(f"none of the {len(paths)} images could be read")
     if args.json is not None:
         _write(_as_json(predictions), args.json)
     if args.csv is not None:

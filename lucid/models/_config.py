@@ -185,38 +185,26 @@ _ANY_LIMIT = (0, 65_536)
 _MOST_BLOCKS = 1_000
 MOST_WEIGHTS = 1_000_000_000
 
-Fields = dict[str, Check]
-
-_ATTENTION_FIELDS: Fields = {
-    "num_heads": _POSITIVE,
-    "key_dim": _POSITIVE,
-    "value_dim": _POSITIVE,
-    "query_h_stride": _POSITIVE,
-    "query_w_stride": _POSITIVE,
-    "kv_stride": _POSITIVE,
-    "use_layer_scale": _FLAG,
-    "use_multi_query": _FLAG,
-    "use_residual": _FLAG,
+# What each kind of row may say, in the order of the entries of its class.
+_CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("in", "out", "stride"), _POSITIVE),
+    "kernel": _KERNEL,
+    **dict.fromkeys(("start_dw_kernel", "mid_dw_kernel"), _OPTIONAL_KERNEL),
+    **dict.fromkeys(("mid_dw_downsample", "act"), _FLAG),
+    "expand": _EXPAND,
+    **dict.fromkeys(("num_heads", "key_dim", "value_dim"), _POSITIVE),
+    **dict.fromkeys(("query_h_stride", "query_w_stride", "kv_stride"), _POSITIVE),
+    **dict.fromkeys(("use_layer_scale", "use_multi_query", "use_residual"), _FLAG),
 }
-_ROW_FIELDS: dict[str, Fields] = {
-    "convbn": {"in": _POSITIVE, "out": _POSITIVE, "kernel": _KERNEL, "stride": _POSITIVE},
-    "fused_ib": {
-        "in": _POSITIVE,
-        "out": _POSITIVE,
-        "stride": _POSITIVE,
-        "expand": _EXPAND,
-        "act": _FLAG,
-    },
-    "uib": {
-        "in": _POSITIVE,
-        "out": _POSITIVE,
-        "start_dw_kernel": _OPTIONAL_KERNEL,
-        "mid_dw_kernel": _OPTIONAL_KERNEL,
-        "mid_dw_downsample": _FLAG,
-        "stride": _POSITIVE,
-        "expand": _EXPAND,
-    },
+_ROWS = {
+    "convbn": "in out kernel stride",
+    "fused_ib": "in out stride expand act",
+    "uib": "in out start_dw_kernel mid_dw_kernel mid_dw_downsample stride expand",
 }
+_ATTENTION = (
+    "num_heads key_dim value_dim query_h_stride query_w_stride kv_stride "
+    "use_layer_scale use_multi_query use_residual"
+)
 _GROUP_KEYS = ("block_name", "num_blocks", "block_specs", "act", "layer_scale")
 
 
@@ -249,14 +237,18 @@ def _named(row: Any, names: Sequence[str], optional: Sequence[str], path: str) -
     raise _fail(path, "a list or a dictionary", row)
 
 
-def _checked(row: dict[str, Any], fields: Fields, path: str) -> dict[str, Any]:
-    for name, (expected, is_right) in fields.items():
+def _checked(row: dict[str, Any], names: Sequence[str], path: str) -> list[Any]:
+    """Return the values of a row in the order of ``names``, flags as booleans."""
+    values = []
+    for name in names:
+        expected, is_right = _CHECKS[name]
         if not is_right(row[name]):
             raise _fail(f"{path}.{name}", expected, row[name])
         low, high = _LIMITS.get(name, _ANY_LIMIT)
         if not low <= row[name] <= high:
             raise _fail(f"{path}.{name}", f"a number from {low:g} to {high:g}", row[name])
-    return row
+        values.append(bool(row[name]) if _CHECKS[name] is _FLAG else row[name])
+    return values
 
 
 # -- rows, groups, models ---------------------------------------------------------------------
@@ -265,33 +257,25 @@ def _checked(row: dict[str, Any], fields: Fields, path: str) -> dict[str, Any]:
 def _read_attention(value: Any, path: str) -> AttentionSpec | None:
     if value is None:
         return None
-    row = _checked(_named(value, list(_ATTENTION_FIELDS), (), path), _ATTENTION_FIELDS, path)
-    flags = ("use_layer_scale", "use_multi_query", "use_residual")
-    return AttentionSpec(**{key: bool(v) if key in flags else v for key, v in row.items()})
+    names = _ATTENTION.split()
+    return AttentionSpec(*_checked(_named(value, names, (), path), names, path))
 
 
 def _read_row(block_name: str, value: Any, path: str) -> Spec:
-    fields = _ROW_FIELDS[block_name]
+    names = _ROWS[block_name].split()
     optional = ("attention",) if block_name == "uib" else ()
-    row = _checked(_named(value, list(fields), optional, path), fields, path)
+    row = _named(value, names, optional, path)
+    values = _checked(row, names, path)
     if block_name == "convbn":
-        return ConvBNSpec(row["in"], row["out"], row["kernel"], row["stride"])
+        return ConvBNSpec(*values)
     if block_name == "fused_ib":
-        return FusedIBSpec(row["in"], row["out"], row["stride"], row["expand"], bool(row["act"]))
+        return FusedIBSpec(*values)
     if row["stride"] > 1 and not row["start_dw_kernel"] and not row["mid_dw_kernel"]:
         raise _fail(
             f"{path}.stride", "1, since no depthwise convolution can carry it", row["stride"]
         )
-    return UIBSpec(
-        row["in"],
-        row["out"],
-        row["start_dw_kernel"],
-        row["mid_dw_kernel"],
-        bool(row["mid_dw_downsample"]),
-        row["stride"],
-        row["expand"],
-        _read_attention(row.get("attention"), f"{path}.attention"),
-    )
+    values.append(_read_attention(row.get("attention"), f"{path}.attention"))
+    return UIBSpec(*values)
 
 
 def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
@@ -304,8 +288,8 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
         if key not in group:
             raise ValueError(f"MobileNet_V4 configuration: {name}: the key {key!r} is missing")
     block_name, rows = group["block_name"], group["block_specs"]
-    if block_name not in list(_ROW_FIELDS):  # a list, as the name may be no hashable
-        raise _fail(f"{name}.block_name", f"one of {', '.join(map(repr, _ROW_FIELDS))}", block_name)
+    if block_name not in list(_ROWS):  # a list, as the name may be no hashable
+        raise _fail(f"{name}.block_name", f"one of {', '.join(map(repr, _ROWS))}", block_name)
     if not isinstance(rows, (list, tuple)) or not rows:
         raise _fail(f"{name}.block_specs", "a list with one row a block", rows)
     if len(rows) > _MOST_BLOCKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -36,11 +37,8 @@ def _build_group(group: GroupSpec) -> nn.Sequential:
     return nn.Sequential(blocks)
 
 
-def _stride(group: GroupSpec) -> int:
-    product = 1
-    for spec in group.blocks:
-        product *= spec.stride
-    return product
+def _stride(groups: Sequence[GroupSpec]) -> int:
+    return math.prod(spec.stride for group in groups for spec in group.blocks)
 
 
 class MobileNet_V4(nn.Module):
@@ -129,9 +127,12 @@ class MobileNet_V4(nn.Module):
             self.out_indices = _read_indices(out_indices)
             stages = stages[: max(self.out_indices) + 1]
             self.feature_info = [
-                {"index": i, "channels": stages[i].blocks[-1].out_channels, "stride": stride}
+                {
+                    "index": i,
+                    "channels": stages[i].blocks[-1].out_channels,
+                    "stride": _stride(stages[: i + 1]),
+                }
                 for i in self.out_indices
-                for stride in [_total_stride(stages[: i + 1])]
             ]
         elif out_indices is not None:
             raise ValueError("MobileNet_V4: out_indices belongs to features_only=True")
@@ -194,10 +195,3 @@ def _read_indices(out_indices: Sequence[int] | None) -> tuple[int, ...]:
     if list(indices) != sorted(set(indices)):
         raise ValueError(f"MobileNet_V4: out_indices must ascend, got {out_indices!r}")
     return indices
-
-
-def _total_stride(groups: Sequence[GroupSpec]) -> int:
-    product = 1
-    for group in groups:
-        product *= _stride(group)
-    return product

@@ -316,11 +316,7 @@ def _metadata(description: Description) -> dict[str, str]:
 def _run_of(path: Path) -> str | None:
     """Return the name of the run that a file is of: "" if it does not say, None without one."""
     try:
-        if path.suffix != ".json":
-            return _run_in(read_metadata(path))
-        document = read_json(path)
-        run = document.get("run", "") if isinstance(document, dict) else ""
-        return run if isinstance(run, str) else ""
+        return _name_in(read_json(path)) if path.suffix == ".json" else _run_in(read_metadata(path))
     except FileNotFoundError:
         return None
     except (ValueError, OSError):
@@ -329,9 +325,12 @@ def _run_of(path: Path) -> str | None:
 
 def _run_in(metadata: dict[str, str]) -> str:
     try:
-        document = parse_json(metadata.get(DESCRIPTION, "{}"))
+        return _name_in(parse_json(metadata.get(DESCRIPTION, "{}")))
     except ValueError:
         return ""
+
+
+def _name_in(document: Any) -> str:
     run = document.get("run", "") if isinstance(document, dict) else ""
     return run if isinstance(run, str) else ""
 
