@@ -348,16 +348,15 @@ def _only_bias(bias, out, pixels, channels, args):
 
 
 @kernel
-def pack_taps(args, chunk, thread):
+def pack_taps(chunk, thread, weight, channels, taps, scale, bias, packed):
     """Write a depthwise convolution's bias and weights ``(1 + kh·kw, C)``, times a factor."""
-    weight, channels, taps = floats(args[0]), args[1], args[2]
-    factor, bias, out = floats(args[3]), floats(args[4]), floats(args[5])
+    source, out = floats(weight), floats(packed)
     for c in range(channels):
-        out[c] = bias[c] if args[4] != 0 else np.float32(0)
+        out[c] = floats(bias)[c] if bias != 0 else np.float32(0)
     for c in range(channels):
-        scale = factor[c] if args[3] != 0 else np.float32(1)
+        factor = floats(scale)[c] if scale != 0 else np.float32(1)
         for t in range(taps):
-            out[(1 + t) * channels + c] = weight[c * taps + t] * scale
+            out[(1 + t) * channels + c] = source[c * taps + t] * factor
 
 
 def pack_taps_row(
@@ -367,15 +366,9 @@ def pack_taps_row(
 
     ``packed`` is ``(1 + kh·kw, C)``: the bias, then the taps times ``scale``.
     """
-    return (
-        pack_taps.address,
-        1,
-        address(weight),
-        packed.shape[1],
-        packed.shape[0] - 1,
-        0 if scale is None else address(scale),
-        0 if bias is None else address(bias),
-        address(packed),
+    taps, channels = packed.shape[0] - 1, packed.shape[1]
+    return pack_taps.pack(
+        1, weight=weight, channels=channels, taps=taps, scale=scale, bias=bias, packed=packed
     )
 
 

@@ -28,6 +28,7 @@ from lucid.kernels.numba.machine._native import (
     empty,
     floats,
     kernel,
+    share,
     words,
 )
 from lucid.kernels.numba.machine._vector import load, spread, store
@@ -219,16 +220,17 @@ def join_lanes(
 
 
 @kernel
-def add_part(args, chunk, thread):
+def add_part(chunk, thread, chunks, x, y, size):
     """``x += y``, a part of it."""
-    x, y, size, chunks = floats(args[0]), floats(args[1]), args[2], args[3]
-    for i in range(size * chunk // chunks, size * (chunk + 1) // chunks):
-        x[i] += y[i]
+    sums, summands = floats(x), floats(y)
+    start, stop = share(size, chunk, chunks)
+    for i in range(start, stop):
+        sums[i] += summands[i]
 
 
 def _add_row(x: Array, y: Array) -> Row:
     chunks = max(1, min(_threads.MAX_CHUNKS, x.size >> 15))
-    return add_part.address, chunks, address(x), address(y), x.size, chunks
+    return add_part.pack(chunks, x=x, y=y, size=x.size)
 
 
 def prepare_conv(
@@ -383,17 +385,16 @@ def _add_pixels(x, step, pixels, count, out, is_first):
 
 
 @kernel
-def average_part(args, chunk, thread):
+def average_part(chunk, thread, x, out, positions, channels, blocks, together):
     """Some channels' means of one image: sums of some pixels each, and their sum."""
-    positions, channels, blocks = args[2], args[3], args[4]
     image, block = chunk // blocks, chunk % blocks
-    first, last = channels * block // blocks, channels * (block + 1) // blocks
-    source = args[0] + image * positions * channels * 4
-    target = args[1] + image * channels * 4
+    first, last = share(channels, block, blocks)
+    source = x + image * positions * channels * 4
+    target = out + image * channels * 4
     step = channels * 4
     for c in range(first, last, 4 * WIDTH):
-        for start in range(0, positions, args[5]):
-            pixels = min(args[5], positions - start)
+        for start in range(0, positions, together):
+            pixels = min(together, positions - start)
             at = source + start * step + c * 4
             _add_pixels(at, step, pixels, last - c, target + c * 4, start == 0)
     means = floats(target)
@@ -408,12 +409,20 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
         return reference.prepare_average(shape, dtype)
     n, height, width, channels = shape
     positions = height * width
-    group = max(64, math.isqrt(positions))  # so many are added one by one
+    together = max(64, math.isqrt(positions))  # so many are added one by one
 
     def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
         blocks = max(1, min(channels // 64, positions * channels >> 14))
-        arguments = address(x), address(out), positions, channels, blocks, group
-        return [(average_part.address, n * blocks, *arguments)], (x, out)
+        row = average_part.pack(
+            n * blocks,
+            x=x,
+            out=out,
+            positions=positions,
+            channels=channels,
+            blocks=blocks,
+            together=together,
+        )
+        return [row], (x, out)
 
     return Prepared(rows)
 

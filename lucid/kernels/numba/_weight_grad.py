@@ -29,6 +29,7 @@ from lucid.kernels.numba.machine._native import (
     i64,
     kernel,
     pointer,
+    share,
     words,
     workspace,
 )
@@ -71,10 +72,9 @@ _INDEX = {
 
 
 @kernel
-def add_parts(args, chunk, thread):
+def add_parts(chunk, thread, chunks, source, out, parts, size):
     """Write the sum of parts, ``(parts, size)``, a block of it."""
-    source, out, parts, size, chunks = args[0], args[1], args[2], args[3], args[4]
-    start, stop = size * chunk // chunks, size * (chunk + 1) // chunks
+    start, stop = share(size, chunk, chunks)
     target, first = floats(out), floats(source)
     for i in range(start, stop):
         target[i] = first[i]
@@ -86,7 +86,7 @@ def add_parts(args, chunk, thread):
 
 def _add_parts_row(parts: Array, out: Array) -> tuple[int, ...]:
     chunks = max(1, min(64, parts.size >> 15))
-    return add_parts.address, chunks, address(parts), address(out), len(parts), out.size, chunks
+    return add_parts.pack(chunks, source=parts, out=out, parts=len(parts), size=out.size)
 
 
 # -- matrices -------------------------------------------------------------------------------------
