@@ -12,7 +12,7 @@ from numba import njit
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _formula, _threads
 from lucid.kernels.numba.machine._native import WIDTH, Kernel, bits_to_float, floats, kernel, share
-from lucid.kernels.numba.machine._vector import add, load, store
+from lucid.kernels.numba.machine._vector import load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference
 
@@ -181,5 +181,5 @@ def finish(kind, rows, columns, out, out_row, residual, residual_row):
             rest = columns - j
             value = _activated(kind, load(at + j * 4, rest))
             if residual != 0:
-                value = add(value, load(other + j * 4, rest))
+                value = value + load(other + j * 4, rest)
             store(at + j * 4, value, rest)

@@ -16,7 +16,7 @@ from lucid.kernels import numpy as reference
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._prepared import Prepared, Row
 from lucid.kernels.numba._product import addresses
-from lucid.kernels.numba._softmax import exponentials
+from lucid.kernels.numba._softmax import exponentials, scale_row
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
     PANEL,
@@ -42,7 +42,6 @@ from lucid.kernels.numba.machine._tile import (
     TILE_ARGUMENTS,
     tile,
 )
-from lucid.kernels.numba.machine._vector import load, multiply, spread, store
 from lucid.kernels.numpy._attention import Attend
 
 Array = np.ndarray
@@ -119,10 +118,7 @@ def attend(args, chunk, thread):
             target = out + row * v * 4 + panel * PANEL * 4
             tile(height, scores + row * row_bytes, packed, target, 0, width, second)
     for row in range(count):
-        factor = spread(sums[row])
-        at = out + row * v * 4
-        for j in range(0, v, WIDTH):
-            store(at + j * 4, multiply(load(at + j * 4, v - j), factor), v - j)
+        scale_row(out + row * v * 4, v, sums[row])
 
 
 def _tile_arguments(a_row: int, length: int, c_row: int) -> list[int]:

@@ -45,7 +45,7 @@ from lucid.kernels.numba.machine._tile import (
     TILE_ARGUMENTS,
     tile,
 )
-from lucid.kernels.numba.machine._vector import fused, load, spread, total
+from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
 
 Array = np.ndarray
@@ -369,10 +369,10 @@ def _four_columns(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
         for i in range(0, k, WIDTH):
             at, rest = i * 4, k - i
             value = load(a + at, rest)
-            s0 = fused(value, load(w0 + at, rest), s0)
-            s1 = fused(value, load(w1 + at, rest), s1)
-            s2 = fused(value, load(w2 + at, rest), s2)
-            s3 = fused(value, load(w3 + at, rest), s3)
+            s0 = value * load(w0 + at, rest) + s0
+            s1 = value * load(w1 + at, rest) + s1
+            s2 = value * load(w2 + at, rest) + s2
+            s3 = value * load(w3 + at, rest) + s3
         result = floats(out + (row * n + column) * 4)
         result[0], result[1], result[2], result[3] = total(s0), total(s1), total(s2), total(s3)
         if bias != 0:
@@ -386,7 +386,7 @@ def _one_column(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
         s = spread(np.float32(0))
         for i in range(0, k, WIDTH):
             a = load(x + row * x_row + i * 4, k - i)
-            s = fused(a, load(weight + column * weight_row + i * 4, k - i), s)
+            s = a * load(weight + column * weight_row + i * 4, k - i) + s
         value = total(s)
         if bias != 0:
             value += floats(bias)[column]

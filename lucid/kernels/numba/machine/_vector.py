@@ -17,7 +17,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 from lucid.kernels.numba.machine._native import VECTOR, WIDTH, pointer
-from lucid.kernels.numba.machine._tile import Masked, multiply_add
+from lucid.kernels.numba.machine._tile import Masked
 
 
 class _VectorType(types.Type):
@@ -114,20 +114,6 @@ def store(place, value, count):
         _store_part(place, value, count)
 
 
-def _binary(operation: str) -> Any:
-    @intrinsic
-    def function(typingctx: Any, a: Any, b: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return getattr(builder, operation)(*args)
-
-        return vector(vector, vector), codegen
-
-    return function
-
-
-add, subtract, multiply = _binary("fadd"), _binary("fsub"), _binary("fmul")
-
-
 def _operator(function: Any, operation: str) -> None:
     """Let an operator of Python serve vectors; a product in a sum becomes one multiply-add."""
 
@@ -179,16 +165,6 @@ def maximum_or_nan(typingctx: Any, a: Any, b: Any) -> Any:
         return builder.select(larger, b, a)
 
     return vector(vector, vector), codegen
-
-
-@intrinsic
-def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a·b + c``."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return multiply_add(builder, *args)
-
-    return vector(vector, vector, vector), codegen
 
 
 def _select(builder: Any, comparison: str, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
