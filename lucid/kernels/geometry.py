@@ -29,11 +29,12 @@ class Conv(NamedTuple):
 
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
         """Return how many positions a kernel takes along each axis; below 1 if it does not fit."""
-        height, width = [
-            (n + sum(p) - d * (k - 1) - 1) // s + 1
-            for n, k, s, p, d in zip(size, kernel, self.stride, self.padding, self.dilation)
-        ]
-        return height, width
+        (h, w), (kh, kw) = size, kernel
+        (sh, sw), ((top, bottom), (left, right)), (dh, dw), _ = self
+        return (
+            (h + top + bottom - dh * (kh - 1) - 1) // sh + 1,
+            (w + left + right - dw * (kw - 1) - 1) // sw + 1,
+        )
 
     def output_shape(self, input_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> Shape:
         """Return the output's shape ``(N, H', W', O)``."""
