@@ -7,6 +7,7 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NO_PADDING, UNIT, Bounds, Conv, Padding, Pair, Shape
 from lucid.ops._common import Array, operand
 from lucid.ops._layout import (
@@ -185,7 +186,7 @@ def apply_conv_norm_act(
     """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
     x, w, _, conv = checked(who, input, weight, None, *settings)
     y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, bounds, conv)
-    return Tensor._wrap(from_nhwc(y))
+    return wrap(from_nhwc(y))
 
 
 def checked(

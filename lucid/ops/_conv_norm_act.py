@@ -7,6 +7,7 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Function, Tensor, grad, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv
 from lucid.ops._activation import Clip
 from lucid.ops._batch_norm import BatchNormTraining
@@ -65,10 +66,10 @@ class ConvNormAct(Function):
             needs[1],
         )
         return (
-            None if gx is None else Tensor._wrap(from_nhwc(gx)),
-            None if gweight is None else Tensor._wrap(gweight),
-            Tensor._wrap(gnorm_weight) if needs[2] else None,
-            Tensor._wrap(gnorm_bias) if needs[3] else None,
+            None if gx is None else wrap(from_nhwc(gx)),
+            None if gweight is None else wrap(gweight),
+            wrap(gnorm_weight) if needs[2] else None,
+            wrap(gnorm_bias) if needs[3] else None,
         )
 
     @staticmethod
