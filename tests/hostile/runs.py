@@ -36,9 +36,9 @@ def command(argv: list[str]) -> int:
 
 
 def start(argv: list[str], folder: Path, backend: str) -> subprocess.Popen[str]:
-    """Start ``lucid`` in a process of its own."""
+    """Start ``lucid``, as it is installed, in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "lucid", *argv],
+        [sys.executable, "-c", "import sys, lucid_command; sys.exit(lucid_command.main())", *argv],
         cwd=folder,
         env={**os.environ, "LUCID_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
