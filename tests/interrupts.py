@@ -12,6 +12,8 @@ def interrupted_at(step, call, *modules):
     def trace(frame, event, argument):
         if frame.f_code.co_filename not in files:
             return None
+        if "__del__" in (frame.f_code.co_name, frame.f_back.f_code.co_name):
+            return None  # Python drops what comes there
         frame.f_trace_opcodes = True
         if event == "opcode" and next(steps) == step:
             raise KeyboardInterrupt

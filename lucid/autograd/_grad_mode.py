@@ -13,6 +13,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Flag(threading.local):
     enabled = True
 
+    def __init__(self) -> None:
+        self.outer: list[list[bool]] = []  # what each context that was entered gives back
+
 
 grad_mode = _Flag()
 
@@ -32,16 +35,34 @@ class set_grad_enabled:
     exception. Unlike PyTorch's, a bare call without ``with`` has no effect.
     """
 
+    _outer: list[list[bool]] = []  # noqa: RUF012  several, as one object can be entered twice
+
     def __init__(self, mode: bool) -> None:
         self.mode = bool(mode)
-        self._outer: list[bool] = []  # a stack, so that one object can be entered twice
+        self._outer = []
 
     def __enter__(self) -> None:
-        self._outer.append(grad_mode.enabled)
+        before = [grad_mode.enabled]
+        self._outer.append(before)
+        grad_mode.outer.append(before)
         grad_mode.enabled = self.mode
 
     def __exit__(self, *exc: object) -> None:
-        grad_mode.enabled = self._outer.pop()
+        self._leave(self._outer[-1])
+        self._outer.pop()
+
+    def __del__(self) -> None:  # Ctrl-C may have come in the first moment of ``__exit__``
+        if self._outer:
+            self._leave(self._outer[0])
+
+    @staticmethod
+    def _leave(before: list[bool]) -> None:
+        """Give back what was there before, unless a context further out has done so."""
+        for depth, entered in enumerate(grad_mode.outer):
+            if entered is before:
+                grad_mode.enabled = before[0]
+                del grad_mode.outer[depth:]
+                return
 
     def __call__(self, fn: F) -> F:
         mode = self.mode

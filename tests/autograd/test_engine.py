@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 import lucid
 from lucid import autograd
+from lucid.autograd import _grad_mode
+from tests.interrupts import interrupted_at
 
 
 def leaf(*shape: int) -> lucid.Tensor:
@@ -197,6 +200,21 @@ def test_retain_grad_keeps_the_gradient_of_an_intermediate_result() -> None:
 
 
 # -- grad modes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_an_interrupt_at_any_moment_leaves_recording_as_it_was(mode: bool) -> None:
+    def change() -> None:
+        with lucid.set_grad_enabled(mode), lucid.set_grad_enabled(not mode):
+            pass
+
+    with lucid.set_grad_enabled(not mode):
+        steps = itertools.takewhile(
+            lambda step: interrupted_at(step, change, _grad_mode), itertools.count()
+        )
+        for step in steps:
+            assert lucid.is_grad_enabled() is not mode, step
+        assert step > 50
 
 
 def test_no_grad_and_enable_grad_nest_and_restore() -> None:
