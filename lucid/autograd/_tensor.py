@@ -163,10 +163,6 @@ class Tensor:
         self._version = other._version
         self._seen = other._version.count
 
-    @classmethod
-    def _wrap(cls, array: Any) -> Tensor:
-        return wrap(array)
-
     # -- what it is -------------------------------------------------------------------------
 
     @property
