@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.hostile import _child
@@ -100,11 +101,10 @@ def attack(part: str, numbers: Sequence[int], seed: int, jobs: int) -> dict[int,
             for child in children.values():
                 child.stop()
 
-    threads = [threading.Thread(target=work) for _ in range(1 if part in ALONE else jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    count = 1 if part in ALONE else jobs
+    with ThreadPoolExecutor(count) as pool:
+        for worker in [pool.submit(work) for _ in range(count)]:
+            worker.result()  # raises what stopped it: trials that were not made have not passed
     return problems
 
 

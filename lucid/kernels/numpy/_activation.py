@@ -133,11 +133,11 @@ def silu_grad(grad: Array, x: Array) -> Array:
     """Return the gradient of :func:`silu` at ``x`` times ``grad``."""
 
     def block(grad: Array, x: Array) -> Array:
-        s = _sigmoid(x)
-        slope = 1 - s
-        slope *= x
+        y = _one_and_power(x)
+        slope = x / y
+        np.subtract(x, slope, out=slope)
         slope += 1
-        slope *= s
+        slope /= y
         slope *= grad
         return slope
 
@@ -164,9 +164,11 @@ def hardswish_grad(grad: Array, x: Array) -> Array:
         # x / 3 + 1/2 between the bends, 0 before and 1 after.
         slope = x / 3
         slope += 0.5
-        result: Array = np.where(x < 3, slope, x.dtype.type(1))
-        result *= grad
-        return select(result, ~(x <= -3), out=result)
+        inside = x < 3
+        select(slope, inside, out=slope)
+        slope += ~inside  # np.where takes up to six times as long, as it branches
+        slope *= grad
+        return select(slope, ~(x <= -3), out=slope)
 
     return in_blocks(block, grad, x)
 
