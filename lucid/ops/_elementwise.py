@@ -446,7 +446,9 @@ class Step(Function):
 
 
 def _sign(x: Array) -> Array:
-    return np.nan_to_num(np.sign(x), nan=0.0)
+    y = np.asarray(np.sign(x))
+    y[x != x] = 0  # NaN; np.nan_to_num takes three times as long as all of this
+    return y
 
 
 def sign(x: Any) -> Tensor:
