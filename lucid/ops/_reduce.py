@@ -361,10 +361,9 @@ class Cumsum(Function):
         ctx.axis = axis
         if x.dtype.kind != "f":
             return np.cumsum(x.data, axis, dtype=np.int64)
-        # One by one, so in float64: that of 2^24 ones would stay there in float32.
-        sums = x.data.astype(
-            np.float64
-        )  # NumPy's own conversion, piece by piece, takes twice as long
+        # One by one, so in float64: that of 2^24 ones would stay there in float32. NumPy's own
+        # conversion, piece by piece, takes twice as long as one before.
+        sums = x.data.astype(np.float64)
         return np.cumsum(sums, axis, out=sums).astype(x.dtype, copy=False)
 
     @staticmethod
