@@ -22,7 +22,6 @@ import numpy as np
 from lucid._compile._state import no_random_numbers_lost, same_state, same_values
 from lucid._compile._watch import Values, plain, watched
 from lucid.autograd import Function, Tensor
-from lucid.autograd._function import observing
 from lucid.autograd._tensor import version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
 from lucid.nn import Module
@@ -165,10 +164,13 @@ class _Recorder(Recorder):
         if not isinstance(kind, Module) and self.settled.issuperset(leaves(args, Value)):
             self.settled.update(outputs)
 
-    def inside(
+    def operation(
         self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
     ) -> None:
-        """Look at an operation of an opaque module: does it use more than the module was given."""
+        if self.opened is None:
+            super().operation(kind, args, outputs)
+            return
+        # Of an opaque module: does it use more than the module was given?
         for tensor in leaves(args, Tensor):
             self.read(tensor)
 
@@ -184,7 +186,6 @@ class _Recorder(Recorder):
         given = leaves(args, Tensor)
         values = [plain(tensor).copy(order="K") for tensor in given]
         self.opened = _Opened(self.open[-1], caller, self.replaced(list(args)), given, values)
-        observing.observer = self.inside
 
     def leave(
         self,
@@ -198,7 +199,6 @@ class _Recorder(Recorder):
         opened = self.opened
         if opened is not None and (call is opened.call or opened.call not in self.open):
             self.opened = None
-            observing.observer = self.operation
             results = leaves(output, Tensor)
             if (
                 call is not opened.call

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
-from lucid.autograd._function import observing
+from lucid.autograd._function import is_observed
 from lucid.graph import leaves, mapped
 
 _slot: Any = Tensor.__dict__["data"]
@@ -101,7 +101,7 @@ def watched(
         @property
         def data(self) -> np.ndarray:
             array = plain(self)
-            if observing.observer is None:
+            if not is_observed():
                 return array
             values = array.view(Values)
             values.noted = lambda: read(self)
@@ -109,12 +109,12 @@ def watched(
 
         @data.setter
         def data(self, array: np.ndarray) -> None:
-            if observing.observer is not None:
+            if is_observed():
                 read(self)
             _slot.__set__(self, array)
 
         def numpy(self) -> np.ndarray:
-            if observing.observer is not None:
+            if is_observed():
                 read(self)
             return super().numpy().view(np.ndarray)
 

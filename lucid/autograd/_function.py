@@ -21,7 +21,7 @@ class _Observing(threading.local):
     observer: Observer | None = None
 
 
-observing = _Observing()
+_observing = _Observing()
 
 
 @contextlib.contextmanager
@@ -30,11 +30,16 @@ def observe(observer: Observer) -> Iterator[None]:
 
     Operations that another one uses inside its forward are part of that one and not reported.
     """
-    outer, observing.observer = observing.observer, observer
+    outer, _observing.observer = _observing.observer, observer
     try:
         yield
     finally:
-        observing.observer = outer
+        _observing.observer = outer
+
+
+def is_observed() -> bool:
+    """Return whether somebody observes the operations of this thread."""
+    return _observing.observer is not None
 
 
 class Function:
@@ -93,16 +98,16 @@ class Function:
         else:
             needs, recording = (False,) * len(args), False
         ctx = Node(cls, needs)
-        observer = observing.observer
+        observer = _observing.observer
         # Both are set and put back by assignments alone: between those no signal's handler runs.
         try:
-            observing.observer = None  # none inside forward
+            _observing.observer = None  # none inside forward
             if recording:
                 grad_mode.enabled = False
             with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
                 result = cls.forward(ctx, *args)
         finally:
-            observing.observer = observer
+            _observing.observer = observer
             grad_mode.enabled = enabled
         if isinstance(result, tuple):
             outputs = tuple([_output(cls, ctx, value, args) for value in result])

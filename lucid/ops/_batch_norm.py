@@ -16,6 +16,8 @@ from lucid.ops._layout import from_nhwc, to_nhwc
 
 __all__ = ["batch_norm"]
 
+Statistics = tuple[Array, Array, int]  # mean and variance of a batch, and its values a channel
+
 
 def _rows(x: Array) -> Array:
     """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last.
@@ -197,12 +199,15 @@ def batch_norm(
         ValueError: if shapes do not fit, or in training there is one value a channel only.
         TypeError: if the input is not floating point.
     """
-    return apply_batch_norm(
-        "batch_norm", input, running_mean, running_var, weight, bias, training, momentum, eps
+    y, batch = normalized(
+        "batch_norm", input, running_mean, running_var, weight, bias, training, eps
     )
+    if training and batch is not None and running_mean is not None and running_var is not None:
+        update_running(running_mean, running_var, batch, momentum)
+    return y
 
 
-def apply_batch_norm(
+def normalized(
     who: str,
     input: Any,
     running_mean: Tensor | None,
@@ -210,10 +215,13 @@ def apply_batch_norm(
     weight: Tensor | None,
     bias: Tensor | None,
     training: bool,
-    momentum: float,
     eps: float,
-) -> Tensor:
-    """Check the arguments in the name of ``who`` and normalise."""
+) -> tuple[Tensor, Statistics | None]:
+    """Check the arguments in the name of ``who`` and normalise.
+
+    Returns:
+        The result, and the batch's statistics if it was by them and there are any.
+    """
     x = operand(input, who)
     if x.ndim not in (2, 3, 4):
         raise ValueError(
@@ -247,14 +255,11 @@ def apply_batch_norm(
                 f"shape {x.shape}; use a larger batch or eval()"
             )
         if not x.data.size:
-            return _empty(x, weight, bias)
+            return _empty(x, weight, bias), None
         y, mean, variance = BatchNormTraining.apply(x, weight, bias, float(eps))
-        if training and running_mean is not None and running_var is not None:
-            update_running(running_mean, running_var, mean.data, variance.data, count, momentum)
-        result: Tensor = y
-        return result
+        return y, (mean.data, variance.data, count)
     y = BatchNormInference.apply(x, weight, bias, running_mean.data, running_var.data, float(eps))
-    return y
+    return y, None
 
 
 def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -265,17 +270,13 @@ def _empty(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 
 def update_running(
-    running_mean: Tensor,
-    running_var: Tensor,
-    mean: Array,
-    variance: Array,
-    count: int,
-    momentum: float,
+    running_mean: Tensor, running_var: Tensor, batch: Statistics, momentum: float
 ) -> None:
-    """Move the running statistics towards the batch's, of ``count`` values a channel."""
+    """Move the running statistics towards the batch's."""
+    mean, variance, count = batch
     with np.errstate(all="ignore"):  # infinities arise silently, as in an operation
         unbiased = variance * (count / (count - 1))
-        for running, batch in ((running_mean, mean), (running_var, unbiased)):
+        for running, new in ((running_mean, mean), (running_var, unbiased)):
             running.data *= 1 - momentum
-            running.data += (momentum * batch).astype(running.dtype)
+            running.data += (momentum * new).astype(running.dtype)
             mark_changed(running)

@@ -15,6 +15,8 @@ from lucid.autograd import Tensor
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
+_LARGEST = np.iinfo(np.int32).max
+
 
 def to_nhwc(x: np.ndarray) -> np.ndarray:
     """Return the C-contiguous NHWC array of an image batch; a copy only for foreign layouts."""
@@ -39,7 +41,7 @@ def pair(value: Any, name: str, who: str, minimum: int = 0) -> Pair:
         raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
     if min(values) < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")
-    if max(values) > np.iinfo(np.int32).max:
+    if max(values) > _LARGEST:
         raise ValueError(f"{who}: {name} is larger than any image, got {value!r}")
     return int(values[0]), int(values[1])
 

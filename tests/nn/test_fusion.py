@@ -1,5 +1,8 @@
 """A Sequential: the fused operations give what the layers give one by one."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -114,6 +117,111 @@ def test_norm_of_another_width_is_named():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)).eval()
     with lucid.no_grad(), pytest.raises(ValueError, match="BatchNorm2d: expected 5 channels"):
         model(lucid.randn(1, 3, 8, 8))
+
+
+# -- a Sequential that changes after its first call ---------------------------------------------
+
+
+def parted(model):
+    model.insert(1, nn.Identity())
+
+
+def without_norm(model):
+    del model[1]
+
+
+def with_another_norm(model):
+    model[1] = nn.GroupNorm(2, 6)
+
+
+def with_a_forward_of_its_own(model):
+    model[1].forward = lambda x: x * 3.0
+
+
+def of_another_class(model):
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, input):
+            return super().forward(input) * 2
+
+    model[1].__class__ = Doubled
+
+
+def with_another_activation(model):
+    model[2] = nn.Tanh()
+
+
+def with_another_convolution(model):
+    setattr(model, "0", nn.Conv2d(3, 6, 1))
+
+
+def with_more(model):
+    model.extend([nn.BatchNorm2d(4), nn.ReLU()])
+
+
+def with_nothing_else(model):
+    del model[3]
+
+
+CHANGES = {  # and how many fused operations there are afterwards
+    parted: 0,
+    without_norm: 0,
+    with_another_norm: 0,
+    with_a_forward_of_its_own: 0,
+    of_another_class: 0,
+    with_another_activation: 1,
+    with_another_convolution: 1,
+    with_more: 2,
+    with_nothing_else: 1,
+}
+
+
+@pytest.mark.parametrize(("change", "count"), CHANGES.items())
+def test_a_change_is_seen(change, count, fused_calls):
+    model, x = layers(nn.ReLU6())
+    with lucid.no_grad():
+        before = model(x).numpy()
+        change(model)
+        model.eval()
+        fused_calls.clear()
+        after = model(x).numpy()
+        np.testing.assert_allclose(after, one_by_one(model, x), rtol=1e-5, atol=1e-6)
+    assert len(fused_calls) == count
+    assert after.shape != before.shape or (after != before).any()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), copy.copy]
+)
+@pytest.mark.parametrize("called", [True, False])
+def test_a_copy_runs_its_own_layers(copied, called, fused_calls):
+    model, x = layers(nn.ReLU6())
+    with lucid.no_grad():
+        y = model(x).numpy() if called else one_by_one(model, x)
+        twin = copied(model)
+        np.testing.assert_allclose(twin(x).numpy(), y, rtol=1e-5, atol=1e-6)
+        twin[1] = nn.BatchNorm2d(6).eval()
+        twin[1].running_mean.fill_(2.0)
+        np.testing.assert_allclose(model(x).numpy(), y, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(twin(x).numpy(), one_by_one(twin, x), rtol=1e-5, atol=1e-6)
+    assert len(fused_calls) == (4 if called else 3)
+
+
+def test_being_called_is_no_change_of_state():
+    model, x = layers(nn.ReLU6())
+    before = pickle.dumps(model)
+    with lucid.no_grad():
+        model(x)
+    assert pickle.dumps(model) == before
+
+
+def test_layers_may_move_to_another_sequential(fused_calls):
+    model, x = layers(nn.ReLU6())
+    with lucid.no_grad():
+        y = model(x).numpy()
+        other = nn.Sequential(*(model.pop(0) for _ in range(3)))
+        assert len(model) == 1
+        np.testing.assert_allclose(model(other(x)).numpy(), y, rtol=1e-5, atol=1e-6)
+    assert len(fused_calls) == 2
 
 
 # -- training ---------------------------------------------------------------------------------

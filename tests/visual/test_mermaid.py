@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lucid
 from lucid import models, nn
-from lucid.autograd._function import observing
+from lucid.autograd._function import is_observed
 from lucid.visual import mermaid, svg
 from tests.visual.charts import read
 
@@ -302,7 +302,7 @@ def test_the_model_comes_back_as_it_was():
         mermaid(model, (2, 5, 4, 4))
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert observing.observer is None
+    assert not is_observed()
 
 
 @pytest.mark.parametrize("name", models.list_models())

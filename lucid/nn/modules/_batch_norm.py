@@ -12,7 +12,7 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.nn import init
 from lucid.nn.modules._layer import AffineLayer, fill
-from lucid.ops._batch_norm import apply_batch_norm, update_running
+from lucid.ops._batch_norm import Statistics, normalized, update_running
 from lucid.ops._common import operand
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
@@ -76,7 +76,7 @@ class _BatchNorm(AffineLayer):
         if x.ndim not in self._axes:
             raise ValueError(f"{who}: expected an input of shape {self._shapes}, got {x.shape}")
         x = self._with_channels(x, self.num_features)
-        result = apply_batch_norm(
+        y, batch = normalized(
             who,
             x,
             self.running_mean,
@@ -84,28 +84,21 @@ class _BatchNorm(AffineLayer):
             self.weight,
             self.bias,
             self.training,
-            self._weight_of_new(),
             self.eps,
         )
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
-        return result
+        if self.training:
+            self._take_statistics(batch)
+        return y
 
-    def _weight_of_new(self) -> float:
-        """Return the weight of this batch in the running statistics."""
-        if self.momentum is not None:
-            return self.momentum
-        if not self.training or self.num_batches_tracked is None:
-            return 0.0
-        return 1 / (int(self.num_batches_tracked.data) + 1)  # the plain average of all batches
-
-    def _take_statistics(self, mean: Any, variance: Any, count: int) -> None:
-        """Take over the statistics of a batch that was normalised elsewhere, in training."""
-        if self.running_mean is not None and self.running_var is not None:
-            momentum = self._weight_of_new()
-            update_running(self.running_mean, self.running_var, mean, variance, count, momentum)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
+    def _take_statistics(self, batch: Statistics | None) -> None:
+        """Move the running statistics on by those of a batch, in training; None if it is empty."""
+        batches, momentum = self.num_batches_tracked, self.momentum
+        if momentum is None:  # the plain average of all batches
+            momentum = 0.0 if batches is None else 1 / (int(batches.data) + 1)
+        if batch is not None and self.running_mean is not None and self.running_var is not None:
+            update_running(self.running_mean, self.running_var, batch, momentum)
+        if batches is not None:
+            batches.data += 1
 
 
 class BatchNorm1d(_BatchNorm):

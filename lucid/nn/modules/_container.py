@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._fusion import run_fused
+from lucid.nn.modules._fusion import steps
 from lucid.nn.modules._module import Module, format_tree
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -119,6 +119,8 @@ class Sequential(_Row):
         )
     """
 
+    _steps: list[Callable[[Any], Any]] | None = None  # what to call; found anew after a change
+
     def __init__(self, *args: Any) -> None:
         super().__init__()
         if len(args) == 1 and isinstance(args[0], Mapping):
@@ -131,7 +133,22 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's output."""
-        return run_fused(self._values(), input)
+        if self._steps is None:
+            self.__dict__["_steps"] = steps(self._values())
+        for step in self._steps or ():
+            input = step(input)
+        return input
+
+    def _put(self, name: str, value: Any, kind: str) -> None:
+        self.__dict__.pop("_steps", None)
+        super()._put(name, value, kind)
+
+    def _forget(self, name: str) -> None:
+        self.__dict__.pop("_steps", None)
+        super()._forget(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
 
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...

@@ -10,11 +10,11 @@ observes the single operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from lucid.autograd import Tensor, is_grad_enabled
-from lucid.autograd._function import observing
+from lucid.autograd._function import is_observed
 from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d
@@ -31,79 +31,93 @@ _BOUNDS: dict[type[Module], Bounds] = {
 }
 
 
-def run_fused(modules: Sequence[Module], input: Any) -> Any:
-    """Call ``modules`` one after the other, fusing what can be fused."""
-    position = 0
-    while position < len(modules):
-        module = modules[position]
-        following = modules[position + 1] if position + 1 < len(modules) else None
-        fused = _fused(module, following, input)
-        if fused is None:
-            input = module(input)
-            position += 1
-            continue
-        activation = modules[position + 2] if position + 2 < len(modules) else None
-        kind = next((kind for kind in _BOUNDS if _is(activation, kind)), None)
-        input = fused(module, following, NO_BOUNDS if kind is None else _BOUNDS[kind], input)
-        position += 2 if kind is None else 3
-    return input
+def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
+    """Return what to call one after the other: the modules, of which some are called as one."""
+    found: list[Callable[[Any], Any]] = []
+    waiting = list(modules)[::-1]
+    while waiting:
+        step: Any = waiting.pop()
+        if type(step) is Conv2d and waiting and type(waiting[-1]) is BatchNorm2d:
+            norm: Any = waiting.pop()
+            act = waiting.pop() if waiting and type(waiting[-1]) in _BOUNDS else None
+            step = ConvNormAct(step, norm, act)
+        found.append(step)
+    return found
 
 
-def _fused(conv: Any, norm: Any, input: Any) -> Any:
-    """Return the function for a convolution and its batch norm, or None if they stay apart."""
-    if not _is(conv, Conv2d) or not _is(norm, BatchNorm2d):
-        return None
-    if norm.num_features != conv.out_channels:
-        return None  # the batch norm says so
-    if norm.training or norm.running_mean is None:
-        # One image may have one value a channel, which batch norm refuses.
-        several = len(getattr(input, "shape", ())) == 4 and input.shape[0] > 1
-        plain = conv.bias is None and observing.observer is None
-        return _train if plain and several else None
-    return None if is_grad_enabled() else _infer
+class ConvNormAct:
+    """A convolution, its batch norm and perhaps a clip: one operation, wherever that can be."""
+
+    __slots__ = ("act", "bounds", "conv", "norm")
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d, act: Module | None) -> None:
+        self.conv = conv
+        self.norm = norm
+        self.act = act
+        self.bounds = NO_BOUNDS if act is None else _BOUNDS[type(act)]
+
+    def __call__(self, input: Any) -> Any:
+        """Return what the layers return, called one after the other."""
+        act = self.act
+        run = self._fused(input)
+        if run is None:
+            output = self.norm(self.conv(input))
+        elif act is None or _is_plain(act, type(act)):
+            return run(input, self.bounds)
+        else:
+            output = run(input, NO_BOUNDS)
+        return output if act is None else act(output)
+
+    def _fused(self, input: Any) -> Callable[[Any, Bounds], Tensor] | None:
+        """Return the function for convolution and batch norm, or None if they stay apart."""
+        conv, norm = self.conv, self.norm
+        if not (_is_plain(conv, Conv2d) and _is_plain(norm, BatchNorm2d)):
+            return None
+        if norm.num_features != conv.out_channels:
+            return None  # the batch norm says so
+        if norm.training or norm.running_mean is None:
+            # One image may have one value a channel, which batch norm refuses.
+            several = len(getattr(input, "shape", ())) == 4 and input.shape[0] > 1
+            return self._train if several and conv.bias is None and not is_observed() else None
+        return None if is_grad_enabled() else self._infer
+
+    def _train(self, input: Any, bounds: Bounds) -> Tensor:
+        conv, norm = self.conv, self.norm
+        y, mean, variance = apply_conv_norm_act_train(
+            "Conv2d",
+            input,
+            conv.weight,
+            norm.weight,
+            norm.bias,
+            norm.eps,
+            bounds,
+            *conv._settings,
+        )
+        if norm.training:
+            n, _, h, w = y.shape
+            norm._take_statistics((mean.data, variance.data, n * h * w))
+        return y
+
+    def _infer(self, input: Any, bounds: Bounds) -> Tensor:
+        conv, norm = self.conv, self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale, shift = scale_and_shift(
+            norm.weight, norm.bias, mean.data, variance.data, norm.eps, conv.weight.dtype
+        )
+        if conv.bias is not None:
+            shift = shift + conv.bias.data * scale
+        return apply_conv_norm_act(
+            "Conv2d", input, conv.weight, scale, shift, bounds, *conv._settings
+        )
 
 
-def _is(module: Module | None, kind: type[Module]) -> bool:
+def _is_plain(module: Module, kind: type[Module]) -> bool:
     """Whether ``module`` does exactly what ``kind`` does, unobserved."""
     return (
-        module is not None
-        and type(module) is kind
+        type(module) is kind
         and not module._forward_hooks
         and not module._forward_pre_hooks
         and "forward" not in module.__dict__
-    )
-
-
-def _train(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
-    y, mean, variance = apply_conv_norm_act_train(
-        "Conv2d",
-        input,
-        conv.weight,
-        norm.weight,
-        norm.bias,
-        norm.eps,
-        bounds,
-        *conv._settings,
-    )
-    if norm.training:
-        n, _, h, w = y.shape
-        norm._take_statistics(mean.data, variance.data, n * h * w)
-    return y
-
-
-def _infer(conv: Any, norm: Any, bounds: Bounds, input: Any) -> Tensor:
-    dtype = conv.weight.dtype
-    scale, shift = scale_and_shift(
-        norm.weight, norm.bias, norm.running_mean.data, norm.running_var.data, norm.eps, dtype
-    )
-    if conv.bias is not None:
-        shift = shift + conv.bias.data * scale
-    return apply_conv_norm_act(
-        "Conv2d",
-        input,
-        conv.weight,
-        scale,
-        shift,
-        bounds,
-        *conv._settings,
     )

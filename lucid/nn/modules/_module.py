@@ -138,10 +138,7 @@ class Module:
                     f"{type(self).__name__}: call super().__init__() before assigning {name!r}: "
                     "parameters and modules are registered there"
                 )
-            kind = PARAMETER if isinstance(value, Parameter) else MODULE
-            if members.get(name) != kind:
-                self._forget(name)
-                members[name] = kind
+            self._put(name, value, PARAMETER if isinstance(value, Parameter) else MODULE)
         elif members is not None and name in members:
             expected = _CLASSES[members[name]]
             if value is not None and not isinstance(value, expected):
@@ -150,11 +147,20 @@ class Module:
                     f"{expected.__name__} or None, got {type(value).__name__}; "
                     f"delete the attribute first to make it something else"
                 )
-        object.__setattr__(self, name, value)
+            self._put(name, value, members[name])
+        else:
+            object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._forget(name)
+
+    def _put(self, name: str, value: Any, kind: str) -> None:
+        """Set a member, new or not."""
+        if self._members.get(name) != kind:
+            self._forget(name)
+            self._members[name] = kind
+        object.__setattr__(self, name, value)
 
     def _forget(self, name: str) -> None:
         self._members.pop(name, None)
@@ -185,10 +191,7 @@ class Module:
                 f"{who} as {name!r}: expected a {_CLASSES[kind].__name__} or None, "
                 f"got {type(value).__name__}"
             )
-        if self._members.get(name) != kind:
-            self._forget(name)
-            self._members[name] = kind
-        object.__setattr__(self, name, value)
+        self._put(name, value, kind)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Register a parameter under a name; None keeps the name without a value.
