@@ -139,6 +139,23 @@ def test_contenders_have_colours_of_their_own():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not run from a git checkout")
+def test_operations():
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.operations", "HEAD", "--only", "glu", "--repeats", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    head, *lines = run.stdout.splitlines()
+    assert head.startswith("the working tree / HEAD, numpy")
+    assert sorted(line[:50].strip() for line in lines) == ["glu", "glu, with gradient"]
+    for line in lines:
+        assert all(float(number) > 0 for number in line[50:].split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not run from a git checkout")
 def test_between():
     options = ["--variants", "conv_small", "--size", "32", "--batches", "1", "--backends", "numpy"]
     options += ["--training-batches", "8", "--repeats", "2", "--seconds", "0.01"]
