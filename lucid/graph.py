@@ -36,6 +36,10 @@ def items(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what is in lists, tuples and dictionaries, with where it stands, such as ``"0.mean"``.
 
     Named tuples count as tuples; what is in nothing has the key ``""``.
+
+    Args:
+        value: nested as deep as it likes.
+        key: where it stands itself, put before every other key.
     """
     if isinstance(value, dict):
         inside: Iterable[tuple[Any, Any]] = value.items()
@@ -49,12 +53,12 @@ def items(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(value: Any, kind: type | tuple[type, ...] = object) -> list[Any]:
-    """Return what is in a value, whatever it is nested in, if it is of that kind."""
+    """Return what is in ``value``, whatever it is nested in, if it is of the class ``kind``."""
     return [leaf for _, leaf in items(value) if isinstance(leaf, kind)]
 
 
 def mapped(function: Callable[..., Any], value: Any, *others: Any) -> Any:
-    """Return ``function`` of each leaf in the same nesting; ``others`` are nested likewise."""
+    """Return ``function`` of each leaf of ``value``, nested as it is; so are the ``others``."""
     if isinstance(value, dict):
         result = copy.copy(value)  # of the same class, and in the same order
         for key in value:
@@ -75,6 +79,7 @@ class Value:
 
     Attributes:
         number: counts the values of a graph in the order they were made.
+        shape, dtype: of the tensor.
         strides: bytes from element to element along each axis, as in the traced run.
         views: the arguments of its operation whose memory it may share.
     """
@@ -150,6 +155,7 @@ class Call:
 
     Attributes:
         name: the path of the module in the model, as in ``named_modules()``.
+        module: the module that was called.
         inputs: the values among its arguments.
         input_shapes: the shapes of all tensors among its arguments.
         output_shapes: the shapes of all tensors that it returned.

@@ -12,6 +12,7 @@ from typing import Any
 MODULES = (
     "lucid",
     "lucid.autograd",
+    "lucid.graph",
     "lucid.nn",
     "lucid.nn.functional",
     "lucid.nn.init",

@@ -130,7 +130,7 @@ def _slopes(x: Array, slope: float) -> Array:
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Return ``x`` where positive, else ``negative_slope * x``. See :func:`relu`."""
+    """Return ``x`` where positive, else ``x`` times ``negative_slope``. See :func:`relu`."""
     return LeakyReLU.apply(
         floating(input, "leaky_relu"), as_float(negative_slope, "negative_slope", "leaky_relu")
     )
@@ -204,7 +204,7 @@ class ELU(Function):
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return ``x`` where positive, else ``alpha * (e^x - 1)`` (Clevert et al. 2015).
 
-    For the other arguments see :func:`relu`.
+    ``alpha`` is minus the limit below; for the other arguments see :func:`relu`.
     """
     return ELU.apply(floating(input, "elu"), as_float(alpha, "alpha", "elu"), 1.0, 1.0)
 
@@ -356,7 +356,10 @@ class Softplus(Function):
 
 
 def softplus(input: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``."""
+    """Return ``log(1 + e^(beta·x)) / beta``, and ``x`` itself where ``beta·x > threshold``.
+
+    ``beta`` is the sharpness of the bend, ``threshold`` where it becomes the identity.
+    """
     return Softplus.apply(
         floating(input, "softplus"),
         as_float(beta, "beta", "softplus"),

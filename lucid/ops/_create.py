@@ -109,7 +109,7 @@ def full(
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return the ``(n, m)`` matrix with ones on its diagonal; m is n unless given.
+    """Return an ``n`` by ``m`` matrix with ones on its diagonal; ``m`` is ``n`` unless given.
 
     Other arguments as in :func:`zeros`.
     """

@@ -500,7 +500,7 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """Return the position of the smallest element along an axis. See :func:`argmax`."""
+    """Return where along ``dim`` the smallest element is. ``keepdim``: see :func:`argmax`."""
     return _arg(x, dim, keepdim, np.argmin, "argmin")
 
 

@@ -255,7 +255,7 @@ def expand(x: Any, *sizes: Any) -> Tensor:
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
-    """Return ``expand(x, shape)``."""
+    """Return ``x`` expanded to ``shape``: see :func:`expand`."""
     return expand(x, tuple(shape))
 
 

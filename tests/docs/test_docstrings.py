@@ -1,7 +1,8 @@
 """Every public class and function says what it does, and what each of its arguments is.
 
-The word on an argument stands under ``Args:``, or in a sentence that names it, or in the docstring
-that this one refers to. A function of one argument needs none, nor do the tensors of an operation.
+The word on an argument stands under ``Args:``, here or in a docstring that this one refers to, or in
+a sentence that names it by itself (``dim``, ``dim=None``); that it occurs in a formula is not enough.
+A function of one argument needs none, nor do the tensors of an operation.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ EXCEPTIONS = {
     "lucid.data.Dataset": {"args", "kwargs"},
     # Made by lucid, not by users.
     "lucid.autograd.Node": {"function", "needs_input_grad"},
+    "lucid.graph.Value": {"_producer"},
 }
 
 
@@ -74,8 +76,8 @@ def described(text: str) -> set[str]:
 def told(text: str, seen: frozenset[str] = frozenset()) -> set[str]:
     """Return the arguments on which a docstring, or one that it refers to, has a word."""
     words = described(text)
-    for quoted in re.findall(r"``([^`]+)``", text):
-        words.update(re.findall(r"\w+", quoted))
+    if not seen:
+        words.update(re.findall(r"``\**(\w+)(?:=[^`]*)?``", text))
     for name in set(re.findall(r":(?:func|class):`~?([\w.]+)`", text)) - seen:
         path, _, last = name.rpartition(".")
         for module in [path] if path else MODULES:

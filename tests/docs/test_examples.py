@@ -27,6 +27,7 @@ from lucid.nn import functional as F
 MAIN = {
     "lucid": ["Tensor", "compile"],
     "lucid.autograd": ["Function", "gradcheck", "no_grad"],
+    "lucid.graph": ["trace"],
     "lucid.nn": [
         "BatchNorm2d",
         "Conv2d",
