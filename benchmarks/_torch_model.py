@@ -154,7 +154,7 @@ class TorchMobileNetV4(nn.Module):
         self.conv0 = _group(spec.stages[0])
         self.layers = nn.Sequential(*(_group(group) for group in spec.stages[1:]))
         self.head = nn.Identity() if spec.head is None else _group(spec.head)
-        self.classifier = nn.Linear(spec.num_features, num_classes)
+        self.classifier = nn.Linear(spec.head_hidden_size, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits."""

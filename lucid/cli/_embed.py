@@ -52,9 +52,11 @@ def embed(args: argparse.Namespace) -> int:
     features: list[np.ndarray] = []
     for good, images in read_batches(paths, for_model(model), args.batch_size, failures):
         with no_grad():
-            features.append(model.forward_features(images).data)
+            features.append(
+                model.forward_head(model.forward_features(images), pre_logits=True).data
+            )
         names += map(str, good)
     with atomic_path(args.output) as path:
         np.savez(path, features=np.concatenate(features), files=np.array(names))
-    print(f"{len(names)} × {model.num_features} features in {args.output}")
+    print(f"{len(names)} × {model.head_hidden_size} features in {args.output}")
     return failures.status

@@ -12,8 +12,10 @@ import numpy as np
 
 from lucid import nn, ops
 from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
 from lucid.models._config import make_divisible as make_divisible
+from lucid.nn.functional import conv2d, dropout
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -35,18 +37,65 @@ def convbn(
     groups: int = 1,
     act: str | None = None,
     layer_scale: float | None = None,
+    aa: str | None = None,
 ) -> nn.Sequential:
-    """Return convolution, batch norm and, where asked for, an activation and a layer scale."""
+    """Return convolution, batch norm and, where asked for, an activation and a layer scale.
+
+    With anti-aliasing ``aa``, a pooling behind these has the stride in the convolution's place.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    step = stride if aa is None else 1
     layers["conv"] = nn.Conv2d(
-        in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        in_channels, out_channels, kernel, step, kernel // 2, groups=groups, bias=False
     )
     layers["norm"] = nn.BatchNorm2d(out_channels)
     if act is not None:
         layers["act"] = _ACTIVATIONS[act]()
     if layer_scale is not None:
         layers["layer_scale"] = _LayerScale(out_channels, layer_scale)
+    if aa is not None and stride > 1:
+        layers["aa"] = nn.AvgPool2d(stride) if aa == "avg" else _BlurPool(out_channels, stride)
     return nn.Sequential(layers)
+
+
+class _BlurPool(nn.Module):
+    """The filter 1-2-1 by 1-2-1 on each channel, with a stride (Zhang 2019, "Making Convolutional
+    Networks Shift-Invariant Again"), padded with zeros as timm's ``blurpc``.
+    """
+
+    filter: Tensor
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        line = np.array([0.25, 0.5, 0.25], np.float32)
+        filters = np.tile(np.outer(line, line), (channels, 1, 1, 1))
+        self.register_buffer("filter", wrap(filters), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding, channels = (self.stride + 1) // 2, len(self.filter)
+        return conv2d(x, self.filter, None, self.stride, padding, groups=channels)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.filter)}, stride={self.stride}"
+
+
+class _Residual(nn.Module):
+    """A block whose input is added to its output, where the two have the same shape."""
+
+    use_residual: bool
+    drop_path: float = 0.0  # how likely a sample goes past the block in training
+
+    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the output, given the input and what the block made of it.
+
+        Stochastic depth (Huang et al. 2016) multiplies what is kept by ``1 / (1 - drop_path)``.
+        """
+        if not self.use_residual:
+            return y
+        if self.training and self.drop_path:
+            y = y * dropout(ops.ones(len(y), 1, 1, 1, dtype=y.dtype), self.drop_path)
+        return x + y
 
 
 class _LayerScale(nn.Module):
@@ -65,31 +114,32 @@ class _LayerScale(nn.Module):
         return str(self.gamma.shape[0])
 
 
-class _InvertedResidual(nn.Module):
+class _InvertedResidual(_Residual):
     """Fused inverted bottleneck: 3×3 expansion with the stride, 1×1 projection, residual."""
 
-    def __init__(self, spec: FusedIBSpec, act: str) -> None:
+    def __init__(self, spec: FusedIBSpec, act: str, aa: str | None = None) -> None:
         super().__init__()
         hidden = spec.hidden
         self.use_residual = spec.stride == 1 and spec.in_channels == spec.out_channels
         self.block = nn.Sequential(
-            convbn(spec.in_channels, hidden, 3, spec.stride, act=act),
+            convbn(spec.in_channels, hidden, 3, spec.stride, act=act, aa=aa),
             convbn(hidden, spec.out_channels, 1, act=act if spec.act else None),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.block(x)
-        return x + y if self.use_residual else y
+        return self._joined(x, self.block(x))
 
 
-class _UniversalInvertedBottleneck(nn.Module):
+class _UniversalInvertedBottleneck(_Residual):
     """Depthwise, 1×1 expansion, depthwise, 1×1 projection; each depthwise one may be absent.
 
     With both it is the paper's ExtraDW, with the middle one an inverted bottleneck, with the
     starting one ConvNext-like, with none a feed-forward network.
     """
 
-    def __init__(self, spec: UIBSpec, act: str, layer_scale: float | None) -> None:
+    def __init__(
+        self, spec: UIBSpec, act: str, layer_scale: float | None, aa: str | None = None
+    ) -> None:
         super().__init__()
         c, hidden = spec.in_channels, spec.hidden
         start, mid = spec.start_dw_kernel, spec.mid_dw_kernel
@@ -97,21 +147,22 @@ class _UniversalInvertedBottleneck(nn.Module):
         stride_on_mid = bool(mid) and (spec.mid_dw_downsample or not start)
         start_stride, mid_stride = (1, spec.stride) if stride_on_mid else (spec.stride, 1)
         self.use_residual = spec.stride == 1 and c == spec.out_channels
-        self.start_dw = convbn(c, c, start, start_stride, groups=c) if start else nn.Identity()
+        self.start_dw = (
+            convbn(c, c, start, start_stride, groups=c, aa=aa) if start else nn.Identity()
+        )
         self.expand = convbn(c, hidden, 1, act=act)
         self.mid_dw = (
-            convbn(hidden, hidden, mid, mid_stride, groups=hidden, act=act)
+            convbn(hidden, hidden, mid, mid_stride, groups=hidden, act=act, aa=aa)
             if mid
             else nn.Identity()
         )
         self.project = convbn(hidden, spec.out_channels, 1, layer_scale=layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.mid_dw(self.expand(self.start_dw(x))))
-        return x + y if self.use_residual else y
+        return self._joined(x, self.project(self.mid_dw(self.expand(self.start_dw(x)))))
 
 
-class _MobileAttention(nn.Module):
+class _MobileAttention(_Residual):
     """Mobile multi-query attention, ``(N, C, H, W) -> (N, C, H, W)`` (section 3.3 of the paper).
 
     The queries of all heads share one key and one value a position (Shazeer 2019), unless
@@ -157,7 +208,7 @@ class _MobileAttention(nn.Module):
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
-        return x + y if self.use_residual else y
+        return self._joined(x, y)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return ``softmax(q·kᵀ / √key_dim)·v`` over all positions, as a map of the input's size.

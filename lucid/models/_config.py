@@ -15,6 +15,7 @@ from lucid._check import Check, is_integer, is_number, short
 
 STAGES = ("conv0", "layer1", "layer2", "layer3", "layer4", "layer5")
 ACTIVATIONS = ("relu6", "relu", "gelu", "silu", "hardswish")
+ANTI_ALIASING = ("avg", "blur")
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -113,12 +114,13 @@ Spec = ConvBNSpec | FusedIBSpec | UIBSpec
 
 @dataclass(frozen=True)
 class GroupSpec:
-    """A stage: blocks of one kind, their activation, and the start of their layer scale."""
+    """A stage: blocks of one kind, and what is the same for all of them."""
 
     name: str
     block_name: str
     act: str
-    layer_scale: float | None
+    layer_scale: float | None  # where it starts
+    aa: str | None  # the pooling in the place of a stride
     blocks: tuple[Spec, ...]
 
 
@@ -136,8 +138,19 @@ class ModelSpec:
 
     @property
     def num_features(self) -> int:
-        """The width of the pooled features."""
+        """The width of the last stage, whose map is pooled."""
+        return self.stages[-1].blocks[-1].out_channels
+
+    @property
+    def head_hidden_size(self) -> int:
+        """The width of what is classified."""
         return (self.head or self.stages[-1]).blocks[-1].out_channels
+
+    @property
+    def depth(self) -> int:
+        """The blocks behind the stem and before the pooling; attention counts as one."""
+        blocks = [block for stage in self.stages[1:] for block in stage.blocks]
+        return len(blocks) + sum(getattr(b, "attention", None) is not None for b in blocks)
 
     def check_size(self, num_classes: int) -> None:
         """Raise before memory is taken for a model that is too large to be meant.
@@ -150,7 +163,7 @@ class ModelSpec:
             for group in (*self.stages, *([self.head] if self.head else []))
             for index, block in enumerate(group.blocks)
         }
-        parts["num_classes"] = self.num_features * num_classes
+        parts["num_classes"] = self.head_hidden_size * num_classes
         if (total := sum(parts.values())) > MOST_WEIGHTS:
             part = max(parts, key=lambda name: parts[name])
             raise ValueError(
@@ -205,7 +218,7 @@ _ATTENTION = (
     "num_heads key_dim value_dim query_h_stride query_w_stride kv_stride "
     "use_layer_scale use_multi_query use_residual"
 )
-_GROUP_KEYS = ("block_name", "num_blocks", "block_specs", "act", "layer_scale")
+_GROUP_KEYS = ("block_name", "num_blocks", "block_specs", "act", "layer_scale", "aa")
 
 
 def _fail(path: str, expected: str, value: Any) -> ValueError:
@@ -308,6 +321,9 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
         raise _fail(f"{name}.layer_scale", "a number to start from, or None for none", layer_scale)
     if layer_scale is not None and block_name != "uib":
         raise _fail(f"{name}.layer_scale", "None, since only uib blocks have one", layer_scale)
+    aa = group.get("aa")
+    if aa not in (None, *ANTI_ALIASING):
+        raise _fail(f"{name}.aa", f"one of {', '.join(map(repr, ANTI_ALIASING))}, or None", aa)
     blocks: list[Spec] = []
     for index, row in enumerate(rows):
         path = f"{name}.block_specs[{index}]"
@@ -322,9 +338,8 @@ def _read_group(name: str, group: Any, previous: GroupSpec | None) -> GroupSpec:
                 block.in_channels,
             )
         blocks.append(block)
-    return GroupSpec(
-        name, block_name, act, None if layer_scale is None else float(layer_scale), tuple(blocks)
-    )
+    scale = None if layer_scale is None else float(layer_scale)
+    return GroupSpec(name, block_name, act, scale, aa, tuple(blocks))
 
 
 def read_config(cfg: Any, in_channels: int | None = None) -> ModelSpec:

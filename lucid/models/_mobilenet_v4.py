@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from lucid import nn
-from lucid._check import is_integer, short
+from lucid._check import is_integer, probability, short
 from lucid.autograd import Tensor
 from lucid.models._blocks import (
     _InvertedResidual,
     _MobileAttention,
+    _Residual,
     _UniversalInvertedBottleneck,
     convbn,
 )
 from lucid.models._config import ConvBNSpec, FusedIBSpec, GroupSpec, UIBSpec, read_config
+from lucid.nn.functional import dropout
 
 
 def _build_group(group: GroupSpec) -> nn.Sequential:
@@ -25,13 +27,14 @@ def _build_group(group: GroupSpec) -> nn.Sequential:
     for index, spec in enumerate(group.blocks):
         name = f"{group.block_name}_{index}"
         if isinstance(spec, ConvBNSpec):
-            blocks[name] = convbn(
-                spec.in_channels, spec.out_channels, spec.kernel, spec.stride, act=group.act
-            )
+            widths = spec.in_channels, spec.out_channels
+            blocks[name] = convbn(*widths, spec.kernel, spec.stride, act=group.act, aa=group.aa)
         elif isinstance(spec, FusedIBSpec):
-            blocks[name] = _InvertedResidual(spec, group.act)
+            blocks[name] = _InvertedResidual(spec, group.act, group.aa)
         elif isinstance(spec, UIBSpec):
-            blocks[name] = _UniversalInvertedBottleneck(spec, group.act, group.layer_scale)
+            blocks[name] = _UniversalInvertedBottleneck(
+                spec, group.act, group.layer_scale, group.aa
+            )
             if spec.attention is not None:
                 blocks[f"attention_{index}"] = _MobileAttention(spec.out_channels, spec.attention)
     return nn.Sequential(blocks)
@@ -44,8 +47,8 @@ def _stride(groups: Sequence[GroupSpec]) -> int:
 class MobileNet_V4(nn.Module):
     """A MobileNetV4 (Qin et al. 2024) as a configuration describes it.
 
-    Input ``(N, in_channels, H, W)``; output ``(N, num_classes)``, or ``(N, num_features)`` with
-    ``num_classes=0``, or a list of maps with ``features_only=True``.
+    Input ``(N, in_channels, H, W)``; output ``(N, num_classes)``, or ``(N, head_hidden_size)``
+    with ``num_classes=0``, or a list of maps with ``features_only=True``.
 
     The images go through ``conv0`` and the five stages of ``layers``; the map is averaged over
     its positions and classified by one linear layer. A configuration has the keys ``conv0`` and
@@ -63,15 +66,23 @@ class MobileNet_V4(nn.Module):
 
     - optionally ``act``: the activation, ``"relu6"`` (the default), ``"relu"``, ``"gelu"``,
       ``"silu"`` or ``"hardswish"``;
-    - optionally, for uib, ``layer_scale``: the start of a learned factor a channel on each block.
+    - optionally, for uib, ``layer_scale``: the start of a learned factor a channel on each block;
+    - optionally ``aa``, anti-aliasing: a block of stride 2 convolves at stride 1, and behind its
+      norm and activation ``"avg"`` averages over windows of 2×2, ``"blur"`` filters with 1-2-1 in
+      both directions at stride 2. A uib pools where its stride sits, a fused_ib its hidden map.
 
     A further key ``head`` holds convbn blocks that run after the pooling, on 1×1.
+    :func:`lucid.models.configs.scale` multiplies the widths of a configuration,
+    :func:`lucid.models.configs.timm` gives it the form of the released weights.
 
     Args:
         cfg: the configuration; it is not changed.
         num_classes: width of the classifier; 0 leaves it out.
         in_channels: channels of the images; by default what the first row of ``conv0`` says.
         features_only: build no pooling and classifier, and return the stages' outputs.
+        drop_rate: of the dropout before the classifier.
+        drop_path_rate: stochastic depth: how likely the residual branch of a sample is dropped in
+            training. The rate grows linearly over the blocks, from 0 to just below this.
         out_indices: with ``features_only``, which stages to return: 0 is ``conv0``, 1 to 5 are
             the stages of ``layers``. By default 0 to 4, the outputs at strides 2, 4, 8, 16 and
             32 in all five variants. Stages behind the last one are not built.
@@ -79,7 +90,10 @@ class MobileNet_V4(nn.Module):
     Attributes:
         name: of the variant it was built as, such as ``"mobilenet_v4_conv_small"``; None for a
             configuration of one's own.
-        num_features: width of the pooled features.
+        num_features: width of the last stage's map, which :meth:`forward_features` returns.
+        head_hidden_size: width of what is classified; another than ``num_features`` where a
+            convolution follows the pooling (``head``).
+        drop_rate: of the dropout before the classifier.
         pretrained_cfg: what the weights expect of an image (``input_size``, ``crop_pct``,
             ``interpolation``, ``mean``, ``std``), or None without loaded weights.
         feature_info: with ``features_only``, ``{"index", "channels", "stride"}`` of each output.
@@ -106,19 +120,20 @@ class MobileNet_V4(nn.Module):
         in_channels: int | None = None,
         features_only: bool = False,
         out_indices: Sequence[int] | None = None,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if not is_integer(num_classes, 0):
-            raise ValueError(
-                "MobileNet_V4: num_classes must be an integer of at least 0, "
-                f"got {short(num_classes)}"
-            )
+        _check_classes(num_classes)
         spec = read_config(cfg, in_channels)
         spec.check_size(num_classes)
+        self.drop_rate = probability(drop_rate, "drop_rate", "MobileNet_V4")
+        probability(drop_path_rate, "drop_path_rate", "MobileNet_V4")
         self.name: str | None = None
         self.in_channels = spec.in_channels
         self.num_classes = num_classes
         self.num_features = spec.num_features
+        self.head_hidden_size = spec.head_hidden_size
         self.pretrained_cfg: dict[str, Any] | None = None
         self.out_indices: tuple[int, ...] | None = None
         self.feature_info: list[dict[str, int]] = []
@@ -138,12 +153,16 @@ class MobileNet_V4(nn.Module):
             raise ValueError("MobileNet_V4: out_indices belongs to features_only=True")
         self.conv0 = _build_group(stages[0])
         self.layers = nn.Sequential(*(_build_group(group) for group in stages[1:]))
+        blocks = [block for stage in self.layers.children() for block in stage.children()]
+        for index, block in enumerate(blocks):
+            if isinstance(block, _Residual):
+                block.drop_path = drop_path_rate * index / spec.depth
         if not features_only:
             self.pool = nn.AdaptiveAvgPool2d(1)
             self.head = None if spec.head is None else _build_group(spec.head)
             self.flatten = nn.Flatten()
             self.classifier = (
-                nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+                nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
             )
         self._initialise()
 
@@ -154,10 +173,7 @@ class MobileNet_V4(nn.Module):
                 o, _, kh, kw = module.weight.shape
                 nn.init.normal_(module.weight, 0.0, (2 / (o // module.groups * kh * kw)) ** 0.5)
             elif isinstance(module, nn.Linear):
-                # Small, as in MobileNetV2 and V3: the first loss is then that of a guess.
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                _initialise_classifier(module)
         for module in self.modules():
             if isinstance(module, _MobileAttention):
                 for part in module.modules():
@@ -168,14 +184,49 @@ class MobileNet_V4(nn.Module):
         """Classify images, or return their features; see the class."""
         if self.out_indices is not None:
             return self._forward_stages(x)
-        return self.classifier(self.forward_features(x))
+        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the pooled features ``(N, num_features)`` of images."""
-        x = self.pool(self.layers(self.conv0(x)))
+        """Return the map ``(N, num_features, H', W')`` of the last stage, before the pooling."""
+        return self.layers(self.conv0(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits ``(N, num_classes)`` of what :meth:`forward_features` returned.
+
+        Args:
+            x: maps ``(N, num_features, H', W')``.
+            pre_logits: return what the classifier is given, ``(N, head_hidden_size)``.
+        """
+        self._check_has_head()
+        x = self.pool(x)
         if self.head is not None:
             x = self.head(x)
-        return self.flatten(x)
+        x = self.flatten(x)
+        if self.drop_rate:
+            x = dropout(x, self.drop_rate, self.training)
+        return x if pre_logits else self.classifier(x)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the layer that makes the logits; ``nn.Identity`` with ``num_classes=0``."""
+        self._check_has_head()
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a classifier with fresh weights in the place of the old one; 0 leaves it out."""
+        self._check_has_head()
+        _check_classes(num_classes)
+        self.num_classes = num_classes
+        if num_classes:
+            dtype = next(self.parameters()).dtype
+            self.classifier = nn.Linear(self.head_hidden_size, num_classes, dtype=dtype)
+            _initialise_classifier(self.classifier)
+        else:
+            self.classifier = nn.Identity()
+        self.classifier.train(self.training)
+
+    def _check_has_head(self) -> None:
+        if self.out_indices is not None:
+            raise ValueError("MobileNet_V4: a model with features_only=True has no classifier")
 
     def _forward_stages(self, x: Tensor) -> list[Tensor]:
         assert self.out_indices is not None
@@ -183,6 +234,20 @@ class MobileNet_V4(nn.Module):
         for stage in self.layers:
             outputs.append(stage(outputs[-1]))
         return [outputs[index] for index in self.out_indices]
+
+
+def _check_classes(num_classes: int) -> None:
+    if not is_integer(num_classes, 0):
+        raise ValueError(
+            f"MobileNet_V4: num_classes must be an integer of at least 0, got {short(num_classes)}"
+        )
+
+
+def _initialise_classifier(layer: nn.Linear) -> None:
+    # Small, as in MobileNetV2 and V3: the first loss is then that of a guess.
+    nn.init.normal_(layer.weight, 0.0, 0.01)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _read_indices(out_indices: Sequence[int] | None) -> tuple[int, ...]:

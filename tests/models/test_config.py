@@ -332,7 +332,7 @@ def test_the_counted_weights_are_those_of_the_built_model(name):
     counted = sum(p.numel() for p in model.parameters() if p.ndim > 1)
     groups = (*spec.stages, *([spec.head] if spec.head else []))
     blocks = sum(block.weights for group in groups for block in group.blocks)
-    assert blocks + spec.num_features * 7 == counted
+    assert blocks + spec.head_hidden_size * 7 == counted
 
 
 def test_a_configuration_is_a_dictionary():

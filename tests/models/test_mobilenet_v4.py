@@ -85,8 +85,9 @@ def test_no_classes_gives_the_features():
     with lucid.no_grad():
         x = images(2, 3, 64, 64)
         assert model(x).shape == (2, 1280)
-        np.testing.assert_array_equal(model(x).numpy(), model.forward_features(x).numpy())
-    assert model.num_features == 1280
+        features = model.forward_head(model.forward_features(x), pre_logits=True)
+        np.testing.assert_array_equal(model(x).numpy(), features.numpy())
+    assert model.num_features == model.head_hidden_size == 1280
     assert not any(isinstance(m, nn.Linear) for m in model.modules())
 
 
@@ -282,7 +283,7 @@ def test_activations(act):
 def test_head_runs_after_the_pooling():
     head = {"block_name": "convbn", "num_blocks": 1, "block_specs": [[32, 48, 1, 1]], "act": "relu"}
     model = models.MobileNet_V4(tiny(head=head), 3).eval()
-    assert model.num_features == 48
+    assert (model.num_features, model.head_hidden_size) == (32, 48)
     seen = []
     model.head.register_forward_hook(lambda module, args, output: seen.append(output.shape))
     with lucid.no_grad():

@@ -145,7 +145,8 @@ def test_without_a_classifier(state, path):
 
 def pooled(model):
     with lucid.no_grad():
-        return model.forward_features(lucid.tensor(arrays.images((2, 3, 64, 48)))).numpy()
+        features = model.forward_features(lucid.tensor(arrays.images((2, 3, 64, 48))))
+        return model.forward_head(features, pre_logits=True).numpy()
 
 
 @pytest.mark.parametrize("names", ["timm", "lucid"])
