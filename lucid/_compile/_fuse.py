@@ -19,9 +19,10 @@ from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d
-from lucid.ops._elementwise import Add, Mul
+from lucid.ops._elementwise import Add, Div, Mul
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
+from lucid.ops._pool import SumPool2d
 from lucid.ops._reduce import Mean
 from lucid.ops._shape import Permute, Reshape
 
@@ -141,7 +142,15 @@ def simplify(graph: Graph) -> tuple[list[Step], Any]:
 
 
 def _started(operation: Operation) -> Convolution | None:
-    """Return a convolution or a linear layer as the beginning of a fused step."""
+    """Return a convolution or a linear layer as the beginning of a fused step.
+
+    Sums over windows are a convolution by ones.
+    """
+    if operation.kind is SumPool2d and _is_map(operation.args[0]):
+        x, kernel_size, stride, padding, _ = operation.args
+        ones = np.ones((x.shape[1], 1, *kernel_size), x.dtype)
+        conv = Conv(stride, padding, groups=x.shape[1])
+        operation = replace(operation, kind=Conv2d, args=[x, wrap(ones), None, conv])
     if operation.kind not in (Conv2d, Linear):
         return None
     x, weight, bias, *rest = operation.args
@@ -333,6 +342,9 @@ def _take(convolution: Convolution, operation: Operation, position: int) -> bool
     if kind is Mul and _is_per_channel(args[1 - position], args[position]):
         _scale(convolution, args[1 - position].data.reshape(-1))
         return True
+    if kind is Div and position == 0 and _is_one_number(args[1], args[0]):
+        _scale(convolution, 1 / args[1].data.reshape(-1)[:1])
+        return True
     activation = _activation(kind, args)
     if activation is not None:
         convolution.activation = activation
@@ -363,6 +375,18 @@ def _is_per_channel(other: Any, value: Value) -> bool:
     """Whether ``other`` is a constant with one factor for each channel of ``value``."""
     shape = (1, value.shape[1]) + (1,) * (value.ndim - 2)
     return isinstance(other, Tensor) and other.shape == shape
+
+
+def _is_one_number(other: Any, value: Value) -> bool:
+    """Whether ``other`` is a constant of one number, not 0, for the whole of ``value``.
+
+    So is the number of elements in the windows of a pooling without padding.
+    """
+    if not isinstance(other, Tensor) or other.data.size == 0 or other.dtype != value.dtype:
+        return False
+    first = other.data.reshape(-1)[0]
+    within = np.broadcast_shapes(other.shape, value.shape) == value.shape
+    return within and first != 0 and bool((other.data == first).all())
 
 
 def _scale(convolution: Convolution, factors: np.ndarray) -> None:
