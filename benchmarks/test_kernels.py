@@ -209,11 +209,11 @@ def test_conv2d(benchmark, backend, convolution):
 def test_prepared_conv(benchmark, backend, convolution):
     """As a plan runs it: weights packed before, bias and ReLU6 within."""
     x, weight, y = _operands(convolution, backend)
-    _, run = backend.prepare_conv(
+    run = backend.prepare_conv(
         x.shape, weight, normal(len(weight)), ("clip", 0.0, 6.0), convolution.conv
     )
     out = np.empty_like(y)
-    timed(benchmark, lambda: run(x, out, None), _macs(convolution, y))
+    timed(benchmark, lambda: run(out, x), _macs(convolution, y))
 
 
 def test_conv2d_input_grad(benchmark, backend, convolution):
@@ -284,11 +284,9 @@ def test_other_activations(benchmark, backend, clip, name):
 def test_prepared_conv_with_activation(benchmark, backend, convolution, name):
     x, weight, y = _operands(convolution, backend)
     activation = (name, False) if name == "gelu" else (name,)
-    _, run = backend.prepare_conv(
-        x.shape, weight, normal(len(weight)), activation, convolution.conv
-    )
+    run = backend.prepare_conv(x.shape, weight, normal(len(weight)), activation, convolution.conv)
     out = np.empty_like(y)
-    timed(benchmark, lambda: run(x, out, None), _macs(convolution, y))
+    timed(benchmark, lambda: run(out, x), _macs(convolution, y))
 
 
 def test_mean_of_images(benchmark, backend, mean):
@@ -338,7 +336,7 @@ def test_prepared_attention(benchmark, backend, attention):
     q, k, v = normal(n, queries, width), normal(n, keys, width), normal(n, keys, width)
     out = np.empty_like(q)
     run = backend.prepare_attention(q.shape, k.shape, v.shape, 0.125, q.dtype)
-    timed(benchmark, lambda: run(q, k, v, out), 2 * n * queries * keys * width)
+    timed(benchmark, lambda: run(out, q, k, v), 2 * n * queries * keys * width)
 
 
 def test_softmax(benchmark, backend, softmax):

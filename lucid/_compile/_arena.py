@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
-from lucid._compile._fuse import Attention, Convolution, Step
+from lucid._compile._steps import Attention, Convolution, Step, nhwc_shape
 from lucid.graph import Operation, Value, leaves
+from lucid.kernels.prepared import Prepared
 from lucid.ops._layout import from_nhwc
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector
@@ -42,7 +43,7 @@ def find_front(steps: Sequence[Step], images: int) -> Front:
     for step in steps:
         if not isinstance(step, Convolution):
             break
-        maps = [step.x, step.output]
+        maps = [step.args[0], step.output]
         if any(value.ndim != 4 or value.shape[0] != images for value in maps):
             break
         if step.weight.nbytes * images > sum(value.nbytes for value in maps):
@@ -51,17 +52,6 @@ def find_front(steps: Sequence[Step], images: int) -> Front:
     size, lanes = kernels.active().divide_images(images)
     groups = [slice(start, start + size) for start in range(0, images, size)]
     return Front(count, groups, lanes) if count > 1 and len(groups) > 1 else Front()
-
-
-def nhwc_shape(value: np.ndarray | Value, images: int | None = None) -> tuple[int, int, int, int]:
-    """Return the shape in memory of images ``(N, C, H, W)``, or of rows ``(N, C)`` as pixels.
-
-    Args:
-        value: what has that shape.
-        images: how many of them; by default all.
-    """
-    n, c, h, w = value.shape if value.ndim == 4 else (*value.shape, 1, 1)
-    return n if images is None else images, h, w, c
 
 
 def last_uses(steps: Sequence[Step], result: Any) -> dict[Value, int]:
@@ -87,7 +77,7 @@ class Arena:
         steps: the plan's.
         result: what the plan returns.
         front: those that are done group by group.
-        runs: the backend's step of each convolution, by its position.
+        prepared: the backend's steps; None for an operation.
         images: the input, if it is copied into the arena first.
 
     Attributes:
@@ -105,13 +95,13 @@ class Arena:
         steps: Sequence[Step],
         result: Any,
         front: Front,
-        runs: Mapping[int, Any],
+        prepared: Sequence[Prepared | None],
         images: Value | None,
     ) -> None:
-        self.gaps = _find_gaps(steps, result, runs)
+        self.gaps = _find_gaps(steps, result, prepared)
         last = last_uses(steps, result)
-        made = {step.output for step in steps[: front.steps] if isinstance(step, Convolution)}
-        made |= set() if images is None else {images}
+        made = [value for step in steps[: front.steps] for value in step.outputs]
+        made += [] if images is None else [images]
         self.grouped = {value for value in made if last.get(value, 0) < front.steps}
         lives, self.held = self._lifetimes(steps, front, last, images)
         grouped = {value: lives.pop(value) for value in self.grouped}
@@ -182,18 +172,16 @@ class Arena:
         return lives, set(owner)
 
 
-def _find_gaps(steps: Sequence[Step], result: Any, runs: Mapping[int, Any]) -> dict[Value, int]:
+def _find_gaps(
+    steps: Sequence[Step], result: Any, prepared: Sequence[Prepared | None]
+) -> dict[Value, int]:
     """Return the maps for whose channels the backend asks for gaps, if all readers allow them."""
     gaps: dict[Value, int] = {}
     adjacent = leaves(result, Value)
-    for position, step in enumerate(steps):
-        if not isinstance(step, Convolution):
-            adjacent += leaves(step.args, Value)
-            continue
-        run = runs[position]
-        adjacent += step.args[1:] if getattr(run, "reads_gaps", False) else step.args
-        if (gap := getattr(run, "gap", 0)) and step.output.ndim == 4:
-            gaps[step.output] = gap
+    for step, run in zip(steps, prepared):
+        adjacent += leaves(step.args[1:] if run and run.reads_gaps else step.args, Value)
+        if run and run.gap and step.outputs[0].ndim == 4:
+            gaps[step.outputs[0]] = run.gap
     for value in adjacent:
         gaps.pop(value, None)
     return gaps

@@ -14,8 +14,8 @@ import numpy as np
 
 from lucid import kernels
 from lucid._check import is_whole
-from lucid._compile._describe import StepInfo, merged
 from lucid._compile._plan import Plan, UnforeseenError
+from lucid._compile._steps import StepInfo, merged
 from lucid._compile._trace import faithful_graph
 from lucid.autograd import Tensor, no_grad
 from lucid.autograd._dtype import DEFAULT_DTYPE

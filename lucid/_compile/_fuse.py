@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from lucid._compile._steps import Activation, Affine, Attention, Average, Convolution, Step
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels._memory import empty
-from lucid.kernels.geometry import PLAIN, Conv
+from lucid.kernels.geometry import PLAIN
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
@@ -25,93 +26,6 @@ from lucid.ops._matmul import MatMul
 from lucid.ops._pool import SumPool2d
 from lucid.ops._reduce import Mean
 from lucid.ops._shape import Permute, Reshape
-
-# An activation as the kernels take it: its name and its settings.
-Activation = tuple[Any, ...]
-
-
-class _Fused:
-    """A step in the place of one or more operations: it makes one map."""
-
-    output: Value
-
-    @property
-    def outputs(self) -> list[Value]:
-        return [self.output]
-
-
-class _OfMaps(_Fused):
-    """A step that works on maps."""
-
-    x: Value
-
-    @property
-    def args(self) -> list[Value]:
-        return [self.x]
-
-
-@dataclass(eq=False)
-class Convolution(_OfMaps):
-    """A convolution with what follows it: ``act(conv(x) + bias) + residual``.
-
-    A linear layer on rows ``(N, C)`` is one as well, on images of one pixel.
-    """
-
-    x: Value
-    weight: np.ndarray
-    bias: np.ndarray
-    conv: Conv
-    output: Value
-    module: str  # the path of the layer in the model
-    macs: int
-    activation: Activation | None = None
-    residual: Value | None = None
-
-    @property
-    def args(self) -> list[Value]:
-        return [self.x] if self.residual is None else [self.x, self.residual]
-
-
-@dataclass(eq=False)
-class Attention(_Fused):
-    """``softmax(scale · q·k)·v``, with the keys as columns: ``k`` is ``(…, E, S)``."""
-
-    q: Value
-    k: Value
-    v: Value
-    scale: float
-    output: Value
-    module: str
-    macs: int
-
-    @property
-    def args(self) -> list[Value]:
-        return [self.q, self.k, self.v]
-
-
-@dataclass(eq=False)
-class Average(_OfMaps):
-    """The mean ``(N, C)`` of maps over all positions."""
-
-    x: Value
-    output: Value
-    module: str
-    macs: int = 0
-
-
-@dataclass(eq=False)
-class Affine(_OfMaps):
-    """A factor and a summand for each channel of maps: a batch norm behind no convolution."""
-
-    x: Value
-    scale: np.ndarray
-    shift: np.ndarray
-    output: Value
-    module: str
-    macs: int = 0
-
-
-Step = Operation | Convolution | Attention | Average | Affine
 
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
@@ -129,7 +43,7 @@ def simplify(graph: Graph) -> tuple[list[Step], Any]:
         if convolution is not None:
             del made[convolution.output]
             convolution.output = operation.outputs[0]
-            if convolution.residual is not None:
+            if _has_residual(convolution):
                 # The residual may be younger than the convolution: run where the addition was.
                 steps.remove(convolution)
                 steps.append(convolution)
@@ -166,8 +80,16 @@ def _started(operation: Operation) -> Convolution | None:
         kernel = kernel.reshape(*kernel.shape, 1, 1)
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
     conv = rest[0] if rest else PLAIN
-    (output,) = operation.outputs
-    return Convolution(x, kernel, summand, conv, output, operation.module, operation.macs)
+    return Convolution([x], *_of(operation), kernel, summand, conv)
+
+
+def _of(operation: Operation) -> tuple[Value, str, int]:
+    """Return what a step takes over from the operation whose output it makes."""
+    return operation.outputs[0], operation.module, operation.macs
+
+
+def _has_residual(convolution: Convolution) -> bool:
+    return len(convolution.args) > 1
 
 
 def _average(operation: Operation) -> Average | None:
@@ -175,7 +97,7 @@ def _average(operation: Operation) -> Average | None:
     if operation.kind is not Mean or not _is_map(operation.args[0]):
         return None
     x, axes = operation.args[0], operation.args[1]
-    return Average(x, operation.outputs[0], operation.module) if sorted(axes) == [2, 3] else None
+    return Average([x], *_of(operation)) if sorted(axes) == [2, 3] else None
 
 
 def _affine(operation: Operation) -> Affine | None:
@@ -186,7 +108,7 @@ def _affine(operation: Operation) -> Affine | None:
     if isinstance(weight, Value) or isinstance(bias, Value):
         return None
     scale, shift = scale_and_shift(weight, bias, mean, variance, eps, mean.dtype)
-    return Affine(x, scale, shift, operation.outputs[0], operation.module)
+    return Affine([x], *_of(operation), scale, shift)
 
 
 def _is_map(arg: Any) -> bool:
@@ -266,10 +188,9 @@ def _fuse_attention(operations: list[Operation], result: Any) -> list[Operation 
             scale *= factor
             gone.add(id(scaled))
             q = _reshaped(scaled.args[0], shapes)
-        macs = product.macs + operation.macs
-        fused[id(operation)] = Attention(
-            q, k, operation.args[1], scale, operation.outputs[0], operation.module, macs
-        )
+        attention = Attention([q, k, operation.args[1]], *_of(operation), scale)
+        attention.macs += product.macs
+        fused[id(operation)] = attention
     return [fused.get(id(step), step) for step in operations if id(step) not in gone]
 
 
@@ -319,7 +240,7 @@ def _extended(
     for position, arg in enumerate(operation.args[:2]):
         if isinstance(arg, Value) and arg in made and uses[arg] == 1:
             convolution = made[arg]
-            if convolution.residual is None and _take(convolution, operation, position):
+            if not _has_residual(convolution) and _take(convolution, operation, position):
                 return convolution
     return None
 
@@ -327,7 +248,7 @@ def _extended(
 def _take(convolution: Convolution, operation: Operation, position: int) -> bool:
     kind, args = operation.kind, operation.args
     if kind is Add and _is_residual(args[1 - position], args[position]):
-        convolution.residual = args[1 - position]
+        convolution.args.append(args[1 - position])
         return True
     if convolution.activation is not None:
         return False

@@ -6,38 +6,28 @@ import functools
 import itertools
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from lucid import kernels
-from lucid._compile._arena import Arena, find_front, last_uses, nhwc_shape
-from lucid._compile._describe import StepInfo, describe
-from lucid._compile._fuse import Affine, Attention, Average, Convolution, freeze, simplify
+from lucid._compile._arena import Arena, find_front, last_uses
+from lucid._compile._fuse import freeze, simplify
+from lucid._compile._steps import StepInfo, describe, nhwc, nhwc_shape
 from lucid.autograd import Function, Tensor
 from lucid.autograd._grad_mode import grad_mode
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import version, wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
+from lucid.kernels.prepared import Bound, Prepared
 from lucid.nn import Module
-from lucid.ops._layout import to_nhwc
 from lucid.ops._shape import Permute, Reshape
 
 _ALL = slice(None)
 
 
-class _Bound(NamedTuple):
-    """A prepared step of the backend and the arrays, in the arena, that it works on.
-
-    The step that copies the input has a slice of its images in the place of the first.
-    """
-
-    run: Callable[..., None]
-    arrays: tuple[np.ndarray | slice | None, ...]
-
-
 # What runs a step; None where nothing is left to do.
-_Call = _Bound | Callable[[], None] | None
+_Call = Bound | Callable[[], None] | None
 
 # What runs some steps, given the images.
 _Joined = Callable[[np.ndarray], None]
@@ -66,24 +56,17 @@ class Plan:
         self.values: dict[Value, Any] = {}
         self._bind()
         self._lent = self._find_lent()
-        for step in self.steps:
-            if isinstance(step, Convolution):  # the backend has them in a form of its own
-                step.weight = step.bias = np.empty(0, step.weight.dtype)
 
     def _bind(self) -> None:
         x = self._input
         self._front = find_front(self.steps, x.shape[0])
-        self._runs = {
-            position: self._prepared(position)
-            for position, step in enumerate(self.steps)
-            if isinstance(step, Convolution)
-        }
         groups = self._front.groups or [slice(0, x.shape[0])]
-        load: Callable[..., None] | None = None
+        self._prepared = [self._prepare(position) for position in range(len(self.steps))]
+        load: Prepared | None = None
         if x.ndim == 4:
             load = kernels.active().prepare_images(nhwc_shape(x, groups[0].stop), x.dtype)
         images = None if load is None else x
-        self.arena = Arena(self.steps, self.result, self._front, self._runs, images)
+        self.arena = Arena(self.steps, self.result, self._front, self._prepared, images)
         self.values.update(self.arena.maps)
         self._fixed = set(self.arena.maps)  # values that are the same arrays in every run
         # What is called, those of the front once for each group, and the step that each belongs to.
@@ -111,80 +94,55 @@ class Plan:
             _joined_calls([call], [dropped]) for call, dropped in zip(calls, drops)
         ]
 
-    def _front_calls(
-        self, load: Callable[..., None] | None, group: slice, lane: int = 0
-    ) -> list[_Call]:
+    def _prepare(self, position: int) -> Prepared | None:
+        """Return the backend's step, in the front for a group of images; None of an operation."""
+        step, front = self.steps[position], self._front
+        if isinstance(step, Operation):
+            return None
+        return step.prepare(front.groups[0].stop if position < front.steps else None)
+
+    def _front_calls(self, load: Prepared | None, group: slice, lane: int = 0) -> list[_Call]:
         """Return the calls of the front for a group of images, in a lane of the arena."""
         calls: list[_Call] = []
         if load is not None:
-            calls.append(_Bound(load, (group, self._map(self._input, group, lane))))
+            calls.append(Bound(load, (nhwc(self._part(self._input, group, lane)), group)))
         for position in range(self._front.steps):
-            calls.append(self._convolution(position, group, lane))
+            calls.append(self._call(position, group, lane))
         return calls
 
-    def _in_lanes(self, load: Callable[..., None] | None, calls: list[_Call]) -> _Joined | None:
+    def _in_lanes(self, load: Prepared | None, calls: list[_Call]) -> _Joined | None:
         """Return the calls of the front as one in which each thread has a lane, if that is how."""
-        if self._front.lanes == 1 or not all(isinstance(call, _Bound) for call in calls):
+        if self._front.lanes == 1 or not all(isinstance(call, Bound) for call in calls):
             return None
         first, second = self._front.groups[:2]
         lanes = [
             (self._front_calls(load, first, lane), self._front_calls(load, second, lane))
             for lane in range(self._front.lanes)
         ]
-        all_bound = cast("list[tuple[list[_Bound], list[_Bound]]]", lanes)
+        all_bound = cast("list[tuple[list[Bound], list[Bound]]]", lanes)
         return kernels.active().join_lanes(all_bound, len(self._front.groups))
 
     # -- binding one step -------------------------------------------------------------------
 
-    def _call(self, position: int) -> _Call:
+    def _call(self, position: int, group: slice = _ALL, lane: int = 0) -> _Call:
         """Return what runs a step: bound to the arena, or on what is there; None: done for good."""
-        backend, values, step = kernels.active(), self.values, self.steps[position]
-        if isinstance(step, Convolution):
-            return self._convolution(position)
-        if isinstance(step, Average):
-            run, out = (
-                backend.prepare_average(nhwc_shape(step.x), step.x.dtype),
-                values[step.output],
-            )
-            return self._on_images(step.args, lambda x: (run, (x, out)))
-        if isinstance(step, Affine):
-            shape = nhwc_shape(step.x)
-            run = backend.prepare_affine(shape, step.scale, step.shift, -np.inf, np.inf)
-            out = _images(values[step.output])
-            return self._on_images(step.args, lambda x: (run, (x, out)))
-        if isinstance(step, Attention):
-            return self._attention(step)
-        call = self._operation(step)
-        return None if self._is_fixed(step, call) else call
+        step, run = self.steps[position], self._prepared[position]
+        if isinstance(step, Operation):
+            call = self._operation(step)
+            return None if self._is_fixed(step, call) else call
+        assert run is not None
+        fused, prepared = step, run
 
-    def _prepared(self, position: int) -> Callable[..., None]:
-        """Return the backend's step of a convolution, of a group of images in the front."""
-        step = self.steps[position]
-        assert isinstance(step, Convolution)
-        images = self._front.groups[0].stop if position < self._front.steps else None
-        _, run = kernels.active().prepare_conv(
-            nhwc_shape(step.x, images), step.weight, step.bias, step.activation, step.conv
-        )
-        return run
+        def arrays() -> tuple[np.ndarray, ...]:
+            parts = [self._part(value, group, lane) for value in (fused.output, *fused.args)]
+            return fused.arrays(*parts)
 
-    def _convolution(self, position: int, group: slice = _ALL, lane: int = 0) -> _Call:
-        run, step = self._runs[position], self.steps[position]
-        assert isinstance(step, Convolution)
-        out = self._map(step.output, group, lane)
-        # A kernel that takes its input apart anyway spares a copy in channels-last memory.
-        in_any_order = step.residual is None and getattr(run, "takes_any_order", False)
-        return self._on_images(
-            step.args,
-            lambda x, residual=None: (run, (x, out, residual)),
-            in_any_order,
-            group,
-            lane,
-        )
-
-    def _map(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:
-        """Return a map in the arena as the kernels take it, NHWC."""
-        array = self._part(value, group, lane)
-        return array.transpose(0, 2, 3, 1) if value in self.arena.gaps else _images(array)
+        if self._fixed.issuperset(step.args):
+            out, *inputs = arrays()
+            conform = prepared.conform(*inputs)
+            if all(map(self.arena.contains, conform)):  # none had to be copied
+                return Bound(prepared, (out, *conform))
+        return lambda: prepared(*arrays())
 
     def _part(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:
         """Return the images of a group of a value."""
@@ -192,40 +150,6 @@ class Plan:
             return self.arena.lanes[lane][value]
         array: np.ndarray = self.values[value]
         return array[group]
-
-    def _on_images(
-        self,
-        read: list[Value],
-        bind: Callable[..., tuple[Any, tuple[Any, ...]]],
-        in_any_order: bool = False,
-        group: slice = _ALL,
-        lane: int = 0,
-    ) -> _Call:
-        """Return the call of ``bind`` of maps: now, if they lie in the arena, or in each run."""
-        if self._fixed.issuperset(read):
-            maps = [self._map(value, group, lane) for value in read]
-            if all(self.arena.contains(array) for array in maps):
-                return _Bound(*bind(*maps))
-        images = _any_images if in_any_order else _images
-
-        def call() -> None:
-            run, arrays = bind(*[images(self._part(value, group)) for value in read])
-            run(*arrays)
-
-        return call
-
-    def _attention(self, step: Attention) -> _Call:
-        values, out = self.values, self.values[step.output]
-        q, k, v = step.args
-        keys = (*k.shape[:-2], k.shape[-1], k.shape[-2])
-        run = kernels.active().prepare_attention(q.shape, keys, v.shape, step.scale, q.dtype)
-
-        def arrays() -> tuple[np.ndarray, ...]:
-            return values[q], values[k].swapaxes(-1, -2), values[v], out
-
-        if self._fixed.issuperset((q, k, v)) and values[q].strides[-1] == values[q].itemsize:
-            return _Bound(run, arrays())
-        return lambda: run(*arrays())
 
     def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
@@ -334,7 +258,7 @@ def _joined_calls(
 ) -> list[tuple[_Joined, list[Value]]]:
     """Return the calls, those bound to memory joined, each with the values to drop after it."""
     joined: list[tuple[_Joined, list[Value]]] = []
-    bound: list[_Bound] = []
+    bound: list[Bound] = []
     dropped: list[Value] = []
 
     def finish() -> None:
@@ -344,7 +268,7 @@ def _joined_calls(
         bound, dropped = [], []
 
     for call, values in zip(calls, drops):
-        if call is None or isinstance(call, _Bound):
+        if call is None or isinstance(call, Bound):
             bound += [] if call is None else [call]
             dropped += values
         else:
@@ -356,16 +280,6 @@ def _joined_calls(
 
 def _without_input(call: Callable[[], None], images: np.ndarray) -> None:
     call()
-
-
-def _images(value: np.ndarray) -> np.ndarray:
-    if value.ndim == 4:
-        return to_nhwc(value)
-    return np.ascontiguousarray(value).reshape(nhwc_shape(value))
-
-
-def _any_images(value: np.ndarray) -> np.ndarray:
-    return value.transpose(0, 2, 3, 1) if value.ndim == 4 else _images(value)
 
 
 def _filled(leaf: Any, values: dict[Value, Any], copied: bool = False) -> Any:

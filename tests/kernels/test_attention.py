@@ -28,7 +28,7 @@ def attend(backend, q, k, v, scale):
     lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     out = np.full((*lead, q.shape[-2], v.shape[-1]), 7, q.dtype)
     run = backend.prepare_attention(q.shape, k.shape, v.shape, scale, q.dtype)
-    run(q, k, v, out)
+    run(out, q, k, v)
     return out
 
 
@@ -76,7 +76,7 @@ def test_called_again_with_other_memory(backend):
         q, k, v = random(1, 30, 8, seed=seed), random(1, 20, 8), random(1, 20, 8, seed=seed + 9)
         out = np.empty((1, 30, 8), np.float32)
         for _ in range(2):
-            run(q, k, v, out)
+            run(out, q, k, v)
             np.testing.assert_allclose(out, definition(q, k, v, 1), rtol=1e-4, atol=2e-5)
             q += 1  # the same memory with other numbers
 

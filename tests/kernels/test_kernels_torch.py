@@ -121,5 +121,5 @@ def test_attention(backend, scale):
     q /= 3
     y = F.scaled_dot_product_attention(*map(torch.from_numpy, (q, k, v)), scale=scale).numpy()
     out = np.empty_like(y)
-    backend.prepare_attention(q.shape, k.shape, v.shape, scale, q.dtype)(q, k, v, out)
+    backend.prepare_attention(q.shape, k.shape, v.shape, scale, q.dtype)(out, q, k, v)
     np.testing.assert_allclose(out, y, rtol=1e-4, atol=1e-4)

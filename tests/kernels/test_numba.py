@@ -163,12 +163,11 @@ def test_prepared(fast, case):
         (("clip", 0.0, np.inf), lambda y: np.maximum(y, 0)),
         (("silu",), lambda y: y / (1 + np.exp(-y))),
     ):
-        shape, run = fast.prepare_conv(x.shape, weight, bias, activation, how)
-        assert shape == plain.shape
-        for other in (None, residual):
-            out = np.empty(shape, np.float32)
-            run(x, out, other)
-            wanted = function(plain) if other is None else function(plain) + residual
+        run = fast.prepare_conv(x.shape, weight, bias, activation, how)
+        for added in ([], [residual]):
+            out = np.empty_like(plain)
+            run(out, x, *added)
+            wanted = sum(added, function(plain))
             np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -242,12 +241,12 @@ def test_prepared_convolution_with_any_activation(fast, case, activation, thread
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
     sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), how)
     expected = ACTIVATIONS[activation](sums)
-    shape, run = fast.prepare_conv(x.shape, weight, bias, activation, how)
-    whole, out = guarded(*shape)
-    residual = random(*shape, seed=3)
-    for other in (None, residual):
-        run(x, out, other)
-        wanted = expected if other is None else expected + other
+    run = fast.prepare_conv(x.shape, weight, bias, activation, how)
+    whole, out = guarded(*expected.shape)
+    residual = random(*expected.shape, seed=3)
+    for added in ([], [residual]):
+        run(out, x, *added)
+        wanted = sum(added, expected)
         np.testing.assert_allclose(out, wanted, rtol=1e-4, atol=1e-4)
         assert (whole[[0, -1]] == 7).all()
 

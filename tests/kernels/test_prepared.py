@@ -33,31 +33,37 @@ ACTIVATIONS = {
 @pytest.mark.parametrize("case", [*NOT_EMPTY.values(), *LARGE.values()], ids=[*NOT_EMPTY, *LARGE])
 def test_as_defined(backend, case, activation, with_residual):
     x, weight, bias, how = build(case, np.float32)
-    shape, run = backend.prepare_conv(x.shape, weight, bias, activation, how)
+    run = backend.prepare_conv(x.shape, weight, bias, activation, how)
+    shape = how.output_shape(x.shape, weight.shape)
     rng = np.random.default_rng(5)
     for _ in range(2):  # buffers are kept from call to call
         x = rng.standard_normal(x.shape).astype(np.float32)
         expected = ACTIVATIONS[activation](conv2d_by_definition(x, weight, bias, *how))
         assert shape == expected.shape
-        residual = None
-        if with_residual:
-            residual = rng.standard_normal(shape).astype(np.float32)
-            expected = expected + residual
+        added = [rng.standard_normal(shape).astype(np.float32)] * with_residual
         out = np.full(shape, np.nan, np.float32)
-        run(x, out, residual)
+        run(out, x, *added)
+        expected = sum(added, expected)
         np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("with_residual", [False, True])
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
-def test_other_orders_in_memory(backend, case):
+def test_inputs_of_any_layout(backend, case, with_residual):
     x, weight, bias, how = build(case, np.float32)
-    shape, run = backend.prepare_conv(x.shape, weight, bias, None, how)
-    if not getattr(run, "takes_any_order", False):
-        pytest.skip("takes C-contiguous input only")
-    expected, out = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    run(x, expected, None)
-    run(np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1), out, None)
-    np.testing.assert_array_equal(out, expected)
+    run = backend.prepare_conv(x.shape, weight, bias, None, how)
+    expected, out = np.empty((2, *how.output_shape(x.shape, weight.shape)), np.float32)
+    inputs = [x, np.ones_like(out)] if with_residual else [x]
+    run(expected, *inputs)
+    for lying in (
+        lambda x: np.ascontiguousarray(x.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1),
+        lambda x: np.pad(x, ((0, 0), (0, 0), (0, 0), (0, 5)))[..., : x.shape[3]],
+        lambda x: np.pad(x, ((0, 0), (0, 0), (0, 2), (0, 0)))[:, :, : x.shape[2]],
+        lambda x: np.ascontiguousarray(x[:, ::-1, ::-1])[:, ::-1, ::-1],
+        lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    ):
+        run(out, *map(lying, inputs))
+        np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize(
@@ -84,15 +90,14 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
     x, w, bias = (rng.standard_normal(size).astype(dtype) for size in (shape, weight, (weight[0],)))
     margin = weight[2] // 2
     padding = ((margin, margin), (margin, margin))
-    out_shape, run = backend.prepare_conv(
-        shape, w, bias, ("gelu", False), Conv(padding=padding, groups=groups)
-    )
+    how = Conv(padding=padding, groups=groups)
+    run = backend.prepare_conv(shape, w, bias, ("gelu", False), how)
     monkeypatch.setattr(_threads, "_HICCUP", np.inf)  # no product is too slow
     results = []
     for patience in (0, 10**9, 0):
         monkeypatch.setattr(_threads._pool, "patience", patience)
-        out = np.full(out_shape, np.nan, dtype)
-        run(x, out, None)
+        out = np.full(how.output_shape(shape, weight), np.nan, dtype)
+        run(out, x)
         results.append(out)
     backend.set_num_threads(before)
     for other in results[1:]:

@@ -5,6 +5,8 @@ import pytest
 
 from lucid import kernels
 from lucid.kernels.geometry import Conv
+from lucid.kernels.numpy._steps import Step
+from lucid.kernels.prepared import Bound
 
 
 @pytest.fixture(params=[1, 3])
@@ -26,7 +28,7 @@ SHAPES = [(1, 1, 1, 1), (2, 7, 5, 3), (1, 7, 7, 1280), (3, 30, 31, 70)]
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_average(backend, threads, shape, dtype):
     x, out = random(*shape, dtype=dtype), np.empty((shape[0], shape[3]), dtype)
-    backend.prepare_average(shape, np.dtype(dtype))(x, out)
+    backend.prepare_average(shape, np.dtype(dtype))(out, x)
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
     expected = x.mean((1, 2), dtype=np.float64)
     np.testing.assert_allclose(out, expected, rtol=tolerance, atol=tolerance)
@@ -38,7 +40,7 @@ def test_average(backend, threads, shape, dtype):
 def test_affine(backend, threads, shape, dtype, low, high):
     x, out = random(*shape, dtype=dtype), np.empty(shape, dtype)
     scale, shift = random(shape[3], dtype=dtype, seed=1), random(shape[3], dtype=dtype, seed=2)
-    backend.prepare_affine(shape, scale, shift, low, high)(x, out)
+    backend.prepare_affine(shape, scale, shift, low, high)(out, x)
     expected = np.clip(x.astype(np.float64) * scale + shift, low, high)
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
@@ -55,7 +57,7 @@ def test_images_of_any_layout(backend, threads, shape):
     sparse = np.repeat(np.repeat(x, 2, axis=2), 2, axis=3)[:, :, ::2, ::2]
     for given in (x, planes, turned, sparse):
         out = np.full((n + 2, h, w, c), 7, np.float32)
-        run(given, out[1:-1])
+        run(out[1:-1], given)
         np.testing.assert_array_equal(out[1:-1], x)
         assert (out[[0, -1]] == 7).all()
 
@@ -68,15 +70,14 @@ def test_joined_steps_run_in_their_order(backend, threads):
     affine = backend.prepare_affine(shape, scale, shift, -np.inf, np.inf)
     weight, bias = random(20, 1, 3, 3, seed=7), random(20, seed=8)
     how = Conv(padding=((1, 1), (1, 1)), groups=20)
-    _, conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), how)
+    conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), how)
 
-    def double(source, out):
-        np.multiply(source, 2, out=out)
+    double = Step(lambda out, source: np.multiply(source, 2, out=out))
 
     mean = np.empty((2, 20), np.float32)
     average = backend.prepare_average(shape, np.dtype(np.float32))
-    steps = [(affine, (x, a)), (conv, (a, b, x)), (double, (b, c)), (average, (c, mean))]
-    run = backend.join(steps)
+    steps = [(affine, a, x), (conv, b, a, x), (double, c, b), (average, mean, c)]
+    run = backend.join([Bound(step, tuple(arrays)) for step, *arrays in steps])
     for count in (threads, 2):
         kernels.set_num_threads(count)
         run(x)
@@ -92,7 +93,7 @@ def test_joined_steps_that_read_the_input(backend, threads):
     if load is None:
         pytest.skip("this backend reads the input where it is")
     first, last = np.empty((2, 2, 5, 6, 3), np.float32)
-    run = backend.join([(load, (slice(2, 4), first)), (load, (slice(0, 2), last))])
+    run = backend.join([Bound(load, (first, slice(2, 4))), Bound(load, (last, slice(0, 2)))])
     planes = random(4, 3, 5, 6).transpose(0, 2, 3, 1)
     for images in (planes, planes[::-1], random(4, 5, 6, 3, seed=1), planes):
         run(images)
@@ -107,7 +108,7 @@ def test_nothing_joined(backend):
 def test_more_images_than_a_launch_counts_chunks(backend, threads):
     x = random(70_000, 1, 2, 5)
     out = np.empty((70_000, 5), np.float32)
-    backend.prepare_average(x.shape, np.dtype(np.float32))(x, out)
+    backend.prepare_average(x.shape, np.dtype(np.float32))(out, x)
     np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-6, atol=1e-6)
     weight = random(5, 1, 1, 1, seed=1)
     y = backend.conv2d(x, weight, None, Conv(groups=5))

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from lucid.kernels.prepared import Bound
+
 # The rounding of a sum in pairs grows with the logarithm of how many there are.
 ULPS = 2
 
@@ -99,5 +101,5 @@ def test_an_image_of_one_long_row(backend):
 def test_the_average_of_a_compiled_model(backend, threads, shape):
     x = np.full(shape, 0.45, np.float32)
     out = np.empty((shape[0], shape[3]), np.float32)
-    backend.join([(backend.prepare_average(shape, x.dtype), (x, out))])(x)
+    backend.join([Bound(backend.prepare_average(shape, x.dtype), (out, x))])(x)
     np.testing.assert_allclose(out, np.float32(0.45), rtol=2e-6)

@@ -14,7 +14,7 @@ import numpy as np
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._prepared import Prepared, Row
+from lucid.kernels.numba._prepared import Planned, Row
 from lucid.kernels.numba._product import addresses
 from lucid.kernels.numba._softmax import exponentials, scale_row
 from lucid.kernels.numba.machine import _threads
@@ -42,7 +42,7 @@ from lucid.kernels.numba.machine._tile import (
     TILE_ARGUMENTS,
     tile,
 )
-from lucid.kernels.numpy._attention import Attend
+from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
 
@@ -136,7 +136,7 @@ def prepare_attention(
     v_shape: tuple[int, ...],
     scale: float,
     dtype: np.dtype,
-) -> Attend:
+) -> Prepared:
     if dtype != np.float32 or 0 in (*q_shape, *k_shape, *v_shape):
         return NotImplemented
     lead = np.broadcast_shapes(q_shape[:-2], k_shape[:-2], v_shape[:-2])
@@ -148,7 +148,7 @@ def prepare_attention(
     factors = np.full(PANEL, scale, np.float32)
     score_row = -(-s // WIDTH) * WIDTH
 
-    def rows(q: Array, k: Array, v: Array, out: Array) -> tuple[list[Row], Any]:
+    def rows(out: Array, q: Array, k: Array, v: Array) -> tuple[list[Row], Any]:
         threads = _threads.get_num_threads()
         tiles = -(-length // TILE_ROWS)
         blocks = -(-length * score_row // _BLOCK)
@@ -196,4 +196,4 @@ def prepare_attention(
     def conform(q: Array, *others: Array) -> tuple[Array, ...]:
         return q if q.strides[-1] == q.itemsize else np.ascontiguousarray(q), *others
 
-    return Prepared(rows, conform)
+    return Planned(rows, conform)

@@ -146,6 +146,11 @@ def _is_even(out: Array) -> bool:
     return row == out.shape[2] * pixel and image == out.shape[1] * row
 
 
+def is_spaced(x: Array) -> bool:
+    """Whether the pixels of images ``x`` are contiguous, and may have even gaps between them."""
+    return x.strides[3] == x.itemsize <= x.strides[2] // x.shape[3] and _is_even(x)
+
+
 def conv_row(
     packed: PackedConv,
     x: Array,

@@ -19,7 +19,14 @@ from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import NO_BOUNDS, Conv
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
-from lucid.kernels.numba._conv import conv_row, conv_scratch, is_fast, is_product, pack
+from lucid.kernels.numba._conv import (
+    conv_row,
+    conv_scratch,
+    is_fast,
+    is_product,
+    is_spaced,
+    pack,
+)
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
     WIDTH,
@@ -32,8 +39,7 @@ from lucid.kernels.numba.machine._native import (
     words,
 )
 from lucid.kernels.numba.machine._vector import load, spread, store
-from lucid.kernels.numpy._prepared import Run
-from lucid.kernels.numpy._steps import Bound
+from lucid.kernels.prepared import Bound, Prepared
 
 Array = np.ndarray
 Row = tuple[int, ...]
@@ -45,39 +51,27 @@ Row = tuple[int, ...]
 _PERIOD, _GAP = 2048, 16
 
 
-class Prepared:
-    """A step, by a function from its arrays to rows of a plan and all that must live for them.
-
-    Call it with arrays like those it was prepared for. ``conform`` copies arrays in whose layout
-    the rows cannot read them; a joined step takes no such arrays.
-
-    Attributes:
-        reads_input: whether its first array is a part of the model's input, which is elsewhere in
-            each call; a joined step gets the slice of images in its place.
-        gap: how many floats had better be left free behind each pixel of the output.
-        reads_gaps: whether the input's pixels may be so.
-    """
+class Planned(Prepared):
+    """A step, by a function from its arrays to rows of a plan and all that must live for them."""
 
     def __init__(
         self,
         rows: Callable[..., tuple[list[Row], Any]],
-        conform: Callable[..., tuple[Array | None, ...]] | None = None,
-        reads_input: bool = False,
+        conform: Callable[..., tuple[Array, ...]] | None = None,
+        *,
         gap: int = 0,
         reads_gaps: bool = False,
+        reads_input: bool = False,
     ) -> None:
         self.rows = rows
-        self.conform = conform
-        self.reads_input, self.gap, self.reads_gaps = reads_input, gap, reads_gaps
+        if conform is not None:
+            self.conform = conform  # type: ignore[method-assign]
+        self.gap, self.reads_gaps, self.reads_input = gap, reads_gaps, reads_input
         self._bound: tuple[Any, ...] = ()
 
-    def __call__(self, *arrays: Array | None) -> None:
-        if self.conform is not None:
-            arrays = self.conform(*arrays)
-        now = (
-            _threads.get_num_threads(),
-            *[None if array is None else (address(array), array.strides) for array in arrays],
-        )
+    def run(self, out: Array, *inputs: Array) -> None:
+        arrays = out, *inputs
+        now = _threads.get_num_threads(), *[(address(array), array.strides) for array in arrays]
         if now != self._bound:
             self._bound = ()  # an exception may come before all is made
             rows, self._alive = self.rows(*arrays)
@@ -106,8 +100,8 @@ class _Chain:
             if before[:1] != now[:1]:
                 self.bind(images)
             else:
-                for index, run, group, out in self.inputs:
-                    (row,), _ = run.rows(images[group], out)
+                for index, run, out, group in self.inputs:
+                    (row,), _ = run.rows(out, images[group])
                     _threads.set_row(self.plan, index, row)
             self.bound = now
         return now
@@ -116,12 +110,13 @@ class _Chain:
         """Make the plan, and note which of its rows depend on the input."""
         made: list[Row] = []
         self.alive: list[Any] = []
-        self.inputs: list[tuple[int, Prepared, slice, Array]] = []
+        self.inputs: list[tuple[int, Planned, Array, slice]] = []
         for run, arrays in self.steps:
+            assert isinstance(run, Planned)
             if run.reads_input:
-                group, out = arrays
-                self.inputs.append((len(made), run, group, out))
-                made += run.rows(images[group], out)[0]
+                out, group = arrays
+                self.inputs.append((len(made), run, out, group))
+                made += run.rows(out, images[group])[0]
             else:
                 rows, alive = run.rows(*arrays)
                 made += rows
@@ -136,7 +131,7 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     is given those images of the batch.
     """
     calls: list[Callable[[Array], None]] = []
-    for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Prepared)):
+    for is_prepared, group in itertools.groupby(steps, lambda step: isinstance(step[0], Planned)):
         calls.append((_Chain if is_prepared else reference.join)(list(group)))
 
     def call(images: Array) -> None:
@@ -216,7 +211,7 @@ def join_lanes(
         groups: how many there are.
     """
     steps = itertools.chain.from_iterable(itertools.chain.from_iterable(lanes))
-    return _Lanes(lanes, groups) if all(isinstance(run, Prepared) for run, _ in steps) else None
+    return _Lanes(lanes, groups) if all(isinstance(run, Planned) for run, _ in steps) else None
 
 
 @kernel
@@ -239,10 +234,8 @@ def prepare_conv(
     bias: Array,
     activation: tuple[Any, ...] | None,
     conv: Conv,
-) -> tuple[tuple[int, int, int, int], Run]:
-    """Return the output's shape and a step ``run(x, out, residual)``.
-
-    It writes ``act(conv(x) + bias) + residual`` into ``out``.
+) -> Prepared:
+    """Return a step ``run(out, x)``: ``act(conv(x) + bias)``, and plus a residual if given one.
 
     Clipping and the residual are applied to the sums while they are in registers, other activations
     to each tile in the nearest cache. See the NumPy backend for the arguments.
@@ -261,7 +254,7 @@ def prepare_conv(
 
     scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
 
-    def rows(x: Array, out: Array, residual: Array | None) -> tuple[list[Row], Any]:
+    def rows(out: Array, x: Array, residual: Array | None = None) -> tuple[list[Row], Any]:
         nonlocal scratch
         inside = None if is_depthwise else residual
         size = conv_scratch(packed, x, out)
@@ -274,7 +267,12 @@ def prepare_conv(
 
     even = is_depthwise or is_product(weight.shape, conv)
     gap = _GAP if even and len(weight) * 4 % _PERIOD == 0 else 0
-    return conv.output_shape(input_shape, weight.shape), Prepared(rows, gap=gap, reads_gaps=even)
+
+    def conform(x: Array, *residual: Array) -> tuple[Array, ...]:
+        first = x if is_spaced(x) else np.ascontiguousarray(x)
+        return first, *map(np.ascontiguousarray, residual)
+
+    return Planned(rows, conform if even else None, gap=gap, reads_gaps=even)
 
 
 def divide_images(images: int) -> tuple[int, int]:
@@ -322,8 +320,8 @@ def gather_images(args, chunk, thread):
                 target[column * channels + c] = floats(at + column * args[7])[0]
 
 
-def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
-    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)``, of any layout.
+def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared | None:
+    """Return a step ``run(out, x)`` that copies ``x`` ``(N, H, W, C)``, of any layout.
 
     It reads the input, see :func:`join`.
     """
@@ -333,7 +331,7 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Ru
     # Rows of a chunk: some 10 µs.
     count = max(1, (1 << 13) // (width * channels))
 
-    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
         chunks = -(-n * height // count)
         row = (
             gather_images.address,
@@ -349,7 +347,7 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Ru
         )
         return [row], out
 
-    return Prepared(rows, reads_input=True)
+    return Planned(rows, lambda x: (x,), reads_input=True)
 
 
 # -- the mean over all positions ------------------------------------------------------------------
@@ -403,15 +401,15 @@ def average_part(chunk, thread, x, out, positions, channels, blocks, together):
         means[c] *= factor
 
 
-def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
-    """Return a step ``run(x, out)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
+def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared:
+    """Return a step ``run(out, x)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
     if dtype != np.float32 or 0 in shape:
         return reference.prepare_average(shape, dtype)
     n, height, width, channels = shape
     positions = height * width
     together = max(64, math.isqrt(positions))  # so many are added one by one
 
-    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
         blocks = max(1, min(channels // 64, positions * channels >> 14))
         row = average_part.pack(
             n * blocks,
@@ -424,7 +422,7 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
         )
         return [row], (x, out)
 
-    return Prepared(rows)
+    return Planned(rows)
 
 
 # -- batch norm that is behind no convolution -----------------------------------------------------
@@ -432,14 +430,14 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> R
 
 def prepare_affine(
     shape: tuple[int, int, int, int], scale: Array, shift: Array, low: float, high: float
-) -> Run:
-    """Return a step ``run(x, out)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
+) -> Prepared:
+    """Return a step ``run(out, x)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
     if scale.dtype != np.float32 or 0 in shape:
         return reference.prepare_affine(shape, scale, shift, low, high)
     scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift, np.float32)
 
-    def rows(x: Array, out: Array) -> tuple[list[Row], Any]:
+    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
         flat = x.reshape(-1, shape[3])
         return [affine_row(flat, out, scale, shift, low, high)], (x, out, scale, shift)
 
-    return Prepared(rows)
+    return Planned(rows)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from lucid.kernels import _blas
+from lucid.kernels.numpy._steps import Step
+from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
-Attend = Callable[[Array, Array, Array, Array], None]
 
 
 def prepare_attention(
@@ -18,8 +17,8 @@ def prepare_attention(
     v_shape: tuple[int, ...],
     scale: float,
     dtype: np.dtype,
-) -> Attend:
-    """Return a function ``run(q, k, v, out)``.
+) -> Prepared:
+    """Return a step ``run(out, q, k, v)``.
 
     It writes ``softmax(scale · q·kᵀ)·v`` into ``out``, which is C-contiguous and overlaps none of
     the others. Their layout may be any.
@@ -35,7 +34,7 @@ def prepare_attention(
     scores = np.empty((*lead, q_shape[-2], k_shape[-2]), dtype)
     row = np.empty((*lead, q_shape[-2], 1), dtype)
 
-    def run(q: Array, k: Array, v: Array, out: Array) -> None:
+    def run(out: Array, q: Array, k: Array, v: Array) -> None:
         _blas.call(np.matmul, q, k.swapaxes(-1, -2), out=scores)
         np.multiply(scores, scale, out=scores)
         np.max(scores, axis=-1, keepdims=True, out=row)
@@ -43,4 +42,4 @@ def prepare_attention(
         np.sum(scores, axis=-1, keepdims=True, out=row)
         _blas.call(np.matmul, np.divide(scores, row, out=scores), v, out=out)
 
-    return run
+    return Step(run, in_any_layout=True)

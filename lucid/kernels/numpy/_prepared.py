@@ -21,6 +21,7 @@ from lucid.kernels.geometry import Conv, Padding, Pair
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._conv import depthwise_windows, row_windows, windows
 from lucid.kernels.numpy._rows import rows_together
+from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import (
     ELEMENT,
     get_num_threads,
@@ -28,6 +29,7 @@ from lucid.kernels.numpy._threads import (
     product_in_parts,
     ways_of_products,
 )
+from lucid.kernels.prepared import Prepared
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
 # taken apart into its channels.
@@ -44,7 +46,7 @@ _TAP = 8
 
 _ALL = slice(None)
 
-Run = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], None]
+Run = Callable[..., None]  # of the output, the input and perhaps a residual
 
 
 def prepare_conv(
@@ -53,11 +55,10 @@ def prepare_conv(
     bias: np.ndarray,
     activation: tuple[Any, ...] | None,
     conv: Conv,
-) -> tuple[tuple[int, int, int, int], Run]:
-    """Return the output's shape and a function ``run(x, out, residual)``.
+) -> Prepared:
+    """Return a step ``run(out, x)``: ``act(conv(x) + bias)``.
 
-    ``run`` writes ``act(conv(x) + bias) + residual`` into ``out``; all are C-contiguous NHWC
-    arrays that do not overlap, and ``residual`` may be None.
+    With ``run(out, x, residual)`` the residual is added after the activation.
 
     Args:
         input_shape: ``(N, H, W, I)``.
@@ -77,7 +78,7 @@ def prepare_conv(
         # Short runs are not worth copying; the bias is part of the product.
         finish = _finisher(None, activation, pixels)
         run = _dense_by_planes(input_shape, weight, bias, conv, shape, finish, divide)
-        return shape, divide.of(run)
+        return Step(divide.of(run), in_any_layout=True)
     finish = _finisher(bias, activation, pixels)
     if is_pointwise:
         run = _pointwise(weight, conv.stride, pixels, finish, divide)
@@ -86,7 +87,7 @@ def prepare_conv(
         run = _dense(weight, conv, shape, pad, finish, divide)
     else:
         run = _depthwise(weight, conv, input_shape, shape, finish, divide)
-    return shape, divide.of(run)
+    return Step(divide.of(run))
 
 
 class _Division:
@@ -128,7 +129,7 @@ class _Division:
         results = []
         for self._way in ways_of_products():
             results.append(empty(self.shape, self.dtype))
-            run(x, results[-1], None)
+            run(results[-1], x)
         self._way = None
         first, *others = results
         return all(np.array_equal(first, other) for other in others)
@@ -192,7 +193,7 @@ def _pointwise(
     # Fewer rows than 512 would be a slow product.
     step = max(1, max(512, _BLOCK // max(o, i)) // together) * together
 
-    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
         if stride != (1, 1):
             x = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])
         rows, results = x.reshape(-1, i), out.reshape(-1, o)
@@ -238,7 +239,7 @@ def _depthwise(
         view = depthwise_windows(pad.buffer, (kh, kw), conv, (height, width))
         signature = "nhwcij,ijc->nhwc"
 
-    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
         for start in range(0, n, together):
             images = slice(start, min(start + together, n))
             count = images.stop - start
@@ -295,7 +296,7 @@ def _dense(
                     )
             finish(block, None if residual is None else residual[rest])
 
-    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
         for index in range(len(x)):
             pad(x[index : index + 1])
             target, other = out[index], None if residual is None else residual[index]
@@ -346,12 +347,11 @@ def _dense_by_planes(
             np.matmul(patches.T, matrix, out=block.reshape(-1, o))
             finish(block, None if residual is None else residual[rows])
 
-    def run(x: np.ndarray, out: np.ndarray, residual: np.ndarray | None) -> None:
+    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
         for index, image in enumerate(x):
             np.copyto(inner, image.transpose(2, 0, 1))
             target, other = out[index], None if residual is None else residual[index]
             task = functools.partial(some_rows, target, other)
             divide(task, height, target.size * len(matrix))
 
-    run.takes_any_order = True  # type: ignore[attr-defined]
     return run

@@ -8,13 +8,22 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels.numpy._sums import sums
+from lucid.kernels.prepared import Bound, Prepared
 
 Array = np.ndarray
-Run = Callable[..., None]
 
-# A prepared step and the arrays it works on. A step of the numba backend may have a slice of the
-# model's input in the place of an array.
-Bound = tuple[Any, tuple[Any, ...]]
+
+class Step(Prepared):
+    """A prepared step that is a function of its arrays.
+
+    ``in_any_layout``: whether it reads its inputs however they lie.
+    """
+
+    def __init__(self, run: Callable[..., None], in_any_layout: bool = False) -> None:
+        self.run, self.in_any_layout = run, in_any_layout  # type: ignore[method-assign]
+
+    def conform(self, *inputs: Array) -> tuple[Array, ...]:
+        return inputs if self.in_any_layout else super().conform(*inputs)
 
 
 def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
@@ -24,8 +33,8 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     """
 
     def call(images: Array) -> None:
-        for run, arrays in steps:
-            run(*arrays)
+        for step, arrays in steps:
+            step.run(*arrays)
 
     return call
 
@@ -56,34 +65,34 @@ def divide_images(images: int) -> tuple[int, int]:
     return next((size for size in range(8, 3, -1) if images % size == 0), images), 1
 
 
-def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run | None:
-    """Return a step ``run(x, out)`` that copies ``x`` ``(N, H, W, C)`` of any layout, or None.
+def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared | None:
+    """Return a step ``run(out, x)`` that copies ``x`` ``(N, H, W, C)`` of any layout, or None.
 
     None, as here, leaves the input where it is: the first convolution may read it as it lies.
     """
     return None
 
 
-def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Run:
-    """Return a step ``run(x, out)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
+def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared:
+    """Return a step ``run(out, x)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
     n, height, width, channels = shape
 
-    def run(x: Array, out: Array) -> None:
+    def run(out: Array, x: Array) -> None:
         means = out.reshape(n, channels)
         np.divide(sums(x, (1, 2)), height * width, out=means, casting="same_kind")
 
-    return run
+    return Step(run)
 
 
 def prepare_affine(
     shape: tuple[int, int, int, int], scale: Array, shift: Array, low: float, high: float
-) -> Run:
-    """Return a step ``run(x, out)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
+) -> Prepared:
+    """Return a step ``run(out, x)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
 
-    def run(x: Array, out: Array) -> None:
+    def run(out: Array, x: Array) -> None:
         np.multiply(x, scale, out=out)
         np.add(out, shift, out=out)
         if low > -np.inf or high < np.inf:
             np.clip(out, low, high, out=out)
 
-    return run
+    return Step(run)
