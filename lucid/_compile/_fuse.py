@@ -15,7 +15,7 @@ from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels._memory import empty
-from lucid.kernels.geometry import PLAIN
+from lucid.kernels.geometry import PLAIN, Conv
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
