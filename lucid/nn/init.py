@@ -112,14 +112,7 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | N
 def normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> T:
-    """Fill with normal values of the given mean and standard deviation.
-
-    Args:
-        tensor: any shape; is changed in place and returned.
-        mean: the mean.
-        std: the standard deviation.
-        generator: a NumPy generator; lucid's own if left out.
-    """
+    """Fill with normal values of mean ``mean`` and deviation ``std``; see :func:`uniform_`."""
     return _fill(tensor, _drawn(tensor, "standard_normal", generator) * std + mean, "normal_")
 
 
@@ -136,12 +129,9 @@ def trunc_normal_(
     ``a`` and ``b`` are limits for the values themselves, not multiples of ``std``.
 
     Args:
-        tensor: any shape; is changed in place and returned.
-        mean: the mean before the cut.
-        std: the standard deviation before the cut.
-        a: the smallest value.
-        b: the largest value.
-        generator: a NumPy generator; lucid's own if left out.
+        tensor, generator: as in :func:`uniform_`.
+        mean, std: the mean and the standard deviation before the cut.
+        a, b: the smallest and the largest value.
 
     Raises:
         ValueError: if ``a`` is not below ``b`` or ``std`` is not positive.
@@ -276,12 +266,7 @@ def dirac_(tensor: T, groups: int = 1) -> T:
 def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) -> T:
     """Fill with ``gain`` times a random orthogonal matrix (Saxe et al. 2013).
 
-    All axes but the first count as one.
-
-    Args:
-        tensor: at least two axes; is changed in place and returned.
-        gain: the factor.
-        generator: a NumPy generator; lucid's own if left out.
+    All axes but the first, which are at least one, count as one. See :func:`uniform_`.
 
     Raises:
         ValueError: if the tensor has fewer than two axes.

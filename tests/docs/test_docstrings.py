@@ -1,7 +1,7 @@
 """Every public class and function says what it does, and what each of its arguments is.
 
-The word on an argument stands under ``Args:``, here or in a docstring that this one refers to, or in
-a sentence that names it by itself (``dim``, ``dim=None``); that it occurs in a formula is not enough.
+The word on an argument stands under ``Args:``, here or in a docstring that this one refers to, or
+in a sentence that names it by itself (``dim``, ``dim=None``): a formula is not enough.
 A function of one argument needs none, nor do the tensors of an operation.
 """
 

@@ -30,7 +30,7 @@ class _Inplace(FunctionLayer):
         return ", ".join(filter(None, texts))
 
 
-class ReLU(_Inplace):
+class ReLU(_Inplace, function=F.relu):
     """max(x, 0).
 
     Args:
@@ -45,59 +45,38 @@ class ReLU(_Inplace):
         tensor([0., 0., 1.])
     """
 
-    _function = staticmethod(F.relu)
 
-
-class ReLU6(_Inplace):
+class ReLU6(_Inplace, function=F.relu6):
     """min(max(x, 0), 6); ``inplace`` is as in :class:`ReLU`."""
 
-    _function = staticmethod(F.relu6)
 
-
-class SiLU(_Inplace):
+class SiLU(_Inplace, function=F.silu):
     """x · sigmoid(x), also called swish; ``inplace`` is as in :class:`ReLU`."""
 
-    _function = staticmethod(F.silu)
 
-
-class Mish(_Inplace):
+class Mish(_Inplace, function=F.mish):
     """x · tanh(softplus(x)); ``inplace`` is as in :class:`ReLU`."""
 
-    _function = staticmethod(F.mish)
 
-
-class Hardswish(_Inplace):
+class Hardswish(_Inplace, function=F.hardswish):
     """x · relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
-
-    _function = staticmethod(F.hardswish)
 
     def extra_repr(self) -> str:
         """Return nothing, as PyTorch does for this layer."""
         return ""
 
 
-class Hardsigmoid(Hardswish):
+class Hardsigmoid(Hardswish, function=F.hardsigmoid):
     """relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
 
-    _function = staticmethod(F.hardsigmoid)
 
-
-class SELU(_Inplace):
+class SELU(_Inplace, function=F.selu):
     """1.0507 · elu(x, 1.6733); ``inplace`` is as in :class:`ReLU`."""
 
-    _function = staticmethod(F.selu)
 
+class Hardtanh(_Inplace, function=F.hardtanh):
+    """min(max(x, ``min_val``), ``max_val``); ``inplace`` is as in :class:`ReLU`."""
 
-class Hardtanh(_Inplace):
-    """min(max(x, min_val), max_val).
-
-    Args:
-        min_val: the smallest output.
-        max_val: the largest output.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
-
-    _function = staticmethod(F.hardtanh)
     _settings = _shown = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
@@ -108,15 +87,9 @@ class Hardtanh(_Inplace):
         self.max_val = max_val
 
 
-class LeakyReLU(_Inplace):
-    """x where positive, else negative_slope · x.
+class LeakyReLU(_Inplace, function=F.leaky_relu):
+    """x where positive, else ``negative_slope`` · x; ``inplace`` is as in :class:`ReLU`."""
 
-    Args:
-        negative_slope: the slope below 0.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
-
-    _function = staticmethod(F.leaky_relu)
     _settings = _shown = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
@@ -124,15 +97,9 @@ class LeakyReLU(_Inplace):
         self.negative_slope = negative_slope
 
 
-class ELU(_Inplace):
-    """x where positive, else alpha · (e^x - 1).
+class ELU(_Inplace, function=F.elu):
+    """x where positive, else ``alpha`` · (e^x - 1); ``inplace`` is as in :class:`ReLU`."""
 
-    Args:
-        alpha: minus the limit towards minus infinity.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
-
-    _function = staticmethod(F.elu)
     _settings = _shown = ("alpha",)
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
@@ -140,25 +107,13 @@ class ELU(_Inplace):
         self.alpha = alpha
 
 
-class CELU(ELU):
-    """x where positive, else alpha · (e^(x/alpha) - 1).
-
-    Args:
-        alpha: minus the limit towards minus infinity.
-        inplace: accepted as in PyTorch, and without effect: the result is always new.
-    """
-
-    _function = staticmethod(F.celu)
+class CELU(ELU, function=F.celu):
+    """x where positive, else ``alpha`` · (e^(x/alpha) - 1); ``inplace`` is as in :class:`ReLU`."""
 
 
-class GELU(FunctionLayer):
-    """x times the normal distribution function at x.
+class GELU(FunctionLayer, function=F.gelu):
+    """x times the normal distribution function at x; see :func:`lucid.nn.functional.gelu`."""
 
-    Args:
-        approximate: ``"none"``, or ``"tanh"`` for the approximation by tanh.
-    """
-
-    _function = staticmethod(F.gelu)
     _settings = ("approximate",)
 
     def __init__(self, approximate: str = "none") -> None:
@@ -170,15 +125,9 @@ class GELU(FunctionLayer):
         return f"approximate={self.approximate!r}"
 
 
-class Softplus(FunctionLayer):
-    """log(1 + e^(beta·x)) / beta, and x itself where beta·x is above the threshold.
+class Softplus(FunctionLayer, function=F.softplus):
+    """log(1 + e^(beta·x)) / ``beta``, and x itself where beta·x is above the ``threshold``."""
 
-    Args:
-        beta: the sharpness of the bend.
-        threshold: where it becomes the identity.
-    """
-
-    _function = staticmethod(F.softplus)
     _settings = _shown = ("beta", "threshold")
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
@@ -187,38 +136,25 @@ class Softplus(FunctionLayer):
         self.threshold = threshold
 
 
-class Sigmoid(FunctionLayer):
+class Sigmoid(FunctionLayer, function=F.sigmoid):
     """1 / (1 + e^-x)."""
 
-    _function = staticmethod(F.sigmoid)
 
-
-class LogSigmoid(FunctionLayer):
+class LogSigmoid(FunctionLayer, function=F.logsigmoid):
     """log(sigmoid(x))."""
 
-    _function = staticmethod(F.logsigmoid)
 
-
-class Tanh(FunctionLayer):
+class Tanh(FunctionLayer, function=F.tanh):
     """tanh(x)."""
 
-    _function = staticmethod(F.tanh)
 
-
-class Softsign(FunctionLayer):
+class Softsign(FunctionLayer, function=F.softsign):
     """``x / (1 + |x|)``."""
 
-    _function = staticmethod(F.softsign)
 
+class Softmax(FunctionLayer, function=F.softmax):
+    """e^x / sum(e^x) along an axis, ``dim``; it must be given (PyTorch guesses and warns)."""
 
-class Softmax(FunctionLayer):
-    """e^x / sum(e^x) along an axis.
-
-    Args:
-        dim: the axis; it must be given (PyTorch guesses and warns).
-    """
-
-    _function = staticmethod(F.softmax)
     _settings = _shown = ("dim",)
 
     def __init__(self, dim: int | None = None) -> None:
@@ -228,20 +164,13 @@ class Softmax(FunctionLayer):
         self.dim = dim
 
 
-class LogSoftmax(Softmax):
+class LogSoftmax(Softmax, function=F.log_softmax):
     """log(softmax(x)) along axis ``dim``; see :class:`Softmax`."""
 
-    _function = staticmethod(F.log_softmax)
 
+class GLU(FunctionLayer, function=F.glu):
+    """a · sigmoid(b), where a and b are the input's halves along the axis ``dim``."""
 
-class GLU(FunctionLayer):
-    """a · sigmoid(b), where a and b are the input's halves along an axis.
-
-    Args:
-        dim: the axis.
-    """
-
-    _function = staticmethod(F.glu)
     _settings = _shown = ("dim",)
 
     def __init__(self, dim: int = -1) -> None:
@@ -249,7 +178,7 @@ class GLU(FunctionLayer):
         self.dim = dim
 
 
-class PReLU(FunctionLayer):
+class PReLU(FunctionLayer, function=F.prelu):
     """x where positive, else weight · x, with a learned weight.
 
     Args:
@@ -258,7 +187,6 @@ class PReLU(FunctionLayer):
         dtype: of the weights, float32 by default.
     """
 
-    _function = staticmethod(F.prelu)
     _settings = ("weight",)
     _shown = ("num_parameters",)
     weight: Parameter

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numpy.typing import DTypeLike
 
 from lucid._check import count
 from lucid.autograd import Tensor
-from lucid.nn import init
-from lucid.nn._parameter import Parameter
-from lucid.nn.modules._layer import empty_parameter
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import WeightedLayer
 from lucid.ops._conv import apply_conv2d, conv_padding
 from lucid.ops._layout import pair
 
 __all__ = ["Conv2d"]
 
 
-class Conv2d(Module):
+class Conv2d(WeightedLayer):
     """Cross-correlates images with learned kernels; see :func:`lucid.nn.functional.conv2d`.
 
     Args:
@@ -46,7 +42,6 @@ class Conv2d(Module):
         (8, 1, 3, 3)
     """
 
-    bias: Parameter | None
     padding: str | tuple[int, int]
 
     def __init__(
@@ -84,20 +79,9 @@ class Conv2d(Module):
                 "pad the input with nn.functional.pad first"
             )
         self.padding_mode = padding_mode
-        self.weight = empty_parameter(
-            (self.out_channels, self.in_channels // self.groups, *self.kernel_size), dtype
+        self._register_weight(
+            (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype
         )
-        self.register_parameter(
-            "bias", empty_parameter((self.out_channels,), dtype) if bias else None
-        )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters again."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(math.prod(self.weight.shape[1:]))
-            init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Any) -> Tensor:
         """Return ``(N, O, H', W')`` for images ``(N, I, H, W)``."""

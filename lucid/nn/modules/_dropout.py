@@ -9,7 +9,7 @@ from lucid.nn.modules._layer import FunctionLayer
 __all__ = ["Dropout", "Dropout2d"]
 
 
-class Dropout(FunctionLayer):
+class Dropout(FunctionLayer, function=F.dropout):
     """In training, sets elements to 0 with probability ``p`` and divides the others by ``1 - p``.
 
     In evaluation it returns its input.
@@ -26,7 +26,6 @@ class Dropout(FunctionLayer):
         tensor([1., 1., 1.])
     """
 
-    _function = staticmethod(F.dropout)
     _settings = ("p", "training")
     _shown = ("p", "inplace")
 
@@ -36,7 +35,5 @@ class Dropout(FunctionLayer):
         self.inplace = inplace
 
 
-class Dropout2d(Dropout):
+class Dropout2d(Dropout, function=F.dropout2d):
     """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`."""
-
-    _function = staticmethod(F.dropout2d)

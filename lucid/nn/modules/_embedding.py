@@ -16,7 +16,7 @@ from lucid.nn.modules._layer import FunctionLayer, empty_parameter
 __all__ = ["Embedding"]
 
 
-class Embedding(FunctionLayer):
+class Embedding(FunctionLayer, function=F.embedding):
     """A learned table, looked up by integers.
 
     Args:
@@ -41,7 +41,6 @@ class Embedding(FunctionLayer):
         (2, 2, 3)
     """
 
-    _function = staticmethod(F.embedding)
     _settings = ("weight", "padding_idx")
     _sizes = ("num_embeddings", "embedding_dim")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,15 +57,50 @@ class Layer(Module):
         self.register_parameter(name, None if shape is None else empty_parameter(shape, dtype))
 
 
-class FunctionLayer(Layer):
-    """A layer that calls one function, with attributes of its own as the settings."""
+class Caller(Layer):
+    """A module that calls one function, with attributes of its own as the settings.
+
+    The function is given with the class: ``class ReLU(FunctionLayer, function=F.relu)``.
+    """
 
     _function: Callable[..., Tensor]
     _settings: tuple[str, ...] = ()  # the attributes, named as the function's arguments are
 
+    def __init_subclass__(cls, function: Callable[..., Tensor] | None = None) -> None:
+        super().__init_subclass__()
+        if function is not None:
+            cls._function = staticmethod(function)
+
+    def _call(self, *inputs: Any) -> Tensor:
+        return self._function(*inputs, **{name: getattr(self, name) for name in self._settings})
+
+
+class FunctionLayer(Caller):
+    """A layer that is a function of one input."""
+
     def forward(self, input: Any) -> Tensor:
         """Return the function of the input."""
-        return self._function(input, **{name: getattr(self, name) for name in self._settings})
+        return self._call(input)
+
+
+class WeightedLayer(Layer):
+    """A layer that adds up inputs: a weight ``(O, …)`` and perhaps a bias ``(O,)``."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def _register_weight(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike | None) -> None:
+        self.weight = empty_parameter(shape, dtype)
+        self._register_empty("bias", shape[:1] if bias else None, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters again, uniform within ±1/√fan_in."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            fan_in = math.prod(self.weight.shape[1:])
+            bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+            init.uniform_(self.bias, -bound, bound)
 
 
 class AffineLayer(Layer):

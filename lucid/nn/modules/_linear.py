@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from numpy.typing import DTypeLike
 
 from lucid._check import count
 from lucid.autograd import Tensor
-from lucid.nn import init
-from lucid.nn._parameter import Parameter
-from lucid.nn.modules._layer import Layer, empty_parameter
+from lucid.nn.modules._layer import Layer, WeightedLayer
 from lucid.nn.modules._module import Module
 from lucid.ops._common import operand
 from lucid.ops._linear import apply_linear
@@ -31,7 +28,7 @@ class Identity(Module):
         return input
 
 
-class Linear(Layer):
+class Linear(WeightedLayer):
     r"""Returns :math:`x W^T + b`.
 
     Args:
@@ -52,7 +49,6 @@ class Linear(Layer):
         True
     """
 
-    bias: Parameter | None
     _shown = ("in_features", "out_features", "bias")
 
     def __init__(
@@ -66,16 +62,7 @@ class Linear(Layer):
         super().__init__()
         self.in_features = count(in_features, "in_features", "Linear", 0)
         self.out_features = count(out_features, "out_features", "Linear", 0)
-        self.weight = empty_parameter((self.out_features, self.in_features), dtype)
-        self._register_empty("bias", (self.out_features,) if bias else None, dtype)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters again."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
-            init.uniform_(self.bias, -bound, bound)
+        self._register_weight((self.out_features, self.in_features), bias, dtype)
 
     def forward(self, input: Any) -> Tensor:
         """Return ``(*, O)`` for an input ``(*, I)``."""

@@ -5,13 +5,12 @@ As there, most arguments are taken by name only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from lucid._check import one_of, probability
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._layer import Caller
 from lucid.ops._common import floating
 
 __all__ = [
@@ -20,11 +19,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Loss(Module):
-    """A loss that calls one function, with attributes of its own as the settings."""
+class _Loss(Caller):
+    """A function of an input and a target."""
 
-    _function: Callable[..., Tensor]
-    _settings: tuple[str, ...] = ("reduction",)  # named as the function's arguments are
+    _settings: tuple[str, ...] = ("reduction",)
     _reductions: tuple[str, ...] = ("none", "mean", "sum")
 
     def __init__(self, *, reduction: str = "mean") -> None:
@@ -33,8 +31,7 @@ class _Loss(Module):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of an input and a target; both have one shape if nothing else is said."""
-        settings = {name: getattr(self, name) for name in self._settings}
-        return self._function(input, target, **settings)
+        return self._call(input, target)
 
     def _keep(self, name: str, value: Any) -> None:
         """Keep a constant, such as class weights, as a buffer: it is saved with the model."""
@@ -42,7 +39,7 @@ class _Loss(Module):
         self.register_buffer(name, tensor)
 
 
-class MSELoss(_Loss):
+class MSELoss(_Loss, function=F.mse_loss):
     """Squared differences.
 
     Args:
@@ -56,24 +53,14 @@ class MSELoss(_Loss):
         tensor([0., 4.])
     """
 
-    _function = staticmethod(F.mse_loss)
 
-
-class L1Loss(_Loss):
+class L1Loss(_Loss, function=F.l1_loss):
     """Absolute differences; ``reduction`` is as in :class:`MSELoss`."""
 
-    _function = staticmethod(F.l1_loss)
 
+class SmoothL1Loss(_Loss, function=F.smooth_l1_loss):
+    """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`."""
 
-class SmoothL1Loss(_Loss):
-    """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`.
-
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        beta: where it changes over; not negative.
-    """
-
-    _function = staticmethod(F.smooth_l1_loss)
     _settings = ("reduction", "beta")
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
@@ -83,15 +70,9 @@ class SmoothL1Loss(_Loss):
         self.beta = beta
 
 
-class HuberLoss(_Loss):
-    """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`.
+class HuberLoss(_Loss, function=F.huber_loss):
+    """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`."""
 
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        delta: where it changes over; positive.
-    """
-
-    _function = staticmethod(F.huber_loss)
     _settings = ("reduction", "delta")
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
@@ -101,15 +82,12 @@ class HuberLoss(_Loss):
         self.delta = delta
 
 
-class BCELoss(_Loss):
+class BCELoss(_Loss, function=F.binary_cross_entropy):
     """Cross entropy of probabilities of two classes.
 
-    Args:
-        weight: factors that broadcast to the input, or None.
-        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+    Arguments as in :func:`lucid.nn.functional.binary_cross_entropy`.
     """
 
-    _function = staticmethod(F.binary_cross_entropy)
     _settings = ("weight", "reduction")
     weight: Tensor | None
 
@@ -118,16 +96,12 @@ class BCELoss(_Loss):
         self._keep("weight", weight)
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(_Loss, function=F.binary_cross_entropy_with_logits):
     """Cross entropy of logits of two classes.
 
-    Args:
-        weight: factors that broadcast to the input, or None.
-        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
-        pos_weight: the weight of positive examples; it broadcasts. None means 1.
+    Arguments as in :func:`lucid.nn.functional.binary_cross_entropy_with_logits`.
     """
 
-    _function = staticmethod(F.binary_cross_entropy_with_logits)
     _settings = ("weight", "reduction", "pos_weight")
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -140,14 +114,10 @@ class BCEWithLogitsLoss(_Loss):
         self._keep("pos_weight", pos_weight)
 
 
-class CrossEntropyLoss(_Loss):
-    """Cross entropy of logits of many classes; see :func:`lucid.nn.functional.cross_entropy`.
+class CrossEntropyLoss(_Loss, function=F.cross_entropy):
+    """Cross entropy of logits of many classes.
 
-    Args:
-        weight: ``(C,)``, the weight of each class, or None.
-        ignore_index: this class as target means: leave the sample out.
-        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
-        label_smoothing: that share of each target is spread evenly over all classes.
+    Arguments as in :func:`lucid.nn.functional.cross_entropy`.
 
     Shapes: logits ``(N, C, *)``; targets are classes ``(N, *)`` or probabilities ``(N, C, *)``.
 
@@ -160,7 +130,6 @@ class CrossEntropyLoss(_Loss):
         [9.0001, 0.0001]
     """
 
-    _function = staticmethod(F.cross_entropy)
     _settings = ("weight", "ignore_index", "reduction", "label_smoothing")
     weight: Tensor | None
 
@@ -178,18 +147,14 @@ class CrossEntropyLoss(_Loss):
         self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
 
-class NLLLoss(_Loss):
-    """Minus the log-probability of the true class; see :func:`lucid.nn.functional.nll_loss`.
+class NLLLoss(_Loss, function=F.nll_loss):
+    """Minus the log-probability of the true class.
 
-    Args:
-        weight: ``(C,)``, the weight of each class, or None.
-        ignore_index: this class as target means: leave the sample out.
-        reduction: ``"none"``, ``"mean"`` or ``"sum"``.
+    Arguments as in :func:`lucid.nn.functional.nll_loss`.
 
     Shapes: log-probabilities ``(N, C, *)``, classes ``(N, *)``.
     """
 
-    _function = staticmethod(F.nll_loss)
     _settings = ("weight", "ignore_index", "reduction")
     weight: Tensor | None
 
@@ -201,15 +166,9 @@ class NLLLoss(_Loss):
         self.ignore_index = ignore_index
 
 
-class KLDivLoss(_Loss):
-    """The Kullback-Leibler divergence; see :func:`lucid.nn.functional.kl_div`.
+class KLDivLoss(_Loss, function=F.kl_div):
+    """The Kullback-Leibler divergence. Arguments as in :func:`lucid.nn.functional.kl_div`."""
 
-    Args:
-        reduction: ``"none"``, ``"mean"``, ``"sum"`` or ``"batchmean"``.
-        log_target: whether targets are logarithms of probabilities.
-    """
-
-    _function = staticmethod(F.kl_div)
     _settings = ("reduction", "log_target")
     _reductions = (*_Loss._reductions, "batchmean")
 

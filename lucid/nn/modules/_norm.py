@@ -116,12 +116,10 @@ class InstanceNorm2d(AffineLayer):
 
     Args:
         num_features: C, the number of channels.
-        eps: added to the variance, under the root.
         momentum: without effect: there are no running statistics.
-        affine: whether to learn a factor and a summand for each channel.
         track_running_stats: only False.
-        bias: with ``affine``, whether to learn the summand.
-        dtype: of the parameters, float32 by default.
+
+    The other arguments are those of :class:`GroupNorm`.
 
     Shapes: input and output ``(N, C, H, W)`` or ``(C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
     """

@@ -27,16 +27,10 @@ class _WindowPool(FunctionLayer):
         pair(self.padding, "padding", who)
 
 
-class MaxPool2d(_WindowPool):
-    """The maximum of each window; see :func:`lucid.nn.functional.max_pool2d`.
+class MaxPool2d(_WindowPool, function=ops.max_pool2d):
+    """The maximum of each window.
 
-    Args:
-        kernel_size: the window's size.
-        stride: step between windows; by default the window's size.
-        padding: minus infinity on each side, at most half the window.
-        dilation: distance between the elements of a window.
-        return_indices: only False.
-        ceil_mode: also take a last window that reaches over the end.
+    Arguments as in :func:`lucid.nn.functional.max_pool2d`, and ``return_indices``, only False.
 
     Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
 
@@ -49,7 +43,6 @@ class MaxPool2d(_WindowPool):
         (1, 1, 2, 2)
     """
 
-    _function = staticmethod(ops.max_pool2d)
     _settings = _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
@@ -69,21 +62,12 @@ class MaxPool2d(_WindowPool):
         self.ceil_mode = ceil_mode
 
 
-class AvgPool2d(_WindowPool):
-    """The mean of each window; see :func:`lucid.nn.functional.avg_pool2d`.
-
-    Args:
-        kernel_size: the window's size.
-        stride: step between windows; by default the window's size.
-        padding: zeros on each side, at most half the window.
-        ceil_mode: also take a last window that reaches over the end.
-        count_include_pad: count the padding's zeros as elements.
-        divisor_override: divide by this instead of by the number of elements.
+class AvgPool2d(_WindowPool, function=ops.avg_pool2d):
+    """The mean of each window. Arguments as in :func:`lucid.nn.functional.avg_pool2d`.
 
     Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
     """
 
-    _function = staticmethod(ops.avg_pool2d)
     _shown = ("kernel_size", "stride", "padding")
     _settings = (*_shown, "ceil_mode", "count_include_pad", "divisor_override")
 
@@ -102,14 +86,13 @@ class AvgPool2d(_WindowPool):
         self.divisor_override = divisor_override
 
 
-class AdaptiveAvgPool2d(FunctionLayer):
+class AdaptiveAvgPool2d(FunctionLayer, function=ops.adaptive_avg_pool2d):
     """Means over windows chosen so that the output has ``output_size``.
 
     Args:
         output_size: height and width, or one number for both; None keeps the input's.
     """
 
-    _function = staticmethod(ops.adaptive_avg_pool2d)
     _settings = _shown = ("output_size",)
 
     def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
