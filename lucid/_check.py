@@ -34,6 +34,14 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def is_list(
+    value: Any, is_right: Callable[[Any], bool], lengths: tuple[int, ...] | None = None
+) -> bool:
+    """Return whether ``value`` is a list, of one of ``lengths``, of entries that are all right."""
+    fits = isinstance(value, list) and (lengths is None or len(value) in lengths)
+    return fits and all(map(is_right, value))
+
+
 _repr = reprlib.Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 4, 80, 80, 60
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = 12

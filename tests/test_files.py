@@ -24,7 +24,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lucid import _files
 from lucid._files import (
     HeldElsewhereError,
     atomic_path,
@@ -558,7 +557,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     save({"a": np.ones(3)}, path)
     old = path.read_bytes()
     if where == "writer":
-        monkeypatch.setattr(_files, f"_write_{path.suffix[1:]}", fail)
+        monkeypatch.setattr(f"lucid._files._save_load.write_{path.suffix[1:]}", fail)
     else:
         monkeypatch.setattr(where, fail)
     with pytest.raises(DiskFullError):
@@ -572,7 +571,7 @@ def test_a_failure_after_half_of_the_file(path: Path, monkeypatch: pytest.Monkey
         Path(temporary).write_bytes(b"half")
         fail()
 
-    monkeypatch.setattr(_files, f"_write_{path.suffix[1:]}", half)
+    monkeypatch.setattr(f"lucid._files._save_load.write_{path.suffix[1:]}", half)
     with pytest.raises(DiskFullError):
         save({"a": np.zeros(3)}, path)
     assert os.listdir(path.parent) == []

@@ -34,7 +34,7 @@ TITLES = {
     "_activation": "Activations",
     "_grad_mode": "Recording of gradients",
     "_random": "Randomness",
-    "_files": "Files",
+    "_save_load": "Files",
     "_dispatch": "Backends",
     "_compiled": "Compiled inference",
     "_summary": "Summaries",

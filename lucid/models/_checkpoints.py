@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lucid._check import is_integer, is_number, short
+from lucid._check import is_integer, is_list, is_number, short
 from lucid._files import parse_json, read_json
 
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -63,10 +63,6 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 # -- config.json ------------------------------------------------------------------------------
 
 
-def _is_list(value: Any, lengths: tuple[int, ...], is_right: Callable[[Any], bool]) -> bool:
-    return isinstance(value, list) and len(value) in lengths and all(map(is_right, value))
-
-
 _LARGEST_SIDE = 4096  # of an image
 
 # What a setting may be: each key, what is expected, and whether a value is that.
@@ -74,7 +70,7 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     (
         "input_size",
         "three positive integers",
-        lambda v: _is_list(v, (3,), lambda x: is_integer(x, 1)),
+        lambda v: is_list(v, lambda x: is_integer(x, 1), (3,)),
     ),
     ("input_size", f"at most {_LARGEST_SIDE} pixels a side", lambda v: max(v) <= _LARGEST_SIDE),
     ("crop_pct", "a number over 0 and at most 1", lambda v: is_number(v, 0, 1) and v > 0),
@@ -83,12 +79,12 @@ _CHECKS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     (
         "mean",
         "one number or three, from -1e6 to 1e6",
-        lambda v: _is_list(v, (1, 3), lambda x: is_number(x, -1e6, 1e6)),
+        lambda v: is_list(v, lambda x: is_number(x, -1e6, 1e6), (1, 3)),
     ),
     (
         "std",
         "one number or three, from 1e-6 to 1e6",
-        lambda v: _is_list(v, (1, 3), lambda x: is_number(x, 1e-6, 1e6)),
+        lambda v: is_list(v, lambda x: is_number(x, 1e-6, 1e6), (1, 3)),
     ),
 )
 
@@ -99,7 +95,7 @@ _DESCRIPTION_CHECKS = (
     (
         "classes",
         "a list of texts",
-        lambda v: isinstance(v, list) and all(isinstance(name, str) for name in v),
+        lambda v: is_list(v, lambda name: isinstance(name, str)),
     ),
 )
 

@@ -7,15 +7,9 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lucid._check import Check, check_entries, is_integer, is_number
+from lucid._check import Check, check_entries, is_integer, is_list, is_number
 from lucid._version import __version__
 from lucid.training._settings import SETTINGS, Settings
-
-
-def is_list(value: Any, is_right: Any) -> bool:
-    """Return whether ``value`` is a list of entries that are all right."""
-    return isinstance(value, list) and all(map(is_right, value))
-
 
 _DESCRIPTION: dict[str, Check] = {
     "run": ("the name of a run", lambda v: isinstance(v, str)),

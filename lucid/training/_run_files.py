@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lucid import _random
-from lucid._check import one_line
+from lucid._check import is_list, one_line
 from lucid._files import (
     HeldElsewhereError,
     atomic_path,
@@ -38,7 +38,7 @@ from lucid.models._checkpoints import as_metadata
 from lucid.nn import Module
 from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
-from lucid.training._description import Description, is_list, new_name
+from lucid.training._description import Description, new_name
 
 # The entry of the metadata of weights and states that holds their description, as JSON.
 DESCRIPTION = "lucid.description"
