@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import dis
 import functools
 import inspect
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ def one_line(error: BaseException) -> str:
     # str(KeyError("x")) is "'x'".
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def nearest(name: Any, known: Iterable[str], count: int = 1, likeness: float = 0.6) -> list[str]:
+    """Return the names most like one that is unknown, the most alike first; maybe none."""
+    return difflib.get_close_matches(str(name), list(known), n=count, cutoff=likeness)
 
 
 def check_entries(document: Any, checks: Mapping[str, Check], where: str = "") -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable
 
 from lucid import models
+from lucid._check import nearest
 from lucid.cli._errors import UsageError
-from lucid.models._registry import _canonical as canonical_name
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -104,14 +103,14 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def model_name(name: str) -> str:
-    """Return lucid's spelling of ``name`` if a model is registered under it.
+    """Return ``name`` if a model is registered under it.
 
     Raises:
         UsageError: otherwise, with the closest names there are.
     """
     names = models.list_models()
-    if canonical_name(name) in names:
-        return canonical_name(name)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if name in names:
+        return name
+    close = nearest(name, names, 3, 0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "`lucid models` lists them all"
     raise UsageError(f"there is no model {name!r}; {hint}")

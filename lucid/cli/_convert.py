@@ -52,7 +52,7 @@ def convert_weights(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.input} has {args.to}'s names already")
     name = name_of(checkpoint, args.model)
     state = convert(checkpoint, name, to_timm)
-    known = known_settings(checkpoint, name.removeprefix("mobilenet_v4_"))
+    known = known_settings(checkpoint, name)
     description = as_metadata({"architecture": name, **known})
     lucid.save(state, args.output, metadata={**checkpoint.metadata, **description})
     print(f"{args.output}: {name} under {args.to}'s names, {len(state)} arrays")

@@ -27,6 +27,7 @@ from lucid.models._pretrained import (
     identify,
     known_settings,
     open_checkpoint,
+    variant_of,
 )
 from lucid.training import RunFiles
 
@@ -198,14 +199,14 @@ def name_of(checkpoint: Checkpoint, given: str | None) -> str:
     told = checkpoint.description.get("architecture")
     if given is not None:
         given = model_name(given)
-        if told not in (None, given):
+        if told is not None and variant_of(told) != variant_of(given):
             raise UsageError(
                 f"--model: the weights in {checkpoint.source} are those of {told}, not of {given}"
             )
         return given
     if told is not None:
         return model_name(told)
-    found = identify(checkpoint.state)
+    found = identify(checkpoint.state, checkpoint.source)
     if found is not None:
         return found
     stem = checkpoint.source.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
@@ -227,15 +228,14 @@ def open_model(command: str, weights: str, name: str | None) -> Opened:
     """
     checkpoint = find_weights(command, weights)
     name = name_of(checkpoint, name)
-    variant = name.removeprefix("mobilenet_v4_")
     # The model is made for the checkpoint's classes and channels, so that nothing starts fresh.
     shapes = {key: value.shape for key, value in checkpoint.state.items()}
     classifier = shapes.get("classifier.weight", ())
     count = classifier[0] if len(classifier) == 2 else 0
     channels = [shapes[stem][1] for stem in _STEMS if len(shapes.get(stem, ())) == 4]
     try:
-        model = build_from(checkpoint, variant, count, in_channels=channels[0] if channels else 3)
-        known = known_settings(checkpoint, variant)
+        model = build_from(checkpoint, name, count, in_channels=channels[0] if channels else 3)
+        known = known_settings(checkpoint, name)
     except ValueError as error:
         raise CommandError(str(error)) from error
     classes = known.get("classes")

@@ -1,10 +1,10 @@
 """What weights are and expect of an image: their description.
 
-It is written in the metadata of their file, or in a ``config.json``, or stands in a table of the
-published ones. Its keys are timm's: ``architecture`` (lucid's name of the model), ``input_size``,
-``crop_pct``, ``interpolation``, ``mean``, ``std``; and ``classes``, their names.
+It is written in the metadata of their file, or in a ``config.json``, or stands in the table of the
+published ones (``_published.py``). Its keys are timm's: ``architecture`` (a name that
+``list_models`` has), ``input_size``, ``crop_pct``, ``interpolation``, ``mean``, ``std``; and
+``classes``, their names.
 
-The table's facts are from the model cards of timm's MobileNetV4 weights (Wightman 2024).
 ``crop_pct`` is the part of the resized image's side that the crop keeps.
 """
 
@@ -17,47 +17,19 @@ from typing import Any
 
 from lucid._check import is_integer, is_list, is_number, short
 from lucid._files import parse_json, read_json
-
-_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+from lucid.models._published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED
 
 # Preprocessing of a model without weights, and of weights about which nothing is known.
 DEFAULT: dict[str, Any] = {
     "input_size": (3, 224, 224),
     "crop_pct": 0.875,
     "interpolation": "bicubic",
-    **_IMAGENET,
+    "mean": IMAGENET_MEAN,
+    "std": IMAGENET_STD,
 }
-
 
 # The key of a file's metadata under which its description is, as JSON.
 _METADATA = "lucid"
-
-
-def _entry(size: int, crop_pct: float, **other: Any) -> dict[str, Any]:
-    return {**DEFAULT, "input_size": (3, size, size), "crop_pct": crop_pct, **other}
-
-
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "mobilenetv4_conv_small.e1200_r224_in1k": _entry(224, 0.875),
-    "mobilenetv4_conv_small.e2400_r224_in1k": _entry(224, 0.875),
-    "mobilenetv4_conv_small.e3600_r256_in1k": _entry(256, 0.95, **_HALF),
-    "mobilenetv4_conv_medium.e500_r224_in1k": _entry(224, 0.95),
-    "mobilenetv4_conv_medium.e500_r256_in1k": _entry(256, 0.95),
-    "mobilenetv4_conv_medium.e250_r384_in12k_ft_in1k": _entry(384, 0.95),
-    "mobilenetv4_conv_medium.e180_r384_in12k": _entry(384, 1.0),
-    "mobilenetv4_conv_medium.e180_ad_r384_in12k": _entry(384, 1.0),
-    "mobilenetv4_conv_medium.e250_r384_in12k": _entry(384, 1.0),
-    "mobilenetv4_conv_large.e500_r256_in1k": _entry(256, 0.95),
-    "mobilenetv4_conv_large.e600_r384_in1k": _entry(384, 0.95),
-    "mobilenetv4_hybrid_medium.e500_r224_in1k": _entry(224, 0.95),
-    "mobilenetv4_hybrid_medium.ix_e550_r256_in1k": _entry(256, 0.95),
-    "mobilenetv4_hybrid_medium.ix_e550_r384_in1k": _entry(384, 0.95),
-    "mobilenetv4_hybrid_medium.e200_r256_in12k": _entry(256, 0.95),
-    "mobilenetv4_hybrid_medium.e200_r256_in12k_ft_in1k": _entry(256, 0.95),
-    "mobilenetv4_hybrid_large.e600_r384_in1k": _entry(384, 0.95),
-    "mobilenetv4_hybrid_large.ix_e600_r384_in1k": _entry(384, 0.95),
-}
 
 
 # -- config.json ------------------------------------------------------------------------------
@@ -158,7 +130,7 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
     Raises:
         ValueError: if the file that counts is no JSON, or a setting in it cannot be.
     """
-    settings = dict(PUBLISHED.get(name, {}))
+    settings = PUBLISHED[name].settings() if name in PUBLISHED else {}
     if config is None or not config.is_file():
         return settings
     try:

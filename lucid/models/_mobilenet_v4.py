@@ -96,6 +96,9 @@ class MobileNet_V4(nn.Module):
         drop_rate: of the dropout before the classifier.
         pretrained_cfg: what the weights expect of an image (``input_size``, ``crop_pct``,
             ``interpolation``, ``mean``, ``std``), or None without loaded weights.
+        default_cfg: the same and more of timm's keys (``architecture``, ``tag``,
+            ``test_input_size``, ``first_conv``, ``classifier``, …), without weights for the
+            recommended ones; empty for a configuration of one's own.
         feature_info: with ``features_only``, ``{"index", "channels", "stride"}`` of each output.
 
     Raises:
@@ -135,6 +138,7 @@ class MobileNet_V4(nn.Module):
         self.num_features = spec.num_features
         self.head_hidden_size = spec.head_hidden_size
         self.pretrained_cfg: dict[str, Any] | None = None
+        self.default_cfg: dict[str, Any] = {}
         self.out_indices: tuple[int, ...] | None = None
         self.feature_info: list[dict[str, int]] = []
         stages = spec.stages

@@ -1,9 +1,15 @@
-"""Weights into models: from a file or a hub, in lucid's names or timm's."""
+"""Weights into models: from a file or a hub, in lucid's names or timm's.
+
+A model's name tells its form. ``mobilenetv4_conv_small`` (timm's name) is what the authors
+released; ``mobilenet_v4_conv_small`` is the form of lucid's documentation page. Weights tell their
+form too, and a model that lucid's name is given for takes theirs.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
+import hashlib
+import inspect
 import os
 import re
 import warnings
@@ -15,18 +21,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid import _files
+from lucid._check import nearest
 from lucid._extras import extra
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.models import _timm, configs
-from lucid.models._checkpoints import DEFAULT, PUBLISHED, read_description, read_settings
+from lucid.models._checkpoints import DEFAULT, read_description, read_settings
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
+from lucid.models._published import PUBLISHED, described, tags
 from lucid.nn.modules._module import is_counter
 
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 
+# What stands before the variant in the names of the two forms.
+_PAGE, _RELEASED = "mobilenet_v4_", "mobilenetv4_"
+
 _HUB_ID = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)")
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Where a checkpoint of a training keeps the model, and what wrappers put before names.
 _NESTED = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
@@ -48,35 +60,121 @@ class Checkpoint(NamedTuple):
     description: Mapping[str, Any] = MappingProxyType({})  # what the file itself says of them
 
 
+def variant_of(name: str) -> str:
+    """Return what both forms of a model are called: ``"conv_small"``."""
+    return name.removeprefix(_PAGE).removeprefix(_RELEASED)
+
+
 def configuration(variant: str, timm: bool) -> configs.Config:
-    """Return a variant's configuration (``"conv_small"``), in the paper's form or in timm's."""
+    """Return a variant's configuration (``"conv_small"``), in the page's form or in timm's."""
     cfg: configs.Config = getattr(configs, variant)()
     return configs.timm(cfg, _TIMM_ACT.get(variant, "relu")) if timm else cfg
 
 
 def build(
-    variant: str, num_classes: int, weights: str | os.PathLike[str] | None, **kwargs: Any
+    name: str,
+    num_classes: int | None,
+    weights: str | os.PathLike[str] | bool | None,
+    *,
+    pretrained: bool = False,
+    in_chans: int | None = None,
+    **kwargs: Any,
 ) -> MobileNet_V4:
-    """Return a variant, with ``weights`` where they are given; see the factories."""
-    name = f"mobilenet_v4_{variant}"
-    if weights is None:
-        model = MobileNet_V4(configuration(variant, timm=False), num_classes, **kwargs)
-        model.name = name
-        return model
-    return build_from(open_checkpoint(weights), variant, num_classes, **kwargs)
+    """Return a model by its full name, with ``weights`` where they are given; see the factories."""
+    _check_arguments(name, kwargs)
+    if in_chans is not None and kwargs.setdefault("in_channels", in_chans) != in_chans:
+        raise ValueError(f"{name}: in_chans is in_channels by timm's name; give one of them")
+    if pretrained and weights not in (None, False, True):
+        raise ValueError(
+            f"{name}: pretrained=True takes the recommended weights, weights= names others; give "
+            "one of them"
+        )
+    source = _named(name, pretrained or weights)
+    if source is not None:
+        return build_from(open_checkpoint(source), name, num_classes, **kwargs)
+    cfg = configuration(variant_of(name), timm=name.startswith(_RELEASED))
+    model = MobileNet_V4(cfg, 1000 if num_classes is None else num_classes, **kwargs)
+    model.name = name
+    model.default_cfg = _default_cfg(name, None)
+    return model
+
+
+def _check_arguments(name: str, given: Mapping[str, Any]) -> None:
+    """Raise a TypeError if a model does not take an argument, with the closest that it takes."""
+    known = [
+        argument
+        for function in (build, MobileNet_V4)
+        for argument, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    known = [key for key in dict.fromkeys(known) if key not in ("name", "cfg")]
+    for key in given:
+        if key not in known:
+            close = nearest(key, known, likeness=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{name}: expected arguments {', '.join(known)}, got {key!r}{hint}")
+
+
+def _named(name: str, weights: Any) -> Any:
+    """Return the repository of weights that are given by True or a tag; others as they are.
+
+    Raises:
+        ValueError: if no such weights are published for the model.
+    """
+    if weights is None or weights is False:
+        return None
+    known = tags(f"{_RELEASED}{variant_of(name)}")
+    if weights is True or weights == "DEFAULT":  # the latter is torchvision's
+        if not known:
+            raise ValueError(f"weights: none are published for {name}; give a file")
+        weights = known[0]
+    if not isinstance(weights, str) or Path(weights).exists():
+        return weights
+    if weights in known:
+        return f"timm/{_RELEASED}{variant_of(name)}.{weights}"
+    if any(weights == entry.tag for entry in PUBLISHED.values()):
+        raise ValueError(
+            f"weights: {weights!r} are not of {name}; of it are {', '.join(known) or 'none'}"
+        )
+    return PUBLISHED[weights].hf_hub_id if weights in PUBLISHED else weights
 
 
 def build_from(
-    checkpoint: Checkpoint, variant: str, num_classes: int, **kwargs: Any
+    checkpoint: Checkpoint, name: str, num_classes: int | None, **kwargs: Any
 ) -> MobileNet_V4:
-    """Return a variant with the weights of a checkpoint; see the factories."""
-    name = f"mobilenet_v4_{variant}"
-    cfg = configuration(variant, _timm.is_timm_form(checkpoint.state))
+    """Return a model with the weights of a checkpoint; see the factories.
+
+    Args:
+        checkpoint: the weights.
+        name: of the model; lucid's name takes weights of either form, timm's only of its own.
+        num_classes: None takes the checkpoint's, or 1000 if it has no classifier.
+        **kwargs: for :class:`MobileNet_V4`.
+    """
+    variant, released = variant_of(name), _timm.is_timm_form(checkpoint.state)
+    if num_classes is None:
+        num_classes = _classes(checkpoint) or 1000
+    cfg = configuration(variant, released)
     model = MobileNet_V4(cfg, num_classes, **kwargs)
-    model.name = name
+    model.name = f"{_RELEASED if released else _PAGE}{variant}"
     state = fit(model, read_config(cfg), checkpoint, name)
+    if not released and name.startswith(_RELEASED):
+        raise ValueError(
+            f"weights: {checkpoint.source} does not fit {name}, the form that the authors "
+            f"released: its entries are of the documentation page's form, {model.name}"
+        )
+    told = _architecture(checkpoint)
+    if told is not None and variant_of(told) != variant:
+        raise ValueError(
+            f"weights: {checkpoint.source} does not fit {name}: it has the same entries, but they "
+            f"are those of {told}, which computes something else"
+        )
     model.load_state_dict(state, strict=False)
-    model.pretrained_cfg = _settings(checkpoint, variant)
+    model.pretrained_cfg = {
+        **DEFAULT,
+        **known_settings(checkpoint, name),
+        "num_classes": _classes(checkpoint),
+    }
+    model.default_cfg = _default_cfg(model.name, checkpoint) | model.pretrained_cfg
     if _CLASSIFIER[0] in model.state_dict() and _CLASSIFIER[0] not in state:
         given = model.pretrained_cfg["num_classes"]
         warnings.warn(
@@ -88,8 +186,28 @@ def build_from(
     return model
 
 
-def _settings(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
-    return {**DEFAULT, **known_settings(checkpoint, variant), "num_classes": _classes(checkpoint)}
+def _default_cfg(name: str, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """Return timm's description of a model: of its weights, or of those that are recommended."""
+    general = described(f"{_RELEASED}{variant_of(name)}")
+    assert general is not None  # every variant has an entry
+    entry = general if checkpoint is None else PUBLISHED.get(_stem(checkpoint))
+    cfg = (entry or general).default_cfg()
+    if entry is None:  # weights from elsewhere
+        cfg.update(dict.fromkeys(cfg.keys() - {"crop_mode", "first_conv", "classifier"}))
+    return {**cfg, "architecture": name}
+
+
+def _stem(checkpoint: Checkpoint) -> str:
+    """Return the name of a checkpoint's repository, or of its file without the suffix."""
+    name = Path(checkpoint.source).name
+    return name if checkpoint.from_hub else Path(name).stem
+
+
+def _architecture(checkpoint: Checkpoint) -> str | None:
+    """Return whose weights they are, if they say it or their name is a published one."""
+    told: str | None = checkpoint.description.get("architecture")
+    entry = PUBLISHED.get(_stem(checkpoint))
+    return told if told is not None or entry is None else entry.architecture
 
 
 def _classes(checkpoint: Checkpoint) -> int:
@@ -97,17 +215,13 @@ def _classes(checkpoint: Checkpoint) -> int:
     return 0 if bias is None else bias.numel()
 
 
-def known_settings(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
+def known_settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     """Return what weights say of their images and classes; the rest is to be assumed.
 
     The description in the file comes first, then ``config.json``, then the table.
     """
-    name = Path(checkpoint.source).name
-    if checkpoint.from_hub:
-        settings = read_settings(name, checkpoint.config, None)
-    else:
-        name = Path(name).stem
-        settings = read_settings(name, checkpoint.config, f"mobilenetv4_{variant}")
+    architecture = None if checkpoint.from_hub else f"{_RELEASED}{variant_of(name)}"
+    settings = read_settings(_stem(checkpoint), checkpoint.config, architecture)
     settings.update(checkpoint.description)
     settings.pop("architecture", None)
     if len(settings.get("classes", [])) != _classes(checkpoint):
@@ -171,15 +285,14 @@ def _near(source: str) -> str:
     """Return a question for names like ``source``: of files beside it, or of published weights."""
     path = Path(source)
     stem = source.removesuffix(path.suffix) if path.suffix in _files.SUFFIXES else source
-    known = {f"timm/{name}": f"timm/{name}" for name in PUBLISHED}
+    known = {entry.hf_hub_id: entry.hf_hub_id for entry in PUBLISHED.values()}
+    known.update({name: name for entry in PUBLISHED.values() for name in (entry.name, entry.tag)})
     with contextlib.suppress(OSError):
         for entry in path.parent.iterdir():
             if entry.suffix in _files.SUFFIXES:
                 known[str(entry)] = known[str(entry.with_suffix(""))] = str(entry)
     found = [
-        name
-        for text in dict.fromkeys((source, stem))
-        for name in difflib.get_close_matches(text, known, n=3, cutoff=0.75)
+        name for text in dict.fromkeys((source, stem)) for name in nearest(text, known, 3, 0.75)
     ]
     close = dict.fromkeys(known[name] for name in found)
     return f"; did you mean {' or '.join(list(close)[:3])}?" if close else ""
@@ -200,9 +313,9 @@ def _fetch(repo_id: str) -> tuple[Path, Path]:
         path = Path(huggingface_hub.hf_hub_download(repo_id, name))
         name = "config.json"
         try:
-            return path, Path(huggingface_hub.hf_hub_download(repo_id, name))
+            config = Path(huggingface_hub.hf_hub_download(repo_id, name))
         except EntryNotFoundError:
-            return path, path.parent / name
+            config = path.parent / name
     except Exception as error:  # of the network's many libraries too
         reason = " ".join(str(error).split()) or type(error).__name__
         if huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -211,6 +324,31 @@ def _fetch(repo_id: str) -> tuple[Path, Path]:
             f"weights: there is no file {str(repo_id)!r}, and {name} of the Hugging Face "
             f"repository of that name is out of reach: {reason}{_near(repo_id)}"
         ) from error
+    _check_sum(path)
+    return path, config
+
+
+def _check_sum(path: Path) -> None:
+    """Raise unless a file of the hub's cache has the sha256 that the hub reported for it.
+
+    The cache names the content of a large file by that sum, and the path is a link to it. Where
+    the system has no links, nothing tells the sum. The size was compared at the download.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    reported = Path(os.readlink(path)).name if path.is_symlink() else ""
+    if not _SHA256.fullmatch(reported):
+        return
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    if found.hexdigest() != reported:
+        raise ValueError(
+            f"weights: {path} is damaged: its sha256 is {found.hexdigest()}, the hub's "
+            f"{reported}; delete {path.resolve()}, and it is fetched again"
+        )
 
 
 # -- fitting ----------------------------------------------------------------------------------
@@ -250,8 +388,9 @@ def fit(
             state.pop(entry, None)
 
     def misfit(problem: str) -> ValueError:
-        variant = identify(state)
-        hint = "" if variant in (None, name) else f" (its entries are those of {variant})"
+        other = identify(state)
+        known = other is not None and variant_of(other) != variant_of(name)
+        hint = f" (its entries are those of {other})" if known else ""
         return ValueError(f"weights: {checkpoint.source} does not fit {name}: {problem}{hint}")
 
     for entry, ours in names.items():
@@ -309,12 +448,12 @@ def _adapt_channels(stem: Tensor, in_channels: int) -> Tensor:
 def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tensor]:
     """Return a checkpoint's arrays under the other names, after all of them were checked.
 
-    A hybrid in the paper's form has no layer scale on its bottlenecks; timm's gets factors of 1.
+    A hybrid in the page's form has no layer scale on its bottlenecks; timm's gets factors of 1.
 
     Raises:
         ValueError: as :func:`fit` does.
     """
-    variant = name.removeprefix("mobilenet_v4_")
+    variant = variant_of(name)
     state = checkpoint.state
     cfg = configuration(variant, _timm.is_timm_form(state))
     spec = read_config(cfg)
@@ -338,17 +477,25 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     return arrays
 
 
-def identify(state: dict[str, Tensor]) -> str | None:
+def identify(state: dict[str, Tensor], source: str = "") -> str | None:
     """Return the model whose parts, classifier aside, are just those of ``state``, if any is.
 
-    Only names are compared: widths may still differ.
+    Names are compared, and the width before the last convolution, which tells the multiplier. Of
+    models that differ in neither (``aa`` and ``blur`` have no weights of their own) it is the one
+    that the file's name ``source`` begins with, or else the plain one.
     """
     found = {entry.rpartition(".")[0] for entry in state} - {"classifier"}
-    timm_names = _timm.is_timm(state)
+    timm_names, released = _timm.is_timm(state), _timm.is_timm_form(state)
+    alike = []
     for variant in VARIANTS:
-        spec = read_config(configuration(variant, _timm.is_timm_form(state)))
+        spec = read_config(configuration(variant, released))
         modules = _timm.module_names(spec)
         parts = set(modules.values() if timm_names else modules) - {"classifier"}
-        if parts == found:
-            return f"mobilenet_v4_{variant}"
-    return None
+        entry = f"{_timm.last_convbn(spec)}.conv.weight"
+        weight = state.get(_timm.rename(entry, modules) if timm_names else entry)
+        last = (spec.head or spec.stages[-1]).blocks[-1]
+        width = weight.shape[1] if weight is not None and weight.ndim == 4 else last.in_channels
+        if parts == found and width == last.in_channels:
+            alike.append(f"{_RELEASED if released else _PAGE}{variant}")
+    given = Path(source).name.partition(".")[0]
+    return given if given in alike else next(iter(alike), None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lucid import nn
+from lucid._check import nearest
+from lucid.models._published import described, list_pretrained, matches, tags
 
 Factory = TypeVar("Factory", bound=Callable[..., nn.Module])
 
@@ -30,49 +30,66 @@ def register(factory: Factory) -> Factory:
     return factory
 
 
-def _canonical(name: str) -> str:
-    """Return lucid's spelling of a model's name: timm writes ``mobilenetv4``."""
-    return name.replace("mobilenetv4_", "mobilenet_v4_", 1)
-
-
-def list_models(filter: str = "") -> list[str]:
+def list_models(filter: str = "", *, pretrained: bool = False) -> list[str]:
     """Return the names of the models, sorted.
+
+    timm's names (``mobilenetv4_…``) build what the authors released, and what the published
+    weights are of. lucid's own (``mobilenet_v4_…``) build the form of its documentation page: ReLU6
+    everywhere, and the last convolution before the pooling.
 
     Args:
         filter: only names that contain this text, or match it as a pattern with ``*`` and ``?``.
+        pretrained: the models with published weights instead, as timm names them: a name for each
+            checkpoint, ``architecture.tag``. :func:`list_pretrained` tells more of them.
 
     Example:
-        >>> models.list_models("hybrid")
-        ['mobilenet_v4_hybrid_large', 'mobilenet_v4_hybrid_medium']
-        >>> len(models.list_models())
-        5
+        >>> models.list_models("mobilenetv4_conv_small")
+        ['mobilenetv4_conv_small']
+        >>> models.list_models("*hybrid_large*", pretrained=True)[0]
+        'mobilenetv4_hybrid_large.e600_r384_in1k'
     """
-    pattern = filter if any(sign in filter for sign in "*?[") else f"*{filter}*"
-    return sorted(name for name in _factories if fnmatch.fnmatchcase(name, _canonical(pattern)))
+    if pretrained:
+        return sorted(entry.name for entry in list_pretrained(filter))
+    return sorted(name for name in _factories if matches(name, filter))
 
 
-def create_model(name: str, **kwargs: Any) -> nn.Module:
+def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Build a model by its name.
 
     Args:
-        name: one of :func:`list_models`; timm's spelling (``mobilenetv4_conv_small``) works too.
-        **kwargs: passed to the model's function: ``num_classes``, ``in_channels``, …
+        name: one of :func:`list_models`. A tag may follow, as timm writes it: the model of
+            ``"mobilenetv4_conv_small.e2400_r224_in1k"`` has the number of classes of these weights,
+            and their description as its ``default_cfg``.
+        pretrained: load the weights that the tag names, or the recommended ones.
+        **kwargs: passed to the model's function: ``num_classes``, ``in_channels`` (``in_chans`` to
+            timm's users), ``weights``, …
 
     Raises:
+        TypeError: if the model does not take an argument; the message names the closest.
         ValueError: if there is no model of that name; the message names the closest.
 
     Example:
-        >>> models.create_model("mobilenet_v4_conv_small", num_classes=10).num_features
+        >>> models.create_model("mobilenetv4_conv_small", num_classes=10).num_features
         1280
         >>> models.create_model("mobilenet_v4_small")
         Traceback (most recent call last):
         ValueError: create_model: there is no model 'mobilenet_v4_small'; did you mean ...
     """
-    key = _canonical(name) if isinstance(name, str) else name
+    key, _, tag = name.partition(".") if isinstance(name, str) else (name, "", "")
     if key not in _factories:
-        close = difflib.get_close_matches(str(key), _factories, n=1)
+        close = nearest(key, _factories)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"create_model: there is no model {name!r}{hint} Known are {', '.join(list_models())}"
         )
-    return _factories[key](**kwargs)
+    entry = described(key, tag) if tag else None
+    if tag and entry is None:
+        known = ", ".join(tags(key)) or "none"
+        raise ValueError(f"create_model: {key} has no weights with the tag {tag!r}; it has {known}")
+    if pretrained:
+        kwargs.update({"weights": tag} if tag else {"pretrained": True})
+    if entry is None or pretrained:
+        return _factories[key](**kwargs)
+    model = _factories[key](**{"num_classes": entry.num_classes, **kwargs})
+    model.default_cfg = entry.default_cfg()
+    return model

@@ -1,100 +1,145 @@
-"""The functions that build the five published variants.
+"""The functions that build the models, each under its name.
 
-``weights`` is a path to a ``.safetensors`` or ``.npz`` file in lucid's names or in timm's (they are
-told apart by the names), or a Hugging Face repo id such as
-``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``, which is fetched into the hub's usual cache
-(extra ``hub``). With timm's weights the model is built in timm's form
-(:func:`lucid.models.configs.timm`) and computes what timm's does; a file that ``lucid.save`` makes
-of it keeps that form. Arrays of other dtypes become float32.
+timm's names, ``mobilenetv4_conv_small`` and its like, build the form that the authors released and
+that the published weights are of. lucid's own names, ``mobilenet_v4_conv_small`` and its like,
+build the form of the documentation page: ReLU6 everywhere, and the last convolution before the
+pooling.
 
-A number of classes other than the checkpoint's leaves the classifier fresh, with a warning. Other
-``in_channels`` than 3 adapt the first convolution as timm does: a single channel gets the sum over
-the three, more get them repeated and scaled. A file that does not fit raises a ValueError that
-names the file and the first such entry.
+``weights`` is one of
+
+- True (or ``pretrained=True``): the recommended ones of :func:`list_pretrained`;
+- a tag such as ``"e2400_r224_in1k"``, a name with its tag, or a Hugging Face repo id such as
+  ``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``: these are fetched into the hub's usual cache
+  (extra ``hub``), and their sha256 is compared with the one that the hub reports;
+- a path to a ``.safetensors`` or ``.npz`` file in lucid's names or in timm's, which are told apart.
+
+The form is that of the weights: lucid's names build the released form for released weights, and the
+model's ``name`` tells. timm's names take no weights of the page's form. A file that ``lucid.save``
+makes keeps its form. Arrays of other dtypes become float32.
+
+The number of classes is that of the weights, 11,821 for those tagged ``in12k``. Another number
+leaves the classifier fresh, with a warning. Other ``in_channels`` (``in_chans``) than 3 adapt the
+first convolution as timm does: a single channel gets the sum over the three, more get them repeated
+and scaled. A file that does not fit raises a ValueError that names it and the first such entry.
 
 ``model.pretrained_cfg`` then tells what the images should be. It is read from the repository's
 ``config.json``, or from one beside a local file if it is in timm's layout and not another
 architecture's; what it does not say is taken from a table of the published checkpoints, by the
-name of the repository or file.
+name of the repository or file. ``model.default_cfg`` has all of timm's keys, also without weights.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from lucid.models._mobilenet_v4 import MobileNet_V4
 from lucid.models._pretrained import build
+from lucid.models._published import PARAMETERS
 from lucid.models._registry import register
 
-Weights = str | os.PathLike[str] | None
+Weights = str | os.PathLike[str] | bool | None
 
 
 @register
 def mobilenet_v4_conv_small(
-    num_classes: int = 1000, *, weights: Weights = None, **kwargs: Any
+    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
 ) -> MobileNet_V4:
     """Build MobileNetV4-Conv-S: 3,774,024 parameters at 1000 classes.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``.
-        weights: a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``.
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
-    return build("conv_small", num_classes, weights, **kwargs)
+    return build("mobilenet_v4_conv_small", num_classes, weights, **kwargs)
 
 
 @register
 def mobilenet_v4_conv_medium(
-    num_classes: int = 1000, *, weights: Weights = None, **kwargs: Any
+    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
 ) -> MobileNet_V4:
     """Build MobileNetV4-Conv-M: 9,715,512 parameters at 1000 classes.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``.
-        weights: a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``.
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
-    return build("conv_medium", num_classes, weights, **kwargs)
+    return build("mobilenet_v4_conv_medium", num_classes, weights, **kwargs)
 
 
 @register
 def mobilenet_v4_conv_large(
-    num_classes: int = 1000, *, weights: Weights = None, **kwargs: Any
+    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
 ) -> MobileNet_V4:
     """Build MobileNetV4-Conv-L: 32,590,864 parameters at 1000 classes.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``.
-        weights: a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``.
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
-    return build("conv_large", num_classes, weights, **kwargs)
+    return build("mobilenet_v4_conv_large", num_classes, weights, **kwargs)
 
 
 @register
 def mobilenet_v4_hybrid_medium(
-    num_classes: int = 1000, *, weights: Weights = None, **kwargs: Any
+    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
 ) -> MobileNet_V4:
     """Build MobileNetV4-Hybrid-M, with attention: 11,070,136 parameters at 1000 classes.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``.
-        weights: a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``.
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
-    return build("hybrid_medium", num_classes, weights, **kwargs)
+    return build("mobilenet_v4_hybrid_medium", num_classes, weights, **kwargs)
 
 
 @register
 def mobilenet_v4_hybrid_large(
-    num_classes: int = 1000, *, weights: Weights = None, **kwargs: Any
+    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
 ) -> MobileNet_V4:
     """Build MobileNetV4-Hybrid-L, with attention: 37,755,152 parameters at 1000 classes.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``.
-        weights: a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``.
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
-    return build("hybrid_large", num_classes, weights, **kwargs)
+    return build("mobilenet_v4_hybrid_large", num_classes, weights, **kwargs)
+
+
+def _released(name: str, title: str) -> Callable[..., MobileNet_V4]:
+    """Return the function that builds an architecture in the form that was released."""
+
+    def factory(
+        num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
+    ) -> MobileNet_V4:
+        return build(name, num_classes, weights, **kwargs)
+
+    factory.__name__ = factory.__qualname__ = name
+    parameters = f"{PARAMETERS[name]:,} parameters at 1000 classes"
+    factory.__doc__ = f"""Build {title} in the released form: {parameters}.
+
+    Args:
+        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
+            that of the weights, or 1000.
+        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
+    """
+    return register(factory)
+
+
+mobilenetv4_conv_small = _released("mobilenetv4_conv_small", "MobileNetV4-Conv-S")
+mobilenetv4_conv_medium = _released("mobilenetv4_conv_medium", "MobileNetV4-Conv-M")
+mobilenetv4_conv_large = _released("mobilenetv4_conv_large", "MobileNetV4-Conv-L")
+mobilenetv4_hybrid_medium = _released("mobilenetv4_hybrid_medium", "MobileNetV4-Hybrid-M")
+mobilenetv4_hybrid_large = _released("mobilenetv4_hybrid_large", "MobileNetV4-Hybrid-L")

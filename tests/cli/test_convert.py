@@ -46,7 +46,7 @@ def test_round_trip_of_timms_file(tmp_path, capsys):
     lucid.save(state, tmp_path / "timm.npz")
     status, out, err = run(capsys, tmp_path / "timm.npz", tmp_path / "o.npz", "--to", "lucid")
     assert (status, err) == (0, "")
-    what = f"mobilenet_v4_conv_small under lucid's names, {len(state)} arrays"
+    what = f"mobilenetv4_conv_small under lucid's names, {len(state)} arrays"
     assert out == f"{tmp_path / 'o.npz'}: {what}\n"
     ours = lucid.load(tmp_path / "o.npz")
     assert "head.convbn_0.conv.weight" in ours
@@ -89,7 +89,7 @@ def test_round_trip_keeps_every_bit(classes, channels, dtype, seed):
 
 
 @pytest.mark.parametrize("variant", ["conv_small", "hybrid_medium"])
-def test_the_papers_form_comes_with_a_warning(tmp_path, capsys, variant):
+def test_the_pages_form_comes_with_a_warning(tmp_path, capsys, variant):
     ours = state_of(variant, timm=False)
     lucid.save(ours, tmp_path / "ours.npz")
     status, out, err = run(capsys, tmp_path / "ours.npz", tmp_path / "t.npz", "--to", "timm")
@@ -168,13 +168,13 @@ def test_failures(tmp_path, capsys):
         ((tmp_path / "broken.npz", out, "--to", "timm"), "broken.npz is not a .npz file"),
         (
             (tmp_path / "shape.npz", out, "--to", "lucid"),
-            "shape.npz does not fit mobilenet_v4_conv_small: entry 'norm_head.bias': expected "
+            "shape.npz does not fit mobilenetv4_conv_small: entry 'norm_head.bias': expected "
             "shape (1280,), got (3,)",
         ),
         (
             (tmp_path / "timm.npz", out, "--to", "lucid", *large),
             "entry 'conv_stem.weight': expected shape (24, 3, 3, 3), got (32, 3, 3, 3) (its "
-            "entries are those of mobilenet_v4_conv_small)",
+            "entries are those of mobilenetv4_conv_small)",
         ),
     ]:
         status, _, err = run(capsys, *arguments)
@@ -226,7 +226,7 @@ def test_what_is_known_from_elsewhere_goes_into_the_file(tmp_path, capsys):
     assert found["std"] == (0.5, 0.5, 0.5)
     lucid.save(small(), tmp_path / "unknown.npz")
     assert run(capsys, tmp_path / "unknown.npz", tmp_path / "u.npz", "--to", "lucid")[0] == 0
-    assert description_of(tmp_path / "u.npz") == {"architecture": "mobilenet_v4_conv_small"}
+    assert description_of(tmp_path / "u.npz") == {"architecture": "mobilenetv4_conv_small"}
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -10,24 +10,62 @@ import sys
 import pytest
 
 import lucid
+from lucid import models
 from lucid.cli import main
 
 
 def test_models_as_a_table(capsys):
     assert main(["models", "small"]) == 0
-    header, row = capsys.readouterr().out.splitlines()
+    header, page, released, *_ = capsys.readouterr().out.splitlines()
     assert header.split() == ["model", "parameters", "multiply-adds"]
-    assert row.split()[:2] == ["mobilenet_v4_conv_small", "3,774,024"]
+    assert page.split() == ["mobilenet_v4_conv_small", "3,774,024", "244,987,968"]
+    assert released.split() == ["mobilenetv4_conv_small", "3,774,024", "186,005,568"]
 
 
 def test_models_as_json(capsys):
-    assert main(["models", "conv_small", "--json"]) == 0
+    assert main(["models", "mobilenet_v4_conv_small", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["name"] == "mobilenet_v4_conv_small"
     assert row["parameters"] == 3_774_024
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_published_weights(capsys):
+    assert main(["models", "--pretrained", "conv_small.e3600"]) == 0
+    header, row, note = capsys.readouterr().out.splitlines()
+    assert header.startswith("weights")
+    assert row.split() == [
+        "mobilenetv4_conv_small.e3600_r256_in1k",
+        "3,774,024",
+        "256",
+        "74.53",
+        "at",
+        "256,",
+        "75.62",
+        "at",
+        "320",
+        "0.5,",
+        "0.5",
+        "apache-2.0",
+    ]
+    assert note == (
+        "ImageNet's mean is 0.485 0.456 0.406, its standard deviation 0.229 0.224 0.225."
+    )
+    assert main(["models", "--pretrained"]) == 0
+    table = capsys.readouterr().out
+    assert [line.split()[0] for line in table.splitlines()[1:-1]] == [
+        entry.name for entry in models.list_pretrained()
+    ]
+
+
+def test_published_weights_as_json(capsys):
+    assert main(["models", "--pretrained", "*in12k", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["num_classes"] for row in rows} == {11_821}
+    assert {row["tag"] for row in rows} == {entry.tag for entry in models.list_pretrained("*in12k")}
+    assert all(row["top1"] is None for row in rows)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--pretrained"]])
 def test_a_filter_that_no_model_passes(options, capsys):
     assert main(["models", "resnet", *options]) == 2
     captured = capsys.readouterr()

@@ -410,19 +410,24 @@ def test_gradients_of_a_small_model():
 
 
 def test_registry():
-    assert models.list_models() == sorted(PARAMETERS)
-    assert models.list_models("hybrid") == [
+    assert models.list_models("mobilenet_v4_") == sorted(PARAMETERS)
+    assert models.list_models("*v4_hybrid_large") == [
         "mobilenet_v4_hybrid_large",
-        "mobilenet_v4_hybrid_medium",
+        "mobilenetv4_hybrid_large",
     ]
-    assert models.list_models("*small") == ["mobilenet_v4_conv_small"]
-    assert models.list_models("mobilenetv4_conv") == models.list_models("conv")
+    assert models.list_models("*small") == ["mobilenet_v4_conv_small", "mobilenetv4_conv_small"]
     assert models.list_models("resnet") == []
 
 
-def test_timm_names_are_accepted():
-    model = models.create_model("mobilenetv4_conv_small", num_classes=2)
-    assert repr(model) == repr(models.mobilenet_v4_conv_small(num_classes=2))
+@pytest.mark.parametrize("variant", ["conv_small", "hybrid_medium"])
+def test_the_name_tells_the_form(variant):
+    """timm's builds what the authors released, lucid's own what its page draws."""
+    released = models.create_model(f"mobilenetv4_{variant}", num_classes=2)
+    page = models.create_model(f"mobilenet_v4_{variant}", num_classes=2)
+    cfg = getattr(configs, variant)()
+    assert repr(released) == repr(models.MobileNet_V4(configs.timm(cfg), 2))
+    assert repr(page) == repr(models.MobileNet_V4(cfg, 2))
+    assert (released.name, page.name) == (f"mobilenetv4_{variant}", f"mobilenet_v4_{variant}")
 
 
 def test_unknown_model():

@@ -3,6 +3,7 @@
 Each runs in a process of its own, as huggingface_hub reads its environment when it is imported.
 """
 
+import hashlib
 import http.server
 import json
 import os
@@ -85,8 +86,8 @@ def fill_cache(home, files, repo_id=f"timm/{NAME}"):
     for part in (snapshot, folder / "blobs", folder / "refs"):
         part.mkdir(parents=True)
     (folder / "refs" / "main").write_text(COMMIT)
-    for number, (name, content) in enumerate(files.items()):
-        blob = folder / "blobs" / f"{number:064x}"
+    for name, content in files.items():
+        blob = folder / "blobs" / hashlib.sha256(content).hexdigest()
         blob.write_bytes(content)
         (snapshot / name).symlink_to(os.path.relpath(blob, snapshot))
     return snapshot
@@ -145,9 +146,16 @@ def test_what_cannot_be_loaded_from_the_cache(tmp_path, weights, files, message)
 
 
 @pytest.fixture
-def server(weights):
+def reported():
+    """What the hub says of the weights; a test may change it."""
+    return {}
+
+
+@pytest.fixture
+def server(weights, reported):
     """A hub on this host with one repository, and the list of what was asked of it."""
     content = weights.read_bytes()
+    reported["sum"] = hashlib.sha256(content).hexdigest()
     asked = []
 
     class Hub(http.server.BaseHTTPRequestHandler):
@@ -155,7 +163,8 @@ def server(weights):
             asked.append(f"{self.command} {self.path}")
             if self.path == f"/timm/{NAME}/resolve/main/model.safetensors":
                 self.send_response(200)
-                self.send_header("ETag", '"' + "ab" * 32 + '"')
+                self.send_header("ETag", f'"{reported.get("sum") or "0" * 64}"')
+                self.send_header("X-Linked-Size", str(reported.get("size", len(content))))
                 self.send_header("Content-Length", str(len(content)))
                 body = content
             else:
@@ -200,6 +209,39 @@ def test_a_download_shows_its_progress_and_stays_in_the_cache(tmp_path, server, 
     again = loaded(run(tmp_path, f"timm/{NAME}", HF_HUB_OFFLINE="1", HF_ENDPOINT=address))
     assert again == found
     assert asked == []
+
+
+def test_a_download_of_another_sum_or_size_is_refused(tmp_path, server, reported):
+    right = reported["sum"]
+    reported["sum"] = "ab" * 32
+    process = run(tmp_path, f"timm/{NAME}", HF_ENDPOINT=server[0])
+    last = process.stderr.strip().splitlines()[-1]
+    assert "ValueError: weights: " in last
+    assert f"is damaged: its sha256 is {right}, the hub's {'ab' * 32}; delete " in last
+    reported.update(sum=right, size=10**6)
+    process = run(tmp_path / "other", f"timm/{NAME}", HF_ENDPOINT=server[0])
+    last = process.stderr.strip().splitlines()[-1]
+    assert "FileNotFoundError: weights: " in last
+    assert "should be of size 1000000" in last
+
+
+def test_a_file_that_changed_in_the_cache_is_refused(tmp_path, weights):
+    snapshot = fill_cache(tmp_path, {"model.safetensors": weights.read_bytes()})
+    path = snapshot / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    last = run(tmp_path, f"timm/{NAME}", HF_HUB_OFFLINE="1").stderr.strip().splitlines()[-1]
+    assert "model.safetensors is damaged: its sha256 is " in last
+
+
+@pytest.mark.parametrize(
+    "weights_argument", [NAME.partition(".")[2], NAME, f"timm/{NAME}"], ids=["tag", "name", "id"]
+)
+def test_by_tag_or_by_name(tmp_path, weights, logits, weights_argument):
+    fill_cache(tmp_path, {"model.safetensors": weights.read_bytes()})
+    found = loaded(run(tmp_path, weights_argument, HF_HUB_OFFLINE="1"))
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5)
 
 
 def test_a_repository_that_does_not_exist(tmp_path, server):
