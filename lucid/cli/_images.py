@@ -17,8 +17,9 @@ from lucid.autograd import Tensor
 from lucid.cli._arguments import model_name, positive_int
 from lucid.cli._errors import CommandError, UsageError, reading_run
 from lucid.cli._output import Failures, Progress, printable, tell
-from lucid.data._pictures import SUFFIXES, Found, describe_left_out, find_pictures, load_picture
-from lucid.data._reading import each
+from lucid.data._folders import Found, describe_left_out, find_pictures
+from lucid.data._read_image import SUFFIXES, load_picture
+from lucid.data._readable import each
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
 from lucid.models._pretrained import (

@@ -6,10 +6,10 @@ from lucid.data._collate import default_collate as default_collate
 from lucid.data._dataset import Dataset as Dataset
 from lucid.data._dataset import Subset as Subset
 from lucid.data._dataset import TensorDataset as TensorDataset
-from lucid.data._dataset import random_split as random_split
-from lucid.data._images import Images as Images
-from lucid.data._images import hold_out as hold_out
-from lucid.data._images import load_images as load_images
+from lucid.data._load_images import Images as Images
+from lucid.data._load_images import load_images as load_images
 from lucid.data._loader import DataLoader as DataLoader
-from lucid.data._reading import UnreadableError as UnreadableError
-from lucid.data._reading import readable as readable
+from lucid.data._readable import UnreadableError as UnreadableError
+from lucid.data._readable import readable as readable
+from lucid.data._split import hold_out as hold_out
+from lucid.data._split import random_split as random_split

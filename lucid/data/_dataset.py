@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from lucid import _random
 from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
@@ -131,48 +129,6 @@ class Subset:
     def batch(self, indices: Array) -> Any:
         """Return many samples, as a loader gives them."""
         return fetch(self.dataset, self.indices[indices])
-
-
-def random_split(
-    dataset: Dataset,
-    lengths: Sequence[int | float],
-    generator: np.random.Generator | None = None,
-) -> list[Subset]:
-    """Split a dataset at random into parts that do not overlap.
-
-    Args:
-        dataset: what to split.
-        lengths: the lengths of the parts, which add up to the length of the dataset; or fractions
-            that add up to 1, rounded down, with what is left going to the first parts in turn.
-        generator: where randomness comes from; lucid's generator if left out.
-
-    Raises:
-        ValueError: if the lengths do not add up, or one is negative.
-
-    Example:
-        >>> train, test = data.random_split(range(10), [0.8, 0.2])
-        >>> len(train), len(test)
-        (8, 2)
-        >>> sorted([*train, *test]) == list(range(10))
-        True
-    """
-    size = len(dataset)
-    if any(length < 0 for length in lengths):
-        raise ValueError(f"random_split: lengths must not be negative, got {list(lengths)}")
-    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-9 and size != 1:
-        counts = [math.floor(size * fraction) for fraction in lengths]
-        for rest in range(size - sum(counts)):
-            counts[rest % len(counts)] += 1
-    elif sum(lengths) == size and all(length == int(length) for length in lengths):
-        counts = [int(length) for length in lengths]
-    else:
-        raise ValueError(
-            f"random_split: expected lengths that add up to {size}, or fractions that add up to "
-            f"1, got {list(lengths)}"
-        )
-    order = (generator or _random.generator()).permutation(size)
-    ends = np.cumsum(counts)
-    return [Subset(dataset, order[end - n : end]) for end, n in zip(ends, counts)]
 
 
 def check_index(index: int, size: int, who: str) -> int:

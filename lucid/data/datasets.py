@@ -12,9 +12,11 @@ import numpy as np
 
 from lucid._extras import extra
 from lucid.data._dataset import TensorDataset, check_index
-from lucid.data._pictures import SUFFIXES, describe_left_out, find_pictures, load_picture
-from lucid.data._pictures import read_image as read_image
+from lucid.data._folders import describe_left_out, find_pictures, first_of, subfolders
 from lucid.data._pillow import check_interpolation, pillow
+from lucid.data._read_image import SUFFIXES, load_picture
+from lucid.data._read_image import read_image as read_image
+from lucid.data._split import stratified
 from lucid.data.transforms import RandomAffine, Resize
 
 Array = np.ndarray
@@ -22,9 +24,6 @@ Array = np.ndarray
 # Of all pixels of the 1,797 images, scaled to 0 … 1.
 DIGITS_MEAN = 0.305
 DIGITS_STD = 0.376
-
-# The split is part of the dataset: it is the same in every run, whatever lucid.manual_seed says.
-_SPLIT_SEED = 0
 
 
 class ImageArrays(TensorDataset):
@@ -127,31 +126,14 @@ def digits(
     nhwc = np.repeat(images.transpose(0, 2, 3, 1), channels, axis=3)
     images = nhwc.transpose(0, 3, 1, 2)
 
-    held_out = stratified(labels, test_size)
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
     classes = [str(digit) for digit in range(10)]
     mean, std = (DIGITS_MEAN,) * channels, (DIGITS_STD,) * channels
     return Split(
         *(
             ImageArrays(nhwc[part].transpose(0, 3, 1, 2), labels[part], classes, mean, std)
-            for part in (rest, held_out)
+            for part in stratified(labels, test_size)
         )
     )
-
-
-def stratified(labels: Array, part: float) -> Array:
-    """Return indices of ``part`` of the labels of each class, always the same ones, sorted.
-
-    Args:
-        labels: integers ``(N,)``.
-        part: the share of each class, between 0 and 1.
-    """
-    rng = np.random.default_rng(_SPLIT_SEED)
-    chosen = []
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        chosen.append(members[: round(part * len(members))])
-    return np.sort(np.concatenate(chosen))
 
 
 class ImageFolder:
@@ -254,24 +236,3 @@ class ImageFolder:
         path, label = self.samples[check_index(index, len(self), "ImageFolder")]
         image = read_image(path) if self.transform is None else load_picture(path, self.transform)
         return image, label
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without hidden ones.
-
-    Args:
-        folder: which is there.
-    """
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are, as text.
-
-    Args:
-        names: in the order in which they are shown.
-    """
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -17,11 +17,27 @@ from lucid import _random, nn
 from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
-from lucid.data._pictures import MAX_PIXELS, convert, pixels, scaled
-from lucid.data._pillow import check_interpolation, is_image, pillow, resampling
+from lucid.data._pillow import (
+    check_interpolation,
+    convert,
+    is_image,
+    pillow,
+    pixels,
+    resampling,
+    scaled,
+)
+from lucid.data._read_image import MAX_PIXELS
 from lucid.models._checkpoints import DEFAULT
 
 Array = np.ndarray
+
+
+class _Shown:
+    """Shows itself as its class with its settings."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
 
 
 class Compose:
@@ -107,7 +123,7 @@ def for_model(model: nn.Module) -> Compose:
     )
 
 
-class Convert:
+class Convert(_Shown):
     """A Pillow image in another mode, such as ``"RGB"`` or ``"L"`` (grey).
 
     As ``image.convert(mode)``, except that what is transparent becomes white if the new mode has
@@ -132,11 +148,8 @@ class Convert:
             raise TypeError(f"Convert: expected a Pillow image, got {type(image).__name__}")
         return convert(image, self.mode)
 
-    def __repr__(self) -> str:
-        return f"Convert(mode={self.mode!r})"
 
-
-class Transform:
+class Transform(_Shown):
     """The base of the transforms of images: what is given decides which method does the work.
 
     A subclass has ``_pillow``, from Pillow image to Pillow image, and ``_arrays``, from
@@ -175,12 +188,8 @@ class Transform:
     def _arrays(self, images: Array) -> Array:
         raise NotImplementedError
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({settings})"
 
-
-class ToTensor:
+class ToTensor(_Shown):
     """A Pillow image, or an array ``(H, W)`` or ``(H, W, C)``, as a float32 tensor ``(C, H, W)``.
 
     Pillow images are scaled to 0 … 1, those of more than 8 bits as :class:`Convert` does. Of
@@ -217,9 +226,6 @@ class ToTensor:
         hwc = image if image.ndim == 3 else image[:, :, None]
         return wrap(scaled(hwc).transpose(2, 0, 1))
 
-    def __repr__(self) -> str:
-        return "ToTensor()"
-
 
 class Normalize(Transform):
     """Subtract the mean of each channel and divide by its standard deviation.
@@ -248,10 +254,7 @@ class Normalize(Transform):
             raise ValueError(f"Normalize: std must be above 0, got {std}")
 
     def _arrays(self, images: Array) -> Array:
-        if images.dtype.kind != "f":
-            raise TypeError(
-                f"Normalize: expected floating-point images, got {images.dtype}; use ToTensor first"
-            )
+        _check_floating(images, "Normalize")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[-1]):
                 raise ValueError(
@@ -283,7 +286,8 @@ class Resize(Transform):
         )
         self.interpolation = check_interpolation(interpolation, "Resize")
 
-    def _target(self, height: int, width: int) -> tuple[int, int]:
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width that an image of this height and width gets."""
         if isinstance(self.size, tuple):
             return self.size
         longer = int(self.size * max(height, width) / min(height, width))
@@ -295,13 +299,13 @@ class Resize(Transform):
         return (longer, self.size) if height > width else (self.size, longer)
 
     def _pillow(self, image: Any) -> Any:
-        height, width = self._target(image.height, image.width)
+        height, width = self.output_size(image.height, image.width)
         return image.resize((width, height), resampling(self.interpolation))
 
     def _arrays(self, images: Array) -> Array:
         image_module, method = pillow(), resampling(self.interpolation)
         n, h, w, c = images.shape
-        height, width = self._target(h, w)
+        height, width = self.output_size(h, w)
         # Pillow's single channels: bytes, which it rounds itself, or float32.
         planes = images if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
         result = np.empty((n, height, width, c), planes.dtype)
@@ -328,20 +332,22 @@ class CenterCrop(Transform):
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = _size(size, "CenterCrop")
 
-    def _corner(self, height: int, width: int) -> tuple[int, int]:
+    def corner(self, height: int, width: int) -> tuple[int, int]:
+        """Return the row and column at which the cut begins; negative in a border."""
+
         def offset(have: int, want: int) -> int:
             return round((have - want) / 2) if have >= want else -((want - have) // 2)
 
         return offset(height, self.size[0]), offset(width, self.size[1])
 
     def _pillow(self, image: Any) -> Any:
-        top, left = self._corner(image.height, image.width)
+        top, left = self.corner(image.height, image.width)
         return image.crop((left, top, left + self.size[1], top + self.size[0]))
 
     def _arrays(self, images: Array) -> Array:
         n, h, w, c = images.shape
         height, width = self.size
-        top, left = self._corner(h, w)
+        top, left = self.corner(h, w)
         if top >= 0 and left >= 0:
             return images[:, top : top + height, left : left + width]
         result = np.zeros((n, height, width, c), images.dtype)
@@ -385,9 +391,7 @@ class RandomCrop(Transform):
         from PIL import ImageOps
 
         rows, columns = self._room(image.height, image.width)
-        fill: Any = self.fill if image.mode == "F" else int(self.fill)
-        bands = len(image.getbands())
-        image = ImageOps.expand(image, self.padding, fill if bands == 1 else (fill,) * bands)
+        image = ImageOps.expand(image, self.padding, _colour(image, self.fill))
         rng = _random.generator()
         top, left = int(rng.integers(rows + 1)), int(rng.integers(columns + 1))
         return image.crop((left, top, left + self.size[1], top + self.size[0]))
@@ -489,23 +493,17 @@ class RandomAffine(Transform):
         matrix = self._matrices(1, image.height, image.width)[0]
         # Pillow puts pixels at the middle of squares: (0, 0) is at (0.5, 0.5).
         matrix[:, 2] += 0.5 - matrix[:, :2].sum(axis=1) / 2
-        bands = len(image.getbands())
-        fill = self.fill if image.mode == "F" else int(self.fill)
         image_module = pillow()
         return image.transform(
             image.size,
             image_module.Transform.AFFINE,
             tuple(matrix.ravel()),
             image_module.Resampling.BILINEAR,
-            fillcolor=fill if bands == 1 else (fill,) * bands,
+            fillcolor=_colour(image, self.fill),
         )
 
     def _arrays(self, images: Array) -> Array:
-        if images.dtype.kind != "f":
-            raise TypeError(
-                f"RandomAffine: expected floating-point images, got {images.dtype}; "
-                "use ToTensor first"
-            )
+        _check_floating(images, "RandomAffine")
         n, h, w, c = images.shape
         matrices = self._matrices(n, h, w).astype(np.float32)[:, :, :, None, None]
         columns, rows = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
@@ -527,6 +525,20 @@ class RandomAffine(Transform):
         first += w + 2
         lower = pixels[first] * (1 - right_part) + pixels[first + 1] * right_part
         return (upper * (1 - lower_part) + lower * lower_part).astype(images.dtype, copy=False)
+
+
+def _colour(image: Any, value: float) -> Any:
+    """Return a value for all bands of a Pillow image, as Pillow takes it."""
+    value = value if image.mode == "F" else int(value)
+    bands = len(image.getbands())
+    return value if bands == 1 else (value,) * bands
+
+
+def _check_floating(images: Array, who: str) -> None:
+    if images.dtype.kind != "f":
+        raise TypeError(
+            f"{who}: expected floating-point images, got {images.dtype}; use ToTensor first"
+        )
 
 
 def _size(size: Any, who: str) -> tuple[int, int]:

@@ -161,8 +161,8 @@ def _prepare(
         transform = transforms.for_model(model)
         steps: list[Any] = transform.transforms
         _, resize, crop, *_ = steps
-        height, width = resize._target(image.height, image.width)
-        top, left = crop._corner(height, width)
+        height, width = resize.output_size(image.height, image.width)
+        top, left = crop.corner(height, width)
         down, across = image.height / height, image.width / width
         region = (
             left * across,

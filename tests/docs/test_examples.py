@@ -69,7 +69,7 @@ MAIN = {
 #: Examples that need a package which lucid can do without.
 EXTRAS = {
     "lucid.data.datasets.ImageFolder": "PIL",
-    "lucid.data._images.load_images": "sklearn",
+    "lucid.data._load_images.load_images": "sklearn",
     "lucid.data.datasets.digits": "sklearn",
     "lucid.training._run.Run": "sklearn",
 }

@@ -15,22 +15,11 @@ import numpy as np
 from lucid import nn
 from lucid.data import datasets, transforms
 from lucid.data._dataset import Dataset, Subset
-from lucid.data._pictures import describe_left_out
-from lucid.data.datasets import first_of, stratified, subfolders
+from lucid.data._folders import describe_left_out, find_parts, first_of, subfolders
+from lucid.data._split import hold_out
 from lucid.models._checkpoints import DEFAULT
 
 TEST_PART = 0.2  # of a folder that does not say itself what is for the test
-
-# What folders of the parts may be called, in capitals or not.
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -129,40 +118,6 @@ def load_images(
     )
 
 
-def hold_out(dataset: Dataset, labels: np.ndarray, part: float) -> tuple[Subset, Subset]:
-    """Divide a dataset into the rest and ``part`` of the samples of each class.
-
-    They are always the same ones, whatever ``lucid.manual_seed`` says.
-
-    Args:
-        dataset: what to divide.
-        labels: the class of each sample, integers ``(N,)``.
-        part: the share of each class to hold out, between 0 and 1.
-
-    Returns:
-        The rest, and what is held out.
-
-    Example:
-        >>> labels = np.array([0, 0, 1, 1, 1, 1])
-        >>> rest, held_out = data.hold_out(data.TensorDataset(labels), labels, 0.5)
-        >>> [int(label) for (label,) in held_out]
-        [0, 1, 1]
-        >>> len(rest)
-        3
-
-    Raises:
-        ValueError: if nothing is left of one of them.
-    """
-    held_out = stratified(labels, part)
-    rest = np.setdiff1d(np.arange(len(labels)), held_out)
-    if not len(held_out) or not len(rest):
-        raise ValueError(
-            f"{len(labels)} images in {len(np.unique(labels))} classes are too few to hold out "
-            f"{part:g} of each class"
-        )
-    return Subset(dataset, rest), Subset(dataset, held_out)
-
-
 def _limit(dataset: Dataset, limit: int | None) -> Dataset:
     """Return at most ``limit`` samples, evenly from the whole: folders are sorted by class."""
     if limit is None or len(dataset) <= limit:
@@ -199,7 +154,7 @@ def _folders(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np
         )
     else:
         transform = transforms.for_model(model)
-    parts, notes = _find_parts(root)
+    parts, notes = find_parts(root)
     whole = datasets.ImageFolder(parts.pop("train", root), transform)
     _check_two_classes(whole)
     others = {
@@ -247,38 +202,6 @@ def _folders(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np
         notes=notes,
     )
     return images, labels
-
-
-def _find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the folders of train, val and test, if ``root`` is divided so, and notes on others.
-
-    A folder such as train/ that holds pictures and no folders is a class of that name.
-    """
-    folders = subfolders(root)
-    named = [(_PARTS.get(folder.name.casefold()), folder) for folder in folders]
-    if not any(part and subfolders(folder) for part, folder in named):
-        return {}, []
-    parts: dict[str, Path] = {}
-    for part, folder in named:
-        if part in parts:
-            raise ValueError(
-                f"{root} has both {parts[part].name}/ and {folder.name}/; keep one of them, or put "
-                "their pictures together"
-            )
-        if part is not None:
-            parts[part] = folder
-    others = [folder.name for part, folder in named if part is None]
-    if "train" not in parts:
-        if others:
-            return {}, []
-        raise ValueError(f"{root} has a folder {folders[0].name}/ but no train/ beside it")
-    if len(parts) == 1:
-        raise ValueError(
-            f"{root} has a folder {parts['train'].name}/ but neither test/ nor val/ beside it"
-        )
-    if others:
-        return parts, [f"{root}: passed over beside the parts: {first_of(others)}"]
-    return parts, []
 
 
 def _check_two_classes(folder: datasets.ImageFolder) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from lucid import nn
 from lucid.data import transforms as T  # noqa: N812
-from lucid.data._pictures import SUFFIXES, find_pictures
+from lucid.data._folders import find_pictures
+from lucid.data._read_image import SUFFIXES
 from lucid.data.datasets import ImageFolder, read_image
 
 Image = pytest.importorskip("PIL.Image")
@@ -290,7 +291,7 @@ def test_memory_that_does_not_suffice(tmp_path: Path, monkeypatch: pytest.Monkey
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("lucid.data._pictures._upright", fail)
+    monkeypatch.setattr("lucid.data._read_image._upright", fail)
     with pytest.raises(ValueError, match=r"x\.png cannot be read .*: it takes too much memory"):
         read_image(tmp_path / "x.png")
 

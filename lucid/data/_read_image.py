@@ -1,0 +1,144 @@
+"""One picture file, read safely: as an upright image of 8 bits a channel."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lucid.data._pillow import convert, pillow
+
+Array = np.ndarray
+
+# The formats that are opened, in Pillow's names, and the suffixes that folders are searched for.
+# Pillow knows others; some of them start another program (PostScript starts Ghostscript).
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+# A small file may claim any size. These are above what cameras make (64 million pixels), and
+# a picture of this size takes 268 MB.
+MAX_PIXELS = 2**26
+MAX_SIDE = 2**16
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def read_image(path: str | os.PathLike[str]) -> Any:
+    """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
+
+    Of several frames or pages it is the first. EXIF data turn the picture if they can be read.
+    More than 8 bits a channel are scaled to 8: see :class:`lucid.data.transforms.Convert`. The
+    size is checked before any pixel is decoded: at most 2^26 pixels and 2^16 on a side.
+
+    Args:
+        path: a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file, whatever its name. Other formats are
+            not opened.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as an image, is too large, or if memory does not suffice
+            for it; the message names it.
+        ImportError: if Pillow is not installed.
+    """
+    image_module = pillow()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        try:
+            return _decode(path)
+        except (ValueError, SyntaxError, OSError):
+            # Damage to what a PNG says besides its pixels is none to them.
+            if (pixels_alone := _png_without_extras(Path(path))) is None:
+                raise
+            return _decode(pixels_alone)
+    except image_module.UnidentifiedImageError as error:
+        raise ValueError(
+            f"{path} cannot be read as an image: it is none of {', '.join(FORMATS)}, or damaged "
+            "in its first part"
+        ) from error
+    except Exception as error:  # what damage leads to depends on the format
+        reason = "it takes too much memory" if isinstance(error, MemoryError) else str(error)
+        raise ValueError(
+            f"{path} cannot be read as an image: {reason or type(error).__name__}"
+        ) from error
+
+
+def _decode(file: str | os.PathLike[str] | IO[bytes]) -> Any:
+    with pillow().open(file, formats=tuple(FORMATS)) as image:
+        _check_size(*image.size)
+        image.load()
+        return convert(_upright(image), "RGB")
+
+
+def _png_without_extras(path: Path) -> IO[bytes] | None:
+    """Return a PNG file with its pixels' chunks alone: the critical ones, and transparency.
+
+    None if it is no PNG file, or has no other chunks. Critical ones have a capital first letter
+    (PNG specification, 5.4).
+    """
+    with path.open("rb") as file:
+        kept = file.read(8)
+        if kept != b"\x89PNG\r\n\x1a\n":
+            return None
+        dropped = False
+        while len(head := file.read(8)) == 8:
+            chunk = head + file.read(int.from_bytes(head[:4], "big") + 4)
+            if head[4:5].isupper() or head[4:] == b"tRNS":
+                kept += chunk
+            else:
+                dropped = True
+    return io.BytesIO(kept) if dropped else None
+
+
+def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:
+    """Return a picture after a transform.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or the transform cannot be done; the message names it.
+    """
+    image = read_image(path)
+    try:
+        return transform(image)
+    except (ValueError, MemoryError) as error:
+        reason = str(error) or "it takes too much memory"
+        raise ValueError(f"{path} cannot be used: {reason}") from error
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ValueError(
+            f"it has {width}×{height} pixels, more than {MAX_PIXELS:,} in all or {MAX_SIDE:,} on "
+            "a side; make it smaller"
+        )
+
+
+def _upright(image: Any) -> Any:
+    """Return an image turned as its EXIF data say, if they can be read: its pixels are sound."""
+    turn = pillow().Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+    try:
+        method = turns.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # what damage leads to depends on where it is
+        return image
+    return image if method is None else image.transpose(method)
