@@ -268,6 +268,14 @@ BAD = {
     "activation": ({"layer2__act": "swish"}, r"layer2\.act: expected one of 'relu6', .*'swish'"),
     "layer scale": ({"layer2__layer_scale": "on"}, r"layer2\.layer_scale: expected a number"),
     "layer scale on convbn": ({"layer5__layer_scale": 1e-5}, r"layer5\.layer_scale: expected None"),
+    "anti-aliasing": (
+        {"layer2__aa": "max"},
+        r"layer2\.aa: expected one of 'avg', 'blur', or None, got 'max'",
+    ),
+    "anti-aliasing as a list": (
+        {"layer2__aa": ["avg"]},
+        r"layer2\.aa: expected one of 'avg', 'blur', or None, got \['avg'\]",
+    ),
     "attention key": (
         {"layer2__block_specs": uib(attention=without(ATTENTION, "key_dim"))},
         r"layer2\.block_specs\[0\]\.attention: the key 'key_dim' is missing",
