@@ -11,7 +11,7 @@ import pytest
 
 from lucid.cli import main
 from lucid.data import datasets
-from tests.data.test_images import fill
+from tests.data.test_load_images import fill
 
 Image = pytest.importorskip("PIL.Image")
 
