@@ -317,10 +317,7 @@ class Tensor:
     # -- gradients --------------------------------------------------------------------------
 
     def backward(
-        self,
-        gradient: Any = None,
-        retain_graph: bool = False,
-        create_graph: bool = False,
+        self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
     ) -> None:
         """Add the gradient of this tensor to ``grad`` of every leaf it depends on.
 
@@ -340,10 +337,7 @@ class Tensor:
         from lucid.autograd._graph import run_backward
 
         run_backward(
-            [self],
-            [gradient],
-            retain_graph=retain_graph or create_graph,
-            create_graph=create_graph,
+            [self], [gradient], retain_graph=retain_graph or create_graph, create_graph=create_graph
         )
 
     def detach(self) -> Tensor:
@@ -430,18 +424,10 @@ class Tensor:
         def masked_fill(self, mask: Any, value: Any) -> Tensor: ...
         def equal(self, b: Any) -> bool: ...
         def isclose(
-            self,
-            b: Any,
-            rtol: float = 1e-5,
-            atol: float = 1e-8,
-            equal_nan: bool = False,
+            self, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
         ) -> Tensor: ...
         def allclose(
-            self,
-            b: Any,
-            rtol: float = 1e-5,
-            atol: float = 1e-8,
-            equal_nan: bool = False,
+            self, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
         ) -> bool: ...
 
         abs = sqrt = rsqrt = square = reciprocal = exp = expm1 = log = log1p = neg
@@ -516,10 +502,7 @@ class Tensor:
             correction: float | None = 1,
         ) -> Tensor: ...
         def norm(
-            self,
-            p: float | str | None = "fro",
-            dim: Dim = None,
-            keepdim: bool = False,
+            self, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False
         ) -> Tensor: ...
         def cumsum(self, dim: int, dtype: DTypeLike | None = None) -> Tensor: ...
         def amax(self, dim: Dim = None, keepdim: bool = False) -> Tensor: ...
@@ -528,23 +511,13 @@ class Tensor:
         def count_nonzero(self, dim: Dim = None) -> Tensor: ...
         def softmax(self, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor: ...
         def argsort(
-            self,
-            dim: int = -1,
-            descending: bool = False,
-            stable: bool = True,
+            self, dim: int = -1, descending: bool = False, stable: bool = True
         ) -> Tensor: ...
         def sort(
-            self,
-            dim: int = -1,
-            descending: bool = False,
-            stable: bool = True,
+            self, dim: int = -1, descending: bool = False, stable: bool = True
         ) -> ValuesIndices: ...
         def topk(
-            self,
-            k: int,
-            dim: int = -1,
-            largest: bool = True,
-            sorted: bool = True,
+            self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
         ) -> ValuesIndices: ...
 
         mean = prod = sum

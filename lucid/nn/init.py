@@ -32,8 +32,7 @@ def _drawn(tensor: Tensor, distribution: str, generator: Generator | None) -> np
     """Return numbers of the tensor's shape, drawn in float32 if that is its dtype."""
     dtype = np.float32 if tensor.dtype == np.float32 else np.float64
     draw = getattr(generator or _random.generator(), distribution)
-    values: np.ndarray = draw(tensor.shape, dtype=dtype)
-    return values
+    return draw(tensor.shape, dtype=dtype)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -126,12 +125,8 @@ def trunc_normal_(
 ) -> T:
     """Fill with normal values, those outside ``[a, b]`` drawn again.
 
-    ``a`` and ``b`` are limits for the values themselves, not multiples of ``std``.
-
-    Args:
-        tensor, generator: as in :func:`uniform_`.
-        mean, std: the mean and the standard deviation before the cut.
-        a, b: the smallest and the largest value.
+    ``a`` and ``b`` are limits for the values themselves, not multiples of ``std``; ``mean`` and
+    ``std`` are those before the cut. See :func:`uniform_`.
 
     Raises:
         ValueError: if ``a`` is not below ``b`` or ``std`` is not positive.

@@ -15,7 +15,16 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import Array, as_float, floating, normalize_axis, operand, sum_to, wanted
+from lucid.ops._common import (
+    Array,
+    as_float,
+    floating,
+    normalize_axis,
+    operand,
+    sum_to,
+    wanted,
+    with_axis,
+)
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 __all__ = [
@@ -50,8 +59,7 @@ class ClipGrad(Function):
     def forward(ctx: Node, grad: Tensor, y: Tensor, low: float, high: float) -> Array:
         ctx.save_for_backward(y)
         ctx.bounds = low, high
-        result: Array = kernels.active().clip_grad(grad.data, y.data, low, high)
-        return result
+        return kernels.active().clip_grad(grad.data, y.data, low, high)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -237,8 +245,7 @@ class SiLU(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor) -> Array:
         ctx.save_for_backward(x)
-        y: Array = kernels.active().silu(x.data)
-        return y
+        return kernels.active().silu(x.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -258,8 +265,7 @@ class Hardswish(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor) -> Array:
         ctx.save_for_backward(x)
-        y: Array = kernels.active().hardswish(x.data)
-        return y
+        return kernels.active().hardswish(x.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -300,8 +306,7 @@ class GELU(Function):
     def forward(ctx: Node, x: Tensor, approximate: bool) -> Array:
         ctx.save_for_backward(x)
         ctx.approximate = approximate
-        y: Array = kernels.active().gelu(x.data, approximate)
-        return y
+        return kernels.active().gelu(x.data, approximate)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -442,11 +447,9 @@ def _softmax(
         x = x.astype(dtype)
     if dim is None:
         raise TypeError(f"{who}: pass the axis to normalise along as dim=")
-    if x.ndim == 0:
-        normalize_axis(dim, 1, who)
-        return operation.apply(x.reshape(1), 0).reshape(())
-    y: Tensor = operation.apply(x, normalize_axis(dim, x.ndim, who))
-    return y
+    vector, axis = with_axis(x, dim, who)
+    y: Tensor = operation.apply(vector, axis)
+    return y if x.ndim else y.reshape(())
 
 
 def softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:

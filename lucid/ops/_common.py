@@ -208,6 +208,16 @@ def normalize_axis(axis: int, ndim: int, who: str) -> int:
     return int(axis) % ndim
 
 
+def with_axis(x: Tensor, axis: int, who: str) -> tuple[Tensor, int]:
+    """Return ``x`` and an axis of it, counted from the front; as in PyTorch, a number has one.
+
+    Raises:
+        IndexError: if there is no such axis.
+    """
+    axis = normalize_axis(axis, x.data.ndim or 1, who)
+    return (x if x.data.ndim else x.reshape(1)), axis
+
+
 def normalize_axes(
     axis: int | tuple[int, ...] | list[int] | None, ndim: int, who: str
 ) -> tuple[int, ...]:

@@ -9,14 +9,8 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NO_PADDING, UNIT, Bounds, Conv, Padding, Pair, Shape
-from lucid.ops._common import Array, operand
-from lucid.ops._layout import (
-    check_image,
-    check_positive,
-    from_nhwc,
-    pair,
-    to_nhwc,
-)
+from lucid.ops._common import Array, operand, save_factors, wanted
+from lucid.ops._layout import check_image, check_positive, from_nhwc, pair, to_nhwc
 
 __all__ = ["conv2d"]
 
@@ -24,9 +18,7 @@ __all__ = ["conv2d"]
 class Conv2d(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv) -> Array:
-        ctx.save_for_backward(
-            x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, x, weight)
         ctx.x_shape, ctx.weight_shape, ctx.conv = x.shape, weight.shape, conv
         return from_nhwc(
             kernels.active().conv2d(
@@ -37,14 +29,11 @@ class Conv2d(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        return (
-            ConvInputGrad.apply(grad, weight, ctx.x_shape, ctx.conv)
-            if ctx.needs_input_grad[0]
-            else None,
-            ConvWeightGrad.apply(x, grad, ctx.weight_shape, ctx.conv)
-            if ctx.needs_input_grad[1]
-            else None,
-            grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
+        return wanted(
+            ctx,
+            lambda: ConvInputGrad.apply(grad, weight, ctx.x_shape, ctx.conv),
+            lambda: ConvWeightGrad.apply(x, grad, ctx.weight_shape, ctx.conv),
+            lambda: grad.sum((0, 2, 3)),
         )
 
 
@@ -55,9 +44,7 @@ class ConvInputGrad(Function):
     def forward(
         ctx: Node, grad: Tensor, weight: Tensor, shape: tuple[int, ...], conv: Conv
     ) -> Array:
-        ctx.save_for_backward(
-            grad if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, grad, weight)
         ctx.weight_shape, ctx.conv = weight.shape, conv
         n, c, h, w = shape
         return from_nhwc(
@@ -67,11 +54,10 @@ class ConvInputGrad(Function):
     @staticmethod
     def backward(ctx: Node, grad_x: Tensor) -> tuple[Tensor | None, ...]:
         grad, weight = ctx.saved_tensors
-        return (
-            Conv2d.apply(grad_x, weight, None, ctx.conv) if ctx.needs_input_grad[0] else None,
-            ConvWeightGrad.apply(grad_x, grad, ctx.weight_shape, ctx.conv)
-            if ctx.needs_input_grad[1]
-            else None,
+        return wanted(
+            ctx,
+            lambda: Conv2d.apply(grad_x, weight, None, ctx.conv),
+            lambda: ConvWeightGrad.apply(grad_x, grad, ctx.weight_shape, ctx.conv),
         )
 
 
@@ -80,23 +66,17 @@ class ConvWeightGrad(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, grad: Tensor, shape: Shape, conv: Conv) -> Array:
-        ctx.save_for_backward(
-            x if ctx.needs_input_grad[1] else None, grad if ctx.needs_input_grad[0] else None
-        )
+        save_factors(ctx, x, grad)
         ctx.x_shape, ctx.conv = x.shape, conv
-        result: Array = kernels.active().conv2d_weight_grad(
-            to_nhwc(x.data), to_nhwc(grad.data), shape, conv
-        )
-        return result
+        return kernels.active().conv2d_weight_grad(to_nhwc(x.data), to_nhwc(grad.data), shape, conv)
 
     @staticmethod
     def backward(ctx: Node, grad_weight: Tensor) -> tuple[Tensor | None, ...]:
         x, grad = ctx.saved_tensors
-        return (
-            ConvInputGrad.apply(grad, grad_weight, ctx.x_shape, ctx.conv)
-            if ctx.needs_input_grad[0]
-            else None,
-            Conv2d.apply(x, grad_weight, None, ctx.conv) if ctx.needs_input_grad[1] else None,
+        return wanted(
+            ctx,
+            lambda: ConvInputGrad.apply(grad, grad_weight, ctx.x_shape, ctx.conv),
+            lambda: Conv2d.apply(x, grad_weight, None, ctx.conv),
         )
 
 
@@ -117,11 +97,8 @@ def conv_padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair, who: 
             )
         if stride != UNIT:
             raise ValueError(f"{who}: padding='same' needs stride 1, got stride {stride}")
-        total = [d * (k - 1) for k, d in zip(kernel, dilation)]
-        return (total[0] // 2, total[0] - total[0] // 2), (
-            total[1] // 2,
-            total[1] - total[1] // 2,
-        )
+        rows, columns = (d * (k - 1) for k, d in zip(kernel, dilation))
+        return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
     vertical, horizontal = pair(padding, "padding", who)
     return (vertical, vertical), (horizontal, horizontal)
 
@@ -175,13 +152,7 @@ def apply_conv2d(who: str, input: Any, weight: Any, bias: Any, *settings: Any) -
 
 
 def apply_conv_norm_act(
-    who: str,
-    input: Any,
-    weight: Tensor,
-    scale: Array,
-    shift: Array,
-    bounds: Bounds,
-    *settings: Any,
+    who: str, input: Any, weight: Tensor, scale: Array, shift: Array, bounds: Bounds, *settings: Any
 ) -> Tensor:
     """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
     x, w, _, conv = checked(who, input, weight, None, *settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -84,12 +84,20 @@ def unary(
         def operation(x: Any) -> Tensor:
             return Operation.apply(taken(x, who))
 
-        # Not by functools.wraps: it would pass for the function of arrays, with its types.
-        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-            setattr(operation, name, getattr(function, name))
-        return operation
+        return _named(operation, who, function.__doc__)
 
     return decorate
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _named(operation: F, name: str, doc: str | None) -> F:
+    """Give a function that was made here the name and the docstring it is known by."""
+    operation.__name__ = operation.__qualname__ = name
+    operation.__doc__ = doc
+    operation.__module__ = __name__
+    return operation
 
 
 # -- arithmetic -------------------------------------------------------------------------------
@@ -445,33 +453,36 @@ class Step(Function):
         return grad * 0.0
 
 
+def _step(ufunc: Any, doc: str, name: str = "") -> Unary:
+    who = name or ufunc.__name__
+
+    def operation(x: Any) -> Tensor:
+        return Step.apply(operand(x, who), ufunc)
+
+    return _named(operation, who, doc)
+
+
 def _sign(x: Array) -> Array:
-    y = np.asarray(np.sign(x))
-    y[x != x] = 0  # NaN; np.nan_to_num takes three times as long as all of this
-    return y
+    return np.nan_to_num(np.sign(x), nan=0.0)
 
 
-def sign(x: Any) -> Tensor:
-    """Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0."""
-    return Step.apply(operand(x, "sign"), _sign)
+sign: Unary = _step(
+    _sign, "Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0.", "sign"
+)
+floor = _step(np.floor, "Return the largest whole number not above ``x``; the gradient is 0.")
+ceil = _step(np.ceil, "Return the smallest whole number not below ``x``; the gradient is 0.")
+round = _step(
+    np.rint, "Return the nearest whole number, halves to the even one; the gradient is 0.", "round"
+)
 
 
-def floor(x: Any) -> Tensor:
-    """Return the largest whole number not above ``x``; the gradient is 0."""
-    return Step.apply(operand(x, "floor"), np.floor)
+# -- comparisons, logic and bits: without gradient ------------------------------------------------
 
 
-def ceil(x: Any) -> Tensor:
-    """Return the smallest whole number not below ``x``; the gradient is 0."""
-    return Step.apply(operand(x, "ceil"), np.ceil)
+class Binary(Protocol):
+    """An operation of two tensors, arrays or numbers."""
 
-
-def round(x: Any) -> Tensor:
-    """Return the nearest whole number, halves to the even one; the gradient is 0."""
-    return Step.apply(operand(x, "round"), np.rint)
-
-
-# -- comparisons and logic: booleans, without gradient ------------------------------------------
+    def __call__(self, a: Any, b: Any) -> Tensor: ...
 
 
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
@@ -487,100 +498,59 @@ def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     return wrap(ufunc(a.data, b.data))
 
 
-def eq(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` equals ``b``, as booleans."""
-    return _compare(a, b, np.equal, "eq")
-
-
-def ne(a: Any, b: Any) -> Tensor:
-    """Return where ``a`` differs from ``b``, as booleans."""
-    return _compare(a, b, np.not_equal, "ne")
-
-
-def lt(a: Any, b: Any) -> Tensor:
-    """Return where ``a < b``, as booleans."""
-    return _compare(a, b, np.less, "lt")
-
-
-def le(a: Any, b: Any) -> Tensor:
-    """Return where ``a <= b``, as booleans."""
-    return _compare(a, b, np.less_equal, "le")
-
-
-def gt(a: Any, b: Any) -> Tensor:
-    """Return where ``a > b``, as booleans."""
-    return _compare(a, b, np.greater, "gt")
-
-
-def ge(a: Any, b: Any) -> Tensor:
-    """Return where ``a >= b``, as booleans."""
-    return _compare(a, b, np.greater_equal, "ge")
-
-
-def logical_not(x: Any) -> Tensor:
-    """Return where ``x`` is zero or False."""
-    return wrap(np.logical_not(operand(x, "logical_not").data))
-
-
-def logical_and(a: Any, b: Any) -> Tensor:
-    """Return where both are nonzero or True."""
-    return _compare(a, b, np.logical_and, "logical_and")
-
-
-def logical_or(a: Any, b: Any) -> Tensor:
-    """Return where at least one is nonzero or True."""
-    return _compare(a, b, np.logical_or, "logical_or")
-
-
-def logical_xor(a: Any, b: Any) -> Tensor:
-    """Return where exactly one is nonzero or True."""
-    return _compare(a, b, np.logical_xor, "logical_xor")
-
-
 def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     a, b = operands(a, b, who)
-    for tensor in (a, b):
-        if tensor.data.dtype.kind == "f":
-            raise TypeError(f"{who}: expected integers or booleans, got {tensor.dtype}")
-    return wrap(ufunc(a.data, b.data))
+    return wrap(ufunc(_whole(a, who), _whole(b, who)))
+
+
+def _whole(x: Tensor, who: str) -> Array:
+    if x.data.dtype.kind == "f":
+        raise TypeError(f"{who}: expected integers or booleans, got {x.dtype}")
+    return x.data
+
+
+def _binary(compute: Callable[..., Tensor], ufunc: Any, doc: str, name: str = "") -> Binary:
+    who = name or ufunc.__name__
+
+    def operation(a: Any, b: Any) -> Tensor:
+        return compute(a, b, ufunc, who)
+
+    return _named(operation, who, doc)
+
+
+def _test(ufunc: Any, doc: str) -> Unary:
+    who = ufunc.__name__
+
+    def operation(x: Any) -> Tensor:
+        return wrap(ufunc(operand(x, who).data))
+
+    return _named(operation, who, doc)
+
+
+eq = _binary(_compare, np.equal, "Return where ``a`` equals ``b``, as booleans.", "eq")
+ne = _binary(_compare, np.not_equal, "Return where ``a`` differs from ``b``, as booleans.", "ne")
+lt = _binary(_compare, np.less, "Return where ``a < b``, as booleans.", "lt")
+le = _binary(_compare, np.less_equal, "Return where ``a <= b``, as booleans.", "le")
+gt = _binary(_compare, np.greater, "Return where ``a > b``, as booleans.", "gt")
+ge = _binary(_compare, np.greater_equal, "Return where ``a >= b``, as booleans.", "ge")
+
+logical_not = _test(np.logical_not, "Return where ``x`` is zero or False.")
+logical_and = _binary(_compare, np.logical_and, "Return where both are nonzero or True.")
+logical_or = _binary(_compare, np.logical_or, "Return where at least one is nonzero or True.")
+logical_xor = _binary(_compare, np.logical_xor, "Return where exactly one is nonzero or True.")
+
+bitwise_and = _binary(_bitwise, np.bitwise_and, "Return ``a & b``, for integers and booleans.")
+bitwise_or = _binary(_bitwise, np.bitwise_or, "Return ``a | b``, for integers and booleans.")
+bitwise_xor = _binary(_bitwise, np.bitwise_xor, "Return ``a ^ b``, for integers and booleans.")
+
+isnan = _test(np.isnan, "Return where ``x`` is NaN.")
+isinf = _test(np.isinf, "Return where ``x`` is an infinity.")
+isfinite = _test(np.isfinite, "Return where ``x`` is neither NaN nor an infinity.")
 
 
 def bitwise_not(x: Any) -> Tensor:
     """Return ``~x``, for integers and booleans, of which it is ``logical_not``."""
-    x = operand(x, "bitwise_not")
-    if x.data.dtype.kind == "f":
-        raise TypeError(f"bitwise_not: expected integers or booleans, got {x.dtype}")
-    return wrap(np.invert(x.data))
-
-
-def bitwise_and(a: Any, b: Any) -> Tensor:
-    """Return ``a & b``, for integers and booleans."""
-    return _bitwise(a, b, np.bitwise_and, "bitwise_and")
-
-
-def bitwise_or(a: Any, b: Any) -> Tensor:
-    """Return ``a | b``, for integers and booleans."""
-    return _bitwise(a, b, np.bitwise_or, "bitwise_or")
-
-
-def bitwise_xor(a: Any, b: Any) -> Tensor:
-    """Return ``a ^ b``, for integers and booleans."""
-    return _bitwise(a, b, np.bitwise_xor, "bitwise_xor")
-
-
-def isnan(x: Any) -> Tensor:
-    """Return where ``x`` is NaN."""
-    return wrap(np.isnan(operand(x, "isnan").data))
-
-
-def isinf(x: Any) -> Tensor:
-    """Return where ``x`` is an infinity."""
-    return wrap(np.isinf(operand(x, "isinf").data))
-
-
-def isfinite(x: Any) -> Tensor:
-    """Return where ``x`` is neither NaN nor an infinity."""
-    return wrap(np.isfinite(operand(x, "isfinite").data))
+    return wrap(np.invert(_whole(operand(x, "bitwise_not"), "bitwise_not")))
 
 
 def isclose(
@@ -684,8 +654,7 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
         ValueError: if the number is out of the dtype's range.
     """
     x = operand(x, "masked_fill")
-    result: Tensor = where(mask, one_number(value, x.data.dtype, "masked_fill"), x)
-    return result
+    return where(mask, one_number(value, x.data.dtype, "masked_fill"), x)
 
 
 class Maximum(Function):

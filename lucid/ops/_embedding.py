@@ -51,8 +51,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     if not -size <= padding_idx < size:
         raise IndexError(f"{who}: padding_idx {padding_idx} is out of range for {size} rows")
     padding = index.data[..., None] == padding_idx % size
-    result: Tensor = where(padding, rows.detach(), rows)
-    return result
+    return where(padding, rows.detach(), rows)
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:

@@ -19,6 +19,7 @@ from lucid.ops._common import (
     operand,
     sum_to,
     wide,
+    with_axis,
 )
 from lucid.ops._elementwise import where
 
@@ -255,11 +256,6 @@ def _check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
     _check_range(index, x.shape[axis], who)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Return a tensor of zero axes as one of one axis, which PyTorch takes it for here."""
-    return x if x.ndim else x.reshape(1)
-
-
 def index_select(x: Any, dim: int, index: Any) -> Tensor:
     """Return the slices of ``x`` along axis ``dim`` that a 1-D ``index`` names, in its order.
 
@@ -269,13 +265,13 @@ def index_select(x: Any, dim: int, index: Any) -> Tensor:
         index: integers ``(n,)``, or one of them; the result has n slices.
     """
     x = operand(x, "index_select")
-    axis = normalize_axis(dim, x.ndim or 1, "index_select")
+    vector, axis = with_axis(x, dim, "index_select")
     array = _index_array(index, "index_select")
     if array.ndim > 1 or (x.ndim == 0 and array.size != 1):
         raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
-    wide, array = _wide(x), array.reshape(-1)
-    _check_range(array, wide.shape[axis], "index_select")
-    taken = getitem(wide, at_axis(axis, array))
+    array = array.reshape(-1)
+    _check_range(array, vector.shape[axis], "index_select")
+    taken = getitem(vector, at_axis(axis, array))
     return taken if x.ndim else taken.reshape(())
 
 
@@ -290,13 +286,13 @@ def gather(x: Any, dim: int, index: Any) -> Tensor:
         index: integers, with as many axes as ``x``; of any shape if it is empty.
     """
     x = operand(x, "gather")
-    axis = normalize_axis(dim, x.ndim or 1, "gather")
+    vector, axis = with_axis(x, dim, "gather")
     given = _index_array(index, "gather")
     if not given.size:  # nothing is taken, whatever the shapes
         return x.reshape(-1)[:0].reshape(given.shape)
-    wide, array = _wide(x), np.atleast_1d(given)
-    _check_fits(wide, axis, array, "gather")
-    taken = getitem(wide, _along(array, axis))
+    array = np.atleast_1d(given)
+    _check_fits(vector, axis, array, "gather")
+    taken = getitem(vector, _along(array, axis))
     return taken if given.ndim else taken.reshape(())
 
 
@@ -339,13 +335,13 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
 def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:
     x = operand(x, who)
     shape = x.shape
-    axis = normalize_axis(dim, x.ndim or 1, who)
-    x, array = _wide(x), np.atleast_1d(_index_array(index, who)).copy()
+    x, axis = with_axis(x, dim, who)
+    array = np.atleast_1d(_index_array(index, who)).copy()
     _check_fits(x, axis, array, who)
     if isinstance(src, (bool, int, float)):
         values = wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
     else:
-        values = _wide(operand(src, who))
+        values, _ = with_axis(operand(src, who), 0, who)
         if values.ndim != array.ndim or any(n > m for n, m in zip(array.shape, values.shape)):
             raise ValueError(
                 f"{who}: src of shape {values.shape} does not cover an index of shape {array.shape}"
@@ -393,8 +389,7 @@ def _triangle(x: Any, diagonal: int, lower: bool, who: str) -> Tensor:
         raise ValueError(f"{who}: expected at least 2 axes, got shape {x.shape}")
     below = np.tri(x.shape[-2], x.shape[-1], diagonal if lower else diagonal - 1, np.bool_)
     zero = wrap(np.zeros((), x.dtype))
-    result: Tensor = where(below if lower else ~below, x, zero)
-    return result
+    return where(below if lower else ~below, x, zero)
 
 
 def tril(x: Any, diagonal: int = 0) -> Tensor:

@@ -86,10 +86,7 @@ class Huber(Function):
         ctx.how = delta, scale
         d = difference.data
         size = np.abs(d)
-        result: Array = np.where(
-            size < delta, d * d * (0.5 * scale), (size - 0.5 * delta) * (delta * scale)
-        )
-        return result
+        return np.where(size < delta, d * d * (0.5 * scale), (size - 0.5 * delta) * (delta * scale))
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -197,12 +194,7 @@ def binary_cross_entropy(
 
 
 def binary_cross_entropy_with_logits(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    *,
-    reduction: str = "mean",
-    pos_weight: Any = None,
+    input: Any, target: Any, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
 ) -> Tensor:
     r"""Return :math:`-(p\,t \log\sigma(x) + (1 - t) \log(1 - \sigma(x)))`, computed stably.
 
@@ -241,8 +233,7 @@ class CrossEntropy(Function):
         losses, log_p = kernels.active().cross_entropy(x.data, target, weight, smoothing)
         ctx.save_for_backward(x if ctx.needs_input_grad[0] else None)
         ctx.log_p, ctx.how = log_p, (target, weight, smoothing)
-        result: Array = losses
-        return result
+        return losses
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -314,11 +305,7 @@ def _class_rows(
 
 
 def _reduce_rows(
-    losses: Tensor,
-    labels: Array,
-    shape: tuple[int, ...],
-    weight: Array | None,
-    reduction: str,
+    losses: Tensor, labels: Array, shape: tuple[int, ...], weight: Array | None, reduction: str
 ) -> Tensor:
     if reduction == "none":
         return losses.reshape(*shape)

@@ -26,8 +26,7 @@ class MatMul(Function):
     def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
         ctx.shapes = a.shape, b.shape
         save_factors(ctx, a, b)
-        product: Array = kernels.active().matmul(a.data, b.data)
-        return product
+        return kernels.active().matmul(a.data, b.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -208,8 +207,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if len(tensors) == 1 and len(inputs[0]) == len(output):
         # Nothing is summed. NumPy would return a view unseen; changes through this one are seen.
         return permute(tensors[0], [inputs[0].index(letter) for letter in output])
-    result: Tensor = Einsum.apply(tuple(inputs), output, *tensors)
-    return result
+    return Einsum.apply(tuple(inputs), output, *tensors)
 
 
 # Axes that an ellipsis stands for get letters of their own; NumPy's einsum takes only ASCII.

@@ -25,6 +25,7 @@ from lucid.ops._common import (
     normalize_axis,
     operand,
     wide,
+    with_axis,
 )
 from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
@@ -377,7 +378,7 @@ def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     With ``dtype`` the elements are converted to it first, and the result has it too.
     """
     x = _as(operand(x, "cumsum"), dtype, "cumsum")
-    vector, axis = _with_axis(x, dim, "cumsum")
+    vector, axis = with_axis(x, dim, "cumsum")
     sums = _as(Cumsum.apply(vector, axis), dtype, "cumsum")
     return sums if x.ndim else sums.reshape(())
 
@@ -564,12 +565,6 @@ def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
 
 
-def _with_axis(x: Tensor, dim: int, who: str) -> tuple[Tensor, int]:
-    """Return ``x`` with at least one axis, and the axis."""
-    axis = normalize_axis(dim, x.ndim or 1, who)
-    return (x if x.ndim else x.reshape(1)), axis
-
-
 # -- sorting --------------------------------------------------------------------------------------
 
 
@@ -585,7 +580,7 @@ def _order(x: Tensor, axis: int, descending: bool) -> Array:
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """Return the positions that sort ``x`` along an axis. Arguments as in :func:`sort`."""
     x = operand(x, "argsort")
-    vector, axis = _with_axis(x, dim, "argsort")
+    vector, axis = with_axis(x, dim, "argsort")
     return wrap(_order(vector, axis, descending).reshape(x.shape))
 
 
@@ -601,7 +596,7 @@ def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -
         stable: keep equal elements in order, which is always done.
     """
     x = operand(x, "sort")
-    vector, axis = _with_axis(x, dim, "sort")
+    vector, axis = with_axis(x, dim, "sort")
     return _select(vector, axis, _order(vector, axis, descending), x.ndim > 0)
 
 
@@ -619,7 +614,7 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
         ValueError: if there are fewer than k elements.
     """
     x = operand(x, "topk")
-    vector, axis = _with_axis(x, dim, "topk")
+    vector, axis = with_axis(x, dim, "topk")
     if not 0 <= k <= vector.shape[axis]:
         raise ValueError(
             f"topk: k must be from 0 to {vector.shape[axis]} for shape {x.shape}, got {k}"

@@ -236,8 +236,7 @@ class ModuleDict(_Container):
         if key not in self._members:
             known = ", ".join(map(repr, self._members)) or "none"
             raise KeyError(f"ModuleDict: no module {key!r} (there are: {known})")
-        module: Module = self.__dict__[key]
-        return module
+        return self.__dict__[key]
 
     def __setitem__(self, key: str, module: Module) -> None:
         self.add_module(key, module)
@@ -310,8 +309,7 @@ class ParameterList(_Container):
             raise IndexError(
                 f"ParameterList: index {number} is out of range for {len(self)} parameters"
             )
-        parameter: Parameter = self.__dict__[str(number % len(self))]
-        return parameter
+        return self.__dict__[str(number % len(self))]
 
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self._values())

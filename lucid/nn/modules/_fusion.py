@@ -25,10 +25,7 @@ from lucid.ops._conv import apply_conv_norm_act
 from lucid.ops._conv_norm_act import apply_conv_norm_act_train
 
 # The bounds that an activation clips to.
-_BOUNDS: dict[type[Module], Bounds] = {
-    ReLU: (0.0, math.inf),
-    ReLU6: (0.0, 6.0),
-}
+_BOUNDS: dict[type[Module], Bounds] = {ReLU: (0.0, math.inf), ReLU6: (0.0, 6.0)}
 
 
 def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
@@ -84,14 +81,7 @@ class ConvNormAct:
     def _train(self, input: Any, bounds: Bounds) -> Tensor:
         conv, norm = self.conv, self.norm
         y, mean, variance = apply_conv_norm_act_train(
-            "Conv2d",
-            input,
-            conv.weight,
-            norm.weight,
-            norm.bias,
-            norm.eps,
-            bounds,
-            *conv._settings,
+            "Conv2d", input, conv.weight, norm.weight, norm.bias, norm.eps, bounds, *conv._settings
         )
         if norm.training:
             n, _, h, w = y.shape

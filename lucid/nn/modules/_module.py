@@ -344,8 +344,7 @@ class Module:
         Raises:
             AttributeError: if there is no such parameter.
         """
-        parameter: Parameter = self._get_member(target, PARAMETER)
-        return parameter
+        return self._get_member(target, PARAMETER)
 
     def get_buffer(self, target: str) -> Tensor:
         """Return the buffer at a path such as ``"layers.2.bn.running_mean"``.
@@ -353,8 +352,7 @@ class Module:
         Raises:
             AttributeError: if there is no such buffer.
         """
-        buffer: Tensor = self._get_member(target, BUFFER)
-        return buffer
+        return self._get_member(target, BUFFER)
 
     # -- state ------------------------------------------------------------------------------
 
