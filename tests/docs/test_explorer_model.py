@@ -90,6 +90,24 @@ def test_the_five_variants(name, form):
     assert_same(in_javascript([(cfg, options)])[0], in_python(cfg, options))
 
 
+@pytest.mark.parametrize(
+    "name", ["conv_small_050", "conv_aa_medium", "conv_blur_medium", "hybrid_medium_075"]
+)
+def test_released_architectures(name):
+    cfg = configs.released(f"mobilenetv4_{name}")
+    options = {"numClasses": 10, "batch": 1, "height": 75, "width": 64}
+    assert_same(in_javascript([(cfg, options)])[0], in_python(cfg, options))
+
+
+def test_an_image_that_is_too_small_to_be_averaged():
+    cfg = configs.released("mobilenetv4_conv_aa_medium")
+    options = {"numClasses": 10, "batch": 1, "height": 15, "width": 64}
+    with pytest.raises(ValueError, match="avg_pool2d: .* window of 2×2"):
+        in_python(cfg, options)
+    error = in_javascript([(cfg, options)])[0]["error"]
+    assert "layer4.aa: windows of 2×2 do not fit into a map of 1×4" in error
+
+
 # -- random configurations --------------------------------------------------------------------
 
 
@@ -148,6 +166,8 @@ def random_config(rng: random.Random) -> dict[str, Any]:
             group["act"] = rng.choice(["relu6", "relu", "gelu", "silu", "hardswish"])
         if block_name == "uib" and rng.random() < 0.5:
             group["layer_scale"] = rng.choice([None, 1e-5, 1, 0])
+        if rng.random() < 0.3:
+            group["aa"] = rng.choice([None, "blur"])
         cfg[name] = group
     return cfg
 

@@ -18,7 +18,8 @@
     silu: "SiLU",
     hardswish: "Hardswish",
   };
-  const GROUP_KEYS = ["block_name", "num_blocks", "block_specs", "act", "layer_scale"];
+  const GROUP_KEYS = ["block_name", "num_blocks", "block_specs", "act", "layer_scale", "aa"];
+  const ANTI_ALIASING = ["avg", "blur"];
 
   class ConfigError extends Error {
     constructor(path, text) {
@@ -76,6 +77,15 @@
   const EXPAND = ["a number over 0", (v) => isNumber(v) && v > 0];
   const FLAG = ["true or false", (v) => typeof v === "boolean" || v === 0 || v === 1];
 
+  // What computes at all; beyond it, numbers overflow and maps fill the memory.
+  const LIMITS = {
+    kernel: [1, 255],
+    start_dw_kernel: [0, 255],
+    mid_dw_kernel: [0, 255],
+    expand: [0.001, 1000],
+  };
+  const ANY_LIMIT = [0, 65536];
+
   const ATTENTION_FIELDS = {
     num_heads: POSITIVE,
     key_dim: POSITIVE,
@@ -132,6 +142,10 @@
   function checked(row, fields, path) {
     for (const [name, [expected, isRight]] of Object.entries(fields)) {
       if (!isRight(row[name])) throw fail(`${path}.${name}`, expected, row[name]);
+      const [low, high] = LIMITS[name] || ANY_LIMIT;
+      if (row[name] < low || row[name] > high) {
+        throw fail(`${path}.${name}`, `a number from ${low} to ${high}`, row[name]);
+      }
     }
     return row;
   }
@@ -183,6 +197,10 @@
     if (scale !== null && blockName !== "uib") {
       throw fail(`${name}.layer_scale`, "None, since only uib blocks have one", scale);
     }
+    const aa = has(group, "aa") ? group.aa : null;
+    if (aa !== null && !ANTI_ALIASING.includes(aa)) {
+      throw fail(`${name}.aa`, `one of ${ANTI_ALIASING.map(quoted).join(", ")}, or None`, aa);
+    }
     const blocks = [];
     rows.forEach((value, index) => {
       const path = `${name}.block_specs[${index}]`;
@@ -196,7 +214,7 @@
       }
       blocks.push(block);
     });
-    return { name, blockName, act, layerScale: scale, blocks };
+    return { name, blockName, act, layerScale: scale, aa, blocks };
   }
 
   /* Return a configuration as { stages, head }, checked; throws ConfigError. */
@@ -252,10 +270,16 @@
       this.shape = output;
     }
 
-    conv(name, out, kernel, stride, groups = 1, padding = Math.floor(kernel / 2)) {
-      const [n, c, h, w] = this.shape;
-      const size = (length) => Math.floor((length + 2 * padding - kernel) / stride) + 1;
-      const output = [n, out, size(h), size(w)];
+    /* The map that a window leaves, without its channels. */
+    size(kernel, stride, padding) {
+      return this.shape
+        .slice(2)
+        .map((length) => Math.floor((length + 2 * padding - kernel) / stride) + 1);
+    }
+
+    conv(name, out, kernel, stride, groups = 1) {
+      const [n, c] = this.shape;
+      const output = [n, out, ...this.size(kernel, stride, Math.floor(kernel / 2))];
       const each = (c / groups) * kernel * kernel;
       this.add(name, "Conv2d", output, out * each, product(output) * each);
     }
@@ -264,28 +288,48 @@
       this.add(name, "BatchNorm2d", this.shape, 2 * this.shape[1], 0);
     }
 
-    convbn(name, out, kernel, stride, { groups = 1, act = null, layerScale = null } = {}) {
-      this.conv(name + ".conv", out, kernel, stride, groups);
+    /* The pooling that has the stride in the place of a convolution. */
+    pool(name, aa, stride) {
+      const [n, c] = this.shape;
+      if (aa === "avg") {
+        const size = this.size(stride, stride, 0);
+        if (Math.min(...size) < 1) {
+          const given = this.shape.slice(2).join("×");
+          const path = `${this.part}.aa`;
+          const text = `windows of ${stride}×${stride} do not fit into a map of ${given}`;
+          throw new ConfigError(path, `${path}: ${text}; take larger images`);
+        }
+        this.add(name, "AvgPool2d", [n, c, ...size], 0, 0);
+      } else {
+        const output = [n, c, ...this.size(3, stride, Math.floor((stride + 1) / 2))];
+        this.add(name, "_BlurPool", output, 0, 9 * product(output));
+      }
+    }
+
+    convbn(name, out, kernel, stride, { groups = 1, act = null, layerScale = null, aa = null } = {}) {
+      this.conv(name + ".conv", out, kernel, aa ? 1 : stride, groups);
       this.norm(name + ".norm");
       if (act) this.add(name + ".act", ACTIVATIONS[act], this.shape, 0, 0);
       if (layerScale !== null) this.add(name + ".layer_scale", "_LayerScale", this.shape, out, 0);
+      if (aa && stride > 1) this.pool(name + ".aa", aa, stride);
     }
 
-    fused(name, block, act) {
+    fused(name, block, { act, aa }) {
       const hidden = makeDivisible(block.in * block.expand);
-      this.convbn(name + ".block.0", hidden, 3, block.stride, { act });
+      this.convbn(name + ".block.0", hidden, 3, block.stride, { act, aa });
       this.convbn(name + ".block.1", block.out, 1, 1, { act: block.act ? act : null });
     }
 
-    uib(name, block, act, layerScale) {
+    uib(name, block, { act, layerScale, aa }) {
       const hidden = makeDivisible(block.in * block.expand);
       const { start_dw_kernel: start, mid_dw_kernel: mid } = block;
       const [startStride, midStride] = uibStrides(block);
       const none = (part) => this.add(name + part, "Identity", this.shape, 0, 0);
-      if (start) this.convbn(name + ".start_dw", block.in, start, startStride, { groups: block.in });
+      const own = { groups: block.in, aa };
+      if (start) this.convbn(name + ".start_dw", block.in, start, startStride, own);
       else none(".start_dw");
       this.convbn(name + ".expand", hidden, 1, 1, { act });
-      if (mid) this.convbn(name + ".mid_dw", hidden, mid, midStride, { groups: hidden, act });
+      if (mid) this.convbn(name + ".mid_dw", hidden, mid, midStride, { groups: hidden, act, aa });
       else none(".mid_dw");
       this.convbn(name + ".project", block.out, 1, 1, { layerScale });
     }
@@ -331,10 +375,11 @@
       group.blocks.forEach((block, index) => {
         const name = `${prefix}.${group.blockName}_${index}`;
         if (group.blockName === "convbn") {
-          this.convbn(name, block.out, block.kernel, block.stride, { act: group.act });
-        } else if (group.blockName === "fused_ib") this.fused(name, block, group.act);
+          const { act, aa } = group;
+          this.convbn(name, block.out, block.kernel, block.stride, { act, aa });
+        } else if (group.blockName === "fused_ib") this.fused(name, block, group);
         else {
-          this.uib(name, block, group.act, group.layerScale);
+          this.uib(name, block, group);
           if (block.attention) this.attention(`${prefix}.attention_${index}`, block.attention);
         }
       });
