@@ -30,9 +30,9 @@ def add_parsers(
         "Rename weights for timm or for lucid. The arrays stay as they are, and are checked "
         "against the model first; what is known of them (classes, size and normalisation of the "
         "images) is written into the file. timm loads the result with strict=True. Weights of "
-        "lucid's own form, the paper's, fit timm's model too, but it computes something else from "
-        "them (ReLU or GELU in place of ReLU6, and pooling before the last convolution): train "
-        "them further there.",
+        "the form of lucid's documentation page fit timm's model too, but it computes something "
+        "else from them (ReLU or GELU in place of ReLU6, and pooling before the last "
+        "convolution): train them further there.",
         "  lucid convert flowers.npz flowers.safetensors --to timm\n"
         "  lucid convert timm/mobilenetv4_conv_small.e2400_r224_in1k small.npz --to lucid",
     )
@@ -50,7 +50,7 @@ def convert_weights(args: argparse.Namespace) -> int:
     to_timm = args.to == "timm"
     if _timm.is_timm(checkpoint.state) == to_timm:
         raise UsageError(f"{args.input} has {args.to}'s names already")
-    name = name_of(checkpoint, args.model)
+    name = name_of("convert", checkpoint, args.model)
     state = convert(checkpoint, name, to_timm)
     known = known_settings(checkpoint, name)
     description = as_metadata({"architecture": name, **known})
@@ -58,9 +58,9 @@ def convert_weights(args: argparse.Namespace) -> int:
     print(f"{args.output}: {name} under {args.to}'s names, {len(state)} arrays")
     if not _timm.is_timm_form(checkpoint.state):
         print(
-            f"lucid convert: warning: {args.input} is in lucid's own form, the paper's. timm loads "
-            "the result but computes something else from it: its activations are not ReLU6, and "
-            "it pools before the last convolution",
+            f"lucid convert: warning: {args.input} is in the form of lucid's documentation page. "
+            "timm loads the result but computes something else from it: its activations are not "
+            "ReLU6, and it pools before the last convolution",
             file=sys.stderr,
         )
     return 0

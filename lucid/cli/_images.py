@@ -191,7 +191,7 @@ def find_weights(command: str, weights: str) -> Checkpoint:
     return checkpoint._replace(description={**beside, **own})
 
 
-def name_of(checkpoint: Checkpoint, given: str | None) -> str:
+def name_of(command: str, checkpoint: Checkpoint, given: str | None) -> str:
     """Return the model that weights are for: as they say, by their arrays, or by their name.
 
     Raises:
@@ -208,8 +208,14 @@ def name_of(checkpoint: Checkpoint, given: str | None) -> str:
     if told is not None:
         return model_name(told)
     found = identify(checkpoint.state, checkpoint.source)
-    if found is not None:
-        return found
+    if len(found) > 1 and not checkpoint.source.rpartition("/")[2].startswith(f"{found[0]}."):
+        tell(
+            command,
+            f"{checkpoint.source} does not say whether it is of {' or '.join(found)}, whose "
+            f"arrays are alike: assuming {found[0]}; --model names another",
+        )
+    if found:
+        return found[0]
     stem = checkpoint.source.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
     try:
         return model_name(stem)
@@ -228,7 +234,7 @@ def open_model(command: str, weights: str, name: str | None) -> Opened:
         CommandError: if they do not fit.
     """
     checkpoint = find_weights(command, weights)
-    name = name_of(checkpoint, name)
+    name = name_of(command, checkpoint, name)
     # The model is made for the checkpoint's classes and channels, so that nothing starts fresh.
     shapes = {key: value.shape for key, value in checkpoint.state.items()}
     classifier = shapes.get("classifier.weight", ())

@@ -43,7 +43,7 @@ def add_parsers(
         "which play no part before.",
         "  lucid train --data digits\n"
         "  lucid train --data photos/ --model mobilenet_v4_conv_medium --size 224 --epochs 30\n"
-        "  lucid train --resume runs/mobilenet_v4_conv_small-digits.npz",
+        "  lucid train --resume runs/mobilenetv4_conv_small-digits.npz",
     )
     # Without defaults here, --resume can tell which options were given.
     option = _options(parser)
@@ -113,7 +113,7 @@ def add_parsers(
         "Measure trained weights on their test images. Which these are is read from the .json "
         "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
         "can be measured that `lucid predict` takes.",
-        "  lucid eval runs/mobilenet_v4_conv_small-digits.npz",
+        "  lucid eval runs/mobilenetv4_conv_small-digits.npz",
     )
     parser.add_argument("weights", type=Path, help="a file that `lucid train` wrote")
     parser.add_argument(

@@ -12,8 +12,15 @@ from lucid.models._variants import mobilenet_v4_conv_medium as mobilenet_v4_conv
 from lucid.models._variants import mobilenet_v4_conv_small as mobilenet_v4_conv_small
 from lucid.models._variants import mobilenet_v4_hybrid_large as mobilenet_v4_hybrid_large
 from lucid.models._variants import mobilenet_v4_hybrid_medium as mobilenet_v4_hybrid_medium
+from lucid.models._variants import mobilenetv4_conv_aa_large as mobilenetv4_conv_aa_large
+from lucid.models._variants import mobilenetv4_conv_aa_medium as mobilenetv4_conv_aa_medium
+from lucid.models._variants import mobilenetv4_conv_blur_medium as mobilenetv4_conv_blur_medium
 from lucid.models._variants import mobilenetv4_conv_large as mobilenetv4_conv_large
 from lucid.models._variants import mobilenetv4_conv_medium as mobilenetv4_conv_medium
 from lucid.models._variants import mobilenetv4_conv_small as mobilenetv4_conv_small
+from lucid.models._variants import mobilenetv4_conv_small_035 as mobilenetv4_conv_small_035
+from lucid.models._variants import mobilenetv4_conv_small_050 as mobilenetv4_conv_small_050
 from lucid.models._variants import mobilenetv4_hybrid_large as mobilenetv4_hybrid_large
+from lucid.models._variants import mobilenetv4_hybrid_large_075 as mobilenetv4_hybrid_large_075
 from lucid.models._variants import mobilenetv4_hybrid_medium as mobilenetv4_hybrid_medium
+from lucid.models._variants import mobilenetv4_hybrid_medium_075 as mobilenetv4_hybrid_medium_075

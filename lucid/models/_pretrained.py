@@ -32,6 +32,7 @@ from lucid.models._mobilenet_v4 import MobileNet_V4
 from lucid.models._published import PUBLISHED, described, tags
 from lucid.nn.modules._module import is_counter
 
+# Those of the page; timm has more (``configs.RELEASED``).
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 
 # What stands before the variant in the names of the two forms.
@@ -44,9 +45,6 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _STEM = "conv0.convbn_0.conv.weight"
-
-# The activation of timm's models; all others have ReLU.
-_TIMM_ACT = {"hybrid_large": "gelu"}
 
 
 class Checkpoint(NamedTuple):
@@ -65,10 +63,19 @@ def variant_of(name: str) -> str:
     return name.removeprefix(_PAGE).removeprefix(_RELEASED)
 
 
-def configuration(variant: str, timm: bool) -> configs.Config:
-    """Return a variant's configuration (``"conv_small"``), in the page's form or in timm's."""
-    cfg: configs.Config = getattr(configs, variant)()
-    return configs.timm(cfg, _TIMM_ACT.get(variant, "relu")) if timm else cfg
+def configuration(name: str) -> configs.Config:
+    """Return the configuration of a model by its full name, which tells the form."""
+    if name in configs.RELEASED:
+        return configs.released(name)
+    cfg: configs.Config = getattr(configs, variant_of(name))()
+    return cfg
+
+
+def _name_in_form_of(state: Mapping[str, Any], name: str) -> str:
+    """Return the name that a model has in the form that weights are of."""
+    variant = variant_of(name)
+    released = _timm.is_timm_form(state) or variant not in VARIANTS
+    return f"{_RELEASED if released else _PAGE}{variant}"
 
 
 def build(
@@ -92,8 +99,9 @@ def build(
     source = _named(name, pretrained or weights)
     if source is not None:
         return build_from(open_checkpoint(source), name, num_classes, **kwargs)
-    cfg = configuration(variant_of(name), timm=name.startswith(_RELEASED))
-    model = MobileNet_V4(cfg, 1000 if num_classes is None else num_classes, **kwargs)
+    model = MobileNet_V4(
+        configuration(name), 1000 if num_classes is None else num_classes, **kwargs
+    )
     model.name = name
     model.default_cfg = _default_cfg(name, None)
     return model
@@ -150,20 +158,20 @@ def build_from(
         num_classes: None takes the checkpoint's, or 1000 if it has no classifier.
         **kwargs: for :class:`MobileNet_V4`.
     """
-    variant, released = variant_of(name), _timm.is_timm_form(checkpoint.state)
     if num_classes is None:
         num_classes = _classes(checkpoint) or 1000
-    cfg = configuration(variant, released)
+    own_name = _name_in_form_of(checkpoint.state, name)
+    cfg = configuration(own_name)
     model = MobileNet_V4(cfg, num_classes, **kwargs)
-    model.name = f"{_RELEASED if released else _PAGE}{variant}"
+    model.name = own_name
     state = fit(model, read_config(cfg), checkpoint, name)
-    if not released and name.startswith(_RELEASED):
+    if name.startswith(_RELEASED) and own_name != name:
         raise ValueError(
             f"weights: {checkpoint.source} does not fit {name}, the form that the authors "
-            f"released: its entries are of the documentation page's form, {model.name}"
+            f"released: its entries are of the documentation page's form, {own_name}"
         )
     told = _architecture(checkpoint)
-    if told is not None and variant_of(told) != variant:
+    if told is not None and variant_of(told) != variant_of(name):
         raise ValueError(
             f"weights: {checkpoint.source} does not fit {name}: it has the same entries, but they "
             f"are those of {told}, which computes something else"
@@ -174,7 +182,7 @@ def build_from(
         **known_settings(checkpoint, name),
         "num_classes": _classes(checkpoint),
     }
-    model.default_cfg = _default_cfg(model.name, checkpoint) | model.pretrained_cfg
+    model.default_cfg = _default_cfg(own_name, checkpoint) | model.pretrained_cfg
     if _CLASSIFIER[0] in model.state_dict() and _CLASSIFIER[0] not in state:
         given = model.pretrained_cfg["num_classes"]
         warnings.warn(
@@ -388,9 +396,8 @@ def fit(
             state.pop(entry, None)
 
     def misfit(problem: str) -> ValueError:
-        other = identify(state)
-        known = other is not None and variant_of(other) != variant_of(name)
-        hint = f" (its entries are those of {other})" if known else ""
+        others = [other for other in identify(state) if variant_of(other) != variant_of(name)]
+        hint = f" (its entries are those of {others[0]})" if others else ""
         return ValueError(f"weights: {checkpoint.source} does not fit {name}: {problem}{hint}")
 
     for entry, ours in names.items():
@@ -453,9 +460,8 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     Raises:
         ValueError: as :func:`fit` does.
     """
-    variant = variant_of(name)
     state = checkpoint.state
-    cfg = configuration(variant, _timm.is_timm_form(state))
+    cfg = configuration(_name_in_form_of(state, name))
     spec = read_config(cfg)
     modules = _timm.module_names(spec)
     # The model is the one that the file is of: its own number of classes and image channels.
@@ -468,7 +474,7 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     if not to_timm:
         return arrays
     arrays = {_timm.rename(entry, modules): array for entry, array in arrays.items()}
-    theirs = _timm.module_names(read_config(configuration(variant, timm=True)))
+    theirs = _timm.module_names(read_config(configuration(f"{_RELEASED}{variant_of(name)}")))
     for module in theirs.values():
         block, _, part = module.rpartition(".")
         if part == "layer_scale" and f"{module}.gamma" not in arrays:
@@ -477,18 +483,18 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     return arrays
 
 
-def identify(state: dict[str, Tensor], source: str = "") -> str | None:
-    """Return the model whose parts, classifier aside, are just those of ``state``, if any is.
+def identify(state: dict[str, Tensor], source: str = "") -> list[str]:
+    """Return the models whose parts, classifier aside, are just those of ``state``.
 
-    Names are compared, and the width before the last convolution, which tells the multiplier. Of
-    models that differ in neither (``aa`` and ``blur`` have no weights of their own) it is the one
-    that the file's name ``source`` begins with, or else the plain one.
+    Names are compared, and the width before the last convolution, which tells the multiplier. The
+    models with ``aa`` and ``blur`` in their names have the same arrays as the plain one, which
+    comes first, unless the file's name ``source`` begins with another.
     """
     found = {entry.rpartition(".")[0] for entry in state} - {"classifier"}
     timm_names, released = _timm.is_timm(state), _timm.is_timm_form(state)
     alike = []
-    for variant in VARIANTS:
-        spec = read_config(configuration(variant, released))
+    for name in configs.RELEASED if released else [f"{_PAGE}{variant}" for variant in VARIANTS]:
+        spec = read_config(configuration(name))
         modules = _timm.module_names(spec)
         parts = set(modules.values() if timm_names else modules) - {"classifier"}
         entry = f"{_timm.last_convbn(spec)}.conv.weight"
@@ -496,6 +502,6 @@ def identify(state: dict[str, Tensor], source: str = "") -> str | None:
         last = (spec.head or spec.stages[-1]).blocks[-1]
         width = weight.shape[1] if weight is not None and weight.ndim == 4 else last.in_channels
         if parts == found and width == last.in_channels:
-            alike.append(f"{_RELEASED if released else _PAGE}{variant}")
+            alike.append(name)
     given = Path(source).name.partition(".")[0]
-    return given if given in alike else next(iter(alike), None)
+    return sorted(alike, key=lambda name: name != given)

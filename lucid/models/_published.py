@@ -37,13 +37,27 @@ PARAMETERS = {
 class Pretrained(NamedTuple):
     """Published weights: what they are, what their images should be, how well they classify.
 
-    Sizes are ``(channels, height, width)``. ``crop_pct`` is the part of the resized image's
-    shorter side that the central crop keeps. ``top1`` is the accuracy on ImageNet-1k's validation
-    images in per cent, at ``input_size``; ``test_top1`` the same at ``test_input_size``, larger
-    images on which many do better. None stands for what nobody measured.
+    Sizes are ``(channels, height, width)``, accuracies top-1 on ImageNet-1k's validation images in
+    per cent. Larger images than those of the training are often classified better; None stands for
+    what was not measured.
+
+    Args:
+        name: architecture and tag, such as ``"mobilenetv4_conv_small.e2400_r224_in1k"``.
+        parameters: how many.
+        num_classes: 1000, or 11,821 for ImageNet-12k.
+        input_size: of the images.
+        crop_pct: the part of the resized image's shorter side that the central crop keeps.
+        top1: the accuracy at ``input_size``.
+        test_input_size: of larger images, or None.
+        test_crop_pct: their crop.
+        test_top1: the accuracy at ``test_input_size``.
+        mean: of each channel.
+        std: the standard deviation of each channel.
+        interpolation: how images are resized.
+        license: of the weights, as their model cards say.
     """
 
-    name: str  #: architecture and tag: ``"mobilenetv4_conv_small.e2400_r224_in1k"``
+    name: str
     parameters: int
     num_classes: int
     input_size: tuple[int, int, int]

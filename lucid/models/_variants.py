@@ -139,7 +139,28 @@ def _released(name: str, title: str) -> Callable[..., MobileNet_V4]:
 
 
 mobilenetv4_conv_small = _released("mobilenetv4_conv_small", "MobileNetV4-Conv-S")
+mobilenetv4_conv_small_035 = _released(
+    "mobilenetv4_conv_small_035", "MobileNetV4-Conv-S, 0.35 as wide,"
+)
+mobilenetv4_conv_small_050 = _released(
+    "mobilenetv4_conv_small_050", "MobileNetV4-Conv-S, half as wide,"
+)
 mobilenetv4_conv_medium = _released("mobilenetv4_conv_medium", "MobileNetV4-Conv-M")
+mobilenetv4_conv_aa_medium = _released(
+    "mobilenetv4_conv_aa_medium", "MobileNetV4-Conv-M, average-pooled,"
+)
+mobilenetv4_conv_blur_medium = _released(
+    "mobilenetv4_conv_blur_medium", "MobileNetV4-Conv-M, blur-pooled,"
+)
 mobilenetv4_conv_large = _released("mobilenetv4_conv_large", "MobileNetV4-Conv-L")
+mobilenetv4_conv_aa_large = _released(
+    "mobilenetv4_conv_aa_large", "MobileNetV4-Conv-L, average-pooled,"
+)
 mobilenetv4_hybrid_medium = _released("mobilenetv4_hybrid_medium", "MobileNetV4-Hybrid-M")
+mobilenetv4_hybrid_medium_075 = _released(
+    "mobilenetv4_hybrid_medium_075", "MobileNetV4-Hybrid-M, 0.75 as wide,"
+)
 mobilenetv4_hybrid_large = _released("mobilenetv4_hybrid_large", "MobileNetV4-Hybrid-L")
+mobilenetv4_hybrid_large_075 = _released(
+    "mobilenetv4_hybrid_large_075", "MobileNetV4-Hybrid-L, 0.75 as wide,"
+)

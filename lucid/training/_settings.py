@@ -43,7 +43,7 @@ class Settings:
         ValueError: 'epochs': expected an integer from 1 to 1,000,000, got 0
     """
 
-    model: str = "mobilenet_v4_conv_small"
+    model: str = "mobilenetv4_conv_small"
     data: str = "digits"
     epochs: int = 15
     batch_size: int = 64

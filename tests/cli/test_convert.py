@@ -20,7 +20,8 @@ from tests.reference import arrays
 
 
 def state_of(variant, timm=True, classes=3, **kwargs):
-    return models.MobileNet_V4(configuration(variant, timm), classes, **kwargs).state_dict()
+    cfg = configuration(f"{'mobilenetv4' if timm else 'mobilenet_v4'}_{variant}")
+    return models.MobileNet_V4(cfg, classes, **kwargs).state_dict()
 
 
 def small():
@@ -100,7 +101,7 @@ def test_the_pages_form_comes_with_a_warning(tmp_path, capsys, variant):
     theirs = lucid.load(tmp_path / "t.npz")
     expected = {name: tuple(shape) for name, shape in reference(variant)["entries"]}
     assert theirs.keys() == expected.keys()
-    modules = _timm.module_names(read_config(configuration(variant, False)))
+    modules = _timm.module_names(read_config(configuration(f"mobilenet_v4_{variant}")))
     for name, value in ours.items():
         np.testing.assert_array_equal(theirs[_timm.rename(name, modules)].numpy(), value.numpy())
     added = theirs.keys() - {_timm.rename(name, modules) for name in ours}

@@ -72,7 +72,7 @@ def test_eval_prints_what_train_printed(name, capsys):
 def test_the_description_says_what_the_weights_are():
     train("--output", "a.npz", "--size", "40", "--seed", "3", "--optimizer", "sgd", "--lr", "0.01")
     description = json.loads(Path("a.json").read_text())
-    assert description["settings"]["model"] == "mobilenet_v4_conv_small"
+    assert description["settings"]["model"] == "mobilenetv4_conv_small"
     assert description["settings"]["size"] == 40
     assert description["settings"]["seed"] == 3
     assert description["num_classes"] == 10
@@ -100,10 +100,10 @@ def test_the_kept_weights_are_those_of_the_lowest_validation_loss():
 
 def test_default_outputs_do_not_replace_each_other():
     assert train() == 0
-    first = Path("runs/mobilenet_v4_conv_small-digits.npz").read_bytes()
+    first = Path("runs/mobilenetv4_conv_small-digits.npz").read_bytes()
     assert train("--seed", "1") == 0
-    assert Path("runs/mobilenet_v4_conv_small-digits.npz").read_bytes() == first
-    assert Path("runs/mobilenet_v4_conv_small-digits-2.npz").is_file()
+    assert Path("runs/mobilenetv4_conv_small-digits.npz").read_bytes() == first
+    assert Path("runs/mobilenetv4_conv_small-digits-2.npz").is_file()
 
 
 def test_a_bar_where_stderr_is_a_terminal(capsys, monkeypatch):
@@ -238,9 +238,9 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed(capsys, monkeypatch):
 
 def test_a_name_that_another_run_begins_to_use_is_not_taken():
     Path("runs").mkdir()
-    with RunFiles(Path("runs/mobilenet_v4_conv_small-digits.npz")).held():
+    with RunFiles(Path("runs/mobilenetv4_conv_small-digits.npz")).held():
         assert train() == 0
-    assert Path("runs/mobilenet_v4_conv_small-digits-2.npz").is_file()
+    assert Path("runs/mobilenetv4_conv_small-digits-2.npz").is_file()
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -393,7 +393,7 @@ def test_a_folder_of_classes(capsys):
     assert main(["train", "--data", "photos", "--epochs", "1", "--batch-size", "8"]) == 0
     result = last_line(capsys)
     assert " of 8)" in result  # a fifth of the images, evenly over the classes
-    path = "runs/mobilenet_v4_conv_small-photos"
+    path = "runs/mobilenetv4_conv_small-photos"
     assert main(["eval", f"{path}.npz"]) == 0
     assert last_line(capsys) == result
     description = json.loads(Path(f"{path}.json").read_text())

@@ -32,7 +32,7 @@ def timm_state(variant, classes=CLASSES):
 
 
 def lucid_state(variant, state):
-    modules = _timm.module_names(read_config(configuration(variant, timm=True)))
+    modules = _timm.module_names(read_config(configuration(f"mobilenetv4_{variant}")))
     back = {theirs: ours for ours, theirs in modules.items()}
     return {_timm.rename(name, back): array for name, array in state.items()}
 
@@ -207,7 +207,7 @@ def test_a_model_without_weights_has_no_settings():
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("timm", [False, True])
 def test_module_names_are_just_those_that_own_arrays(variant, timm):
-    cfg = configuration(variant, timm)
+    cfg = configuration(f"{'mobilenetv4' if timm else 'mobilenet_v4'}_{variant}")
     modules = _timm.module_names(read_config(cfg))
     own = {name.rpartition(".")[0] for name in models.MobileNet_V4(cfg, 2).state_dict()}
     assert own == modules.keys()
@@ -348,8 +348,8 @@ def test_foreign_weights(path):
         load(path)
 
 
-MODEL = models.MobileNet_V4(configuration("conv_small", timm=True), CLASSES)
-SPEC = read_config(configuration("conv_small", timm=True))
+MODEL = models.MobileNet_V4(configuration("mobilenetv4_conv_small"), CLASSES)
+SPEC = read_config(configuration("mobilenetv4_conv_small"))
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -84,7 +84,7 @@ def test_training_step(variant, checkpoints):
     loss = nn.functional.cross_entropy(model(images), lucid.tensor(labels))
     loss.backward()
     assert loss.item() == pytest.approx(expected["cross_entropy"], rel=1e-3)
-    modules = _timm.module_names(read_config(configuration(variant, timm=True)))
+    modules = _timm.module_names(read_config(configuration(f"mobilenetv4_{variant}")))
     norms = {
         _timm.rename(name, modules): np.linalg.norm(parameter.grad.numpy().astype(np.float64))
         for name, parameter in model.named_parameters()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
 
 import lucid
 from lucid import models
-from lucid.models import _pretrained
+from lucid.models import _pretrained, _timm
 from lucid.models._checkpoints import as_metadata
+from lucid.models._config import read_config
+from lucid.models._pretrained import configuration
 from lucid.models._published import PARAMETERS, UNTRAINED, described
 from tests.models.test_pretrained import timm_state
 
@@ -242,3 +245,21 @@ def test_default_cfg_of_weights_from_elsewhere_claims_no_tag(tmp_path):
     assert (cfg["tag"], cfg["hf_hub_id"], cfg["test_input_size"]) == (None, None, None)
     assert (cfg["num_classes"], cfg["input_size"]) == (2, (3, 224, 224))
     assert models.MobileNet_V4(models.configs.conv_small(), 2).default_cfg == {}
+
+
+# -- whose arrays they are --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", models.configs.RELEASED)
+def test_the_arrays_tell_the_architecture(name):
+    """Up to anti-aliasing, which has none; then the name of the file does."""
+    ours = models.create_model(name, num_classes=2).state_dict()
+    modules = _timm.module_names(read_config(configuration(name)))
+    theirs = {_timm.rename(entry, modules): value for entry, value in ours.items()}
+    for state in (ours, theirs):
+        alike = _pretrained.identify(state)
+        assert name in alike
+        plain = re.sub("_(aa|blur)", "", name)
+        assert alike[0] == plain
+        assert {re.sub("_(aa|blur)", "", other) for other in alike} == {plain}
+        assert _pretrained.identify(state, f"folder/{name}.any_tag.npz")[0] == name

@@ -94,7 +94,7 @@ def test_one_training_step(build, variant, tmp_path):
     )
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
-    modules = _timm.module_names(read_config(configuration(variant, timm=True)))
+    modules = _timm.module_names(read_config(configuration(f"mobilenetv4_{variant}")))
     parameters = {_timm.rename(n, modules): p.grad.numpy() for n, p in model.named_parameters()}
     buffers = {_timm.rename(n, modules): b.numpy() for n, b in model.named_buffers()}
     assert parameters.keys() == {name for name, _ in theirs.named_parameters()}
@@ -109,7 +109,7 @@ def test_one_training_step(build, variant, tmp_path):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_convert_for_timm(build, variant, tmp_path, capsys):
     safetensors = pytest.importorskip("safetensors.torch")
-    model = models.MobileNet_V4(configuration(variant, timm=True), 5).eval()
+    model = models.MobileNet_V4(configuration(f"mobilenetv4_{variant}"), 5).eval()
     lucid.save(model.state_dict(), tmp_path / "ours.npz")
     there = tmp_path / "there.safetensors"
     assert main(["convert", str(tmp_path / "ours.npz"), str(there), "--to", "timm"]) == 0
