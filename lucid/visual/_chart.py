@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import nn
@@ -20,6 +19,7 @@ from lucid.visual._traced import check_model, traced
 
 DIRECTIONS = ("LR", "RL", "TB", "TD", "BT")
 Collapse = bool | Literal["exact"]
+REPEATS: dict[str, Collapse] = {"like": True, "exact": "exact", "all": False}  # as users type it
 
 # They hold modules and say nothing by their class: they are titled by their attribute.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -111,20 +111,18 @@ class Chart:
 
 
 def chart(
+    who: str,
     model: Module,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None,
-    *,
     depth: int | None,
     collapse_repeats: Collapse,
     direction: str,
     title: str | None,
-    dtype: DTypeLike = np.float32,
-    who: str = "mermaid",
+    dtype: DTypeLike,
 ) -> Chart:
     """Run ``model`` if there is a shape to run it on, and return what is to be drawn.
 
-    Raises:
-        TypeError, ValueError: as :func:`lucid.visual.mermaid` documents.
+    Its arguments are those of :func:`lucid.visual.mermaid`, and so are its errors.
     """
     check_model(model, who)
     if depth is not None and not is_integer(depth, 1):

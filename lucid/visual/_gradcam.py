@@ -18,6 +18,7 @@ from lucid.data._pillow import is_image, pillow
 from lucid.graph import called, evaluation
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
+from lucid.visual._traced import check_model
 
 Array = np.ndarray
 
@@ -126,8 +127,7 @@ def gradcam(
         >>> len(seen.top(2))
         2
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"gradcam: expected a lucid.nn.Module, got {type(model).__name__}")
+    check_model(model, "gradcam")
     if target is not None and not is_whole(target):
         raise TypeError(f"gradcam: target must be the index of a class, got {target!r}")
     picture, batch, region = _prepare(model, image)
@@ -140,13 +140,12 @@ def gradcam(
     peak = heat.max(initial=0)
     if peak > 0:
         heat /= peak
-    exponentials = np.exp(logits - logits.max())
     return GradCAM(
         image=picture,
         heatmap=heat.astype(np.float32),
         region=region,
         target=target,
-        probabilities=(exponentials / exponentials.sum()).astype(np.float32),
+        probabilities=ops.softmax(wrap(logits), 0).data.astype(np.float32),
     )
 
 
@@ -245,11 +244,7 @@ def _last_with_a_map(model: nn.Module, batch: Tensor) -> nn.Module:
     found: list[nn.Module] = []
 
     def look(_name: str, module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
-        if (
-            isinstance(output, Tensor)
-            and output.ndim == 4
-            and output.shape[2] * output.shape[3] > 1
-        ):
+        if _is_map(output) and output.shape[2] * output.shape[3] > 1:
             found.append(module)
 
     with called(model.named_modules(), leave=look):
@@ -257,6 +252,10 @@ def _last_with_a_map(model: nn.Module, batch: Tensor) -> nn.Module:
     if not found:
         raise ValueError("gradcam: no part of the model makes a map of more than one position")
     return found[-1]
+
+
+def _is_map(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 4
 
 
 def _differentiate(
@@ -269,7 +268,7 @@ def _differentiate(
     outputs: list[Any] = []
 
     def cut(_module: nn.Module, _args: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        if not _is_map(output):
             raise ValueError(
                 f"gradcam: the layer {type(layer).__name__} makes no maps (N, K, h, w); choose "
                 "another layer"

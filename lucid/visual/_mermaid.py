@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from lucid.graph import Shape
 from lucid.nn import Module
-from lucid.visual._chart import Chart, Collapse, Edge, Node, chart
+from lucid.visual._chart import Collapse, Edge, Node, chart
 
 # Kind of node -> fill and line: light boxes with dark text, readable on light and dark pages.
 COLOURS = {
@@ -101,19 +101,7 @@ def mermaid(
         >>> "(1,4) → (1,2)" in visual.mermaid(model, (1, 4))  # of an input shape: all shapes
         True
     """
-    drawn = chart(
-        model,
-        input_shape,
-        depth=depth,
-        collapse_repeats=collapse_repeats,
-        direction=direction,
-        title=title,
-        dtype=dtype,
-    )
-    return _write(drawn, show_shapes, direction)
-
-
-def _write(drawn: Chart, show_shapes: bool, direction: str) -> str:
+    drawn = chart("mermaid", model, input_shape, depth, collapse_repeats, direction, title, dtype)
     lines = [
         '%%{init: {"flowchart": {"curve": "monotoneX", "nodeSpacing": 50, "rankSpacing": 50}}}%%',
         f"flowchart {direction}",

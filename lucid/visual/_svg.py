@@ -81,16 +81,7 @@ def svg(
         >>> "Linear" in drawing
         True
     """
-    drawn = chart(
-        model,
-        input_shape,
-        depth=depth,
-        collapse_repeats=collapse_repeats,
-        direction=direction,
-        title=title,
-        dtype=dtype,
-        who="svg",
-    )
+    drawn = chart("svg", model, input_shape, depth, collapse_repeats, direction, title, dtype)
     return _Layout(drawn, show_shapes, "TB" if direction == "TD" else direction).write()
 
 
@@ -361,11 +352,4 @@ def _width(text: str, size: float) -> float:
 
 def _clean(text: str) -> str:
     """Return ``text`` with what XML cannot hold replaced."""
-    return "".join(
-        c
-        if c.isprintable() and not 0xD800 <= ord(c) <= 0xDFFF
-        else " "
-        if c.isspace()
-        else "\ufffd"
-        for c in text
-    )
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

@@ -37,10 +37,10 @@ from sphinxcontrib.mermaid import mermaid as mermaid_node
 import lucid
 from lucid import models
 from lucid.nn import Module
+from lucid.visual._chart import REPEATS
 from lucid.visual._mermaid import mermaid
 from lucid.visual._summary import Summary, summary
 
-_REPEATS: dict[str, Any] = {"like": True, "exact": "exact", "all": False}
 _HEADER = ("Name", "Kind", "Output shape", "Parameters", "Multiply-adds")
 _FIRST_NUMBER = 3  # the columns from here on are numbers
 
@@ -69,7 +69,7 @@ class LucidModel(SphinxDirective):
         "input-shape": _shape,
         "depth": _depth,
         "direction": _direction,
-        "repeats": lambda text: directives.choice(text, tuple(_REPEATS)),
+        "repeats": lambda text: directives.choice(text, tuple(REPEATS)),
         "table-depth": directives.positive_int,
         "no-diagram": directives.flag,
         "no-table": directives.flag,
@@ -101,7 +101,7 @@ class LucidModel(SphinxDirective):
             shape,
             depth=self.options.get("depth", 4),
             direction=self.options.get("direction", "LR"),
-            collapse_repeats=_REPEATS[self.options.get("repeats", "like")],
+            collapse_repeats=REPEATS[self.options.get("repeats", "like")],
         )
         node["options"] = {}
         node["alt"] = f"Diagram of {name}"
