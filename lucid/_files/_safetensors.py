@@ -36,7 +36,7 @@ _DTYPES = {
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
-_LONGEST_HEADER = 100_000_000  # the format's limit
+LONGEST_HEADER = 100_000_000  # the format's limit
 
 
 def write_safetensors(
@@ -56,10 +56,10 @@ def write_safetensors(
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > _LONGEST_HEADER:
+    if len(text) > LONGEST_HEADER:
         raise ValueError(
             f"save: {len(text):,} bytes of names, structure and metadata; the format allows "
-            f"{_LONGEST_HEADER:,} (.npz more)"
+            f"{LONGEST_HEADER:,} (.npz more)"
         )
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
@@ -75,7 +75,7 @@ class SafetensorsFile:
         self._file = file
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+        if size < 8 or length > min(size - 8, LONGEST_HEADER):
             raise ValueError(f"it has {size} bytes, and its header should have {length}")
         header = parse_json(file.read(length))
         if not isinstance(header, dict):

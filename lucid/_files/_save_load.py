@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from lucid._files import _safetensors, _torch
 from lucid._files._atomic import atomic_path
 from lucid._files._common import PathLike, check_source, check_target
 from lucid._files._nested import check_metadata, flatten, unflatten
 from lucid._files._npz import NpzFile, write_npz
+from lucid._files._pickle import UnreadableError
 from lucid._files._safetensors import SafetensorsFile, write_safetensors
+from lucid._files._torch import TorchFile
 from lucid.autograd._tensor import wrap
 
-SUFFIXES = (".safetensors", ".npz")
+SUFFIXES = (".safetensors", ".npz")  # of what is written
+READABLE = (*SUFFIXES, *_torch.SUFFIXES)
+_READERS: dict[str, Any] = {".npz": NpzFile, ".safetensors": SafetensorsFile}  # else PyTorch's
 
 
 class Contents(NamedTuple):
     """All that is in a file: what :func:`load` returns, and the texts beside it."""
 
-    state: dict[str, Any]
+    state: Any
     metadata: dict[str, str]
 
 
@@ -57,20 +63,31 @@ def save(
         write(temporary, arrays, structure, texts)
 
 
-def load(path: PathLike) -> dict[str, Any]:
-    """Read what :func:`save` wrote, or any ``.npz`` or ``.safetensors`` file of arrays.
+def load(path: PathLike) -> Any:
+    """Read what :func:`save` wrote, any ``.npz`` or ``.safetensors`` file of arrays, or PyTorch's.
+
+    Files of ``torch.save``, of any version since 0.2, are read without PyTorch, as
+    ``torch.load(path, weights_only=True)`` does. Nothing in them is executed: they may hold
+    tensors, dictionaries, lists, tuples, sets, numbers, texts, bytes and None.
 
     Args:
-        path: ends in ``.npz`` or ``.safetensors``.
+        path: ends in ``.npz`` or ``.safetensors``, or, as PyTorch's files do, in ``.pth``, ``.pt``,
+            ``.bin`` or ``.pth.tar``. The content tells which of them it is.
 
     Returns:
-        From names to tensors, each with the dtype in the file; bfloat16 becomes float32. Nested
-        if it was when it was saved.
+        From names to tensors, each with the dtype in the file; bfloat16 becomes float32, and in
+        PyTorch's files float16 too. Nested if it was when it was saved. PyTorch's may hold another
+        value than a dictionary. Their tensors share memory as they did, but need no gradient; a
+        ``torch.Size`` becomes a tuple, a dtype NumPy's, a device its name.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, holds something else than numbers, or has another suffix.
-            Pickled objects are never read.
+        ValueError: if it is damaged, holds something else than numbers, or has another suffix; if
+            PyTorch's holds what only code can make, or a dtype that lucid does not have.
+
+    Example:
+        >>> checkpoint = lucid.load("checkpoint.pth")  # doctest: +SKIP
+        >>> model.load_state_dict(checkpoint["state_dict"])  # doctest: +SKIP
     """
     return read(path).state
 
@@ -78,9 +95,11 @@ def load(path: PathLike) -> dict[str, Any]:
 def read(path: PathLike) -> Contents:
     """Read a file as :func:`load` does, with the metadata that :func:`save` was given."""
     with _opened(path, "load") as file:
+        if isinstance(file, TorchFile):
+            return Contents(file.data(), file.metadata())
         structure, arrays = file.structure(), file.arrays()
         if structure is None:
-            state = {name: wrap(array) for name, array in arrays.items()}
+            state: Any = {name: wrap(array) for name, array in arrays.items()}
         else:
             state = unflatten(arrays, structure)
         return Contents(state, file.metadata())
@@ -93,19 +112,44 @@ def read_metadata(path: PathLike) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _opened(path: PathLike, who: str) -> Iterator[NpzFile | SafetensorsFile]:
+def _opened(path: PathLike, who: str) -> Iterator[NpzFile | SafetensorsFile | TorchFile]:
     """Open a file and check its header; whatever damage leads to becomes one kind of error."""
-    suffix = _suffix(path, who)
+    check_readable(path, who)
     path = Path(path)
     check_source(path, who)
     with path.open("rb") as file:
+        form = _form(file, path.suffix)
         try:
-            yield NpzFile(file) if suffix == ".npz" else SafetensorsFile(file)
+            yield _READERS.get(form, TorchFile)(file)
+        except UnreadableError as error:
+            raise ValueError(f"{who}: {path}: {error}") from error
         except Exception as error:  # what damage leads to depends on where it is
             reason = str(error) or type(error).__name__
             raise ValueError(
-                f"{who}: {path} is not a {suffix} file of numeric arrays, or damaged: {reason}"
+                f"{who}: {path} is not a {form} file of numeric arrays, or damaged: {reason}"
             ) from error
+
+
+def check_readable(path: PathLike, who: str) -> None:
+    """Raise ValueError unless the suffix is one of those that :func:`load` reads."""
+    if Path(path).suffix not in READABLE:
+        raise ValueError(
+            f"{who}: expected a name ending in {' or '.join(SUFFIXES)}, or as PyTorch's files in "
+            f"{', '.join(_torch.SUFFIXES)}, got {path}"
+        )
+
+
+def _form(file: IO[bytes], suffix: str) -> str:
+    """Return the suffix of the form that the content has, or the one given where that is open."""
+    start = file.read(64)
+    file.seek(0)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _safetensors.LONGEST_HEADER:
+        return ".safetensors"
+    if start.startswith(b"PK\3\4") and b".npy" in start:
+        return ".npz"
+    if suffix in SUFFIXES and (b"data.pkl" in start or re.match(rb"\x80[\1-\5]", start)):
+        return ".pth"
+    return suffix
 
 
 def _suffix(path: PathLike, who: str) -> str:
