@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from lucid import models
+from lucid import models, nn
 from lucid._check import nearest
 from lucid.cli._errors import UsageError
 
@@ -18,11 +18,15 @@ class HelpFormatter(argparse.HelpFormatter):
         return text if text.startswith("example") else super()._fill_text(text, width, indent)
 
 
+Run = Callable[[argparse.Namespace], int]
+AddCommand = Callable[[str, Run, str, str], argparse.ArgumentParser]
+
+
 def add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
     common: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], int],
+    name: str,
+    run: Run,
     description: str,
     example: str,
 ) -> argparse.ArgumentParser:
@@ -93,6 +97,20 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 def input_shape(args: argparse.Namespace) -> tuple[int, int, int, int]:
     """Return the shape (N, C, H, W) that the options of :func:`add_input` say."""
     return (args.batch_size, args.channels, *args.size)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a model and its input; :func:`build` makes it."""
+    parser.add_argument("model", help="a name that `lucid models` lists")
+    add_input(parser)
+    parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
+
+
+def build(args: argparse.Namespace) -> nn.Module:
+    """Return the model that the arguments of :func:`add_model` say."""
+    return models.create_model(
+        model_name(args.model), num_classes=args.num_classes, in_channels=args.channels
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from lucid import kernels, models, nn, optim
 from lucid._compile import compile as compile_model
 from lucid.autograd import Tensor, no_grad
 from lucid.cli._arguments import (
-    add_command,
+    AddCommand,
     add_input,
     input_shape,
     model_name,
@@ -28,6 +28,7 @@ from lucid.cli._arguments import (
     positive_int,
 )
 from lucid.cli._errors import CommandError
+from lucid.cli._output import add_format, add_overwrite, check_new, write
 from lucid.graph import called, evaluation
 from lucid.nn import functional
 from lucid.visual import summary
@@ -74,15 +75,10 @@ class Measurement:
         return _gflops(self.macs, self.median_ms)
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add the command."""
     parser = add_command(
-        commands,
         "bench",
-        common,
         bench,
         "Measure how fast this machine runs a model. Inference layer by layer (eager) and "
         "compiled, or a training step, with each backend there is; beside them the time that the "
@@ -122,12 +118,15 @@ def add_parsers(
         default=2.0,
         help=f"for each measurement, at least {_FEWEST_RUNS} runs (default: 2)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_format(parser, "--json")
+    add_overwrite(parser)
 
 
 def bench(args: argparse.Namespace) -> int:
     """Run ``lucid bench``."""
     name = model_name(args.model)
+    if args.json not in (None, "-"):
+        check_new(Path(args.json), "--json", args.overwrite)
     lucid.manual_seed(0)
     model = models.create_model(name, in_channels=args.channels)
     rng = np.random.default_rng(0)
@@ -168,12 +167,12 @@ def bench(args: argparse.Namespace) -> int:
         "peak_gflops": peak,
         "arithmetic_ms": floor,
     }
-    if args.json:
+    if args.json is not None:
         rows = [
             {**asdict(one), "median_ms": one.median_ms, "gflops": one.gflops} for one in measured
         ]
-        print(json.dumps({**facts, "measurements": rows}, indent=1))
-    else:
+        write(json.dumps({**facts, "measurements": rows}, indent=1) + "\n", args.json)
+    if args.json != "-":
         print(_text(facts, measured))
     return 0
 

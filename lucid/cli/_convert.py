@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lucid
 from lucid._files import SUFFIXES
-from lucid.cli._arguments import add_command
+from lucid.cli._arguments import AddCommand
 from lucid.cli._errors import UsageError
 from lucid.cli._images import find_weights, name_of
 from lucid.cli._output import add_overwrite, check_new
@@ -17,15 +17,10 @@ from lucid.models._checkpoints import as_metadata
 from lucid.models._pretrained import convert, known_settings
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add the command."""
     parser = add_command(
-        commands,
         "convert",
-        common,
         convert_weights,
         "Rename weights for timm or for lucid. The arrays stay as they are, and are checked "
         "against the model first; what is known of them (classes, size and normalisation of the "

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import html
-from pathlib import Path
 from typing import Any
 
-from lucid import models
-from lucid._files import atomic_path
 from lucid.cli._arguments import (
-    add_command,
-    add_input,
+    AddCommand,
+    add_model,
+    build,
     input_shape,
     model_name,
-    non_negative_int,
     positive_int,
 )
-from lucid.cli._output import add_overwrite, check_new
+from lucid.cli._output import add_output, check_new, write
 from lucid.visual import mermaid, svg
+from lucid.visual._chart import REPEATS
 
 SUFFIXES = (".mmd", ".svg", ".html")
 
@@ -49,31 +47,18 @@ pre {{ overflow: auto; }}
 """
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add the command."""
     parser = add_command(
-        commands,
         "diagram",
-        common,
         draw,
         "Draw a model: its layers, shapes and the ways of the data. As a Mermaid chart, an SVG "
         "image or a page; neither of them needs anything else to be seen.",
         "  lucid diagram mobilenet_v4_conv_medium -o medium.svg\n"
         "  lucid diagram mobilenet_v4_hybrid_medium --depth 3 --direction TB > hybrid.mmd",
     )
-    parser.add_argument("model", help="a name that `lucid models` lists")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="ends in .mmd (Mermaid), .svg or .html (default: print Mermaid)",
-    )
-    add_input(parser)
-    parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
+    add_model(parser)
+    add_output(parser, "ends in .mmd (Mermaid), .svg or .html (default: print Mermaid)")
     parser.add_argument(
         "--depth",
         type=_depth,
@@ -88,13 +73,12 @@ def add_parsers(
     )
     parser.add_argument(
         "--repeats",
-        choices=("like", "exact", "all"),
+        choices=tuple(REPEATS),
         default="like",
         help="of neighbours alike in kind, or in all shapes and settings too, draw one with the "
         "count; or draw all (default: like)",
     )
     parser.add_argument("--no-shapes", action="store_true", help="leave the shapes out")
-    add_overwrite(parser)
 
 
 def _depth(text: str) -> int | None:
@@ -107,11 +91,10 @@ def draw(args: argparse.Namespace) -> int:
     suffix = ".mmd"
     if args.output is not None:
         suffix = check_new(args.output, "--output", args.overwrite, SUFFIXES).suffix.lower()
-    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.channels)
-    shape = input_shape(args)
+    model, shape = build(args), input_shape(args)
     options: dict[str, Any] = {
         "depth": args.depth,
-        "collapse_repeats": {"like": True, "exact": "exact", "all": False}[args.repeats],
+        "collapse_repeats": REPEATS[args.repeats],
         "show_shapes": not args.no_shapes,
         "direction": args.direction,
     }
@@ -125,10 +108,7 @@ def draw(args: argparse.Namespace) -> int:
             image=svg(model, shape, **options),
             chart=html.escape(mermaid(model, shape, **options)),
         )
-    if args.output is None:
-        print(text, end="")
-        return 0
-    with atomic_path(args.output) as path:
-        path.write_text(text, encoding="utf-8")
-    print(args.output)
+    write(text, "-" if args.output is None else args.output)
+    if args.output is not None:
+        print(args.output)
     return 0

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
 from lucid._files import atomic_path
 from lucid.autograd import no_grad
-from lucid.cli._arguments import add_command
+from lucid.cli._arguments import AddCommand
 from lucid.cli._images import (
     add_arguments,
     find_images,
     open_model,
     read_batches,
 )
-from lucid.cli._output import Failures, add_overwrite, check_new
+from lucid.cli._output import Failures, add_output, check_new
 from lucid.data.transforms import for_model
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add the command."""
     parser = add_command(
-        commands,
         "embed",
-        common,
         embed,
         "Write the pooled features of images. The file holds `features`, (N, 1280) float32, and "
         "`files`, the N names; numpy.load reads it. Images are found, and unreadable ones passed "
@@ -36,10 +30,7 @@ def add_parsers(
         "  lucid embed photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k -o photos.npz",
     )
     add_arguments(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the .npz file to write"
-    )
-    add_overwrite(parser)
+    add_output(parser, "the .npz file to write", required=True)
 
 
 def embed(args: argparse.Namespace) -> int:

@@ -7,11 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import lucid
 from lucid._check import one_line
 from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
-from lucid.cli._arguments import HelpFormatter
+from lucid.cli._arguments import HelpFormatter, add_command
 from lucid.cli._errors import CommandError
 from lucid.cli._output import tell
 
@@ -78,5 +79,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for module in (_models, _diagram, _train, _predict, _embed, _convert, _bench):
-        module.add_parsers(commands, common)
+        module.add_parsers(partial(add_command, commands, common))
     return parser

@@ -7,11 +7,10 @@ import json
 
 from lucid import models
 from lucid.cli._arguments import (
-    add_command,
-    add_input,
+    AddCommand,
+    add_model,
+    build,
     input_shape,
-    model_name,
-    non_negative_int,
     positive_int,
 )
 from lucid.cli._errors import UsageError
@@ -20,15 +19,10 @@ from lucid.visual import summary
 from lucid.visual._summary import table
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add both commands."""
     parser = add_command(
-        commands,
         "models",
-        common,
         list_models,
         "List the models with their parameters and multiply-adds. Counted for 1000 classes and "
         "one 224×224 image of three channels. Names with mobilenetv4 are those of timm, and build "
@@ -44,17 +38,13 @@ def add_parsers(
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     parser = add_command(
-        commands,
         "summary",
-        common,
         show_summary,
         "Show the layers of a model. One row for each layer, in the order they run: output "
         "shape, parameters, multiply-adds.",
         "  lucid summary mobilenet_v4_conv_small --size 256 --depth 2",
     )
-    parser.add_argument("model", help="a name that `lucid models` lists")
-    add_input(parser)
-    parser.add_argument("--num-classes", type=non_negative_int, default=1000, help="default: 1000")
+    add_model(parser)
     parser.add_argument(
         "--depth", type=positive_int, help="fold modules this deep into one row (default: none)"
     )
@@ -106,7 +96,5 @@ def _list_pretrained(args: argparse.Namespace) -> int:
 
 def show_summary(args: argparse.Namespace) -> int:
     """Run ``lucid summary``."""
-    name = model_name(args.model)
-    model = models.create_model(name, num_classes=args.num_classes, in_channels=args.channels)
-    print(summary(model, input_shape(args), depth=args.depth))
+    print(summary(build(args), input_shape(args), depth=args.depth))
     return 0

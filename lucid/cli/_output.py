@@ -10,13 +10,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lucid._files import is_replaced
+from lucid._files import atomic_path, is_replaced
 from lucid.cli._errors import UsageError
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add the option without which no existing file is replaced."""
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+
+
+def add_output(parser: argparse.ArgumentParser, help: str, required: bool = False) -> None:
+    """Add the options that say where the result goes."""
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=required, help=help)
+    add_overwrite(parser)
+
+
+def add_format(parser: argparse.ArgumentParser, option: str) -> None:
+    """Add ``--json [FILE]`` or the like; without a file it is "-", standard output."""
+    parser.add_argument(
+        option,
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help=f"print {option[2:].upper()} instead of the table; with FILE, write it there",
+    )
+
+
+def write(text: str, target: str | Path) -> None:
+    """Write a text into a file, or print it if ``target`` is "-"."""
+    if str(target) == "-":
+        sys.stdout.write(text)
+        return
+    with atomic_path(target) as path:
+        path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def check_new(path: Path, option: str, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:

@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from lucid._files import atomic_path
 from lucid.autograd import no_grad
-from lucid.cli._arguments import add_command, positive_int
+from lucid.cli._arguments import AddCommand, positive_int
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._images import (
     Opened,
@@ -27,9 +26,11 @@ from lucid.cli._images import (
     read_batches,
     shown,
 )
-from lucid.cli._output import Failures, add_overwrite, check_new
+from lucid.cli._output import Failures, add_format, add_overwrite, check_new, write
+from lucid.data import imagenet_classes
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
+from lucid.ops import softmax
 from lucid.visual._explain import SUFFIXES, explain, matplotlib_figure
 from lucid.visual._gradcam import gradcam
 from lucid.visual._summary import table
@@ -53,15 +54,10 @@ class Prediction(NamedTuple):
     top: list[Guess]
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add the command."""
     parser = add_command(
-        commands,
         "predict",
-        common,
         predict,
         "Say what is in images. The likeliest classes of each image with their probabilities. "
         "Folders are searched at any depth, hidden files left out. A file that cannot be read is "
@@ -81,12 +77,8 @@ def add_parsers(
         help="names of the classes: one a line, or a JSON list (default: those of the training, "
         "ImageNet's for 1000 classes, otherwise numbers)",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the result as JSON; - prints it instead of the table"
-    )
-    parser.add_argument(
-        "--csv", metavar="FILE", help="write the result as CSV; - prints it instead of the table"
-    )
+    add_format(parser, "--json")
+    add_format(parser, "--csv")
     parser.add_argument(
         "--explain",
         type=Path,
@@ -118,9 +110,9 @@ def predict(args: argparse.Namespace) -> int:
     opened = open_model("predict", args.weights, args.model)
     predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
     if args.json is not None:
-        _write(_as_json(predictions), args.json)
+        write(_as_json(predictions), args.json)
     if args.csv is not None:
-        _write(_as_csv(predictions), args.csv)
+        write(_as_csv(predictions), args.csv)
     if "-" not in (args.json, args.csv):
         print(_as_table(predictions))
     if args.explain is not None:
@@ -145,33 +137,22 @@ def _predict(
     predictions = []
     for good, images in read_batches(paths, for_model(opened.model), batch_size, failures):
         with no_grad():
-            logits = opened.model(images).data.astype(np.float64)
+            logits = opened.model(images).double()
         if not getattr(opened.model, "num_classes", logits.shape[1]):
             raise CommandError("the weights have no classifier; `lucid embed` takes them")
+        if not np.isfinite(logits.data).all():
+            raise CommandError(
+                "the model's results are not all finite numbers; are the weights whole?"
+            )
         names = _names(opened, given, logits.shape[1])
-        for path, probabilities in zip(good, _softmax(logits)):
+        for path, probabilities in zip(good, softmax(logits, 1).data):
             order = np.argsort(-probabilities, kind="stable")[:top]
             guesses = [Guess(int(i), names[i], float(probabilities[i])) for i in order]
             predictions.append(Prediction(path, guesses))
     return predictions
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    if not np.isfinite(logits).all():
-        raise CommandError("the model's results are not all finite numbers; are the weights whole?")
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: np.ndarray = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
-
-
 # -- names of classes -------------------------------------------------------------------------
-
-
-def imagenet_classes() -> list[str]:
-    """Return the names of ImageNet's 1,000 classes, in the order of all published weights."""
-    file = resources.files("lucid.data").joinpath("imagenet_classes.json")
-    names: list[str] = json.loads(file.read_text(encoding="utf-8"))["names"]
-    return names
 
 
 def read_classes(path: Path) -> list[str]:
@@ -229,14 +210,6 @@ def _as_csv(predictions: Sequence[Prediction]) -> str:
         for rank, guess in enumerate(top, start=1):
             writer.writerow((shown(path), rank, guess.index, guess.name, guess.probability))
     return text.getvalue()
-
-
-def _write(text: str, target: str) -> None:
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _explain(opened: Opened, predictions: Sequence[Prediction], target: Path) -> None:

@@ -6,13 +6,14 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucid._check import one_line
 from lucid._files import SUFFIXES
 from lucid.cli._arguments import (
-    add_command,
+    AddCommand,
     fraction,
     model_name,
     non_negative_float,
@@ -23,20 +24,15 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
 from lucid.cli._images import check_weights, open_model
-from lucid.cli._output import Progress, add_overwrite, check_writable, tell
+from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.data import DataLoader, Images, UnreadableError, load_images, readable
 from lucid.training import DivergedError, Epoch, Run, RunFiles, Score, Settings, evaluate
 
 
-def add_parsers(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    common: argparse.ArgumentParser,
-) -> None:
+def add_parsers(add_command: AddCommand) -> None:
     """Add both commands."""
     parser = add_command(
-        commands,
         "train",
-        common,
         train_model,
         "Train a model to classify images. The best weights, chosen on a validation part of the "
         "training images, are kept; the accuracy printed at the end is that of the test images, "
@@ -89,15 +85,11 @@ def add_parsers(
         default=None,
         help="do not shift the training images about",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="where the weights go, .npz or .safetensors, with a .json beside them that says what "
+    add_output(
+        parser,
+        "where the weights go, .npz or .safetensors, with a .json beside them that says what "
         "they are (default: runs/MODEL-DATA.npz, numbered if it exists)",
     )
-    add_overwrite(parser)
     parser.add_argument(
         "--resume",
         type=Path,
@@ -106,9 +98,7 @@ def add_parsers(
     )
 
     parser = add_command(
-        commands,
         "eval",
-        common,
         evaluate_model,
         "Measure trained weights on their test images. Which these are is read from the .json "
         "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
@@ -205,7 +195,7 @@ def _run(run: Run, images: Images) -> int:
     settings = run.settings
     with _unreadable(settings.max_unreadable):
         with Progress("image") as checking:
-            run.prepare(images, tell=_tell("train"), after_each=_checked(checking))
+            run.prepare(images, tell=partial(tell, "train"), after_each=_checked(checking))
         print(_headline(run), flush=True)
         try:
             with Progress("batch") as progress:
@@ -254,7 +244,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else settings.size
     images = _load(lambda: load_images(settings.data, size, model=model, limit=settings.limit))
     _check_classes(images, classes, model.num_classes)
-    tell_line = _tell("eval")
+    tell_line = partial(tell, "eval")
     for note in images.notes:
         tell_line(note)
     share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
@@ -296,10 +286,6 @@ def _unreadable(share: float) -> Iterator[None]:
             f"{error.found}, more than {allowed} allows; mend or remove them, or allow a larger "
             "share with --max-unreadable"
         ) from error
-
-
-def _tell(command: str) -> Callable[[str], None]:
-    return lambda message: tell(command, message)
 
 
 def _checked(progress: Progress) -> Callable[[int, int], None]:

@@ -44,6 +44,15 @@ def test_inference_as_json(capsys):
     assert (last["name"], last["shape"]) == ("classifier", [2, 1000])
 
 
+def test_json_in_a_file_stands_beside_the_table(capsys, tmp_path):
+    path = tmp_path / "o.json"
+    assert main([*TINY, "--json", str(path)]) == 0
+    assert "numpy    eager" in capsys.readouterr().out
+    assert json.loads(path.read_text())["input_shape"] == [1, 3, 32, 32]
+    assert main([*TINY, "--json", str(path)]) == 2
+    assert "o.json is there already; give --overwrite" in capsys.readouterr().err
+
+
 def test_training(capsys):
     result = measured(capsys, "--training", "--batch-size", "4", "--layers")
     (step,) = result["measurements"]
@@ -63,7 +72,7 @@ def test_timms_names_and_threads(capsys):
     before = kernels.get_num_threads()
     try:
         result = measured(capsys, "--model", "mobilenetv4_conv_small", "--threads", "1")
-        assert result["model"] == "mobilenet_v4_conv_small"
+        assert result["model"] == "mobilenetv4_conv_small"
         assert result["threads"] == 1
     finally:
         kernels.set_num_threads(before)

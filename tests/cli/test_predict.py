@@ -19,7 +19,8 @@ import lucid
 from lucid import models
 from lucid._extras import install
 from lucid.cli import main
-from lucid.cli._predict import imagenet_classes, read_classes
+from lucid.cli._predict import read_classes
+from lucid.data import imagenet_classes
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
 from lucid.models._checkpoints import DEFAULT, as_metadata
@@ -136,6 +137,8 @@ def test_a_device_is_written_into(tmp_path, monkeypatch):
 def test_json(capsys):
     assert predict("photos/china.jpg", "--json", "-", "--top", "3") == 0
     (entry,) = result(capsys)
+    assert predict("photos/china.jpg", "--json", "--top", "3") == 0
+    assert result(capsys) == [entry]
     probabilities = expected("photos/china.jpg")
     assert entry["file"] == "photos/china.jpg"
     assert [guess["index"] for guess in entry["top"]] == np.argsort(-probabilities)[:3].tolist()
