@@ -10,8 +10,8 @@ import lucid
 from lucid._files import SUFFIXES
 from lucid.cli._arguments import AddCommand
 from lucid.cli._errors import UsageError
-from lucid.cli._images import find_weights, name_of
 from lucid.cli._output import add_overwrite, check_new
+from lucid.cli._weights import find_weights, name_of
 from lucid.models import _timm
 from lucid.models._checkpoints import as_metadata
 from lucid.models._pretrained import convert, known_settings

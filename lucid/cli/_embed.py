@@ -9,13 +9,9 @@ import numpy as np
 from lucid._files import atomic_path
 from lucid.autograd import no_grad
 from lucid.cli._arguments import AddCommand
-from lucid.cli._images import (
-    add_arguments,
-    find_images,
-    open_model,
-    read_batches,
-)
+from lucid.cli._images import add_arguments, find_images, read_batches
 from lucid.cli._output import Failures, add_output, check_new
+from lucid.cli._weights import open_model
 from lucid.data.transforms import for_model
 
 

@@ -18,15 +18,9 @@ from lucid._files import atomic_path
 from lucid.autograd import no_grad
 from lucid.cli._arguments import AddCommand, positive_int
 from lucid.cli._errors import CommandError, UsageError
-from lucid.cli._images import (
-    Opened,
-    add_arguments,
-    find_images,
-    open_model,
-    read_batches,
-    shown,
-)
+from lucid.cli._images import add_arguments, find_images, read_batches, shown
 from lucid.cli._output import Failures, add_format, add_overwrite, check_new, write
+from lucid.cli._weights import Opened, open_model
 from lucid.data import imagenet_classes
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model

@@ -23,8 +23,8 @@ from lucid.cli._arguments import (
     positive_int,
 )
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
-from lucid.cli._images import check_weights, open_model
 from lucid.cli._output import Progress, add_output, check_writable, tell
+from lucid.cli._weights import check_weights, open_model
 from lucid.data import DataLoader, Images, UnreadableError, load_images, readable
 from lucid.training import DivergedError, Epoch, Run, RunFiles, Score, Settings, evaluate
 
