@@ -1,6 +1,8 @@
 """Directives for tables, plots and drawings.
 
-- ``variant-table``: the five variants with parameters and multiply-adds, as lucid counts them.
+- ``variant-table``: the five variants with parameters and multiply-adds, as lucid counts them; with
+  ``released``, the twelve architectures in the form that was released.
+- ``checkpoint-table``: the weights that are published for one of these.
 - ``published-table``: their published accuracy.
 - ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
 - ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
@@ -48,7 +50,7 @@ def figures(name: str, size: int) -> lucid.visual.Summary:
 
 def short(name: str) -> str:
     """Return a variant's name without the family."""
-    return name.removeprefix("mobilenet_v4_")
+    return name.removeprefix("mobilenet_v4_").removeprefix("mobilenetv4_")
 
 
 # -- tables -----------------------------------------------------------------------------------
@@ -87,11 +89,14 @@ class Generated(SphinxDirective):
 class VariantTable(Generated):
     """``variant-table``."""
 
+    optional_arguments = 1
+
     def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "parameters", "multiply-adds", "activations"]
         rows = []
-        for name in VARIANTS:
+        released = sorted(models.configs.RELEASED, key=lambda n: figures(n, 224).total_params)
+        for name in released if self.arguments else VARIANTS:
             counts = figures(name, 224)
             rows.append(
                 [
@@ -105,6 +110,27 @@ class VariantTable(Generated):
             "For 1000 classes and one image of 224×224; activations are the outputs of all layers "
             "in float32. Counted from the running models when these pages were built."
         )
+        return self.rst(table(head, rows) + "\n\n" + note)
+
+
+class CheckpointTable(Generated):
+    """``checkpoint-table``: a name of timm's."""
+
+    required_arguments = 1
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the table, or the sentence that there is none."""
+        head = ["weights", "classes", "top-1", "at size", "top-1", "at size"]
+        rows = []
+        for entry in models.list_pretrained(f"{self.arguments[0]}.*"):
+            pairs = [(entry.top1, entry.input_size), (entry.test_top1, entry.test_input_size)]
+            cells = [f"``{entry.tag}``", f"{entry.num_classes:,}"]
+            for top1, size in pairs:
+                cells += [f"{top1:.2f} %" if top1 else "", str(size[-1]) if size else ""]
+            rows.append(cells)
+        if not rows:
+            return self.rst("No weights are published for this architecture.")
+        note = "Accuracy on ImageNet-1k, as timm reports it; ``weights=`` takes the tag."
         return self.rst(table(head, rows) + "\n\n" + note)
 
 
@@ -390,6 +416,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     for name, directive in {
         "variant-table": VariantTable,
+        "checkpoint-table": CheckpointTable,
         "published-table": PublishedTable,
         "accuracy-plot": AccuracyPlot,
         "size-plot": SizePlot,

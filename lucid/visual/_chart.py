@@ -366,7 +366,7 @@ def _title(module: Module, name: str) -> str:
 def _kind(module: Module) -> str:
     for cls in type(module).__mro__:
         package, _, file = cls.__module__.rpartition(".")
-        if package == "lucid.nn.modules" and file in _KINDS:
+        if package in ("lucid.nn.modules", "lucid.models") and file in _KINDS:
             return _KINDS[file]
     return ""
 
