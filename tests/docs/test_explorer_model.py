@@ -102,7 +102,7 @@ def test_released_architectures(name):
 def test_an_image_that_is_too_small_to_be_averaged():
     cfg = configs.released("mobilenetv4_conv_aa_medium")
     options = {"numClasses": 10, "batch": 1, "height": 15, "width": 64}
-    with pytest.raises(ValueError, match="avg_pool2d: .* window of 2×2"):
+    with pytest.raises(ValueError, match=r"avg_pool2d: .* window of 2×2"):
         in_python(cfg, options)
     error = in_javascript([(cfg, options)])[0]["error"]
     assert "layer4.aa: windows of 2×2 do not fit into a map of 1×4" in error

@@ -5,6 +5,7 @@ import pytest
 
 import lucid
 from lucid import kernels, models, nn
+from lucid.cli import main
 from lucid.graph import Operation
 from lucid.models import _timm, configs
 from lucid.models._config import read_config
@@ -98,6 +99,26 @@ def test_logits_stages_and_compiled_on_both_backends(name, backends):
             assert not plan.has_opaque_steps
             kinds = {step.name for step in plan.steps if isinstance(step, Operation)}
             assert kinds <= {"Permute", "Reshape"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_converted_for_timm_and_back(name, tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    model = models.create_model(name, num_classes=5).eval()
+    first, there, back = (tmp_path / f"{n}.safetensors" for n in ("first", "there", "back"))
+    lucid.save(model.state_dict(), first)
+    assert main(["convert", str(first), str(there), "--to", "timm", "--model", name]) == 0
+    theirs = import_timm().create_model(name, num_classes=5).eval()
+    theirs.load_state_dict(safetensors.load_file(there), strict=True)
+    images = arrays.images((1, 3, 64, 32))
+    with torch.no_grad(), lucid.no_grad():
+        expected = theirs(torch.from_numpy(images)).numpy()
+        assert_close(model(lucid.tensor(images)).numpy(), expected)
+    assert main(["convert", str(there), str(back), "--to", "lucid"]) == 0
+    loaded, state = lucid.load(back), model.state_dict()
+    assert loaded.keys() == state.keys()
+    for entry, array in state.items():
+        np.testing.assert_array_equal(loaded[entry].numpy(), array.numpy())
 
 
 @pytest.mark.parametrize("aa", ["avg", "blurpc"])

@@ -19,7 +19,7 @@ from lucid.models._pretrained import configuration
 from tests.reference import arrays
 
 FOLDER = Path(__file__).parents[1] / "reference"
-VARIANTS = ["conv_small", "conv_medium", "hybrid_medium"]
+VARIANTS = ["conv_small", "conv_small_050", "conv_medium", "conv_aa_medium", "hybrid_medium"]
 TRAINED = ["conv_small", "hybrid_medium"]
 
 
@@ -43,7 +43,7 @@ def checkpoints(tmp_path_factory):
 
 
 def load(variant, checkpoints, **kwargs):
-    return getattr(models, f"mobilenet_v4_{variant}")(weights=checkpoints(variant), **kwargs)
+    return getattr(models, f"mobilenetv4_{variant}")(weights=checkpoints(variant), **kwargs)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -52,7 +52,7 @@ def test_logits(variant, checkpoints):
     model = load(variant, checkpoints).eval()
     assert sum(p.numel() for p in model.parameters()) == data["parameters"]
     with lucid.no_grad():
-        logits = model(lucid.tensor(arrays.images(tuple(data["images"])))).numpy()
+        logits = model(lucid.tensor(arrays.images(tuple(data["images"]), data["seed"]))).numpy()
     expected = np.array(data["eval"]["logits_first_image"])
     np.testing.assert_allclose(logits[0], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(
@@ -66,7 +66,7 @@ def test_stages(variant, checkpoints):
     data = reference(variant)
     model = load(variant, checkpoints, features_only=True, out_indices=(1, 2, 3, 4, 5)).eval()
     with lucid.no_grad():
-        maps = model(lucid.tensor(arrays.images(tuple(data["images"]))))
+        maps = model(lucid.tensor(arrays.images(tuple(data["images"]), data["seed"])))
     for output, expected in zip(maps, data["eval"]["stage_outputs"].values()):
         assert list(output.shape) == expected["shape"]
         values = output.numpy().astype(np.float64)
@@ -78,7 +78,7 @@ def test_stages(variant, checkpoints):
 def test_training_step(variant, checkpoints):
     data, expected = reference(variant), reference(variant)["train"]
     model = load(variant, checkpoints)
-    images = lucid.tensor(arrays.images(tuple(data["images"])))
+    images = lucid.tensor(arrays.images(tuple(data["images"]), data["seed"]))
     labels = arrays.labels(len(images), data["num_classes"])
     assert labels.tolist() == expected["labels"]
     loss = nn.functional.cross_entropy(model(images), lucid.tensor(labels))
