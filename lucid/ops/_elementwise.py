@@ -84,6 +84,7 @@ def unary(
         def operation(x: Any) -> Tensor:
             return Operation.apply(taken(x, who))
 
+        operation.__module__ = function.__module__
         return _named(operation, who, function.__doc__)
 
     return decorate
@@ -96,7 +97,6 @@ def _named(operation: F, name: str, doc: str | None) -> F:
     """Give a function that was made here the name and the docstring it is known by."""
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = doc
-    operation.__module__ = __name__
     return operation
 
 

@@ -133,9 +133,10 @@ class Sequential(_Row):
 
     def forward(self, input: Any) -> Any:
         """Return the last module's output."""
-        if self._steps is None:
-            self.__dict__["_steps"] = steps(self._values())
-        for step in self._steps or ():
+        found = self._steps
+        if found is None:
+            found = self.__dict__["_steps"] = steps(self._values())
+        for step in found:
             input = step(input)
         return input
 
