@@ -16,6 +16,8 @@ import numpy as np
 # The largest float32: larger numbers are infinite once an array takes them.
 LARGEST = float.fromhex("0x1.fffffep127")
 
+_LARGEST_SIZE = np.iinfo(np.int32).max
+
 # What is expected, in words, and whether a value is that.
 Check = tuple[str, Callable[[Any], bool]]
 
@@ -103,6 +105,24 @@ def count(value: Any, name: str, who: str, minimum: int = 1) -> int:
     if value < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value}")
     return int(value)
+
+
+def pair(value: Any, name: str, who: str, minimum: int = 0) -> tuple[int, int]:
+    """Return ``(vertical, horizontal)`` from an integer, one in a tuple, or two of them.
+
+    Raises:
+        TypeError: if ``value`` is something else.
+        ValueError: if one of them is smaller than ``minimum``.
+    """
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values *= 2 if len(values) == 1 else 1
+    if len(values) != 2 or not all(map(is_whole, values)):
+        raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
+    if min(values) < minimum:
+        raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")
+    if max(values) > _LARGEST_SIZE:
+        raise ValueError(f"{who}: {name} is larger than any image, got {value!r}")
+    return int(values[0]), int(values[1])
 
 
 def probability(value: Any, name: str, who: str) -> float:

@@ -438,12 +438,7 @@ class Recorder:
         return call
 
     def leave(
-        self,
-        name: str,
-        module: Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
+        self, name: str, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
         """Note what a module returned; what was not made in it becomes an opaque part's."""
         call = self.close(module, output)

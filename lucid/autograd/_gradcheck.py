@@ -271,11 +271,7 @@ def gradgradcheck(
         with enable_grad():
             outputs = _outputs(fn, given)
             results = grad(
-                outputs,
-                [given[i] for i in wanted],
-                gradients,
-                create_graph=True,
-                allow_unused=True,
+                outputs, [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
             )
         return tuple(result for result in results if result is not None)
 

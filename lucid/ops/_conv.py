@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from lucid import kernels
+from lucid._check import pair
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NO_PADDING, UNIT, Bounds, Conv, Padding, Pair, Shape
 from lucid.ops._common import Array, operand, save_factors, wanted
-from lucid.ops._layout import check_image, check_positive, from_nhwc, pair, to_nhwc
+from lucid.ops._layout import check_image, check_positive, from_nhwc, to_nhwc
 
 __all__ = ["conv2d"]
 

@@ -1,21 +1,16 @@
 """Between the logical shape ``(N, C, H, W)`` and memory, where channels come last.
 
-Also the arguments that the image operations share: pairs, paddings and their checks.
+Also the checks that the image operations share.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from lucid._check import is_whole
 from lucid.autograd import Tensor
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
-
-_LARGEST = np.iinfo(np.int32).max
 
 
 def to_nhwc(x: np.ndarray) -> np.ndarray:
@@ -26,24 +21,6 @@ def to_nhwc(x: np.ndarray) -> np.ndarray:
 def from_nhwc(x: np.ndarray) -> np.ndarray:
     """Return the view ``(N, C, H, W)`` of an NHWC array."""
     return x.transpose(0, 3, 1, 2)
-
-
-def pair(value: Any, name: str, who: str, minimum: int = 0) -> Pair:
-    """Return ``(vertical, horizontal)`` from an integer, one in a tuple, or two of them.
-
-    Raises:
-        TypeError: if ``value`` is something else.
-        ValueError: if one of them is smaller than ``minimum``.
-    """
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values *= 2 if len(values) == 1 else 1
-    if len(values) != 2 or not all(map(is_whole, values)):
-        raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
-    if min(values) < minimum:
-        raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")
-    if max(values) > _LARGEST:
-        raise ValueError(f"{who}: {name} is larger than any image, got {value!r}")
-    return int(values[0]), int(values[1])
 
 
 def check_image(x: Tensor, who: str) -> None:

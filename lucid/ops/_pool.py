@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._check import pair
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, operand
 from lucid.ops._elementwise import astype, widened
-from lucid.ops._layout import Padding, Pair, check_image, check_positive, from_nhwc, pair, to_nhwc
+from lucid.ops._layout import Padding, Pair, check_image, check_positive, from_nhwc, to_nhwc
 from lucid.ops._resize import resample
 
 __all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]

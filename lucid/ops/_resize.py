@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import pair
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.ops._common import operand
-from lucid.ops._layout import Pair, check_image, pair
+from lucid.ops._layout import Pair, check_image
 
 __all__ = ["interpolate"]
 

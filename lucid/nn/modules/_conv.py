@@ -6,11 +6,10 @@ from typing import Any
 
 from numpy.typing import DTypeLike
 
-from lucid._check import count
+from lucid._check import count, pair
 from lucid.autograd import Tensor
 from lucid.nn.modules._layer import WeightedLayer
 from lucid.ops._conv import apply_conv2d, conv_padding
-from lucid.ops._layout import pair
 
 __all__ = ["Conv2d"]
 

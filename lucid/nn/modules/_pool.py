@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from lucid._check import pair
 from lucid.nn.modules._layer import FunctionLayer
 from lucid.ops import _pool as ops
-from lucid.ops._layout import pair
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
 
