@@ -23,11 +23,7 @@ class HeldElsewhereError(RuntimeError):
 
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Make a file and hold it while the block runs; afterwards it is gone.
-
-    Raises:
-        HeldElsewhereError: if another process holds it.
-    """
+    """Hold a file for a while, made for it; HeldElsewhereError if another process holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -63,11 +59,7 @@ def sweep(folder: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file for this process, and return whether no other one has.
-
-    Raises:
-        OSError: if the file system has no locks.
-    """
+    """Lock a file, and return whether no other process has; OSError where there are no locks."""
     try:
         if sys.platform == "win32":
             import msvcrt

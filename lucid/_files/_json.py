@@ -28,11 +28,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what JSON says; an object with the same key twice is an error, not a choice.
-
-    Raises:
-        ValueError: if it is no JSON in UTF-8, or nested too deep.
-    """
+    """Return what JSON says; ValueError if it is none in UTF-8, is too deep, or has a key twice."""
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return json.loads(text, object_pairs_hook=_unique)

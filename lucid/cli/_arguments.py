@@ -121,11 +121,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def model_name(name: str) -> str:
-    """Return ``name`` if a model is registered under it.
-
-    Raises:
-        UsageError: otherwise, with the closest names there are.
-    """
+    """Return ``name`` if such a model is registered; else UsageError with the closest names."""
     names = models.list_models()
     if name in names:
         return name

@@ -45,11 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
-    """Return the files that the arguments name: each once, those of a folder sorted.
-
-    Raises:
-        UsageError: if there is none at all.
-    """
+    """Return the files that arguments name, each once, a folder's sorted; UsageError if none."""
     found: dict[Path, None] = {}
     left_out: Counter[str] = Counter()
     missing = []
@@ -95,10 +91,7 @@ def read_batches(
 ) -> Iterator[tuple[list[Path], Tensor]]:
     """Yield paths and the batch ``(N, C, H, W)`` of their images, without those unreadable.
 
-    A progress bar goes to stderr if that is a terminal and tqdm is installed.
-
-    Raises:
-        CommandError: at the end, if none could be read.
+    A bar on stderr shows the progress. If none could be read it ends in CommandError.
     """
     found = False
     with Progress("image") as progress:

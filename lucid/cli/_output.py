@@ -46,11 +46,7 @@ def write(text: str, target: str | Path) -> None:
 
 
 def check_new(path: Path, option: str, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
-    """Return ``path`` if it may be written: :func:`check_writable`, and no file is there unasked.
-
-    Raises:
-        UsageError: if a file is there and ``overwrite`` is false, or it cannot be written.
-    """
+    """Return ``path`` if it may be written; UsageError if not, or if a file is there unasked."""
     check_writable(path, option, suffixes)
     if path.exists() and is_replaced(path) and not overwrite:
         raise UsageError(f"{option}: {path} is there already; give --overwrite to replace it")
@@ -60,9 +56,7 @@ def check_new(path: Path, option: str, overwrite: bool, suffixes: Sequence[str] 
 def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Path:
     """Return ``path`` if a file can be written there; a missing folder is made.
 
-    Raises:
-        UsageError: if it is a folder, its suffix is another, or its folder cannot be made or
-            written to.
+    UsageError if it is a folder, its suffix is another, or its folder cannot be made or written to.
     """
     if path.is_dir():
         raise UsageError(f"{option}: {path} is a folder; name a file in it")

@@ -150,11 +150,7 @@ def _predict(
 
 
 def read_classes(path: Path) -> list[str]:
-    """Read the names of classes: a JSON list, or one a line.
-
-    Raises:
-        UsageError: if the file cannot be read, or its JSON is no list of names.
-    """
+    """Read the names of classes, a JSON list or one a line; UsageError if they are not."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()

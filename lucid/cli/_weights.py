@@ -73,8 +73,7 @@ def find_weights(command: str, weights: str) -> Checkpoint:
 def name_of(command: str, checkpoint: Checkpoint, given: str | None) -> str:
     """Return the model that weights are for: as they say, by their arrays, or by their name.
 
-    Raises:
-        UsageError: if it cannot be told, or ``given`` is another.
+    UsageError if it cannot be told, or ``given`` is another.
     """
     told = checkpoint.description.get("architecture")
     if given is not None:

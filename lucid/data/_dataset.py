@@ -132,12 +132,7 @@ class Subset:
 
 
 def check_index(index: int, size: int, who: str) -> int:
-    """Return an index counted from the front.
-
-    Raises:
-        TypeError: if it is no integer.
-        IndexError: if there is no such sample.
-    """
+    """Return an index counted from the front; TypeError or IndexError if there is none."""
     if not is_whole(index):
         raise TypeError(f"{who}: an index must be an integer, got {type(index).__name__}")
     if not -size <= index < size:

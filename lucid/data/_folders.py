@@ -116,21 +116,13 @@ def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted, without hidden ones.
-
-    Args:
-        folder: which is there.
-    """
+    """Return the folders in a folder, sorted, without hidden ones."""
     return sorted(
         entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
 
 
 def first_of(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are, as text.
-
-    Args:
-        names: in the order in which they are shown.
-    """
+    """Return the first five names, and how many more there are, as text."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

@@ -16,11 +16,7 @@ RESAMPLING = ("nearest", "bilinear", "bicubic")
 
 
 def pillow() -> Any:
-    """Return the module ``PIL.Image``.
-
-    Raises:
-        ImportError: if Pillow is not installed; the message names the extra.
-    """
+    """Return the module ``PIL.Image``; an ImportError names the extra."""
     return extra("PIL.Image", "data", "images need Pillow")
 
 
@@ -30,11 +26,7 @@ def resampling(interpolation: str) -> Any:
 
 
 def check_interpolation(interpolation: str, who: str) -> str:
-    """Return ``interpolation`` if there is such a one.
-
-    Raises:
-        ValueError: if not.
-    """
+    """Return ``interpolation`` if there is such a one, and raise ValueError if not."""
     if interpolation not in RESAMPLING:
         raise ValueError(
             f"{who}: interpolation must be one of {', '.join(RESAMPLING)}, got {interpolation!r}"

@@ -103,12 +103,7 @@ def _png_without_extras(path: Path) -> IO[bytes] | None:
 
 
 def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:
-    """Return a picture after a transform.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, or the transform cannot be done; the message names it.
-    """
+    """Return a picture after a transform; whatever fails is an error that names the file."""
     image = read_image(path)
     try:
         return transform(image)

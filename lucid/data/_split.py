@@ -92,12 +92,7 @@ def hold_out(dataset: Dataset, labels: Array, part: float) -> tuple[Subset, Subs
 
 
 def stratified(labels: Array, part: float) -> tuple[Array, Array]:
-    """Return the indices of the rest and of ``part`` of each class, sorted, always the same ones.
-
-    Args:
-        labels: integers ``(N,)``.
-        part: the share of each class, between 0 and 1.
-    """
+    """Return the indices of the rest and of ``part`` of each class, sorted and always the same."""
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = []
     for label in np.unique(labels):

@@ -542,12 +542,7 @@ def _check_floating(images: Array, who: str) -> None:
 
 
 def _size(size: Any, who: str) -> tuple[int, int]:
-    """Return height and width.
-
-    Raises:
-        TypeError: if they are no integers.
-        ValueError: if there are not two, or one is below 1.
-    """
+    """Return height and width, checked."""
     sizes = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sizes) != 2:
         raise ValueError(f"{who}: size must be one number or (height, width), got {size!r}")

@@ -18,11 +18,7 @@ _PIXELS = 1200
 
 
 def matplotlib_figure() -> Any:
-    """Return matplotlib's class of figures, which needs no display.
-
-    Raises:
-        ImportError: if matplotlib is not installed; the message names the extra.
-    """
+    """Return matplotlib's figures, which need no display; an ImportError names the extra."""
     return extra("matplotlib.figure", "plot", "drawing needs matplotlib").Figure
 
 

@@ -26,12 +26,7 @@ def traced(
     dtype: DTypeLike,
     who: str,
 ) -> Graph:
-    """Run ``model`` on zeros of one shape, or of each of a list of shapes, and return its graph.
-
-    Raises:
-        TypeError: if ``input_shape`` holds no integers.
-        ValueError: if a size is negative, or the model does not accept the shape.
-    """
+    """Return the graph of a run of ``model`` on zeros of one shape, or of each in a list."""
     shapes = _shapes(input_shape, who)
     try:
         return trace(model, *(Tensor(np.zeros(shape, dtype), dtype=dtype) for shape in shapes))

@@ -119,12 +119,7 @@ class LucidModel(SphinxDirective):
 
 
 def _build(name: str) -> Module:
-    """Return the model that ``name`` says.
-
-    Raises:
-        ValueError, ImportError, AttributeError: if there is none.
-        TypeError: if it is no module.
-    """
+    """Return the model that ``name`` says."""
     module, colon, attribute = name.partition(":")
     if not colon:
         return models.create_model(name)
