@@ -30,23 +30,29 @@ def _fused_ib(in_: int, out: int, stride: int, expand: float) -> Row:
     return {"in": in_, "out": out, "stride": stride, "expand": expand, "act": False}
 
 
-def _uib(
-    in_: int, out: int, dw: str, expand: float, stride: int = 1, attention: Row | None = None
-) -> Row:
-    """Return a row; ``dw`` names the depthwise kernels: "3/5" starts with 3 and has 5 within."""
-    start, mid = map(int, dw.split("/"))
-    row: Row = {
-        "in": in_,
-        "out": out,
-        "start_dw_kernel": start,
-        "mid_dw_kernel": mid,
-        "mid_dw_downsample": True,
-        "stride": stride,
-        "expand": expand,
-    }
-    if attention is not None:
-        row["attention"] = dict(attention)
-    return row
+def _uibs(in_: int, out: int, blocks: str, attention: Row | None = None) -> dict[str, Any]:
+    """Return a stage of uib blocks, of which the first has stride 2.
+
+    ``"3/5 6, 3/0 4 mqa"`` are two: with depthwise kernels of 3 at the start and of 5 within, and
+    an expansion to six times the width; then one of 3 at the start, 4 times, with ``attention``.
+    """
+    rows = []
+    for index, block in enumerate(blocks.split(",")):
+        kernels, expand, *mqa = block.split()
+        start, mid = map(int, kernels.split("/"))
+        row: Row = {
+            "in": out if index else in_,
+            "out": out,
+            "start_dw_kernel": start,
+            "mid_dw_kernel": mid,
+            "mid_dw_downsample": True,
+            "stride": 1 if index else 2,
+            "expand": int(expand),
+        }
+        if mqa and attention is not None:
+            row["attention"] = dict(attention)
+        rows.append(row)
+    return _group("uib", *rows)
 
 
 def _mqa(num_heads: int, dim: int, kv_stride: int) -> Row:
@@ -174,21 +180,8 @@ def conv_small() -> Config:
         "conv0": _group("convbn", _convbn(3, 32, 3, 2)),
         "layer1": _group("convbn", _convbn(32, 32, 3, 2), _convbn(32, 32, 1)),
         "layer2": _group("convbn", _convbn(32, 96, 3, 2), _convbn(96, 64, 1)),
-        "layer3": _group(
-            "uib",
-            _uib(64, 96, "5/5", 3, stride=2),
-            *[_uib(96, 96, "0/3", 2) for _ in range(4)],
-            _uib(96, 96, "3/0", 4),
-        ),
-        "layer4": _group(
-            "uib",
-            _uib(96, 128, "3/3", 6, stride=2),
-            _uib(128, 128, "5/5", 4),
-            _uib(128, 128, "0/5", 4),
-            _uib(128, 128, "0/5", 3),
-            _uib(128, 128, "0/3", 4),
-            _uib(128, 128, "0/3", 4),
-        ),
+        "layer3": _uibs(64, 96, "5/5 3, 0/3 2, 0/3 2, 0/3 2, 0/3 2, 3/0 4"),
+        "layer4": _uibs(96, 128, "3/3 6, 5/5 4, 0/5 4, 0/5 3, 0/3 4, 0/3 4"),
         "layer5": _group("convbn", _convbn(128, 960, 1), _convbn(960, 1280, 1)),
     }
 
@@ -198,31 +191,12 @@ def conv_medium() -> Config:
     return {
         "conv0": _group("convbn", _convbn(3, 32, 3, 2)),
         "layer1": _group("fused_ib", _fused_ib(32, 48, 2, 4)),
-        "layer2": _group("uib", _uib(48, 80, "3/5", 4, stride=2), _uib(80, 80, "3/3", 2)),
-        "layer3": _group(
-            "uib",
-            _uib(80, 160, "3/5", 6, stride=2),
-            _uib(160, 160, "3/3", 4),
-            _uib(160, 160, "3/3", 4),
-            _uib(160, 160, "3/5", 4),
-            _uib(160, 160, "3/3", 4),
-            _uib(160, 160, "3/0", 4),
-            _uib(160, 160, "0/0", 2),
-            _uib(160, 160, "3/0", 4),
-        ),
-        "layer4": _group(
-            "uib",
-            _uib(160, 256, "5/5", 6, stride=2),
-            _uib(256, 256, "5/5", 4),
-            _uib(256, 256, "3/5", 4),
-            _uib(256, 256, "3/5", 4),
-            _uib(256, 256, "0/0", 4),
-            _uib(256, 256, "3/0", 4),
-            _uib(256, 256, "3/5", 2),
-            _uib(256, 256, "5/5", 4),
-            _uib(256, 256, "0/0", 4),
-            _uib(256, 256, "0/0", 4),
-            _uib(256, 256, "5/0", 2),
+        "layer2": _uibs(48, 80, "3/5 4, 3/3 2"),
+        "layer3": _uibs(80, 160, "3/5 6, 3/3 4, 3/3 4, 3/5 4, 3/3 4, 3/0 4, 0/0 2, 3/0 4"),
+        "layer4": _uibs(
+            160,
+            256,
+            "5/5 6, 5/5 4, 3/5 4, 3/5 4, 0/0 4, 3/0 4, 3/5 2, 5/5 4, 0/0 4, 0/0 4, 5/0 2",
         ),
         "layer5": _group("convbn", _convbn(256, 960, 1), _convbn(960, 1280, 1)),
     }
@@ -233,26 +207,17 @@ def conv_large() -> Config:
     return {
         "conv0": _group("convbn", _convbn(3, 24, 3, 2)),
         "layer1": _group("fused_ib", _fused_ib(24, 48, 2, 4)),
-        "layer2": _group("uib", _uib(48, 96, "3/5", 4, stride=2), _uib(96, 96, "3/3", 4)),
-        "layer3": _group(
-            "uib",
-            _uib(96, 192, "3/5", 4, stride=2),
-            *[_uib(192, 192, "3/3", 4) for _ in range(3)],
-            _uib(192, 192, "3/5", 4),
-            *[_uib(192, 192, "5/3", 4) for _ in range(5)],
-            _uib(192, 192, "3/0", 4),
+        "layer2": _uibs(48, 96, "3/5 4, 3/3 4"),
+        "layer3": _uibs(
+            96,
+            192,
+            "3/5 4, 3/3 4, 3/3 4, 3/3 4, 3/5 4, 5/3 4, 5/3 4, 5/3 4, 5/3 4, 5/3 4, 3/0 4",
         ),
-        "layer4": _group(
-            "uib",
-            _uib(192, 512, "5/5", 4, stride=2),
-            *[_uib(512, 512, "5/5", 4) for _ in range(3)],
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/3", 4),
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/3", 4),
-            _uib(512, 512, "5/5", 4),
-            *[_uib(512, 512, "5/0", 4) for _ in range(3)],
+        "layer4": _uibs(
+            192,
+            512,
+            "5/5 4, 5/5 4, 5/5 4, 5/5 4, 5/0 4, 5/3 4, 5/0 4, 5/0 4, 5/3 4, 5/5 4, "
+            "5/0 4, 5/0 4, 5/0 4",
         ),
         "layer5": _group("convbn", _convbn(512, 960, 1), _convbn(960, 1280, 1)),
     }
@@ -260,36 +225,22 @@ def conv_large() -> Config:
 
 def hybrid_medium() -> Config:
     """Return the configuration of MobileNetV4-Hybrid-M."""
-    strided, plain = _mqa(4, 64, kv_stride=2), _mqa(4, 64, kv_stride=1)
     return {
         "conv0": _group("convbn", _convbn(3, 32, 3, 2)),
         "layer1": _group("fused_ib", _fused_ib(32, 48, 2, 4)),
-        "layer2": _group("uib", _uib(48, 80, "3/5", 4, stride=2), _uib(80, 80, "3/3", 2)),
-        "layer3": _group(
-            "uib",
-            _uib(80, 160, "3/5", 6, stride=2),
-            _uib(160, 160, "0/0", 2),
-            _uib(160, 160, "3/3", 4),
-            _uib(160, 160, "3/5", 4, attention=strided),
-            _uib(160, 160, "3/3", 4, attention=strided),
-            _uib(160, 160, "3/0", 4, attention=strided),
-            _uib(160, 160, "3/3", 4, attention=strided),
-            _uib(160, 160, "3/0", 4),
+        "layer2": _uibs(48, 80, "3/5 4, 3/3 2"),
+        "layer3": _uibs(
+            80,
+            160,
+            "3/5 6, 0/0 2, 3/3 4, 3/5 4 mqa, 3/3 4 mqa, 3/0 4 mqa, 3/3 4 mqa, 3/0 4",
+            attention=_mqa(4, 64, kv_stride=2),
         ),
-        "layer4": _group(
-            "uib",
-            _uib(160, 256, "5/5", 6, stride=2),
-            _uib(256, 256, "5/5", 4),
-            _uib(256, 256, "3/5", 4),
-            _uib(256, 256, "3/5", 4),
-            _uib(256, 256, "0/0", 2),
-            _uib(256, 256, "3/5", 2),
-            _uib(256, 256, "0/0", 2),
-            _uib(256, 256, "0/0", 4, attention=plain),
-            _uib(256, 256, "3/0", 4, attention=plain),
-            _uib(256, 256, "5/5", 4, attention=plain),
-            _uib(256, 256, "5/0", 4, attention=plain),
-            _uib(256, 256, "5/0", 4),
+        "layer4": _uibs(
+            160,
+            256,
+            "5/5 6, 5/5 4, 3/5 4, 3/5 4, 0/0 2, 3/5 2, 0/0 2, "
+            "0/0 4 mqa, 3/0 4 mqa, 5/5 4 mqa, 5/0 4 mqa, 5/0 4",
+            attention=_mqa(4, 64, kv_stride=1),
         ),
         "layer5": _group("convbn", _convbn(256, 960, 1), _convbn(960, 1280, 1)),
     }
@@ -297,32 +248,23 @@ def hybrid_medium() -> Config:
 
 def hybrid_large() -> Config:
     """Return the configuration of MobileNetV4-Hybrid-L."""
-    strided, plain = _mqa(8, 48, kv_stride=2), _mqa(8, 64, kv_stride=1)
     return {
         "conv0": _group("convbn", _convbn(3, 24, 3, 2)),
         "layer1": _group("fused_ib", _fused_ib(24, 48, 2, 4)),
-        "layer2": _group("uib", _uib(48, 96, "3/5", 4, stride=2), _uib(96, 96, "3/3", 4)),
-        "layer3": _group(
-            "uib",
-            _uib(96, 192, "3/5", 4, stride=2),
-            *[_uib(192, 192, "3/3", 4) for _ in range(3)],
-            _uib(192, 192, "3/5", 4),
-            _uib(192, 192, "5/3", 4),
-            *[_uib(192, 192, "5/3", 4, attention=strided) for _ in range(4)],
-            _uib(192, 192, "3/0", 4),
+        "layer2": _uibs(48, 96, "3/5 4, 3/3 4"),
+        "layer3": _uibs(
+            96,
+            192,
+            "3/5 4, 3/3 4, 3/3 4, 3/3 4, 3/5 4, 5/3 4, "
+            "5/3 4 mqa, 5/3 4 mqa, 5/3 4 mqa, 5/3 4 mqa, 3/0 4",
+            attention=_mqa(8, 48, kv_stride=2),
         ),
-        "layer4": _group(
-            "uib",
-            _uib(192, 512, "5/5", 4, stride=2),
-            *[_uib(512, 512, "5/5", 4) for _ in range(3)],
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/3", 4),
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/0", 4),
-            _uib(512, 512, "5/3", 4),
-            _uib(512, 512, "5/5", 4, attention=plain),
-            *[_uib(512, 512, "5/0", 4, attention=plain) for _ in range(3)],
-            _uib(512, 512, "5/0", 4),
+        "layer4": _uibs(
+            192,
+            512,
+            "5/5 4, 5/5 4, 5/5 4, 5/5 4, 5/0 4, 5/3 4, 5/0 4, 5/0 4, 5/3 4, "
+            "5/5 4 mqa, 5/0 4 mqa, 5/0 4 mqa, 5/0 4 mqa, 5/0 4",
+            attention=_mqa(8, 64, kv_stride=1),
         ),
         "layer5": _group("convbn", _convbn(512, 960, 1), _convbn(960, 1280, 1)),
     }
