@@ -2,8 +2,9 @@
 
 - ``variant-table``: the five variants with parameters and multiply-adds, as lucid counts them; with
   ``released``, the twelve architectures in the form that was released.
-- ``checkpoint-table``: the weights that are published for one of these.
-- ``published-table``: their published accuracy.
+- ``forms-table``: what the five cost in the page's form and in the released one.
+- ``pretrained-table``: all published weights; ``checkpoint-table``: those of one architecture.
+- ``published-table``: the variants' published accuracy.
 - ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
 - ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
 - ``project-file``: CONTRIBUTING.md and its like.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from published import PAPER, TIMM
+from published import PAPER
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -113,6 +114,12 @@ class VariantTable(Generated):
         return self.rst(table(head, rows) + "\n\n" + note)
 
 
+def measured(entry: models.Pretrained) -> list[tuple[float | None, tuple[int, int, int]]]:
+    """Return the accuracies of weights, None where nobody measured, and the sizes of images."""
+    pairs = [(entry.top1, entry.input_size), (entry.test_top1, entry.test_input_size)]
+    return [(top1, size) for top1, size in pairs if size is not None]
+
+
 class CheckpointTable(Generated):
     """``checkpoint-table``: a name of timm's."""
 
@@ -123,11 +130,10 @@ class CheckpointTable(Generated):
         head = ["weights", "classes", "top-1", "at size", "top-1", "at size"]
         rows = []
         for entry in models.list_pretrained(f"{self.arguments[0]}.*"):
-            pairs = [(entry.top1, entry.input_size), (entry.test_top1, entry.test_input_size)]
             cells = [f"``{entry.tag}``", f"{entry.num_classes:,}"]
-            for top1, size in pairs:
-                cells += [f"{top1:.2f} %" if top1 else "", str(size[-1]) if size else ""]
-            rows.append(cells)
+            for top1, size in measured(entry):
+                cells += [f"{top1:.2f} %" if top1 else "", str(size[-1])]
+            rows.append(cells + [""] * (len(head) - len(cells)))
         if not rows:
             return self.rst("No weights are published for this architecture.")
         note = "Accuracy on ImageNet-1k, as timm reports it; ``weights=`` takes the tag."
@@ -140,17 +146,59 @@ class PublishedTable(Generated):
     def content_nodes(self) -> list[nodes.Node]:
         """Return the table."""
         head = ["model", "paper: top-1", "timm: top-1", "at size", "timm's weights"]
-        rows = [
-            [
-                f":doc:`{short(name)} </models/{name}>`",
-                f"{PAPER[name].top1:.1f} %",
-                f"{TIMM[name].top1:.1f} %",
-                str(TIMM[name].size),
-                f"``{TIMM[name].name}``",
-            ]
-            for name in VARIANTS
-        ]
+        rows = []
+        for name in VARIANTS:
+            top1, size, tag = max(
+                (top1, size[-1], entry.tag)
+                for entry in models.list_pretrained(f"mobilenetv4_{short(name)}.*")
+                for top1, size in measured(entry)
+                if top1 is not None
+            )
+            link = f":doc:`{short(name)} </models/{name}>`"
+            cells = [f"{PAPER[name].top1:.1f} %", f"{top1:.1f} %", str(size), f"``{tag}``"]
+            rows.append([link, *cells])
         return self.rst(table(head, rows))
+
+
+class FormsTable(Generated):
+    """``forms-table``: what the two forms of the five variants cost."""
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the table."""
+        head = ["model", "parameters, released", "page", "multiply-adds, released", "page", "more"]
+        rows = []
+        for name in VARIANTS:
+            released, page = figures(f"mobilenetv4_{short(name)}", 224), figures(name, 224)
+            counts = [released.total_params, page.total_params]
+            counts += [released.total_macs, page.total_macs]
+            more = f"{page.total_macs / released.total_macs - 1:.1%}"
+            rows.append([short(name), *(f"{count:,}" for count in counts), more])
+        return self.rst(table(head, rows) + "\n\nFor 1000 classes and one image of 224×224.")
+
+
+class PretrainedTable(Generated):
+    """``pretrained-table``."""
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the table, in the order of the architectures' size."""
+        head = ["mobilenetv4\\_…", "parameters", "size", "top-1", "larger", "top-1", "mean"]
+        entries = models.list_pretrained()
+        rows = []
+        for entry in entries:
+            cells = []
+            for top1, size in measured(entry):
+                cells += [str(size[-1]), "–" if top1 is None else f"{top1:.2f}"]
+            cells += [""] * (4 - len(cells))
+            imagenet = "ImageNet" if entry.mean != (0.5, 0.5, 0.5) else "0.5"
+            rows.append([f"``{short(entry.name)}``", f"{entry.parameters:,}", *cells, imagenet])
+        usual = next(entry for entry in entries if entry.mean != (0.5, 0.5, 0.5))
+        licences = " and ".join(sorted({entry.license for entry in entries}))
+        note = (
+            f"Licence of all: {licences}. ImageNet's mean, of red, green and blue between 0 and 1, "
+            f"is {', '.join(map(str, usual.mean))}, with a standard deviation of "
+            f"{', '.join(map(str, usual.std))}; where it is 0.5, so is the standard deviation."
+        )
+        return self.rst(table(head, rows) + "\n\n" + note)
 
 
 # -- plots ------------------------------------------------------------------------------------
@@ -425,6 +473,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "project-file": ProjectFile,
         "drawing": Drawing,
         "storeys": Storeys,
+        "pretrained-table": PretrainedTable,
+        "forms-table": FormsTable,
     }.items():
         app.add_directive(name, directive)
     return {"parallel_read_safe": True}

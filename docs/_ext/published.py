@@ -1,4 +1,4 @@
-"""Published ImageNet-1k figures: facts from the paper and from timm's model cards."""
+"""ImageNet-1k figures of the paper; those of published weights are in the library."""
 
 from __future__ import annotations
 
@@ -19,27 +19,4 @@ PAPER = {
     "mobilenet_v4_hybrid_medium": Paper(10.5, 1.2, 80.7),
     "mobilenet_v4_conv_large": Paper(31, 5.9, 82.9),
     "mobilenet_v4_hybrid_large": Paper(35.9, 7.2, 83.4),
-}
-
-
-class Checkpoint(NamedTuple):
-    """Weights that timm publishes: their name on the hub, image size, accuracy."""
-
-    name: str
-    size: int
-    top1: float
-
-
-TIMM = {
-    "mobilenet_v4_conv_small": Checkpoint("timm/mobilenetv4_conv_small.e3600_r256_in1k", 320, 75.6),
-    "mobilenet_v4_conv_medium": Checkpoint(
-        "timm/mobilenetv4_conv_medium.e500_r256_in1k", 256, 79.9
-    ),
-    "mobilenet_v4_hybrid_medium": Checkpoint(
-        "timm/mobilenetv4_hybrid_medium.ix_e550_r384_in1k", 384, 83.0
-    ),
-    "mobilenet_v4_conv_large": Checkpoint("timm/mobilenetv4_conv_large.e600_r384_in1k", 384, 83.0),
-    "mobilenet_v4_hybrid_large": Checkpoint(
-        "timm/mobilenetv4_hybrid_large.ix_e600_r384_in1k", 384, 84.0
-    ),
 }

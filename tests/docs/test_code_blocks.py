@@ -91,7 +91,7 @@ def run_python(block: Block, page: Path, names: dict[str, Any]) -> str:
 def test_page(page, tmp_path, monkeypatch, request):
     """Run a page's blocks in order, in one namespace and an empty folder."""
     pytest.importorskip("sklearn")
-    if page.name == "pretrained.md":
+    if page.name in ("pretrained.md", "checkpoints.md"):
         request.getfixturevalue("hub")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
