@@ -69,8 +69,8 @@ def is_replaced(path: PathLike) -> bool:
 def _descriptor(path: PathLike) -> int | None:
     """Return the descriptor of this process that a name such as ``/dev/stdout`` stands for.
 
-    It may be an ordinary file by now, which nevertheless is not to be replaced or written from
-    its start: other output goes to it too.
+    It may be an ordinary file. Even so it is not replaced or written from its start, because other
+    output goes there too.
     """
     name = os.path.abspath(path)
     while os.path.lexists(name):
@@ -108,7 +108,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name last; the file is in place already, so nothing here is an error."""
+    """Write a new name to disk. The file is in place already, so a failure here is no error."""
     if os.name == "posix":
         with contextlib.suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)

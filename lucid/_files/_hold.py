@@ -44,7 +44,7 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that are no more have left in a folder, where locks tell."""
+    """Remove what dead processes have left in a folder, where locks can tell."""
     if os.name != "posix":  # temporary files are not held there
         return
     for path in folder.iterdir():

@@ -70,9 +70,7 @@ def _lab_to_rgb(image: Any) -> Any:
 def pixels(image: Any) -> Array:
     """Return the pixels of a Pillow image without a palette as float32 from 0 to 1.
 
-    Of a mode without a highest value (32-bit integers, floating point) it is the least of 1 (for
-    floating point), 255 and 65,535 that no pixel exceeds. Where one does, or one is negative,
-    black is the lowest pixel and white the highest.
+    :class:`lucid.data.transforms.Convert` says what is white in which mode.
     """
     array = np.asarray(image)
     if array.dtype.kind == "b":

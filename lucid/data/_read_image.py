@@ -59,7 +59,7 @@ def read_image(path: str | os.PathLike[str]) -> Any:
         try:
             return _decode(path)
         except (ValueError, SyntaxError, OSError):
-            # Damage to what a PNG says besides its pixels is none to them.
+            # A PNG's pixels may be sound although what it says besides them is damaged.
             if (pixels_alone := _png_without_extras(Path(path))) is None:
                 raise
             return _decode(pixels_alone)
@@ -121,7 +121,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _upright(image: Any) -> Any:
-    """Return an image turned as its EXIF data say, if they can be read: its pixels are sound."""
+    """Return an image turned as its EXIF data say; as it is if they cannot be read."""
     turn = pillow().Transpose
     turns = {
         2: turn.FLIP_LEFT_RIGHT,

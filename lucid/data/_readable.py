@@ -45,11 +45,11 @@ def each(
 
 
 class UnreadableError(ValueError):
-    """More pictures cannot be read than may be, or none of a part can.
+    """Too many pictures cannot be read, or all those of a part.
 
     Args:
         message: what is wrong, in words.
-        found: how many of how many cannot be read; None if a part has no other.
+        found: how many of how many cannot be read; None if all of a part cannot.
     """
 
     def __init__(self, message: str, found: str | None = None) -> None:

@@ -128,9 +128,9 @@ class Convert(_Shown):
 
     As ``image.convert(mode)``, except that what is transparent becomes white if the new mode has
     no transparency, and that more than 8 bits are scaled, which Pillow cuts off. 16 bits are
-    divided by 257. Of 32-bit integers and floating-point numbers white is the least of 1 (for
-    floating point), 255 and 65,535 that no pixel exceeds; where one does, or one is negative,
-    black is the lowest pixel and white the highest.
+    divided by 257. 32-bit integers and floating-point numbers have no highest value. There, white
+    is the least of 1 (for floating point), 255 and 65,535 that no pixel exceeds. If a pixel exceeds
+    all of them or is negative, black is the lowest pixel and white the highest.
 
     Args:
         mode: the mode, in Pillow's name for it.

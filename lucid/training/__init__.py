@@ -1,8 +1,8 @@
 """Training: the loop over epochs, and runs that can be interrupted and gone on with."""
 
 from lucid._files import HeldElsewhereError as HeldElsewhereError
+from lucid.training._decay_groups import decay_groups as decay_groups
 from lucid.training._description import Description as Description
-from lucid.training._groups import decay_groups as decay_groups
 from lucid.training._loop import DivergedError as DivergedError
 from lucid.training._loop import Epoch as Epoch
 from lucid.training._loop import Score as Score

@@ -18,7 +18,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class DivergedError(RuntimeError):
-    """The loss is no number any more."""
+    """The loss is not a finite number any more."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Epoch:
     seconds: float
 
     def record(self) -> dict[str, Any]:
-        """Return it as the history of a run has it: plain numbers, None for a loss that is none."""
+        """Return it as the history of a run has it: plain numbers; None for a loss not finite."""
         return {
             "epoch": self.number,
             "train_loss": finite(self.train.loss),
@@ -80,7 +80,7 @@ class Epoch:
 
 
 def finite(loss: float) -> float | None:
-    """Return a loss as JSON has it, where NaN and infinity are no numbers."""
+    """Return a loss; None for NaN and infinity, which JSON does not have."""
     return loss if math.isfinite(loss) else None
 
 
@@ -139,8 +139,8 @@ def train_epoch(
     """Take one optimiser step a batch, and return the score on the way.
 
     Args:
-        model: is put into training mode and stays there. In one that is in it, layers that were
-            frozen with ``eval()`` stay so.
+        model: is put into training mode and stays there. If it is in training mode already, layers
+            frozen with ``eval()`` stay frozen.
         batches: pairs of images and integer labels.
         optimizer: holds the model's parameters.
         criterion: the loss, from logits and labels.

@@ -15,8 +15,8 @@ from lucid._files import SUFFIXES
 from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
+from lucid.training._decay_groups import decay_groups
 from lucid.training._description import Description
-from lucid.training._groups import decay_groups
 from lucid.training._loop import Epoch, Score, evaluate, finite, fit, warmup_cosine
 from lucid.training._run_files import RunFiles
 from lucid.training._settings import Settings

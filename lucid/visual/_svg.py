@@ -18,8 +18,8 @@ from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, shown_shapes, shown_titl
 _FONT = "13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 _PAD, _TITLE = 12.0, 28.0  # around what is in a group; above it, with its title
 _ALONG, _ACROSS = 36.0, 16.0  # gaps between boxes: along the flow, across it
-_TURN = 14.0  # in which such an arrow turns
 _LANE = 20.0  # room for one arrow that goes past boxes
+_TURN = 14.0  # the length in which such an arrow turns
 
 _STYLE = """\
 svg.lucid { color-scheme: light dark; --page: #ffffff; --ink: #1a202c; }
@@ -154,13 +154,11 @@ class _Layout:
 
     # -- sizes ------------------------------------------------------------------------------
 
-    def _measure(self, node: Node) -> _Place:
+    def _measure(self, node: Node) -> None:
         if node.what == "group":
-            place = self._measure_group(node)
+            self._places[node] = self._measure_group(node)
         else:
-            place = _Place(self._turn(self._box_size(node)))
-        self._places[node] = place
-        return place
+            self._places[node] = _Place(self._turn(self._box_size(node)))
 
     def _turn(self, size: tuple[float, float]) -> tuple[float, float]:
         return size if self._direction in ("LR", "RL") else size[::-1]
@@ -276,12 +274,9 @@ class _Layout:
         rect = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
         middle = x + width / 2
         if node.what == "group":
-            kind = ' class="title"' if node.parent is None else ""
-            title = escape(_clean(shown_title(node)))
-            body.append(
-                f'<g class="group"><rect {rect} rx="4"/>'
-                f'<text{kind} x="{middle:.1f}" y="{y + _TITLE / 2:.1f}">{title}</text>'
-            )
+            kind = "title" if node.parent is None else ""
+            title = _text(middle, y + _TITLE / 2, _clean(shown_title(node)), kind)
+            body.append(f'<g class="group"><rect {rect} rx="4"/>{title}')
             for child in _inside(node):
                 self._draw(child, body)
             body.append("</g>")
@@ -290,9 +285,9 @@ class _Layout:
         round_ = node.what in ("op", "first", "last") or node.count > 1
         corner = height / 2 if round_ else 3
         lines = self._lines(node)
+        first = y + height / 2 - 8 * (len(lines) - 1)
         text = "".join(
-            f'<text{" class=" + chr(34) + "small" + chr(34) if i else ""} x="{middle:.1f}" '
-            f'y="{y + height / 2 + 16 * (i - (len(lines) - 1) / 2):.1f}">{escape(line_)}</text>'
+            _text(middle, first + 16 * i, line_, "small" if i else "")
             for i, line_ in enumerate(lines)
         )
         kind = "node unused" if node.what == "unused" else "node"
@@ -308,22 +303,21 @@ class _Layout:
         label_at: tuple[float, float] | None = None
         if edge not in self._lanes:
             half = max((b[0] - a[0]) / 2, 1.0)
-            path = "M" + self._points(a) + self._curve((a[0] + half, a[1]), (b[0] - half, b[1]), b)
+            bend = self._points((a[0] + half, a[1]), (b[0] - half, b[1]), b)
+            path = f"M{self._points(a)}C{bend}"
         else:
             level = self._level(*self._lanes[edge])
             c, d = (a[0] + _TURN, level), (b[0] - _TURN, level)
             path = (
-                f"M{self._points(a)}{self._curve((c[0], a[1]), (a[0] + _TURN / 2, level), c)}"
-                f"L{self._points(d)}{self._curve((b[0] - _TURN / 2, level), (d[0], b[1]), b)}"
+                f"M{self._points(a)}C{self._points((c[0], a[1]), (a[0] + _TURN / 2, level), c)}"
+                f"L{self._points(d)}C{self._points((b[0] - _TURN / 2, level), (d[0], b[1]), b)}"
             )
             label_at = ((c[0] + d[0]) / 2, level)
         kind = "edge dotted" if edge.style == "dotted" else "edge"
         body.append(f'<path class="{kind}" marker-end="url(#tip)" d="{path}"/>')
         if edge.label and label_at is not None:
             x, y = self._point(*label_at)
-            body.append(
-                f'<text class="small" x="{x:.1f}" y="{y - 8:.1f}">{escape(edge.label)}</text>'
-            )
+            body.append(_text(x, y - 8, edge.label, "small"))
 
     def _level(self, group: Node, before: bool, lane: int) -> float:
         """Return where, across the flow, a lane of ``group`` is; the first is at the content."""
@@ -331,9 +325,6 @@ class _Layout:
         if before:
             return min(place.start[1] for place in content) - _LANE * (lane + 0.6)
         return max(place.start[1] + place.size[1] for place in content) + _LANE * (lane + 0.4)
-
-    def _curve(self, *points: tuple[float, float]) -> str:
-        return f"C{self._points(*points)}"
 
     def _points(self, *points: tuple[float, float]) -> str:
         return ", ".join("{:.1f} {:.1f}".format(*self._point(*point)) for point in points)
@@ -343,6 +334,11 @@ def _inside(group: Node) -> list[Node]:
     if group.ends is None:
         return group.children
     return [group.ends[0], *group.children, group.ends[1]]
+
+
+def _text(x: float, y: float, text: str, kind: str = "") -> str:
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<text{attribute} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
 def _width(text: str, size: float) -> float:
