@@ -18,7 +18,7 @@ from lucid._files._json import read_json as read_json
 from lucid._files._save_load import READABLE as READABLE
 from lucid._files._save_load import SUFFIXES as SUFFIXES
 from lucid._files._save_load import Contents as Contents
-from lucid._files._save_load import check_readable as check_readable
+from lucid._files._save_load import endings as endings
 from lucid._files._save_load import load as load
 from lucid._files._save_load import read as read
 from lucid._files._save_load import read_metadata as read_metadata

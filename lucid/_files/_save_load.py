@@ -114,8 +114,9 @@ def read_metadata(path: PathLike) -> dict[str, str]:
 @contextlib.contextmanager
 def _opened(path: PathLike, who: str) -> Iterator[NpzFile | SafetensorsFile | TorchFile]:
     """Open a file and check its header; whatever damage leads to becomes one kind of error."""
-    check_readable(path, who)
     path = Path(path)
+    if path.suffix not in READABLE:
+        raise ValueError(f"{who}: expected a name {endings(path)}")
     check_source(path, who)
     with path.open("rb") as file:
         form = _form(file, path.suffix)
@@ -130,13 +131,12 @@ def _opened(path: PathLike, who: str) -> Iterator[NpzFile | SafetensorsFile | To
             ) from error
 
 
-def check_readable(path: PathLike, who: str) -> None:
-    """Raise ValueError unless the suffix is one of those that :func:`load` reads."""
-    if Path(path).suffix not in READABLE:
-        raise ValueError(
-            f"{who}: expected a name ending in {' or '.join(SUFFIXES)}, or as PyTorch's files in "
-            f"{', '.join(_torch.SUFFIXES)}, got {path}"
-        )
+def endings(path: PathLike) -> str:
+    """Return in words what a name that :func:`load` does not read should have ended in."""
+    return (
+        f"ending in {' or '.join(SUFFIXES)}, got {path}; PyTorch's files end in "
+        f"{', '.join(_torch.SUFFIXES[:-1])} or .pth{_torch.SUFFIXES[-1]}"
+    )
 
 
 def _form(file: IO[bytes], suffix: str) -> str:

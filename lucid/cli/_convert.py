@@ -1,4 +1,4 @@
-"""``lucid convert``: weights under timm's names or lucid's."""
+"""``lucid convert``: weights in another format, or under timm's names or lucid's."""
 
 from __future__ import annotations
 
@@ -22,26 +22,53 @@ def add_parsers(add_command: AddCommand) -> None:
     parser = add_command(
         "convert",
         convert_weights,
-        "Rename weights for timm or for lucid. The arrays stay as they are, and are checked "
-        "against the model first; what is known of them (classes, size and normalisation of the "
+        "Write weights in another format, PyTorch's .pth as .safetensors without PyTorch. In a "
+        "checkpoint of a training, the model is found (state_dict, model, state_dict_ema, "
+        "model_ema, a prefix module.), and what was taken is said. With --to, they are renamed for "
+        "timm or for lucid: the arrays stay as they are, and are checked against the model first; "
+        "what is known of them (classes, size and normalisation of the "
         "images) is written into the file. timm loads the result with strict=True. Weights of "
         "the form of lucid's documentation page fit timm's model too, but it computes something "
         "else from them (ReLU or GELU in place of ReLU6, and pooling before the last "
         "convolution): train them further there.",
+        "  lucid convert checkpoint.pth model.safetensors\n"
+        "  lucid convert checkpoint.pth average.safetensors --key state_dict_ema\n"
         "  lucid convert flowers.npz flowers.safetensors --to timm\n"
         "  lucid convert timm/mobilenetv4_conv_small.e2400_r224_in1k small.npz --to lucid",
     )
-    parser.add_argument("input", help="a .safetensors or .npz file, or a Hugging Face repo id")
+    parser.add_argument(
+        "input",
+        help="a .safetensors or .npz file, PyTorch's .pth, .pt, .bin or .pth.tar, or a Hugging "
+        "Face repo id",
+    )
     parser.add_argument("output", type=Path, help="the file to write, .safetensors or .npz")
-    parser.add_argument("--to", choices=("timm", "lucid"), required=True, help="whose names")
+    parser.add_argument(
+        "--to", choices=("timm", "lucid"), help="whose names (default: as they are)"
+    )
+    parser.add_argument(
+        "--key",
+        help="the part of a checkpoint to take, such as state_dict_ema; a.b is b within a "
+        "(default: found)",
+    )
     parser.add_argument("--model", help="the model's name (default: told by the entries)")
     add_overwrite(parser)
+    parser.set_defaults(parser=parser)
 
 
 def convert_weights(args: argparse.Namespace) -> int:
     """Run ``lucid convert``."""
     check_new(args.output, "output", args.overwrite, SUFFIXES)
-    checkpoint = find_weights("convert", args.input)
+    if args.to is None:
+        if args.model is not None:
+            raise UsageError("--model says whose entries are renamed; give --to too")
+        if args.key is None and Path(args.input).suffix == args.output.suffix:
+            args.parser.error("--to timm or --to lucid is required between files of one format")
+    checkpoint = find_weights("convert", args.input, args.key)
+    if args.to is None:
+        known = as_metadata(checkpoint.description) if checkpoint.description else {}
+        lucid.save(checkpoint.state, args.output, metadata={**checkpoint.metadata, **known})
+        print(f"{args.output}: {len(checkpoint.state)} arrays, under the names they had")
+        return 0
     to_timm = args.to == "timm"
     if _timm.is_timm(checkpoint.state) == to_timm:
         raise UsageError(f"{args.input} has {args.to}'s names already")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid._files import SUFFIXES as WEIGHTS
+from lucid._files import READABLE, SUFFIXES, endings
 from lucid.cli._arguments import model_name
 from lucid.cli._errors import CommandError, UsageError, reading_run
 from lucid.cli._output import tell
 from lucid.models import MobileNet_V4
-from lucid.models._checkpoints import DEFAULT
+from lucid.models._checkpoints import DEFAULT, NoSuchKeyError
 from lucid.models._pretrained import (
     Checkpoint,
     build_from,
@@ -30,8 +30,8 @@ def check_weights(path: Path) -> None:
     """Raise UsageError if what is at ``path`` cannot be weights: a folder, or another file."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the weights in it")
-    if path.is_file() and path.suffix.lower() not in WEIGHTS:
-        raise UsageError(f"expected weights ending in {' or '.join(WEIGHTS)}, got {path}")
+    if path.is_file() and path.suffix.lower() not in READABLE:
+        raise UsageError(f"expected weights {endings(path)}")
 
 
 class Opened(NamedTuple):
@@ -41,8 +41,10 @@ class Opened(NamedTuple):
     classes: list[str] | None
 
 
-def find_weights(command: str, weights: str) -> Checkpoint:
-    """Read weights, with what the ``.json`` of `lucid train` beside them adds to what they say.
+def find_weights(command: str, weights: str, key: str | None = None) -> Checkpoint:
+    """Read weights, those under a key of a checkpoint if one is given, and tell which were taken.
+
+    With them comes what the ``.json`` of `lucid train` beside them adds to what they say.
 
     Raises:
         UsageError: if the weights are not there, or the name is that of something else.
@@ -50,22 +52,24 @@ def find_weights(command: str, weights: str) -> Checkpoint:
     """
     check_weights(Path(weights))
     try:
-        checkpoint = open_checkpoint(weights)
-    except FileNotFoundError as error:
+        checkpoint = open_checkpoint(weights, key)
+    except (FileNotFoundError, NoSuchKeyError) as error:
         raise UsageError(str(error)) from error
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if checkpoint.taken:
+        tell(command, f"{weights}: {checkpoint.taken}")
     run = RunFiles(weights)
-    if checkpoint.from_hub or not run.description.is_file():
+    if Path(weights).suffix not in SUFFIXES or not run.description.is_file():
         return checkpoint
     with reading_run():
         own, beside = checkpoint.description, run.read_description().of_weights()
-    for key in own.keys() & beside.keys():
-        if own[key] != beside[key]:
+    for name in own.keys() & beside.keys():
+        if own[name] != beside[name]:
             tell(
                 command,
-                f"warning: {run.description} contradicts {weights}: {key} is {beside[key]!r:.80} "
-                f"in the one, {own[key]!r:.80} in the other, which counts",
+                f"warning: {run.description} contradicts {weights}: {name} is {beside[name]!r:.80} "
+                f"in the one, {own[name]!r:.80} in the other, which counts",
             )
     return checkpoint._replace(description={**beside, **own})
 

@@ -1,7 +1,7 @@
-"""What weights are and expect of an image: their description.
+"""Which entries of a file are the weights, and what these are and expect: their description.
 
-It is written in the metadata of their file, or in a ``config.json``, or stands in the table of the
-published ones (``_published.py``). Its keys are timm's: ``architecture`` (a name that
+The description is written in the metadata of their file, or in a ``config.json``, or stands in the
+table of the published ones (``_published.py``). Its keys are timm's: ``architecture`` (a name that
 ``list_models`` has), ``input_size``, ``crop_pct``, ``interpolation``, ``mean``, ``std``; and
 ``classes``, their names.
 
@@ -13,10 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lucid._check import is_integer, is_list, is_number, short
 from lucid._files import parse_json, read_json
+from lucid.autograd import Tensor
 from lucid.models._published import IMAGENET_MEAN, IMAGENET_STD, PUBLISHED
 
 # Preprocessing of a model without weights, and of weights about which nothing is known.
@@ -30,6 +31,101 @@ DEFAULT: dict[str, Any] = {
 
 # The key of a file's metadata under which its description is, as JSON.
 _METADATA = "lucid"
+
+
+# -- the entries of a file ----------------------------------------------------------------------
+
+# Where a checkpoint of a training keeps the model, and what wrappers put before names. What was
+# trained comes first, its moving average after it.
+_NESTED = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
+
+
+class NoSuchKeyError(ValueError):
+    """A checkpoint does not have the key that is to be taken."""
+
+
+class Entries(NamedTuple):
+    """The arrays of a model by name, and in words where in the file they were."""
+
+    state: dict[str, Tensor]
+    taken: str  # empty if they are the file as it is
+
+
+def find_entries(content: Any, source: str, key: str | None = None) -> Entries:
+    """Return the arrays in a file: those of the model, if it is a training's checkpoint.
+
+    Args:
+        content: what the file holds.
+        source: the file, for messages.
+        key: the key of the checkpoint to take, ``"a.b"`` for one within another; None finds it.
+
+    Raises:
+        NoSuchKeyError: if there is no such key.
+        ValueError: if what is there is no mapping of names to arrays.
+    """
+    keys: list[str] = []
+    others: list[str] = []
+    if key is not None:
+        content = _at(content, key, source)
+        keys = [key]
+    while isinstance(content, dict):
+        nested = [name for name in _NESTED if isinstance(content.get(name), dict)]
+        if not nested:
+            break
+        others += [".".join([*keys, name]) for name in nested[1:]]
+        keys.append(nested[0])
+        content = content[nested[0]]
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"weights: {source}: {'.'.join(keys) or 'it'} is of type {type(content).__name__}; "
+            "expected arrays by name, as model.state_dict() has them"
+        )
+    state = {name: value for name, value in content.items() if name != "n_averaged"}
+    prefix = ""
+    while found := next((w for w in _WRAPPERS if state and _all_start(state, w)), ""):
+        prefix += found
+        state = {name[len(found) :]: value for name, value in state.items()}
+    if not prefix:
+        state = content  # n_averaged is what AveragedModel has beside its module
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or not isinstance(name, str):
+            raise ValueError(
+                f"weights: {source}: {name!r} is of type {type(value).__name__}, not an array; "
+                "expected a file of arrays by name, as model.state_dict() has them"
+                f"{_choice(content)}"
+            )
+    words = [f"took {'.'.join(keys)!r}"] if keys else []
+    words += [f"left off the prefix {prefix!r}"] if prefix else []
+    words += [f"it has {' and '.join(map(repr, others))} too (--key)"] if others else []
+    return Entries(state, "; ".join(words))
+
+
+def _all_start(state: Mapping[Any, Any], prefix: str) -> bool:
+    return all(isinstance(name, str) and name.startswith(prefix) for name in state)
+
+
+def _at(content: Any, key: str, source: str) -> Any:
+    """Return what a checkpoint has under a key, or under the keys that dots divide."""
+    rest, place = key, content
+    while isinstance(place, dict) and rest not in place:
+        name, dot, rest = rest.partition(".")
+        if not dot or name not in place:
+            keys = [str(name) for name in place]
+            raise NoSuchKeyError(
+                f"weights: {source}: there is no key {key!r}; there are "
+                f"{', '.join(map(repr, keys[:20]))}{', …' if len(keys) > 20 else ''}"
+            )
+        place = place[name]
+    if not isinstance(place, dict):
+        raise NoSuchKeyError(f"weights: {source}: there is no key {key!r}, nor any other")
+    return place[rest]
+
+
+def _choice(content: Mapping[Any, Any]) -> str:
+    keys = [str(name) for name, value in content.items() if isinstance(value, dict)]
+    names = ", ".join(map(repr, keys[:20]))
+    return f"; `lucid convert --key` takes one of {names}" if keys else ""
 
 
 # -- config.json ------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from lucid._extras import extra
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.models import _timm, configs
-from lucid.models._checkpoints import DEFAULT, read_description, read_settings
+from lucid.models._checkpoints import DEFAULT, find_entries, read_description, read_settings
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
 from lucid.models._published import PUBLISHED, described, tags
@@ -40,9 +40,6 @@ _PAGE, _RELEASED = "mobilenet_v4_", "mobilenetv4_"
 
 _HUB_ID = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)")
 _SHA256 = re.compile("[0-9a-f]{64}")
-# Where a checkpoint of a training keeps the model, and what wrappers put before names.
-_NESTED = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _STEM = "conv0.convbn_0.conv.weight"
 
@@ -56,6 +53,7 @@ class Checkpoint(NamedTuple):
     from_hub: bool
     metadata: Mapping[str, str] = MappingProxyType({})
     description: Mapping[str, Any] = MappingProxyType({})  # what the file itself says of them
+    taken: str = ""  # in words, which part of the file they are
 
 
 def variant_of(name: str) -> str:
@@ -240,8 +238,10 @@ def known_settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 # -- finding ----------------------------------------------------------------------------------
 
 
-def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(weights: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
     """Read weights from a file, or from a Hugging Face repository into its cache.
+
+    In a checkpoint of a training, what is under ``key`` is taken, or else found.
 
     Raises:
         FileNotFoundError: if there is no such file, and no such repository within reach.
@@ -254,7 +254,7 @@ def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
     path, config = Path(weights), Path(weights).parent / "config.json"
     source = str(weights)
     hub_id = None if path.exists() else _HUB_ID.fullmatch(source)
-    from_hub = hub_id is not None and path.suffix not in _files.SUFFIXES
+    from_hub = hub_id is not None and path.suffix not in _files.READABLE
     if hub_id is not None and from_hub:
         source = hub_id.group(1)
         path, config = _fetch(source)
@@ -267,37 +267,20 @@ def open_checkpoint(weights: str | os.PathLike[str]) -> Checkpoint:
             f"{_near(source)}"
         )
     contents = _files.read(path)
-    state = _unwrap(contents.state)
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"weights: {source}: {name!r} is of type {type(value).__name__}, not an array; "
-                "expected a file of arrays by name, as model.state_dict() has them"
-            )
+    state, taken = find_entries(contents.state, source, key)
     description = read_description(contents.metadata, source)
-    return Checkpoint(source, state, config, from_hub, contents.metadata, description)
-
-
-def _unwrap(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the arrays of a training's checkpoint, and of a model in a wrapper."""
-    for key in _NESTED:
-        if isinstance(state.get(key), dict):
-            return _unwrap(state[key])
-    for prefix in _WRAPPERS:
-        if state and all(str(name).startswith(prefix) for name in state):
-            return _unwrap({name[len(prefix) :]: value for name, value in state.items()})
-    return state
+    return Checkpoint(source, state, config, from_hub, contents.metadata, description, taken)
 
 
 def _near(source: str) -> str:
     """Return a question for names like ``source``: of files beside it, or of published weights."""
     path = Path(source)
-    stem = source.removesuffix(path.suffix) if path.suffix in _files.SUFFIXES else source
+    stem = source.removesuffix(path.suffix) if path.suffix in _files.READABLE else source
     known = {entry.hf_hub_id: entry.hf_hub_id for entry in PUBLISHED.values()}
     known.update({name: name for entry in PUBLISHED.values() for name in (entry.name, entry.tag)})
     with contextlib.suppress(OSError):
         for entry in path.parent.iterdir():
-            if entry.suffix in _files.SUFFIXES:
+            if entry.suffix in _files.READABLE:
                 known[str(entry)] = known[str(entry.with_suffix(""))] = str(entry)
     found = [
         name for text in dict.fromkeys((source, stem)) for name in nearest(text, known, 3, 0.75)

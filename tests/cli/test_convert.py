@@ -17,6 +17,7 @@ from lucid.models._config import read_config
 from lucid.models._pretrained import VARIANTS, Checkpoint, configuration, convert
 from tests.models.test_pretrained_reference import reference
 from tests.reference import arrays
+from tests.torch_bytes import archive, older, tensor
 
 
 def state_of(variant, timm=True, classes=3, **kwargs):
@@ -275,3 +276,88 @@ def test_contradictions_are_told(tmp_path, capsys, monkeypatch):
         "lucid predict: warning: run.json contradicts run.npz: input_size is (1, 64, 64) in the "
         "one, (1, 40, 40) in the other, which counts\n"
     )
+
+
+# -- PyTorch's files --------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_pytorch(tmp_path, capsys):
+    path, out = tmp_path / "ck.pth.tar", tmp_path / "o.safetensors"
+    parts = {"state_dict": {"module.a": tensor()}, "state_dict_ema": {"module.b": tensor()}}
+    path.write_bytes(archive({**parts, "epoch": 3}))
+    status, printed, err = run(capsys, path, out)
+    assert status == 0
+    assert printed == f"{out}: 1 arrays, under the names they had\n"
+    assert "took 'state_dict'; left off the prefix 'module.'; it has 'state_dict_ema' too" in err
+    assert_same(lucid.load(out), {"a": np.arange(6, dtype="f4").reshape(2, 3)})
+    assert run(capsys, path, out, "--key", "state_dict_ema", "--overwrite")[0] == 0
+    assert lucid.load(out).keys() == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "taken"),
+    [
+        ({"model": {"a": tensor()}}, None, "took 'model'"),
+        (
+            {"model_ema": {"n_averaged": 3, "module.a": tensor()}},
+            None,
+            "took 'model_ema'; left off",
+        ),
+        ({"nets": {"g": {"a": tensor()}}}, "nets.g", "took 'nets.g'"),
+        ({"nets": {"model": {"a": tensor()}}}, "nets", "took 'nets.model'"),
+        ({"module._orig_mod.a": tensor()}, None, "left off the prefix 'module._orig_mod.'"),
+        ({"a": tensor()}, None, ""),
+    ],
+)
+def test_what_is_taken_is_said(tmp_path, capsys, value, key, taken):
+    path = tmp_path / "x.pth"
+    path.write_bytes(older(value))
+    status, _, err = run(capsys, path, tmp_path / "o.npz", *([] if key is None else ["--key", key]))
+    assert status == 0
+    assert taken in err
+    assert bool(taken) == bool(err)
+    assert lucid.load(tmp_path / "o.npz").keys() == {"a"}
+
+
+def test_a_key_that_is_not_there(tmp_path, capsys):
+    path = tmp_path / "x.pth"
+    path.write_bytes(archive({"g": {"a": tensor()}, "d": {"a": tensor()}, "epoch": 3}))
+    status, _, err = run(capsys, path, tmp_path / "o.npz", "--key", "h")
+    assert (status, "there is no key 'h'; there are 'g', 'd', 'epoch'" in err) == (2, True)
+    status, _, err = run(capsys, path, tmp_path / "o.npz", "--key", "epoch")
+    assert (status, "epoch is of type int; expected arrays by name" in err) == (1, True)
+    status, _, err = run(capsys, path, tmp_path / "o.npz")
+    assert (status, "`lucid convert --key` takes one of 'g', 'd'" in err) == (1, True)
+    status, _, err = run(capsys, path, tmp_path / "o.npz", "--model", "mobilenetv4_conv_small")
+    assert (status, "give --to too" in err) == (2, True)
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_weights_of_pytorch_into_a_model(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(np.array(value)) for name, value in small().items()}
+    torch.save({"model": state, "epoch": 3}, tmp_path / "x.pth")
+    model = models.create_model("mobilenetv4_conv_small", weights=tmp_path / "x.pth")
+    stem = model.state_dict()["conv0.convbn_0.conv.weight"]
+    np.testing.assert_array_equal(stem.numpy(), state["conv_stem.weight"].numpy())
+    halves = {name: v.half() if v.is_floating_point() else v for name, v in state.items()}
+    torch.save(halves, tmp_path / "half.bin", _use_new_zipfile_serialization=False)
+    half = models.create_model("mobilenetv4_conv_small", weights=tmp_path / "half.bin")
+    stem = half.state_dict()["conv0.convbn_0.conv.weight"]
+    assert stem.dtype == np.float32
+    np.testing.assert_array_equal(stem.numpy(), state["conv_stem.weight"].half().float().numpy())
+    assert run(capsys, tmp_path / "x.pth", tmp_path / "o.npz", "--to", "lucid")[0] == 0
+    assert "head.convbn_0.conv.weight" in lucid.load(tmp_path / "o.npz")
+
+
+def test_half_precision_safetensors_into_a_model(tmp_path):
+    torch = pytest.importorskip("torch")
+    files = pytest.importorskip("safetensors.torch")
+    for dtype in (torch.float16, torch.bfloat16):
+        state = {name: torch.from_numpy(np.array(value)) for name, value in small().items()}
+        state = {n: v.to(dtype) if v.is_floating_point() else v for n, v in state.items()}
+        files.save_file(state, tmp_path / "x.safetensors")
+        model = models.create_model("mobilenetv4_conv_small", weights=tmp_path / "x.safetensors")
+        stem = model.state_dict()["conv0.convbn_0.conv.weight"]
+        assert stem.dtype == np.float32
+        np.testing.assert_array_equal(stem.numpy(), state["conv_stem.weight"].float().numpy())

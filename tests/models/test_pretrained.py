@@ -226,7 +226,7 @@ def test_files_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match="is a folder; name the file in it"):
         models.mobilenet_v4_conv_small(weights=tmp_path)
     (tmp_path / "weights.h5").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"ending in .safetensors or .npz, or .*weights\.h5"):
+    with pytest.raises(ValueError, match=r"ending in .safetensors or .npz, got .*weights\.h5"):
         models.mobilenet_v4_conv_small(weights=tmp_path / "weights.h5")
     with pytest.raises(TypeError, match="expected a path or a Hugging Face repo id, got int"):
         models.mobilenet_v4_conv_small(weights=3)
