@@ -218,7 +218,7 @@ def list_pretrained(filter: str = "") -> list[Pretrained]:
             and ``?``.
 
     Example:
-        >>> for entry in models.list_pretrained("conv_small.*"):
+        >>> for entry in models.list_pretrained("*conv_small.*"):
         ...     print(entry.tag, entry.accuracies())
         e2400_r224_in1k 73.76 at 224, 74.64 at 256
         e1200_r224_in1k 73.45 at 224, 74.28 at 256

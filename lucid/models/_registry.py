@@ -43,8 +43,8 @@ def list_models(filter: str = "", *, pretrained: bool = False) -> list[str]:
             checkpoint, ``architecture.tag``. :func:`list_pretrained` tells more of them.
 
     Example:
-        >>> models.list_models("mobilenetv4_conv_small")
-        ['mobilenetv4_conv_small']
+        >>> models.list_models("mobilenetv4_*blur*")
+        ['mobilenetv4_conv_blur_medium']
         >>> models.list_models("*hybrid_large*", pretrained=True)[0]
         'mobilenetv4_hybrid_large.e600_r384_in1k'
     """
@@ -69,7 +69,7 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
         ValueError: if there is no model of that name; the message names the closest.
 
     Example:
-        >>> models.create_model("mobilenetv4_conv_small", num_classes=10).num_features
+        >>> models.create_model("mobilenetv4_conv_small", num_classes=10).head_hidden_size
         1280
         >>> models.create_model("mobilenet_v4_small")
         Traceback (most recent call last):
