@@ -372,89 +372,33 @@ def parameters(request: pytest.FixtureRequest) -> list[np.ndarray]:
     return [parameter.data for parameter in model.parameters()]
 
 
-def test_sgd_step(benchmark, backend, parameters):
+STEPS = {
+    "sgd": {"weight_decay": 0.0, "momentum": 0.9, "dampening": 0.0, "nesterov": False},
+    "adam": {  # AdamW, as models are trained
+        "weight_decay": 1e-2,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "decoupled_weight_decay": True,
+    },
+    "rmsprop": {"weight_decay": 0.0, "alpha": 0.9, "eps": 1e-3, "momentum": 0.9},
+    "adagrad": {"weight_decay": 0.0, "lr_decay": 0.0, "eps": 1e-10},
+}
+STATES = {
+    "sgd": ("momentum_buffer",),
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "rmsprop": ("square_avg", "momentum_buffer"),
+    "adagrad": ("sum",),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_optimizer_step(benchmark, backend, parameters, kind):
     grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
-    buffers = [np.zeros_like(p) for p in parameters]
-
-    def run() -> None:
-        backend.sgd_step(
-            parameters,
-            grads,
-            buffers,
-            lr=1e-3,
-            momentum=0.9,
-            dampening=0.0,
-            weight_decay=0.0,
-            nesterov=False,
-            maximize=False,
-            first=False,
-        )
-
-    timed(benchmark, run, size=sum(p.size for p in parameters))
-
-
-def test_adam_step(benchmark, backend, parameters):
-    """AdamW, as models are trained."""
-    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
-    means, squares = ([np.zeros_like(p) for p in parameters] for _ in range(2))
-
-    def run() -> None:
-        backend.adam_step(
-            parameters,
-            grads,
-            means,
-            squares,
-            None,
-            [10] * len(parameters),
-            lr=1e-3,
-            beta1=0.9,
-            beta2=0.999,
-            eps=1e-8,
-            weight_decay=1e-2,
-            decoupled_weight_decay=True,
-            maximize=False,
-        )
-
-    timed(benchmark, run, size=sum(p.size for p in parameters))
-
-
-def test_rmsprop_step(benchmark, backend, parameters):
-    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
-    squares, buffers = ([np.zeros_like(p) for p in parameters] for _ in range(2))
-
-    def run() -> None:
-        backend.rmsprop_step(
-            parameters,
-            grads,
-            squares,
-            None,
-            buffers,
-            lr=1e-3,
-            alpha=0.9,
-            eps=1e-3,
-            weight_decay=0.0,
-            momentum=0.9,
-            maximize=False,
-        )
-
-    timed(benchmark, run, size=sum(p.size for p in parameters))
-
-
-def test_adagrad_step(benchmark, backend, parameters):
-    grads = [normal(*p.shape) * np.float32(1e-3) for p in parameters]
-    sums = [np.zeros_like(p) for p in parameters]
-
-    def run() -> None:
-        backend.adagrad_step(
-            parameters,
-            grads,
-            sums,
-            [10] * len(parameters),
-            lr=1e-3,
-            lr_decay=0.0,
-            weight_decay=0.0,
-            eps=1e-10,
-            maximize=False,
-        )
-
-    timed(benchmark, run, size=sum(p.size for p in parameters))
+    states = {name: [np.zeros_like(p) for p in parameters] for name in STATES[kind]}
+    counts = [10] * len(parameters)
+    settings = {"lr": 1e-3, "maximize": False, **STEPS[kind]}
+    timed(
+        benchmark,
+        lambda: backend.optimizer_step(kind, parameters, grads, states, counts, settings),
+        size=sum(p.size for p in parameters),
+    )

@@ -10,7 +10,7 @@ nothing by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -154,66 +154,16 @@ class Backend(Protocol):
         padding: Padding,
     ) -> Array: ...
 
-    # -- updates of the optimisers, in place
+    # -- one step of an optimiser, in place
 
-    def adagrad_step(
+    def optimizer_step(
         self,
+        kind: str,
         params: Sequence[Array],
         grads: Sequence[Array],
-        sums: Sequence[Array],
-        steps: Sequence[int],
-        *,
-        lr: float,
-        lr_decay: float,
-        weight_decay: float,
-        eps: float,
-        maximize: bool,
-    ) -> None: ...
-    def adam_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        exp_avgs: Sequence[Array],
-        exp_avg_sqs: Sequence[Array],
-        max_exp_avg_sqs: Sequence[Array] | None,
-        steps: Sequence[int],
-        *,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled_weight_decay: bool,
-        maximize: bool,
-    ) -> None: ...
-    def rmsprop_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        square_avgs: Sequence[Array],
-        grad_avgs: Sequence[Array] | None,
-        momentum_buffers: Sequence[Array] | None,
-        *,
-        lr: float,
-        alpha: float,
-        eps: float,
-        weight_decay: float,
-        momentum: float,
-        maximize: bool,
-    ) -> None: ...
-    def sgd_step(
-        self,
-        params: Sequence[Array],
-        grads: Sequence[Array],
-        momentum_buffers: Sequence[Array] | None,
-        *,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-        maximize: bool,
-        first: bool,
+        states: Mapping[str, Sequence[Array]],
+        counts: Sequence[int],
+        settings: Mapping[str, Any],
     ) -> None: ...
 
     # -- inference: steps prepared once for inputs of one shape, and joined to one call

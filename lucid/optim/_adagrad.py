@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lucid import kernels
-from lucid.autograd import Tensor
 from lucid.optim._optimizer import Group, Optimizer, Params, check_number
 
 
@@ -33,6 +31,7 @@ class Adagrad(Optimizer):
             or one that is no leaf.
     """
 
+    kind = "adagrad"
     state_names = ("step", "sum")
 
     def __init__(
@@ -60,15 +59,5 @@ class Adagrad(Optimizer):
         for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
             check_number("Adagrad", name, group[name])
 
-    def _update(self, group: Group, params: list[Tensor]) -> None:
-        kernels.active().adagrad_step(
-            [p.data for p in params],
-            [p.grad.data for p in params],  # type: ignore[union-attr]
-            self._arrays(params, "sum", fill=group["initial_accumulator_value"]),
-            self._count(params),
-            lr=group["lr"],
-            lr_decay=group["lr_decay"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=group["maximize"],
-        )
+    def _first_value(self, group: Group) -> float:
+        return group["initial_accumulator_value"]

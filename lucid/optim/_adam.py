@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lucid import kernels
-from lucid.autograd import Tensor
+from typing import ClassVar
+
 from lucid.optim._optimizer import Group, Optimizer, Params, check_number
 
 
@@ -39,8 +39,9 @@ class Adam(Optimizer):
             or one that is no leaf.
     """
 
+    kind = "adam"
     state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-    optional_names = ("max_exp_avg_sq",)
+    optional_names: ClassVar = {"max_exp_avg_sq": lambda group: group["amsgrad"]}
 
     def __init__(
         self,
@@ -74,24 +75,6 @@ class Adam(Optimizer):
             raise TypeError(f"{who}: betas must be a pair of numbers, got {betas!r}")
         for index, beta in enumerate(betas):
             check_number(who, f"betas[{index}]", beta, below=1)
-
-    def _update(self, group: Group, params: list[Tensor]) -> None:
-        beta1, beta2 = group["betas"]
-        kernels.active().adam_step(
-            [p.data for p in params],
-            [p.grad.data for p in params],  # type: ignore[union-attr]
-            self._arrays(params, "exp_avg"),
-            self._arrays(params, "exp_avg_sq"),
-            self._arrays(params, "max_exp_avg_sq") if group["amsgrad"] else None,
-            self._count(params),
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            decoupled_weight_decay=group["decoupled_weight_decay"],
-            maximize=group["maximize"],
-        )
 
 
 class AdamW(Adam):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lucid import kernels
 from lucid._check import short
 from lucid.autograd import Tensor, enable_grad
 from lucid.autograd._tensor import mark_changed, wrap
@@ -21,8 +22,8 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tenso
 class Optimizer:
     """The base of all optimisers.
 
-    A subclass names the arrays it keeps per parameter in ``state_names``, checks its settings in
-    ``_check_settings``, and updates the parameters of one group in ``_update``.
+    A subclass names the kernels' update (``kind``) and what it keeps per parameter
+    (``state_names``), and checks its settings in ``_check_settings``.
 
     Args:
         params: tensors, or ``(name, tensor)`` pairs as from ``model.named_parameters()``, or
@@ -42,8 +43,10 @@ class Optimizer:
             setting is out of range.
     """
 
+    kind: ClassVar[str] = ""
     state_names: ClassVar[tuple[str, ...]] = ()
-    optional_names: ClassVar[tuple[str, ...]] = ()  # of these, those that some settings do without
+    # Of these, those that some settings do without: whether a group's need them.
+    optional_names: ClassVar[Mapping[str, Callable[[Group], bool]]] = {}
 
     param_groups: list[Group]
     state: dict[Tensor, dict[str, Any]]
@@ -142,7 +145,27 @@ class Optimizer:
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         """Change the parameters, which all have gradients, by one step."""
-        raise NotImplementedError
+        if not self.kind:
+            raise NotImplementedError(f"{type(self).__name__} does not say what a step is")
+        counts = self._count(params)
+        names = [
+            name
+            for name in self.state_names
+            if name != "step"
+            and (name not in self.optional_names or self.optional_names[name](group))
+        ]
+        kernels.active().optimizer_step(
+            self.kind,
+            [p.data for p in params],
+            [p.grad.data for p in params],  # type: ignore[union-attr]
+            {name: self._arrays(params, name, self._first_value(group)) for name in names},
+            counts,
+            group,
+        )
+
+    def _first_value(self, group: Group) -> float:
+        """Return what arrays of state are filled with at first."""
+        return 0.0
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or with ``set_to_none=False`` make them zero."""
@@ -197,7 +220,7 @@ class Optimizer:
                 f"has shape {grad.shape}"
             )
 
-    def _arrays(self, params: list[Tensor], name: str, fill: float = 0.0) -> list[Array]:
+    def _arrays(self, params: list[Tensor], name: str, fill: float) -> list[Array]:
         """Return the state array ``name`` of each parameter, made on first use."""
         arrays = []
         for param in params:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lucid import kernels
-from lucid.autograd import Tensor
+from typing import ClassVar
+
 from lucid.optim._optimizer import Group, Optimizer, Params, check_number
 
 
@@ -36,8 +36,12 @@ class RMSprop(Optimizer):
             or one that is no leaf.
     """
 
+    kind = "rmsprop"
     state_names = ("step", "square_avg", "grad_avg", "momentum_buffer")
-    optional_names = ("grad_avg", "momentum_buffer")
+    optional_names: ClassVar = {
+        "grad_avg": lambda group: group["centered"],
+        "momentum_buffer": lambda group: group["momentum"] > 0,
+    }
 
     def __init__(
         self,
@@ -65,19 +69,3 @@ class RMSprop(Optimizer):
     def _check_settings(self, group: Group) -> None:
         for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
             check_number("RMSprop", name, group[name])
-
-    def _update(self, group: Group, params: list[Tensor]) -> None:
-        self._count(params)
-        kernels.active().rmsprop_step(
-            [p.data for p in params],
-            [p.grad.data for p in params],  # type: ignore[union-attr]
-            self._arrays(params, "square_avg"),
-            self._arrays(params, "grad_avg") if group["centered"] else None,
-            self._arrays(params, "momentum_buffer") if group["momentum"] > 0 else None,
-            lr=group["lr"],
-            alpha=group["alpha"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            maximize=group["maximize"],
-        )

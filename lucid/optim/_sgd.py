@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lucid import kernels
+from typing import ClassVar
+
 from lucid.autograd import Tensor
 from lucid.optim._optimizer import Group, Optimizer, Params, check_number
 
@@ -47,8 +48,9 @@ class SGD(Optimizer):
         True
     """
 
+    kind = "sgd"
     state_names = ("momentum_buffer",)
-    optional_names = ("momentum_buffer",)
+    optional_names: ClassVar = {"momentum_buffer": lambda group: group["momentum"] != 0}
 
     def __init__(
         self,
@@ -80,29 +82,6 @@ class SGD(Optimizer):
                 f"momentum={group['momentum']}, dampening={group['dampening']}"
             )
 
-    def _update(self, group: Group, params: list[Tensor]) -> None:
-        if group["momentum"] == 0:
-            self._sweep(group, params, momentum=False)
-            return
-        seen = [p for p in params if "momentum_buffer" in self.state.get(p, {})]
-        fresh = [p for p in params if "momentum_buffer" not in self.state.get(p, {})]
-        if seen:
-            self._sweep(group, seen, momentum=True)
-        if fresh:
-            self._sweep(group, fresh, momentum=True, first=True)
-
-    def _sweep(
-        self, group: Group, params: list[Tensor], *, momentum: bool, first: bool = False
-    ) -> None:
-        kernels.active().sgd_step(
-            [p.data for p in params],
-            [p.grad.data for p in params],  # type: ignore[union-attr]
-            self._arrays(params, "momentum_buffer") if momentum else None,
-            lr=group["lr"],
-            momentum=group["momentum"],
-            dampening=group["dampening"],
-            weight_decay=group["weight_decay"],
-            nesterov=group["nesterov"],
-            maximize=group["maximize"],
-            first=first,
-        )
+    def _count(self, params: list[Tensor]) -> list[int]:
+        # As in PyTorch the state has no count: only the first step, without a buffer, is special.
+        return [2 if "momentum_buffer" in self.state.get(p, {}) else 1 for p in params]

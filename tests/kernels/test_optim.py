@@ -18,6 +18,12 @@ def state():
     return [np.zeros(shape, np.float32) for shape in SHAPES]
 
 
+def take_step(backend, kind, count, params, grads, states, **settings):
+    """Take step number ``count``; states that are no lists are not there."""
+    states = {name: arrays for name, arrays in states.items() if isinstance(arrays, list)}
+    backend.optimizer_step(kind, params, grads, states, [count] * len(params), settings)
+
+
 def compare(got, expected):
     for a, b in zip(got, expected):
         assert a.dtype == np.float32
@@ -47,10 +53,10 @@ def test_sgd(backend, threads, momentum, dampening, nesterov, maximize, decay):
                 wide[i] = wide[i] - 0.1 * g
             else:
                 wide[i] = wide[i] - 0.1 * (g + momentum * kept[i] if nesterov else kept[i])
-        backend.sgd_step(
-            params, grads, buffers if momentum else None, lr=0.1, momentum=momentum,
-            dampening=dampening, weight_decay=decay, nesterov=nesterov, maximize=maximize,
-            first=step == 0,
+        take_step(
+            backend, "sgd", step + 1, params, grads, {"momentum_buffer": momentum and buffers},
+            lr=0.1, momentum=momentum, dampening=dampening, weight_decay=decay, nesterov=nesterov,
+            maximize=maximize,
         )  # fmt: skip
     compare(params, wide)
 
@@ -74,10 +80,11 @@ def test_adam(backend, threads, amsgrad, maximize, decay, decoupled):
             most[i] = np.maximum(most[i], v[i])
             root = np.sqrt((most[i] if amsgrad else v[i]) / (1 - 0.99**step))
             wide[i] = wide[i] - 0.01 * (m[i] / (1 - 0.9**step)) / (root + 1e-8)
-        backend.adam_step(
-            params, grads, means, squares, largest if amsgrad else None, [step] * len(params),
-            lr=0.01, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=decay,
-            decoupled_weight_decay=decoupled, maximize=maximize,
+        kept = {"exp_avg": means, "exp_avg_sq": squares, "max_exp_avg_sq": amsgrad and largest}
+        take_step(
+            backend, "adam", step, params, grads, kept, lr=0.01, betas=(0.9, 0.99), eps=1e-8,
+            weight_decay=decay, amsgrad=amsgrad, decoupled_weight_decay=decoupled,
+            maximize=maximize,
         )  # fmt: skip
     compare(params, wide)
     compare(means, m)
@@ -102,9 +109,12 @@ def test_rmsprop(backend, threads, centred, momentum, decay, maximize):
             root = np.sqrt(v[i] - a[i] ** 2 if centred else v[i])
             b[i] = momentum * b[i] + g / (root + 1e-3)
             wide[i] = wide[i] - 0.01 * b[i]
-        backend.rmsprop_step(
-            params, grads, squares, means if centred else None, buffers if momentum else None,
-            lr=0.01, alpha=0.9, eps=1e-3, weight_decay=decay, momentum=momentum, maximize=maximize,
+        take_step(
+            backend, "rmsprop", step + 1, params, grads,
+            {"square_avg": squares, "grad_avg": centred and means,
+             "momentum_buffer": momentum and buffers},
+            lr=0.01, alpha=0.9, eps=1e-3, weight_decay=decay, momentum=momentum, centered=centred,
+            maximize=maximize,
         )  # fmt: skip
     compare(params, wide)
 
@@ -120,18 +130,18 @@ def test_adagrad(backend, threads, decay, maximize):
             g = descent(g.astype(np.float64), wide[i], decay, maximize)
             s[i] = s[i] + g**2
             wide[i] = wide[i] - 0.1 / (1 + (step - 1) * 0.5) * g / (np.sqrt(s[i]) + 1e-8)
-        backend.adagrad_step(
-            params, grads, sums, [step] * len(params), lr=0.1, lr_decay=0.5, weight_decay=decay,
-            eps=1e-8, maximize=maximize,
+        take_step(
+            backend, "adagrad", step, params, grads, {"sum": sums}, lr=0.1, lr_decay=0.5,
+            weight_decay=decay, eps=1e-8, maximize=maximize,
         )  # fmt: skip
     compare(params, wide)
     compare(sums, s)
 
 
 def sgd(backend, params, grads):
-    backend.sgd_step(
-        params, grads, None, lr=0.5, momentum=0.0, dampening=0.0, weight_decay=0.0,
-        nesterov=False, maximize=False, first=True,
+    take_step(
+        backend, "sgd", 1, params, grads, {}, lr=0.5, momentum=0.0, dampening=0.0,
+        weight_decay=0.0, nesterov=False, maximize=False,
     )  # fmt: skip
 
 
@@ -171,9 +181,10 @@ def test_nan_stays_with_its_element(backend):
         [np.zeros(50, np.float32), np.zeros(3, np.float32)] for _ in range(3)
     )
     for step in (1, 2):
-        backend.adam_step(
-            params, grads, means, squares, largest, [step, step], lr=0.1, beta1=0.9, beta2=0.9,
-            eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False, maximize=False,
+        kept = {"exp_avg": means, "exp_avg_sq": squares, "max_exp_avg_sq": largest}
+        take_step(
+            backend, "adam", step, params, grads, kept, lr=0.1, betas=(0.9, 0.9), eps=1e-8,
+            weight_decay=0.0, amsgrad=True, decoupled_weight_decay=False, maximize=False,
         )  # fmt: skip
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(params[0])), [20])
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(largest[0])), [20])
@@ -190,3 +201,30 @@ def test_an_infinite_parameter_without_decay(backend):
 def test_nothing_at_all(backend):
     sgd(backend, [], [])
     sgd(backend, [np.zeros((0, 3), np.float32)], [np.zeros((0, 3), np.float32)])
+
+
+def test_a_buffer_starts_as_the_gradient_whatever_the_others_have_done(backend):
+    """Each parameter has a count of its own: one that gets its first gradient late starts late."""
+    params = [np.ones(20, np.float32) for _ in range(2)]
+    grads = [np.full(20, 2, np.float32) for _ in range(2)]
+    buffers = [np.full(20, 4, np.float32) for _ in range(2)]
+    backend.optimizer_step(
+        "sgd", params, grads, {"momentum_buffer": buffers}, [1, 2],
+        {"lr": 0.25, "momentum": 0.5, "dampening": 0.5, "weight_decay": 0.0, "nesterov": False,
+         "maximize": False},
+    )  # fmt: skip
+    assert {*buffers[0], *buffers[1]} == {2, 0.5 * 4 + 0.5 * 2}
+    assert {*params[0]} == {1 - 0.25 * 2}
+    assert {*params[1]} == {1 - 0.25 * 3}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_weights_may_shrink_to_nothing(backend, count):
+    """AdamW with ``lr * weight_decay = 1`` forgets the weights: only the step is left."""
+    param, grad = np.array([7.0, -3.0], np.float32), np.array([1.0, -2.0], np.float32)
+    states = {name: [np.zeros(2, np.float32)] for name in ("exp_avg", "exp_avg_sq")}
+    take_step(
+        backend, "adam", count, [param], [grad], states, lr=0.5, betas=(0.0, 0.0), eps=0.0,
+        weight_decay=2.0, amsgrad=False, decoupled_weight_decay=True, maximize=False,
+    )  # fmt: skip
+    np.testing.assert_array_equal(param, [-0.5, 0.5])

@@ -237,8 +237,13 @@ KERNELS = {
 }
 
 # Return no arrays: they write where they are told, prepare such a step, or manage threads.
-OTHERS = {"adagrad_step", "adam_step", "rmsprop_step", "sgd_step"}
-OTHERS |= {"prepare_affine", "prepare_attention", "prepare_average", "prepare_conv"}
+OTHERS = {
+    "optimizer_step",
+    "prepare_affine",
+    "prepare_attention",
+    "prepare_average",
+    "prepare_conv",
+}
 OTHERS |= {"prepare_images", "join", "join_lanes"}
 OTHERS |= {"divide", "divide_images", "in_parts", "get_num_threads", "set_num_threads"}
 

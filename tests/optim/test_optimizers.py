@@ -425,19 +425,21 @@ def test_a_count_of_steps_is_a_count(step: Any) -> None:
         optimizer.load_state_dict(state)
 
 
-def test_kernels_take_a_whole_list_at_once() -> None:
-    params = [np.ones(2), np.ones((2, 2)), np.ones(())]
-    grads = [np.full(p.shape, 2.0) for p in params]
-    kernels.active().sgd_step(
-        params,
-        grads,
-        None,
-        lr=0.25,
-        momentum=0,
-        dampening=0,
-        weight_decay=0,
-        nesterov=False,
-        maximize=False,
-        first=False,
-    )
-    assert all((p == 0.5).all() for p in params)
+def test_a_parameter_that_gets_its_first_gradient_late_starts_its_buffer_late() -> None:
+    x, y = parameter(1), parameter(1)
+    optimizer = SGD([x, y], lr=1.0, momentum=0.5, dampening=0.5)
+    x.grad = parameter(2)
+    optimizer.step()
+    y.grad = parameter(2)
+    optimizer.step()
+    assert optimizer.state[x]["momentum_buffer"].tolist() == [0.5 * 2 + 0.5 * 2]
+    assert optimizer.state[y]["momentum_buffer"].tolist() == [2]
+    assert (x.item(), y.item()) == (1 - 2 - 2, 1 - 2)
+
+
+def test_the_base_does_not_say_what_a_step_is() -> None:
+    x = parameter(1)
+    optimizer = Optimizer([x], {"lr": 0.1})
+    x.grad = parameter(1)
+    with pytest.raises(NotImplementedError, match="Optimizer does not say"):
+        optimizer.step()

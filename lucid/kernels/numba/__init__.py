@@ -27,10 +27,7 @@ from lucid.kernels.numba._conv_norm_act import (
 )
 from lucid.kernels.numba._loss import cross_entropy as cross_entropy
 from lucid.kernels.numba._loss import cross_entropy_grad as cross_entropy_grad
-from lucid.kernels.numba._optim import adagrad_step as adagrad_step
-from lucid.kernels.numba._optim import adam_step as adam_step
-from lucid.kernels.numba._optim import rmsprop_step as rmsprop_step
-from lucid.kernels.numba._optim import sgd_step as sgd_step
+from lucid.kernels.numba._optim import optimizer_step as optimizer_step
 from lucid.kernels.numba._pool import max_pool2d as max_pool2d
 from lucid.kernels.numba._pool import max_pool2d_grad as max_pool2d_grad
 from lucid.kernels.numba._pool import max_pool2d_take as max_pool2d_take

@@ -1,4 +1,4 @@
-"""Optimiser updates: all parameters in one launch, and one pass over memory; see the NumPy backend.
+"""One step of an optimiser: all parameters in one launch, and one pass over memory.
 
 A table has a row for each parameter: where it, its gradient and its state lie. All their elements
 together are cut into equal chunks, so that many small parameters cost no more than one large one.
@@ -7,36 +7,44 @@ together are cut into equal chunks, so that many small parameters cost no more t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
     WIDTH,
+    Kernel,
     address,
     bits_to_float,
     float_bits,
     kernel,
+    share,
     words,
 )
-from lucid.kernels.numba.machine._vector import load, maximum, maximum_or_nan, root, spread, store
+from lucid.kernels.numba.machine._vector import (
+    fused,
+    load,
+    maximum,
+    maximum_or_nan,
+    root,
+    spread,
+    store,
+)
 from lucid.kernels.numpy import _optim as reference
 
 Array = np.ndarray
+Settings = reference.Settings
 
 # Elements worth a chunk: some 10 µs.
 _WORTH = 1 << 14
 
-# A row of the table: the number of its first element, how many it has, two numbers of its own,
-# and addresses: the parameter, its gradient, its state.
+# Words of a row of the table: the number of its first element, how many it has, two numbers of its
+# own, and addresses: the parameter, its gradient, three arrays of state (0: none).
 _ENTRY = 9
-_FIRST, _SIZE, _STEP, _CORRECTION, _PARAM, _GRAD, _STATE = range(7)
-
-# What every update reads from its row of arguments.
-_TABLE, _PARAMS, _TOTAL, _CHUNKS, _DECAY, _MAXIMIZE, _SETTINGS = range(7)
 
 
 @njit
@@ -45,7 +53,7 @@ def _row_of(table, rows, element):
     low, high = 0, rows
     while high - low > 1:
         middle = (low + high) // 2
-        if words(table + middle * _ENTRY * 8)[_FIRST] <= element:
+        if words(table + middle * _ENTRY * 8)[0] <= element:
             low = middle
         else:
             high = middle
@@ -53,153 +61,205 @@ def _row_of(table, rows, element):
 
 
 @njit
-def _start(args, chunk):
+def _after(start, skip):
+    """The address of an element behind ``skip`` others; 0 if there is no array."""
+    return start + skip * 4 if start != 0 else 0
+
+
+@njit
+def _start(table, rows, total, chunk, chunks):
     """The first element of a chunk, its row, and where the chunk ends."""
-    total, chunks = args[_TOTAL], args[_CHUNKS]
-    first = total * chunk // chunks
-    return first, _row_of(args[_TABLE], args[_PARAMS], first), total * (chunk + 1) // chunks
+    first, stop = share(total, chunk, chunks)
+    return first, _row_of(table, rows, first), stop
 
 
 @njit
-def _piece(args, row, element, stop):
-    """The row, the bytes before ``element`` in it, and how many elements of the chunk it has."""
-    entry = words(args[_TABLE] + row * _ENTRY * 8)
-    skip = element - entry[_FIRST]
-    return entry, skip * 4, min(stop - element, entry[_SIZE] - skip)
+def _piece(table, row, element, stop):
+    """Of a row from an element on: how many of the chunk, its two numbers, where its arrays are."""
+    entry = words(table + row * _ENTRY * 8)
+    skip = element - entry[0]
+    return (
+        min(stop - element, entry[1] - skip), bits_to_float(entry[2]), bits_to_float(entry[3]),
+        _after(entry[4], skip), _after(entry[5], skip),
+        _after(entry[6], skip), _after(entry[7], skip), _after(entry[8], skip),
+    )  # fmt: skip
 
 
 @njit
-def _setting(args, index):
-    return spread(bits_to_float(args[_SETTINGS + index]))
+def _vector(bits):
+    return spread(bits_to_float(bits))
 
 
 @njit
-def _descent(args, grad, param):
-    """``±grad + weight_decay · param``."""
-    if args[_MAXIMIZE] != 0:
+def _descent(maximize, decay, grad, param):
+    """``±grad + decay · param``."""
+    if maximize != 0:
         grad = spread(np.float32(0)) - grad
-    if args[_DECAY] != 0:
-        grad = grad + spread(bits_to_float(args[_DECAY])) * param
+    if decay != 0:
+        grad = grad + _vector(decay) * param
     return grad
 
 
 @kernel
-def sgd(args, chunk, thread):
+def sgd(chunk, thread, chunks, table, rows, total, maximize, decay, lr, momentum, fresh, nesterov):
     """One chunk of a step of gradient descent with momentum."""
-    lr, momentum, fresh = _setting(args, 0), _setting(args, 1), _setting(args, 2)
-    buffered, nesterov, first = args[_SETTINGS + 3], args[_SETTINGS + 4], args[_SETTINGS + 5]
-    element, row, stop = _start(args, chunk)
+    length, old, new = _vector(lr), _vector(momentum), _vector(fresh)
+    element, row, stop = _start(table, rows, total, chunk, chunks)
     while element < stop:
-        entry, skip, count = _piece(args, row, element, stop)
-        p_at, g_at = entry[_PARAM] + skip, entry[_GRAD] + skip
-        buffer_at = entry[_STATE] + skip
+        count, first, _, p_at, g_at, buffer_at, _, _ = _piece(table, row, element, stop)
         for i in range(0, count, WIDTH):
             at, rest = i * 4, count - i
             p = load(p_at + at, rest)
-            g = _descent(args, load(g_at + at, rest), p)
-            if buffered == 0:
-                store(p_at + at, p - g * lr, rest)
+            g = _descent(maximize, decay, load(g_at + at, rest), p)
+            if buffer_at == 0:
+                store(p_at + at, p - g * length, rest)
                 continue
             buffer = g
             if first == 0:
-                buffer = load(buffer_at + at, rest) * momentum + g * fresh
+                buffer = fused(g, new, load(buffer_at + at, rest) * old)
             store(buffer_at + at, buffer, rest)
-            step = g + buffer * momentum if nesterov != 0 else buffer
-            store(p_at + at, p - step * lr, rest)
+            step = g + buffer * old if nesterov != 0 else buffer
+            store(p_at + at, p - step * length, rest)
         element += count
         row += 1
 
 
 @kernel
-def adam(args, chunk, thread):
+def adam(
+    chunk, thread, chunks, table, rows, total, maximize, decay, fresh1, beta2, fresh2, eps, shrink
+):
     """One chunk of a step of Adam, AMSGrad or AdamW."""
-    fresh1, beta2, fresh2 = _setting(args, 0), _setting(args, 1), _setting(args, 2)
-    eps, shrink, amsgrad = _setting(args, 3), _setting(args, 4), args[_SETTINGS + 5]
-    shrinking = args[_SETTINGS + 6]
-    element, row, stop = _start(args, chunk)
+    mean_new, square_old, square_new = _vector(fresh1), _vector(beta2), _vector(fresh2)
+    above, factor = _vector(eps), _vector(shrink)
+    element, row, stop = _start(table, rows, total, chunk, chunks)
     while element < stop:
-        entry, skip, count = _piece(args, row, element, stop)
-        p_at, g_at = entry[_PARAM] + skip, entry[_GRAD] + skip
-        mean_at, square_at = entry[_STATE] + skip, entry[_STATE + 1] + skip
-        largest_at = entry[_STATE + 2] + skip
-        step_size = spread(bits_to_float(entry[_STEP]))
-        correction = spread(bits_to_float(entry[_CORRECTION]))
+        count, size, root_size, p_at, g_at, mean_at, square_at, largest_at = _piece(
+            table, row, element, stop
+        )
+        length, correction = spread(size), spread(root_size)
         for i in range(0, count, WIDTH):
             at, rest = i * 4, count - i
-            p = load(p_at + at, rest)
-            if shrinking != 0:
-                p = p * shrink
-            g = _descent(args, load(g_at + at, rest), p)
+            p = load(p_at + at, rest) * factor
+            g = _descent(maximize, decay, load(g_at + at, rest), p)
             mean = load(mean_at + at, rest)
-            mean = mean + (g - mean) * fresh1
-            square = load(square_at + at, rest) * beta2 + g * fresh2 * g
+            mean = mean + (g - mean) * mean_new
+            square = fused(g * square_new, g, load(square_at + at, rest) * square_old)
             store(mean_at + at, mean, rest)
             store(square_at + at, square, rest)
-            if amsgrad != 0:
+            if largest_at != 0:
                 square = maximum_or_nan(square, load(largest_at + at, rest))
                 store(largest_at + at, square, rest)
-            step = mean / (root(square) / correction + eps)
-            store(p_at + at, p - step * step_size, rest)
+            step = mean / (root(square) / correction + above)
+            store(p_at + at, p - step * length, rest)
         element += count
         row += 1
 
 
 @kernel
-def rmsprop(args, chunk, thread):
+def rmsprop(
+    chunk, thread, chunks, table, rows, total, maximize, decay, lr, alpha, fresh, eps, momentum
+):
     """One chunk of a step of RMSprop."""
-    lr, alpha, fresh, eps = (
-        _setting(args, 0), _setting(args, 1), _setting(args, 2), _setting(args, 3)
-    )  # fmt: skip
-    momentum, centred, buffered = _setting(args, 4), args[_SETTINGS + 5], args[_SETTINGS + 6]
-    element, row, stop = _start(args, chunk)
+    length, old, new = _vector(lr), _vector(alpha), _vector(fresh)
+    above, kept = _vector(eps), _vector(momentum)
+    element, row, stop = _start(table, rows, total, chunk, chunks)
     while element < stop:
-        entry, skip, count = _piece(args, row, element, stop)
-        p_at, g_at = entry[_PARAM] + skip, entry[_GRAD] + skip
-        square_at = entry[_STATE] + skip
-        mean_at, buffer_at = entry[_STATE + 1] + skip, entry[_STATE + 2] + skip
+        count, _, _, p_at, g_at, square_at, mean_at, buffer_at = _piece(table, row, element, stop)
         for i in range(0, count, WIDTH):
             at, rest = i * 4, count - i
             p = load(p_at + at, rest)
-            g = _descent(args, load(g_at + at, rest), p)
-            square = load(square_at + at, rest) * alpha + g * fresh * g
+            g = _descent(maximize, decay, load(g_at + at, rest), p)
+            square = fused(g * new, g, load(square_at + at, rest) * old)
             store(square_at + at, square, rest)
-            if centred != 0:
+            if mean_at != 0:
                 mean = load(mean_at + at, rest)
-                mean = mean + (g - mean) * fresh
+                mean = mean + (g - mean) * new
                 store(mean_at + at, mean, rest)
                 # A variance; rounding must not make it negative, or the root is NaN.
                 square = maximum(square - mean * mean, spread(np.float32(0)))
-            step = g / (root(square) + eps)
-            if buffered != 0:
-                step = load(buffer_at + at, rest) * momentum + step
+            step = g / (root(square) + above)
+            if buffer_at != 0:
+                step = load(buffer_at + at, rest) * kept + step
                 store(buffer_at + at, step, rest)
-            store(p_at + at, p - step * lr, rest)
+            store(p_at + at, p - step * length, rest)
         element += count
         row += 1
 
 
 @kernel
-def adagrad(args, chunk, thread):
+def adagrad(chunk, thread, chunks, table, rows, total, maximize, decay, eps):
     """One chunk of a step of Adagrad."""
-    eps = _setting(args, 0)
-    element, row, stop = _start(args, chunk)
+    above = _vector(eps)
+    element, row, stop = _start(table, rows, total, chunk, chunks)
     while element < stop:
-        entry, skip, count = _piece(args, row, element, stop)
-        p_at, g_at = entry[_PARAM] + skip, entry[_GRAD] + skip
-        total_at = entry[_STATE] + skip
-        step_size = spread(bits_to_float(entry[_STEP]))
+        count, size, _, p_at, g_at, total_at, _, _ = _piece(table, row, element, stop)
+        length = spread(size)
         for i in range(0, count, WIDTH):
             at, rest = i * 4, count - i
             p = load(p_at + at, rest)
-            g = _descent(args, load(g_at + at, rest), p)
-            total = load(total_at + at, rest) + g * g
-            store(total_at + at, total, rest)
-            store(p_at + at, p - g / (root(total) + eps) * step_size, rest)
+            g = _descent(maximize, decay, load(g_at + at, rest), p)
+            sums = load(total_at + at, rest) + g * g
+            store(total_at + at, sums, rest)
+            store(p_at + at, p - g / (root(sums) + above) * length, rest)
         element += count
         row += 1
 
 
-# -- tables ---------------------------------------------------------------------------------------
+class _Update(NamedTuple):
+    """A kernel, and what it is told: arrays of state, a parameter's own two numbers, settings."""
+
+    kernel: Kernel
+    states: tuple[str, ...]
+    numbers: Callable[[Settings, int], tuple[float, float]]
+    settings: Callable[[Settings], dict[str, float]]
+
+
+_UPDATES = {
+    "adagrad": _Update(
+        adagrad,
+        ("sum",),
+        lambda s, count: (s["lr"] / (1 + (count - 1) * s["lr_decay"]), 0),
+        lambda s: {"eps": s["eps"]},
+    ),
+    "adam": _Update(
+        adam,
+        ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+        lambda s, count: (
+            s["lr"] / (1 - s["betas"][0] ** count),
+            (1 - s["betas"][1] ** count) ** 0.5,
+        ),
+        lambda s: {
+            "fresh1": 1 - s["betas"][0],
+            "beta2": s["betas"][1],
+            "fresh2": 1 - s["betas"][1],
+            "eps": s["eps"],
+            "shrink": reference.decays(s)[1],
+        },
+    ),
+    "rmsprop": _Update(
+        rmsprop,
+        ("square_avg", "grad_avg", "momentum_buffer"),
+        lambda s, count: (0, 0),
+        lambda s: {
+            "lr": s["lr"],
+            "alpha": s["alpha"],
+            "fresh": 1 - s["alpha"],
+            "eps": s["eps"],
+            "momentum": s["momentum"],
+        },
+    ),
+    "sgd": _Update(
+        sgd,
+        ("momentum_buffer",),
+        lambda s, count: (count == 1, 0),
+        lambda s: {
+            "lr": s["lr"],
+            "momentum": s["momentum"],
+            "fresh": 1 - s["dampening"],
+            "nesterov": bool(s["nesterov"]),
+        },
+    ),
+}
 
 
 _FLOAT32 = np.dtype(np.float32)
@@ -209,27 +269,24 @@ def _is_fast(array: Array) -> bool:
     return array.dtype == _FLOAT32 and array.flags.c_contiguous
 
 
-def _update(
-    function: int,
+@accelerates(reference.optimizer_step)
+def optimizer_step(
+    kind: str,
     params: Sequence[Array],
     grads: Sequence[Array],
-    states: Sequence[Sequence[Array] | None],
-    steps: Sequence[int] | None,
-    numbers: Callable[[int], tuple[float, float]],
-    settings: Sequence[int],
-    weight_decay: float,
-    maximize: bool,
-) -> list[int]:
-    """Run an update, and return the numbers of the parameters that it cannot do.
-
-    ``numbers`` gives a parameter's own two numbers, from the count of its steps.
-    """
-    bits = functools.cache(lambda step: tuple(map(float_bits, numbers(step))))
+    states: Mapping[str, Sequence[Array]],
+    counts: Sequence[int],
+    settings: Settings,
+) -> None:
+    update = _UPDATES[kind]
+    numbers = functools.cache(
+        lambda count: tuple(float_bits(float(n)) for n in update.numbers(settings, count))
+    )
+    kept = [states.get(name) for name in update.states]
     rows, others, alive = [], [], []
     first = 0
-    for index, param in enumerate(params):
-        grad = grads[index]
-        state = [arrays[index] for arrays in states if arrays is not None]
+    for index, (param, grad) in enumerate(zip(params, grads)):
+        state = [arrays[index] for arrays in kept if arrays is not None]
         if not (_is_fast(param) and grad.dtype == _FLOAT32 and all(map(_is_fast, state))):
             others.append(index)
             continue
@@ -237,219 +294,32 @@ def _update(
             grad = np.ascontiguousarray(grad)
             alive.append(grad)
         if param.size:
-            places = [0 if arrays is None else address(arrays[index]) for arrays in states]
-            rows.append(
-                (
-                    first,
-                    param.size,
-                    *bits(0 if steps is None else steps[index]),
-                    address(param),
-                    address(grad),
-                    *places,
-                    *(0,) * (3 - len(places)),
-                )
-            )
+            places = [0 if arrays is None else address(arrays[index]) for arrays in kept]
+            places += [0] * (3 - len(places))
+            own = numbers(counts[index])
+            rows.append((first, param.size, *own, address(param), address(grad), *places))
             first += param.size
     if rows:
-        table = np.array(rows, np.int64)
+        table = np.array(rows, np.int64)  # it must live as long as the launch
         chunks = max(1, min(16 * _threads.get_num_threads(), first // _WORTH))
-        decay = float_bits(weight_decay) if weight_decay != 0 else 0
-        _threads.run(
-            _threads.plan(
-                (
-                    function,
-                    chunks,
-                    address(table),
-                    len(rows),
-                    first,
-                    chunks,
-                    decay,
-                    maximize,
-                    *settings,
-                )
+        _threads.launch(
+            update.kernel.pack(
+                chunks,
+                table=table,
+                rows=len(rows),
+                total=first,
+                maximize=bool(settings["maximize"]),
+                decay=float(reference.decays(settings)[0]),
+                **{name: float(value) for name, value in update.settings(settings).items()},
             )
         )
-    return others
-
-
-def _chosen(arrays: Sequence[Any] | None, numbers: list[int]) -> Any:
-    return None if arrays is None else [arrays[index] for index in numbers]
-
-
-def _none(step: int) -> tuple[float, float]:
-    return 0.0, 0.0
-
-
-def sgd_step(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    momentum_buffers: Sequence[Array] | None,
-    *,
-    lr: float,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-    first: bool,
-) -> None:
-    """Gradient descent with momentum."""
-    settings = [
-        *map(float_bits, (lr, momentum, 1 - dampening)),
-        momentum_buffers is not None,
-        nesterov,
-        first,
-    ]
-    others = _update(
-        sgd.address,
-        params,
-        grads,
-        [momentum_buffers],
-        None,
-        _none,
-        settings,
-        weight_decay,
-        maximize,
-    )
     if others:
-        reference.sgd_step(
-            _chosen(params, others),
-            _chosen(grads, others),
-            _chosen(momentum_buffers, others),
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-            first=first,
-        )
-
-
-def adam_step(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    exp_avgs: Sequence[Array],
-    exp_avg_sqs: Sequence[Array],
-    max_exp_avg_sqs: Sequence[Array] | None,
-    steps: Sequence[int],
-    *,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled_weight_decay: bool,
-    maximize: bool,
-) -> None:
-    """Adam, AMSGrad and AdamW."""
-
-    def numbers(step: int) -> tuple[float, float]:
-        return lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
-
-    settings = [
-        *map(float_bits, (1 - beta1, beta2, 1 - beta2, eps, 1 - lr * weight_decay)),
-        max_exp_avg_sqs is not None,
-        decoupled_weight_decay and weight_decay != 0,
-    ]
-    states = [exp_avgs, exp_avg_sqs, max_exp_avg_sqs]
-    added = 0.0 if decoupled_weight_decay else weight_decay
-    others = _update(adam.address, params, grads, states, steps, numbers, settings, added, maximize)
-    if others:
-        reference.adam_step(
-            _chosen(params, others),
-            _chosen(grads, others),
-            _chosen(exp_avgs, others),
-            _chosen(exp_avg_sqs, others),
-            _chosen(max_exp_avg_sqs, others),
-            _chosen(steps, others),
-            lr=lr,
-            beta1=beta1,
-            beta2=beta2,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            maximize=maximize,
-        )
-
-
-def rmsprop_step(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    square_avgs: Sequence[Array],
-    grad_avgs: Sequence[Array] | None,
-    momentum_buffers: Sequence[Array] | None,
-    *,
-    lr: float,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-    maximize: bool,
-) -> None:
-    """RMSprop, centred or not."""
-    settings = [
-        *map(float_bits, (lr, alpha, 1 - alpha, eps, momentum)),
-        grad_avgs is not None,
-        momentum_buffers is not None,
-    ]
-    states = [square_avgs, grad_avgs, momentum_buffers]
-    others = _update(
-        rmsprop.address, params, grads, states, None, _none, settings, weight_decay, maximize
-    )
-    if others:
-        reference.rmsprop_step(
-            _chosen(params, others),
-            _chosen(grads, others),
-            _chosen(square_avgs, others),
-            _chosen(grad_avgs, others),
-            _chosen(momentum_buffers, others),
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            maximize=maximize,
-        )
-
-
-def adagrad_step(
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    sums: Sequence[Array],
-    steps: Sequence[int],
-    *,
-    lr: float,
-    lr_decay: float,
-    weight_decay: float,
-    eps: float,
-    maximize: bool,
-) -> None:
-    """Adagrad."""
-
-    def numbers(step: int) -> tuple[float, float]:
-        return lr / (1 + (step - 1) * lr_decay), 0.0
-
-    others = _update(
-        adagrad.address,
-        params,
-        grads,
-        [sums],
-        steps,
-        numbers,
-        [float_bits(eps)],
-        weight_decay,
-        maximize,
-    )
-    if others:
-        reference.adagrad_step(
-            _chosen(params, others),
-            _chosen(grads, others),
-            _chosen(sums, others),
-            _chosen(steps, others),
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            eps=eps,
-            maximize=maximize,
+        left = {name: [arrays[i] for i in others] for name, arrays in states.items()}
+        reference.optimizer_step(
+            kind,
+            [params[i] for i in others],
+            [grads[i] for i in others],
+            left,
+            [counts[i] for i in others],
+            settings,
         )

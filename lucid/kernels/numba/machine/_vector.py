@@ -133,6 +133,22 @@ _operator(operator.truediv, "fdiv")
 
 
 @intrinsic
+def fused(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a · b + c``, in one instruction if the machine has it.
+
+    Operators are fused too, but of ``a · b + c · d`` one product only, and LLVM chooses which: not
+    always the same one, as it optimises a kernel again when that is read from the cache.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        name = f"llvm.fmuladd.v{WIDTH}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return vector(vector, vector, vector), codegen
+
+
+@intrinsic
 def root(typingctx: Any, value: Any) -> Any:
     """The square root."""
 
