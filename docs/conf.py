@@ -23,6 +23,7 @@ extensions = [
     "sphinxcontrib.mermaid",
     "diagrams",
     "figures",
+    "photographs",
     "mathml",
     "public_names",
     "explorer_data",

