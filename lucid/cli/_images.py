@@ -54,7 +54,7 @@ def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
         names = [argument]
         if not os.path.lexists(argument) and glob.has_magic(argument):
             names = sorted(glob.glob(argument, recursive=True))
-        parts = [_files(Path(name)) for name in names]
+        parts = [_pictures_at(Path(name)) for name in names]
         paths = [path for part in parts for path in part.pictures]
         if not paths:
             missing.append(_nothing_at(argument))
@@ -70,7 +70,7 @@ def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
     return list(found)
 
 
-def _files(path: Path) -> Found:
+def _pictures_at(path: Path) -> Found:
     if path.is_dir():
         return find_pictures(path)
     return Found([path] if path.is_file() else [], Counter())

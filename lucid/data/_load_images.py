@@ -102,9 +102,9 @@ def load_images(
         (64, 1, 16, 16)
     """
     if source == "digits":
-        images, labels = _digits(size, getattr(model, "in_channels", 1))
+        images, labels = _from_digits(size, getattr(model, "in_channels", 1))
     elif Path(source).is_dir():
-        images, labels = _folders(Path(source), size, model)
+        images, labels = _from_folder(Path(source), size, model)
     else:
         raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
     train, chosen_by = images.train, images.validation
@@ -125,7 +125,7 @@ def _limit(dataset: Dataset, limit: int | None) -> Dataset:
     return Subset(dataset, np.linspace(0, len(dataset) - 1, limit).astype(np.int64))
 
 
-def _digits(size: int, channels: int) -> tuple[Images, np.ndarray]:
+def _from_digits(size: int, channels: int) -> tuple[Images, np.ndarray]:
     """Return the digits, and the labels of the training images."""
     train, test = datasets.digits(size, channels)
     images = Images(
@@ -141,7 +141,7 @@ def _digits(size: int, channels: int) -> tuple[Images, np.ndarray]:
     return images, train.labels
 
 
-def _folders(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np.ndarray]:
+def _from_folder(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np.ndarray]:
     """Return the images in a folder, and the labels of the training images."""
     if model is None:
         transform = transforms.Compose(
@@ -178,11 +178,11 @@ def _folders(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np
         absent = [name for name, label in whole.class_to_idx.items() if label not in part.labels]
         if absent:
             notes.append(f"{part.root} has no pictures of {first_of(absent)}")
-    twice = _twice(train, test)
-    if twice:
+    shared = _in_both(train, test)
+    if shared:
         notes.append(
-            f"{len(twice)} of the test's {len(test)} pictures are among those to learn from too, "
-            f"so the test says little of them: {first_of(twice)}"
+            f"{len(shared)} of the test's {len(test)} pictures are among those to learn from too, "
+            f"so the test says little of them: {first_of(shared)}"
         )
     augmentation = transforms.Compose(
         [
@@ -216,19 +216,19 @@ def _check_two_classes(folder: datasets.ImageFolder) -> None:
     )
 
 
-def _files(dataset: Any) -> list[Path]:
+def _paths(dataset: Any) -> list[Path]:
     """Return the path of each sample of an image folder or a subset of one."""
     if isinstance(dataset, Subset):
-        paths = _files(dataset.dataset)
+        paths = _paths(dataset.dataset)
         return [paths[index] for index in dataset.indices]
     return [path for path, _ in dataset.samples]
 
 
-def _twice(train: Dataset, test: Dataset) -> list[str]:
+def _in_both(train: Dataset, test: Dataset) -> list[str]:
     """Return the names of the test's files whose content is among those to learn from too."""
 
     def sizes(dataset: Dataset) -> list[tuple[Path, int]]:
-        return [(path, path.stat().st_size) for path in _files(dataset) if path.is_file()]
+        return [(path, path.stat().st_size) for path in _paths(dataset) if path.is_file()]
 
     def digest(path: Path) -> bytes:
         try:
