@@ -1,4 +1,4 @@
-"""What the explorer page starts from: the five configurations, as lucid has them, in JSON.
+"""What the explorer page starts from: the models' configurations, as lucid has them, in JSON.
 
 The data are written as a script that sets one variable, because a page opened from a disk may load
 scripts but not read files.
@@ -26,7 +26,8 @@ def explorer_data() -> dict[str, Any]:
         "variants": {
             name: getattr(configs, name.removeprefix(PREFIX))()
             for name in models.list_models(PREFIX)
-        },
+        }
+        | {name: configs.released(name) for name in configs.RELEASED},
         "stages": list(_config.STAGES),
         "activations": list(_config.ACTIVATIONS),
     }

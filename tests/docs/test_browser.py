@@ -227,6 +227,24 @@ def test_explorer_shows_each_variant(visit):
         assert page.locator("#explorer-layers tbody tr").count() == len(layers)
 
 
+def test_explorer_shows_released_architectures_and_pools(visit):
+    page = explorer(visit)
+    for name in ("mobilenetv4_conv_small_050", "mobilenetv4_hybrid_medium_075"):
+        page.locator("#explorer-variant").select_option(name)
+        assert_counts(page, configs.released(name))
+    name = "mobilenetv4_conv_blur_medium"
+    page.locator("#explorer-variant").select_option(name)
+    cfg = configs.released(name)
+    assert_counts(page, cfg)
+    open_stage(page, "layer2")
+    control(page, "layer2.aa").select_option("avg")
+    cfg["layer2"]["aa"] = "avg"
+    assert_counts(page, cfg)
+    control(page, "layer2.aa").select_option("none")
+    del cfg["layer2"]["aa"]
+    assert_counts(page, cfg)
+
+
 def test_explorer_edits_in_the_form(visit):
     page = explorer(visit)
     cfg = configs.conv_small()

@@ -1,7 +1,7 @@
 /* lucid's MobileNet_V4 in figures: the checks of a configuration, and the layers it describes.
  *
  * This is lucid/models/_config.py, lucid/models/_blocks.py and lucid.summary again, for a page that
- * runs without Python. Tests compare both on the five variants and on random configurations: rows,
+ * runs without Python. Tests compare both on published and on random configurations: rows,
  * totals and the words of errors must agree.
  */
 (function (root, factory) {
@@ -417,5 +417,15 @@
     };
   }
 
-  return { ACTIVATIONS, ATTENTION_FIELDS, ConfigError, ROW_FIELDS, STAGES, readConfig, repr, summary };
+  return {
+    ACTIVATIONS,
+    ANTI_ALIASING,
+    ATTENTION_FIELDS,
+    ConfigError,
+    ROW_FIELDS,
+    STAGES,
+    readConfig,
+    repr,
+    summary,
+  };
 });

@@ -2,7 +2,8 @@
 (function () {
   "use strict";
 
-  const { ACTIVATIONS, ATTENTION_FIELDS, ROW_FIELDS, STAGES, readConfig, summary } = window.LucidModel;
+  const { ACTIVATIONS, ANTI_ALIASING, ATTENTION_FIELDS, ROW_FIELDS, STAGES, readConfig, summary } =
+    window.LucidModel;
   const { bars, element } = window.LucidChart;
   const VARIANTS = window.LUCID_EXPLORER_DATA.variants;
   const PARTS = [...STAGES, "head"];
@@ -315,6 +316,17 @@
       },
       name + ".act"
     );
+    const aa = selectOf(
+      ["none", ...ANTI_ALIASING],
+      group.aa || "none",
+      `${name}: anti-aliasing`,
+      (value) => {
+        if (value === "none") delete group.aa;
+        else group.aa = value;
+        changed();
+      },
+      name + ".aa"
+    );
     const last = group.block_specs[group.block_specs.length - 1];
     const rows = group.block_specs.flatMap((row, index) => rowOf(name, index, row, group));
     return element(
@@ -330,7 +342,8 @@
         "div",
         { class: "stage-settings" },
         element("label", {}, "blocks ", kind),
-        element("label", {}, "activation ", act)
+        element("label", {}, "activation ", act),
+        element("label", {}, "anti-aliasing ", aa)
       ),
       element(
         "div",
