@@ -25,7 +25,7 @@ CHECKED_STEPS = 2  # the second loss tells whether gradients and update were rig
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: ``form`` is the paper's or timm's, ``optimizer`` SGD or AdamW."""
+    """What is measured: of the documentation page's ``form`` ("paper") or the released ("timm")."""
 
     variant: str
     mode: str
@@ -50,9 +50,11 @@ def read_case(folder: Path) -> Case:
 
 def configuration(case: Case) -> dict[str, dict[str, Any]]:
     """Return the configuration of the case's model."""
-    from lucid.models._pretrained import configuration
+    from lucid.models import configs
 
-    return configuration(case.variant, timm=case.form == "timm")
+    cfg: dict[str, dict[str, Any]] = getattr(configs, case.variant)()
+    act = "gelu" if case.variant == "hybrid_large" else "relu"
+    return configs.timm(cfg, act) if case.form == "timm" else cfg
 
 
 def lucid_model(case: Case, folder: Path) -> Any:

@@ -10,6 +10,9 @@ from typing import Any
 from benchmarks._contenders import CONTENDERS
 from lucid._files import atomic_path
 
+# What the option --form calls them.
+FORMS = {"paper": "the documentation page's", "timm": "the released"}
+
 
 def best_of_family(case: dict[str, Any]) -> dict[str, float]:
     """Return each family's fastest median in ms."""
@@ -59,7 +62,7 @@ def markdown(result: dict[str, Any]) -> str:
         where(result),
         "",
         f"Median of {settings['rounds']} rounds in milliseconds (and peak resident MiB); "
-        f"{settings['size']}×{settings['size']}, float32, models in {settings['form']}'s form"
+        f"{settings['size']}×{settings['size']}, float32, models in {FORMS[settings['form']]} form"
         + f"; {settings['optimizer']}.",
     ]
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}

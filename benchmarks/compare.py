@@ -58,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=0.3, help="of one timing, at least one run (default: 0.3)"
     )
     parser.add_argument(
-        "--form", choices=("paper", "timm"), default="paper", help="of the models (default: paper)"
+        "--form",
+        choices=("paper", "timm"),
+        default="paper",
+        help="of the models: the documentation page's, or the released one (default: paper)",
     )
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))

@@ -15,6 +15,7 @@ from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT, NoSuchKeyError
 from lucid.models._pretrained import (
     Checkpoint,
+    architecture,
     build_from,
     identify,
     known_settings,
@@ -79,7 +80,7 @@ def name_of(command: str, checkpoint: Checkpoint, given: str | None) -> str:
 
     UsageError if it cannot be told, or ``given`` is another.
     """
-    told = checkpoint.description.get("architecture")
+    told = architecture(checkpoint)
     if given is not None:
         given = model_name(given)
         if told is not None and variant_of(told) != variant_of(given):

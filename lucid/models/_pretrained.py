@@ -168,7 +168,7 @@ def build_from(
             f"weights: {checkpoint.source} does not fit {name}, the form that the authors "
             f"released: its entries are of the documentation page's form, {own_name}"
         )
-    told = _architecture(checkpoint)
+    told = architecture(checkpoint)
     if told is not None and variant_of(told) != variant_of(name):
         raise ValueError(
             f"weights: {checkpoint.source} does not fit {name}: it has the same entries, but they "
@@ -209,9 +209,14 @@ def _stem(checkpoint: Checkpoint) -> str:
     return name if checkpoint.from_hub else Path(name).stem
 
 
-def _architecture(checkpoint: Checkpoint) -> str | None:
-    """Return whose weights they are, if they say it or their name is a published one."""
+def architecture(checkpoint: Checkpoint) -> str | None:
+    """Return whose weights they are, if they or their repository say it; by the name at last."""
     told: str | None = checkpoint.description.get("architecture")
+    if told is None and checkpoint.from_hub and checkpoint.config and checkpoint.config.is_file():
+        with contextlib.suppress(ValueError):  # told where its settings are read
+            config = _files.read_json(checkpoint.config)
+            named = config.get("architecture") if isinstance(config, dict) else None
+            told = named if named in configs.RELEASED else None
     entry = PUBLISHED.get(_stem(checkpoint))
     return told if told is not None or entry is None else entry.architecture
 

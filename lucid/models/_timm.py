@@ -1,4 +1,4 @@
-"""timm's names for the parts of a MobileNetV4, and what timm builds differently.
+"""timm's names for the parts of a MobileNetV4.
 
 The two state dictionaries hold the same arrays under other names, so a conversion is a renaming.
 """
@@ -105,7 +105,7 @@ def module_names(spec: ModelSpec) -> dict[str, str]:
 
 
 def last_convbn(spec: ModelSpec) -> str:
-    """Return lucid's path of the last convolution block, which timm's form moves to the head."""
+    """Return lucid's path of the last convolution, in the released form behind the pooling."""
     if spec.head is not None:
         return f"head.convbn_{len(spec.head.blocks) - 1}"
     return f"layers.{len(spec.stages) - 2}.convbn_{len(spec.stages[-1].blocks) - 1}"
@@ -117,7 +117,7 @@ def is_timm(names: Collection[str]) -> bool:
 
 
 def is_timm_form(names: Collection[str]) -> bool:
-    """Whether entries are of a model in timm's form, under either's names.
+    """Whether entries are of a model in the released form, which is timm's, under either's names.
 
     Under lucid's names the form shows in a convolution behind the pooling.
     """

@@ -278,6 +278,28 @@ def test_contradictions_are_told(tmp_path, capsys, monkeypatch):
     )
 
 
+def test_arrays_of_several_architectures_are_told_of(tmp_path, capsys):
+    """Anti-aliasing has no arrays: a file's name, its description or --model tells of it."""
+    name = "mobilenetv4_conv_aa_large"
+    state = models.create_model(name, num_classes=2).state_dict()
+    lucid.save(state, tmp_path / "birds.npz")
+    lucid.save(state, tmp_path / f"{name}.birds.npz")
+    source, out = tmp_path / "birds.npz", tmp_path / "o.npz"
+    status, said, err = run(capsys, source, out, "--to", "timm")
+    assert status == 0
+    assert "mobilenetv4_conv_large under" in said
+    assert err == (
+        f"lucid convert: {source} does not say whether it is of mobilenetv4_conv_large or {name}, "
+        "whose arrays are alike: assuming mobilenetv4_conv_large; --model names another\n"
+    )
+    for arguments in ((source, "--model", name), (tmp_path / f"{name}.birds.npz",)):
+        first, *rest = arguments
+        status, said, err = run(capsys, first, out, "--to", "timm", "--overwrite", *rest)
+        assert (status, err) == (0, "")
+        assert f"{name} under timm's names" in said
+        assert description_of(out)["architecture"] == name
+
+
 # -- PyTorch's files --------------------------------------------------------------------------
 
 

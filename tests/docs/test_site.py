@@ -93,6 +93,21 @@ def test_the_pages_of_the_models(site):
         assert f"{name}.html" in page
 
 
+def test_the_page_of_published_weights_has_the_librarys_table(site):
+    page = (site / "checkpoints.html").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", " ", page)
+    words = text.split()
+    for entry in lucid.models.list_pretrained():
+        row = words[words.index(entry.name.removeprefix("mobilenetv4_")) :][:6]
+        assert row[1:3] == [f"{entry.parameters:,}", str(entry.input_size[-1])]
+        assert row[3] == ("–" if entry.top1 is None else f"{entry.top1:.2f}")
+        if entry.test_top1 is not None:
+            assert row[4:] == [str(entry.test_input_size[-1]), f"{entry.test_top1:.2f}"]
+    for name in lucid.models.list_models("mobilenet_v4_"):
+        counts = lucid.summary(lucid.models.create_model(name), (1, 3, 224, 224))
+        assert f"{counts.total_macs:,}" in words
+
+
 def test_mermaid_is_the_file_that_is_named():
     import hashlib
 

@@ -263,3 +263,16 @@ def test_the_arrays_tell_the_architecture(name):
         assert alike[0] == plain
         assert {re.sub("_(aa|blur)", "", other) for other in alike} == {plain}
         assert _pretrained.identify(state, f"folder/{name}.any_tag.npz")[0] == name
+
+
+def test_a_repository_of_ones_own_says_the_architecture_in_its_config(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text('{"architecture": "mobilenetv4_conv_aa_medium", "pretrained_cfg": {}}')
+    state = models.create_model("mobilenetv4_conv_medium", num_classes=2).state_dict()
+    checkpoint = _pretrained.Checkpoint("me/birds", state, config, from_hub=True)
+    assert _pretrained.architecture(checkpoint) == "mobilenetv4_conv_aa_medium"
+    assert _pretrained.architecture(checkpoint._replace(from_hub=False)) is None
+    with pytest.raises(ValueError, match="those of mobilenetv4_conv_aa_medium, which computes"):
+        _pretrained.build_from(checkpoint, "mobilenetv4_conv_medium", None)
+    model = _pretrained.build_from(checkpoint, "mobilenetv4_conv_aa_medium", None)
+    assert (model.name, model.num_classes) == ("mobilenetv4_conv_aa_medium", 2)
