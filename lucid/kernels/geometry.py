@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 Pair = tuple[int, int]  # vertical, horizontal
 Padding = tuple[Pair, Pair]  # (top, bottom), (left, right)
 Shape = tuple[int, int, int, int]
 Bounds = tuple[float, float]  # of a clip; infinite where there is none
+Activation = tuple[Any, ...]  # ("gelu", tanh), ("silu",) or ("hardswish",)
 
 UNIT: Pair = (1, 1)
 NO_PADDING: Padding = ((0, 0), (0, 0))
@@ -84,6 +87,27 @@ class Conv(NamedTuple):
         ]
 
 
+class Epilogue(NamedTuple):
+    """What a convolution's sums go through: ``act(clip(sums * scale + shift, *bounds))``."""
+
+    scale: np.ndarray | None = None  # (O,)
+    shift: np.ndarray | None = None  # (O,)
+    bounds: Bounds = NO_BOUNDS
+    activation: Activation | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the sums stay as they are."""
+        is_identity = self.scale is None and self.shift is None and self.activation is None
+        return is_identity and self.bounds == NO_BOUNDS
+
+    def folded(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return weights ``(O, …)`` with the scale multiplied in, and the shift."""
+        if self.scale is None:
+            return weight, self.shift
+        return weight * self.scale.reshape(-1, *[1] * (weight.ndim - 1)), self.shift
+
+
 class Phase(NamedTuple):
     """The convolution that gives the gradient of some of the input's pixels.
 
@@ -132,3 +156,4 @@ def _phases(
 
 
 PLAIN = Conv()  # stride 1, no padding
+NOTHING = Epilogue()

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from lucid.kernels._memory import empty, empty_like
-from lucid.kernels.geometry import NO_BOUNDS, UNIT, Bounds, Conv
+from lucid.kernels.geometry import NO_BOUNDS, NOTHING, UNIT, Bounds, Conv
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
 from lucid.kernels.numpy._conv import (
-    convolve_into,
     input_grad_into,
     weight_grad_part,
     work,
 )
 from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._prepared import prepared
 from lucid.kernels.numpy._rows import BLOCK, Rows, column_sums
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
@@ -69,12 +70,13 @@ def conv_norm_act_train(
     def products(images: slice) -> np.ndarray:
         total = np.zeros((2, columns))
 
-        def add(block: np.ndarray) -> None:
+        def add(block: np.ndarray, *_: Any) -> None:
             rows = block.reshape(-1, columns)
             total[0] += column_sums(rows)
             total[1] += column_sums(rows, rows)
 
-        convolve_into(z[images], x[images], weight, conv, add)
+        run = prepared(x[images].shape, weight, conv, NOTHING, watch=add)
+        run(z[images], x[images])
         return total
 
     rows = z.reshape(-1, columns)

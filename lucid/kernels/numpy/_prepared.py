@@ -1,15 +1,18 @@
-"""A convolution prepared for many calls on inputs of one shape: inference with fixed weights.
+"""The convolution of inputs of one shape: prepared once, run once or many times.
 
-Weights are brought into the form that the products want once, buffers for padding are kept, and
-bias, activation and residual are applied to each block while it is in the cache.
+Images are C-contiguous NHWC arrays, weights have the logical shape ``(O, I/groups, kh, kw)``.
+Four ways, chosen by shape:
 
-The products of one image use BLAS's threads as long as those get cores, see ``product_in_parts``,
-where that makes no difference to the result.
+- pointwise (1×1): the image is already the matrix ``(N·H·W, C)``: one product, no copy;
+- depthwise (one input channel a group): multiply-adds along the contiguous channels;
+- few channels: an image is taken apart into planes, whose rows make up the patches;
+- dense (all others): patches of a cache-sized block of rows, one product a block.
+
+What comes after the sums is applied to each block while it is in the cache.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels._memory import empty
-from lucid.kernels.geometry import Conv, Padding, Pair
+from lucid.kernels.geometry import NO_BOUNDS, NO_PADDING, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.numpy import _activation
-from lucid.kernels.numpy._conv import depthwise_windows, row_windows, windows
 from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import (
@@ -35,7 +37,7 @@ from lucid.kernels.prepared import Prepared
 # taken apart into its channels.
 _SHORT_RUN = 16
 
-# Floats in a block of the output: it stays in the caches, and two threads have few calls to make.
+# Floats in a block: it stays in the caches, and two threads have few calls to make.
 _BLOCK = 1 << 18
 
 # With fewer rows a thread, a product is divided by its columns: each thread reads all weights.
@@ -47,10 +49,12 @@ _TAP = 8
 _ALL = slice(None)
 
 Run = Callable[..., None]  # of the output, the input and perhaps a residual
+Finish = Callable[..., None]  # of a block of the output, maybe its residual and its channels
+Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much of it, multiply-adds
 
 
 def prepare_conv(
-    input_shape: tuple[int, int, int, int],
+    input_shape: Shape,
     weight: np.ndarray,
     bias: np.ndarray,
     activation: tuple[Any, ...] | None,
@@ -58,7 +62,9 @@ def prepare_conv(
 ) -> Prepared:
     """Return a step ``run(out, x)``: ``act(conv(x) + bias)``.
 
-    With ``run(out, x, residual)`` the residual is added after the activation.
+    With ``run(out, x, residual)`` the residual is added after the activation. The products of one
+    image use BLAS's threads as long as those get cores, see ``product_in_parts``, where that makes
+    no difference to the result.
 
     Args:
         input_shape: ``(N, H, W, I)``.
@@ -68,26 +74,62 @@ def prepare_conv(
             ``("hardswish",)``.
         conv: its geometry.
     """
-    channels, (o, i, _, kw) = input_shape[3], weight.shape
-    shape = conv.output_shape(input_shape, weight.shape)
-    divide = _Division(input_shape, shape, weight.dtype)
-    pixels = shape[1] * shape[2]
+    epilogue = Epilogue(None, bias, NO_BOUNDS, activation)
+    if activation is not None and activation[0] == "clip":
+        epilogue = Epilogue(None, bias, activation[1:])
+    divide = _Division(input_shape, conv.output_shape(input_shape, weight.shape), weight.dtype)
+    run = prepared(input_shape, weight, conv, epilogue, divide, many_runs=True)
+    # It copies each image into its planes, however that lies.
+    in_any_layout = _is_of_planes(weight.shape, conv)
+    return Step(divide.of(run), in_any_layout)
+
+
+def _run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+    task(slice(0, count))
+
+
+def prepared(
+    input_shape: Shape,
+    weight: np.ndarray,
+    conv: Conv,
+    epilogue: Epilogue,
+    divide: Divide = _run_here,
+    many_runs: bool = False,
+    watch: Finish | None = None,
+) -> Run:
+    """Return a function ``run(out, x)``, or ``run(out, x, residual)`` if it is for many runs.
+
+    Args:
+        input_shape: that of ``x``, ``(N, H, W, I)``.
+        weight: ``(O, I/groups, kh, kw)``.
+        conv: its geometry; negative padding cuts away.
+        epilogue: what the sums go through.
+        divide: calls a task on slices of the work; by default on this thread.
+        many_runs: whether weights are worth another form in any case.
+        watch: is called with each block ``(…, O)`` of sums in place of an epilogue.
+    """
     is_pointwise = conv.is_pointwise(weight.shape)
-    uncut = min(map(min, conv.padding)) >= 0
-    if not is_pointwise and conv.groups == 1 and i * kw <= _SHORT_RUN and uncut:
-        # Short runs are not worth copying; the bias is part of the product.
-        finish = _finisher(None, activation, pixels)
-        run = _dense_by_planes(input_shape, weight, bias, conv, shape, finish, divide)
-        return Step(divide.of(run), in_any_layout=True)
-    finish = _finisher(bias, activation, pixels)
+    bias = None
+    is_of_planes = _is_of_planes(weight.shape, conv)
+    if is_of_planes:
+        weight, bias = epilogue.folded(weight)
+        epilogue = Epilogue(None, None, epilogue.bounds, epilogue.activation)
+    finish = watch
+    if many_runs or not epilogue.is_nothing:
+        finish = _finisher(epilogue, conv.output_shape(input_shape, weight.shape), many_runs)
     if is_pointwise:
-        run = _pointwise(weight, conv.stride, pixels, finish, divide)
-    elif i == conv.groups == 1 or i > 1 or o != channels:
-        pad = _Padder(input_shape, conv.padding, weight.dtype)
-        run = _dense(weight, conv, shape, pad, finish, divide)
-    else:
-        run = _depthwise(weight, conv, input_shape, shape, finish, divide)
-    return Step(divide.of(run))
+        return _pointwise(input_shape, weight, conv, finish, divide, many_runs)
+    if is_of_planes:
+        return _dense_by_planes(input_shape, weight, bias, conv, finish, divide)
+    if weight.shape[1] == 1 < conv.groups:
+        return _depthwise(input_shape, weight, conv, finish, divide)
+    return _dense(input_shape, weight, conv, finish, divide)
+
+
+def _is_of_planes(weight_shape: tuple[int, ...], conv: Conv) -> bool:
+    """Whether it is no product, and patches' runs in memory are too short to be copied."""
+    _, i, _, kw = weight_shape
+    return i * kw <= _SHORT_RUN and conv.groups == 1 and not conv.is_pointwise(weight_shape)
 
 
 class _Division:
@@ -100,12 +142,7 @@ class _Division:
     number of threads, the work is always divided.
     """
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int, int],
-        shape: tuple[int, int, int, int],
-        dtype: np.dtype[Any],
-    ) -> None:
+    def __init__(self, input_shape: Shape, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.input_shape, self.shape, self.dtype = input_shape, shape, dtype
         self._free_with = 0  # the number of threads with which the clock may decide
         self._way: Callable[..., Any] | None = None  # the one to take while they are compared
@@ -135,29 +172,38 @@ class _Division:
         return all(np.array_equal(first, other) for other in others)
 
 
-def _finisher(
-    bias: np.ndarray | None, activation: tuple[Any, ...] | None, pixels: int
-) -> Callable[..., None]:
-    """Return a function that adds bias, activation and residual to a block of a map's pixels."""
-    function = bounds = None
-    long_bias = None if bias is None else np.tile(bias, rows_together(pixels, len(bias)))
+def _finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
+    """Return a function that finishes blocks of an output of that shape.
+
+    It is given a block, its residual or None, and the channels that it has, if those are not all.
+    """
+    scale, shift, bounds, activation = epilogue
+    steps = ((np.multiply, scale), (np.add, shift))
+    factors = [(ufunc, row) for ufunc, row in steps if row is not None]
+    # To repeat the factors costs more than it saves where they are used once on a small output.
+    is_worthwhile = many_runs or math.prod(shape) > _BLOCK
+    together = rows_together(shape[1] * shape[2], shape[3]) if is_worthwhile else 1
+    width = together * shape[3]
+    long_factors = factors
+    if together > 1:
+        long_factors = [(ufunc, np.tile(row, together)) for ufunc, row in factors]
     if activation is not None:
         name, *settings = activation
-        if name == "clip":
-            bounds = settings
-        else:
-            function = getattr(_activation, name)
+        function = getattr(_activation, name)
 
-    def finish(block: np.ndarray, residual: np.ndarray | None, columns: slice = _ALL) -> None:
-        if bias is not None and long_bias is not None:
-            if block.flags.c_contiguous and block.size % long_bias.size == 0:
-                rows = block.reshape(-1, long_bias.size)
-                np.add(rows, long_bias, out=rows)
-            else:
-                np.add(block, bias[columns], out=block)
-        if bounds is not None:
+    def finish(
+        block: np.ndarray, residual: np.ndarray | None = None, columns: slice = _ALL
+    ) -> None:
+        if block.flags.c_contiguous and block.size % width == 0:
+            rows = block.reshape(-1, width)
+            for ufunc, factor in long_factors:
+                ufunc(rows, factor, out=rows)
+        else:
+            for ufunc, factor in factors:
+                ufunc(block, factor[columns], out=block)
+        if bounds != NO_BOUNDS:
             np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
-        if function is not None:
+        if activation is not None:
             block[...] = function(block, *settings)
         if residual is not None:
             np.add(block, residual, out=block)
@@ -165,50 +211,53 @@ def _finisher(
     return finish
 
 
-class _Padder:
-    """Images with zeros around, in a buffer whose border stays zero from call to call."""
+def part_of(residual: np.ndarray | None, index: Any) -> np.ndarray | None:
+    """Return some of a residual, if there is one."""
+    return None if residual is None else residual[index]
 
-    def __init__(
-        self,
-        input_shape: tuple[int, int, int, int],
-        padding: Padding,
-        dtype: np.dtype[Any],
-        images: int = 1,
-    ) -> None:
-        _, h, w, c = input_shape
-        (top, bottom), (left, right) = padding
-        self.buffer = np.zeros((images, h + top + bottom, w + left + right, c), dtype)
-        self.inner = self.buffer[:, top : top + h, left : left + w]
 
-    def __call__(self, images: np.ndarray) -> None:
-        np.copyto(self.inner[: len(images)], images)
+# -- pointwise ------------------------------------------------------------------------------------
+
+
+def pointwise_rows(x: np.ndarray, stride: Pair) -> np.ndarray:
+    """Return the pixels that a 1×1 convolution reads, as rows of a matrix."""
+    return np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
 
 
 def _pointwise(
-    weight: np.ndarray, stride: Pair, pixels: int, finish: Any, divide: _Division
+    input_shape: Shape,
+    weight: np.ndarray,
+    conv: Conv,
+    finish: Finish | None,
+    divide: Divide,
+    many_runs: bool,
 ) -> Run:
     o, i = weight.shape[:2]
-    matrix = np.ascontiguousarray(weight.reshape(o, i).T)
-    together = rows_together(pixels, o)
-    # Fewer rows than 512 would be a slow product.
-    step = max(1, max(512, _BLOCK // max(o, i)) // together) * together
+    matrix = weight.reshape(o, i).T
+    if many_runs:
+        matrix = np.ascontiguousarray(matrix)
+    step = max(512, 2 * _BLOCK // o)  # fewer rows would be a slow product
+    n, height, width, _ = conv.output_shape(input_shape, weight.shape)
+    if n * height * width > step:
+        together = rows_together(height * width, o)
+        step = max(1, step // together) * together
 
     def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
-        if stride != (1, 1):
-            x = np.ascontiguousarray(x[:, :: stride[0], :: stride[1]])
-        rows, results = x.reshape(-1, i), out.reshape(-1, o)
+        rows, results = pointwise_rows(x, conv.stride), out.reshape(-1, o)
         others = None if residual is None else residual.reshape(-1, o)
 
         def some_rows(part: slice) -> None:
-            for start in range(part.start, part.stop, step):
-                rest = slice(start, min(start + step, part.stop))
-                np.matmul(rows[rest], matrix, out=results[rest])
-                finish(results[rest], None if others is None else others[rest])
+            blocks = [part] if finish is None else slices(part, step)
+            for block in blocks:
+                np.matmul(rows[block], matrix, out=results[block])
+                if finish is not None:
+                    finish(results[block], part_of(others, block))
 
         def some_columns(part: slice) -> None:
             block = results[:, part]
             np.matmul(rows, matrix[:, part], out=block)
-            finish(block, None if others is None else others[:, part], part)
+            if finish is not None:
+                finish(block, None if others is None else others[:, part], part)
 
         if len(rows) < 2 * _FEW_ROWS:
             divide(some_columns, o, results.size * i)
@@ -218,140 +267,266 @@ def _pointwise(
     return run
 
 
-def _depthwise(
-    weight: np.ndarray,
-    conv: Conv,
-    input_shape: tuple[int, int, int, int],
-    shape: tuple[int, int, int, int],
-    finish: Any,
-    divide: _Division,
-) -> Run:
-    n, height, width, c = shape
-    kh, kw = weight.shape[2:]
-    # Some images in one call, as many as a core's cache holds.
-    together = max(1, min(n, _BLOCK // math.prod(input_shape[1:])))
-    pad = _Padder(input_shape, conv.padding, weight.dtype, together)
-    taps = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
-    if conv.stride[1] == 1:
-        view = row_windows(pad.buffer, (kh, kw), conv, (height, width))
-        taps, signature = np.tile(taps, (1, 1, width)), "nhkij,ijk->nhk"
-    else:
-        view = depthwise_windows(pad.buffer, (kh, kw), conv, (height, width))
-        signature = "nhwcij,ijc->nhwc"
+# -- patches --------------------------------------------------------------------------------------
 
-    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
-        for start in range(0, n, together):
-            images = slice(start, min(start + together, n))
-            count = images.stop - start
-            pad(x[images])
 
-            def some_rows(rows: slice, images: slice = images, count: int = count) -> None:
-                part, block = view[:count, rows], out[images, rows]
-                np.einsum(signature, part, taps, out=block.reshape(part.shape[:-2]))
-                finish(block, None if residual is None else residual[images, rows])
+def slices(part: slice, step: int) -> list[slice]:
+    """Return a slice as slices of so many, the last of the rest."""
+    return [
+        slice(start, min(start + step, part.stop)) for start in range(part.start, part.stop, step)
+    ]
 
-            divide(some_rows, height, count * height * width * c * kh * kw * _TAP)
 
-    return run
+def evenly(count: int, most: int) -> int:
+    """Return a step of at most so many that divides ``count`` evenly: a small rest is slow."""
+    return math.ceil(count / math.ceil(count / max(1, most))) if count else 1
+
+
+class Padder:
+    """Some images with zeros around, in a buffer that is the same in each call."""
+
+    def __init__(
+        self, input_shape: Shape, padding: Padding, dtype: np.dtype[Any], images: int
+    ) -> None:
+        self._buffer: np.ndarray | None = None
+        if padding == NO_PADDING:
+            return
+        _, h, w, c = input_shape
+        (top, bottom), (left, right) = padding
+        self._buffer = empty((images, h + top + bottom, w + left + right, c), dtype)
+        self._buffer[...] = 0
+        self._target = self._buffer[
+            :,
+            max(0, top) : h + top + min(0, bottom),
+            max(0, left) : w + left + min(0, right),
+        ]
+        height, width = self._target.shape[1:3]
+        first_row, first_column = max(0, -top), max(0, -left)
+        self._source = (
+            _ALL,
+            slice(first_row, first_row + height),
+            slice(first_column, first_column + width),
+        )
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        if self._buffer is None:
+            return np.ascontiguousarray(images)
+        np.copyto(self._target[: len(images)], images[self._source])
+        return self._buffer[: len(images)]
+
+
+def windows(
+    padded: np.ndarray, kernel: Pair, conv: Conv, size: Pair, channels: slice = _ALL
+) -> np.ndarray:
+    """Return the view ``(N, H', W', kh, kw, C)`` of contiguous padded images ``(N, H, W, C)``."""
+    by_image, by_row, by_column, by_channel = padded.strides
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
+    first, last, _ = channels.indices(padded.shape[3])
+    return np.ndarray(
+        (len(padded), *size, *kernel, last - first),
+        padded.dtype,
+        padded,
+        first * by_channel,
+        (by_image, by_row * sh, by_column * sw, by_row * dh, by_column * dw, by_channel),
+    )
+
+
+class Patches:
+    """The patches of a convolution as rows of a matrix, some images or some rows at a time.
+
+    Attributes:
+        images: how many at a time.
+        rows: how many rows of the output at a time: all, if there are several images.
+        pad: makes the images that they are taken from.
+    """
+
+    def __init__(
+        self, input_shape: Shape, weight_shape: tuple[int, ...], conv: Conv, dtype: np.dtype[Any]
+    ) -> None:
+        n, height, width, _ = conv.output_shape(input_shape, weight_shape)
+        _, self._channels, *kernel = weight_shape
+        self._kernel, self._conv, self._size = (kernel[0], kernel[1]), conv, (height, width)
+        row = max(1, width * conv.groups * math.prod(weight_shape[1:]))  # floats in a row's patches
+        self.images = evenly(n, min(n, _BLOCK // (row * height)))
+        self.rows = evenly(height, min(height, _BLOCK // row))
+        self.pad = Padder(input_shape, conv.padding, dtype, self.images)
+
+    def of_group(self, padded: np.ndarray, group: int) -> np.ndarray:
+        """Return the view ``(N, H', W', kh, kw, C)`` of what a group reads of padded images."""
+        channels = slice(group * self._channels, (group + 1) * self._channels)
+        return windows(padded, self._kernel, self._conv, self._size, channels)
+
+
+def as_matrix(patches: np.ndarray) -> np.ndarray:
+    """Return patches ``(N, H', W', kh, kw, C)`` as a matrix with one in a row."""
+    memory = empty(patches.shape, patches.dtype)
+    np.copyto(memory, patches)
+    return memory.reshape(-1, math.prod(patches.shape[3:]))
+
+
+# -- dense ----------------------------------------------------------------------------------------
 
 
 def _dense(
-    weight: np.ndarray,
-    conv: Conv,
-    shape: tuple[int, int, int, int],
-    pad: _Padder,
-    finish: Any,
-    divide: _Division,
+    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None, divide: Divide
 ) -> Run:
-    _, height, width, o = shape
-    _, i, kh, kw = weight.shape
-    dtype = weight.dtype
+    o = len(weight)
+    patches = Patches(input_shape, weight.shape, conv, weight.dtype)
     wide = o // conv.groups
-    patches_of = [
-        windows(pad.buffer[..., group * i : (group + 1) * i], (kh, kw), conv, (height, width))[0]
-        for group in range(conv.groups)
-    ]
-    matrices = [
-        np.ascontiguousarray(kernel.transpose(2, 3, 1, 0).reshape(-1, wide))
-        for kernel in np.split(weight, conv.groups)
-    ]
-    row = width * kh * kw * i
-    step = max(1, min(height, 2 * _BLOCK // max(1, row)))
-    step = math.ceil(height / math.ceil(height / step))
+    grouped = weight.reshape(conv.groups, wide, *weight.shape[1:])
+    matrices = grouped.transpose(0, 3, 4, 2, 1).reshape(conv.groups, -1, wide)
 
-    def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
-        patches = empty((min(step, part.stop - part.start), width, kh, kw, i), dtype)
-        for start in range(part.start, part.stop, step):
-            count = min(step, part.stop - start)
-            rest = slice(start, start + count)
-            block = out[rest]
-            for group, matrix in enumerate(matrices):
-                np.copyto(patches[:count], patches_of[group][rest])
-                rows = patches[:count].reshape(count * width, -1)
-                if conv.groups == 1:
-                    np.matmul(rows, matrix, out=block.reshape(-1, o))
-                else:
-                    block[..., group * wide : (group + 1) * wide] = (rows @ matrix).reshape(
-                        count, width, wide
-                    )
-            finish(block, None if residual is None else residual[rest])
+    def some_images(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
+        padded = patches.pad(x)
+        views = [patches.of_group(padded, group) for group in range(conv.groups)]
+        single = len(x) == 1  # then some of its rows, else some of the images
+
+        def some(part: slice) -> None:
+            for block in slices(part, patches.rows if single else patches.images):
+                index = (_ALL, block) if single else (block, _ALL)
+                target = out[index]
+                for group, matrix in enumerate(matrices):
+                    rows = as_matrix(views[group][index])
+                    if conv.groups == 1:
+                        np.matmul(rows, matrix, out=target.reshape(-1, o))
+                    else:
+                        channels = slice(group * wide, (group + 1) * wide)
+                        target[..., channels] = (rows @ matrix).reshape(*target.shape[:3], wide)
+                if finish is not None:
+                    finish(target, part_of(residual, index))
+
+        divide(some, out.shape[1] if single else len(x), out.size * math.prod(weight.shape[1:]))
 
     def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
-        for index in range(len(x)):
-            pad(x[index : index + 1])
-            target, other = out[index], None if residual is None else residual[index]
-            task = functools.partial(some_rows, target, other)
-            divide(task, height, target.size * row // width)
+        for images in slices(slice(0, len(x)), patches.images):
+            some_images(out[images], x[images], part_of(residual, images))
 
     return run
 
 
 def _dense_by_planes(
-    input_shape: tuple[int, int, int, int],
+    input_shape: Shape,
     weight: np.ndarray,
-    bias: np.ndarray,
+    bias: np.ndarray | None,
     conv: Conv,
-    shape: tuple[int, int, int, int],
-    finish: Any,
-    divide: _Division,
+    finish: Finish | None,
+    divide: Divide,
 ) -> Run:
     """A convolution of few channels, such as an RGB image's.
 
     A channel of an image is a plane, and each tap a row of the patch matrix: copies of whole rows
     instead of ``kw * channels`` floats at a time, 130 µs for a 224×224 image instead of 220. The
-    last row of the matrix is ones, for the bias.
+    last row of the matrix is ones, for a bias.
     """
     _, h, w, i = input_shape
-    _, height, width, o = shape
-    kh, kw = weight.shape[2:]
-    dtype = weight.dtype
-    (top, bottom), (left, right) = conv.padding
-    planes = np.zeros((i, h + top + bottom, w + left + right), dtype)
-    inner = planes[:, top : top + h, left : left + w]
-    matrix = np.concatenate([weight.reshape(o, -1).T, bias[None]])
-    length = len(matrix) - 1
-    step = max(1, min(height, 2 * _BLOCK // max(1, width * len(matrix))))
-    step = math.ceil(height / math.ceil(height / step))
-    view = windows(planes[..., None], (kh, kw), conv, (height, width))[..., 0]
-    view = view.transpose(0, 3, 4, 1, 2)  # (I, kh, kw, H', W')
+    _, height, width, o = conv.output_shape(input_shape, weight.shape)
+    kernel = weight.shape[2], weight.shape[3]
+    matrix = weight.reshape(o, -1).T
+    length = len(matrix)  # without the bias
+    if bias is not None:
+        matrix = np.concatenate([matrix, bias[None]])
+    step = evenly(height, 2 * _BLOCK // max(1, width * length))
+    pad = Padder((i, h, w, 1), conv.padding, weight.dtype, i)  # a plane is an image here
 
-    def some_rows(out: np.ndarray, residual: np.ndarray | None, part: slice) -> None:
-        memory = empty(len(matrix) * min(step, part.stop - part.start) * width, dtype)
-        for start in range(part.start, part.stop, step):
-            count = min(step, part.stop - start)
-            rows = slice(start, start + count)
-            patches = memory[: len(matrix) * count * width].reshape(len(matrix), -1)
-            patches[length] = 1
-            np.copyto(patches[:length].reshape(i, kh, kw, count, width), view[:, :, :, rows])
-            block = out[rows]
-            np.matmul(patches.T, matrix, out=block.reshape(-1, o))
-            finish(block, None if residual is None else residual[rows])
+    def one_image(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
+        planes = pad(x.transpose(2, 0, 1)[..., None])
+        view = windows(planes, kernel, conv, (height, width))[..., 0]
+        view = view.transpose(0, 3, 4, 1, 2)  # (I, kh, kw, H', W')
+
+        def some_rows(part: slice) -> None:
+            memory = empty(len(matrix) * min(step, part.stop - part.start) * width, weight.dtype)
+            for rows in slices(part, step):
+                taken, block = view[:, :, :, rows], out[rows]
+                pixels = taken.shape[3] * width
+                patches = memory[: len(matrix) * pixels].reshape(-1, pixels)
+                patches[length:] = 1
+                np.copyto(patches[:length].reshape(taken.shape), taken)
+                np.matmul(patches.T, matrix, out=block.reshape(-1, o))
+                if finish is not None:
+                    finish(block, part_of(residual, rows))
+
+        divide(some_rows, height, out.size * len(matrix))
 
     def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
-        for index, image in enumerate(x):
-            np.copyto(inner, image.transpose(2, 0, 1))
-            target, other = out[index], None if residual is None else residual[index]
-            task = functools.partial(some_rows, target, other)
-            divide(task, height, target.size * len(matrix))
+        for index in range(len(x)):
+            one_image(out[index], x[index], part_of(residual, index))
+
+    return run
+
+
+# -- depthwise ------------------------------------------------------------------------------------
+
+
+class DepthwiseWindows:
+    """What the kernels of a depthwise convolution read, some images at a time.
+
+    With horizontal stride 1, a tap is the whole row shifted by some pixels, so columns and
+    channels are one long contiguous axis: measured 1.3 to 2.3 times as fast as the windows with
+    the channels innermost, most where channels are few.
+
+    Attributes:
+        images: how many at a time.
+        by_row: whether columns and channels are one axis.
+    """
+
+    def __init__(
+        self, input_shape: Shape, weight_shape: tuple[int, ...], conv: Conv, dtype: np.dtype[Any]
+    ) -> None:
+        n, height, width, o = conv.output_shape(input_shape, weight_shape)
+        self._kernel, self._size = (weight_shape[2], weight_shape[3]), (height, width)
+        self._conv = conv
+        self.by_row = o == input_shape[3] and conv.stride[1] == 1
+        self.images = max(1, min(n, _BLOCK // max(1, math.prod(input_shape[1:]))))
+        self._pad = Padder(input_shape, conv.padding, dtype, self.images)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the view ``(N, H', W'·C, kh, kw)`` or ``(N, H', W', C, kh, kw)``."""
+        padded = self._pad(images)
+        if not self.by_row:
+            view = windows(padded, self._kernel, self._conv, self._size)
+            return view.transpose(0, 1, 2, 5, 3, 4)
+        by_image, by_row, by_column, by_channel = padded.strides
+        (height, width), (dh, dw) = self._size, self._conv.dilation
+        return np.ndarray(
+            (len(padded), height, width * padded.shape[3], *self._kernel),
+            padded.dtype,
+            padded,
+            0,
+            (by_image, by_row * self._conv.stride[0], by_channel, by_row * dh, by_column * dw),
+        )
+
+
+def _depthwise(
+    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None, divide: Divide
+) -> Run:
+    o, _, kh, kw = weight.shape
+    channels = input_shape[3]
+    taken = DepthwiseWindows(input_shape, weight.shape, conv, weight.dtype)
+    width = conv.output_shape(input_shape, weight.shape)[2]
+    taps = weight.reshape(channels, -1, kh, kw).transpose(2, 3, 0, 1)  # (kh, kw, C, multiplier)
+    if o > channels:
+        taps, signature = np.ascontiguousarray(taps), "nhwcij,ijcm->nhwcm"
+    else:
+        columns = width if taken.by_row else 1  # the weights of each, one after the other
+        repeated = empty((kh, kw, columns, channels), weight.dtype)
+        repeated[...] = taps.transpose(0, 1, 3, 2)
+        taps = repeated.reshape(kh, kw, -1)
+        signature = "nhkij,ijk->nhk" if taken.by_row else "nhwcij,ijc->nhwc"
+
+    def some_images(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
+        view = taken(x)
+
+        def some_rows(rows: slice) -> None:
+            part, block = view[:, rows], out[:, rows]
+            shape = part.shape[:-2] if o == channels else (*part.shape[:-2], -1)
+            np.einsum(signature, part, taps, out=block.reshape(shape))
+            if finish is not None:
+                finish(block, part_of(residual, (_ALL, rows)))
+
+        divide(some_rows, out.shape[1], out.size * kh * kw * _TAP)
+
+    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
+        for images in slices(slice(0, len(x)), taken.images):
+            some_images(out[images], x[images], part_of(residual, images))
 
     return run
