@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid
-from tests.torch_bytes import archive, older, storage, tensor
+from benchmarks import _memory
+from tests.errors import own
+from tests.torch_bytes import SIX, Code, archive, call, code, name, older, storage, tensor
 
 try:
     import torch
@@ -324,3 +329,260 @@ def test_a_published_file_of_the_older_format() -> None:
     assert len(loaded) == 296
     if torch is not None:
         check_same(loaded, torch.load(path, weights_only=True))
+
+
+# -- hostile files ------------------------------------------------------------------------------
+
+RUN = "touch canary"
+SYSTEM = name("os.system")
+UNKNOWN = r"holds os\.system, which only code can make, and no code that a file names is run; save"
+
+
+def pickled(*opcodes: bytes) -> bytes:
+    """Return an archive whose pickle is as given."""
+    return archive(Code(b"".join(opcodes)))
+
+
+def doubled(start: bytes, form: bytes, times: int) -> bytes:
+    """Return opcodes that put what is on the stack twice into a container, again and again."""
+    return start + b"".join(form.replace(b"N", bytes([n % 256])) for n in range(times))
+
+
+def directory(**fields: int) -> bytes:
+    """Return an archive whose list of contents says what it likes of its last record."""
+    data = bytearray(archive({"a": tensor()}))
+    at = data.rindex(b"PK\1\2")
+    for field, value in fields.items():
+        start = at + {"length": 20, "real": 24, "start": 42}[field]
+        data[start : start + 4] = value.to_bytes(4, "little")
+    return bytes(data)
+
+
+CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
+    # code
+    "reduce": (lambda: archive({"a": call("os.system", RUN)}), f"entry 'a' {UNKNOWN}"),
+    "reduce, older": (lambda: older({"a": call("os.system", RUN)}), f"entry 'a' {UNKNOWN}"),
+    "eval": (lambda: archive([call("builtins.eval", "open('canary','w')")]), "holds builtins.eval"),
+    "python 2": (lambda: archive([call("__builtin__.exec", "1")]), "holds builtins.exec"),
+    "named, not called": (lambda: archive({"f": [SYSTEM]}), rf"entry 'f\.0' {UNKNOWN}"),
+    "stack global": (
+        lambda: pickled(code("os"), code("system"), b"\x93", code((RUN,)), b"R"),
+        f"it {UNKNOWN}",
+    ),
+    "chain": (
+        lambda: archive(
+            Code(
+                call("builtins.getattr", call("importlib.import_module", "os"), "system")
+                + code((RUN,))
+                + b"R"
+            )
+        ),
+        "it holds builtins.getattr",
+    ),
+    "newobj": (
+        lambda: pickled(name("subprocess.Popen"), code((RUN,)), b"\x81"),
+        "subprocess.Popen",
+    ),
+    "newobj_ex": (
+        lambda: pickled(name("subprocess.Popen"), code((RUN,)), code({"shell": True}), b"\x92"),
+        "subprocess.Popen",
+    ),
+    "inst": (lambda: pickled(b"(", code(RUN), b"ios\nsystem\n"), UNKNOWN),
+    "obj": (lambda: pickled(b"(", SYSTEM, code(RUN), b"o"), UNKNOWN),
+    "extension": (lambda: pickled(b"\x82\1"), "which no pickle of tensors has"),
+    "build": (
+        lambda: pickled(name("a.B"), b")\x81", code({"__setstate__": SYSTEM}), b"b"),
+        r"a\.B",
+    ),
+    "attributes": (
+        lambda: archive({"a": Code(b"}" + code({"x": call("os.system", RUN)}) + b"b")}),
+        f"it {UNKNOWN}",
+    ),
+    "attributes of a tensor": (
+        lambda: archive(Code(tensor() + code({"data": 1}) + b"b")),
+        "are set",
+    ),
+    "thrown away": (lambda: pickled(call("os.system", RUN), b"0", code({"a": tensor()})), UNKNOWN),
+    "hooks": (lambda: archive({"a": tensor(hooks=call("os.system", RUN))}), UNKNOWN),
+    "persistent id": (lambda: pickled(code((SYSTEM, RUN)), b"Q"), UNKNOWN),
+    "storage class": (lambda: archive(tensor(storage(kind="os.system"))), UNKNOWN),
+    "builder": (
+        lambda: archive(
+            call("torch._tensor._rebuild_from_type_v2", SYSTEM, name("torch.Tensor"), (RUN,), {})
+        ),
+        UNKNOWN,
+    ),
+    "subclass": (
+        lambda: archive(
+            call(
+                "torch._tensor._rebuild_from_type_v2",
+                name("torch._utils._rebuild_tensor_v2"),
+                name("evil.Tensor"),
+                (),
+                {},
+            )
+        ),
+        r"evil\.Tensor",
+    ),
+    "text called": (lambda: pickled(code("os.system"), code((RUN,)), b"R"), "a str is called"),
+    "objects of numpy": (
+        lambda: archive(call("numpy.dtype", "O", False, True)),
+        "has the dtype 'O'",
+    ),
+    "arrays of numpy": (
+        lambda: archive(
+            {"a": call("numpy.core.multiarray._reconstruct", name("numpy.ndarray"), 0)}
+        ),
+        "entry 'a' holds numpy.core.multiarray._reconstruct",
+    ),
+    "magic": (lambda: b"\x80\2" + call("os.system", RUN) + b".", UNKNOWN),
+    "list of storages": (
+        lambda: older({"a": tensor()}, keys=call("os.system", RUN)),
+        UNKNOWN,
+    ),
+    "encoding": (lambda: archive(call("_codecs.encode", RUN, "evil")), "encoded otherwise"),
+    "line without end": (lambda: pickled(b"cos" + b"x" * 4000), "has no end"),
+    # memory and time
+    "lists of lists": (lambda: pickled(doubled(b"]", b"q\0](h\0h\0e", 60)), "unfolds to more than"),
+    "tuples of tuples": (lambda: pickled(doubled(b")", b"2\x86", 60)), "unfolds to more than"),
+    "hash of tuples": (lambda: pickled(b"}", doubled(b")", b"2\x86", 60), b"Ns"), "a key"),
+    "repr of tuples": (
+        lambda: pickled(doubled(b")", b"2\x86", 60), b"Q"),
+        "expected one of a storage",
+    ),
+    "name of tuples": (lambda: pickled(doubled(b")", b"2\x86", 60), b"2\x93"), "is named"),
+    "equal hashes": (
+        lambda: pickled(b"}(", *[code(n * (2**61 - 1)) + b"N" for n in range(9, 20000)], b"u"),
+        "a key",
+    ),
+    "deep lists": (lambda: pickled(b"]" * 200_000, b"a" * 199_999), "nested more than 100 deep"),
+    "deep tuples": (lambda: pickled(b")", b"\x85" * 200_000), "nested more than 100 deep"),
+    "deep keys": (lambda: pickled(b"}", b")", b"\x85" * 200_000, b"Ns"), "a key"),
+    "circle": (lambda: pickled(b"]q\0h\0a"), "contains itself"),
+    "circle of dictionaries": (lambda: pickled(b"}q\0", code("a"), b"h\0s"), "'a' contains itself"),
+    "long integer": (lambda: pickled(b"\x8b\xff\xff\xff\x7f1"), "an integer of 2147483647 bytes"),
+    "negative length": (lambda: pickled(b"\x8b\xff\xff\xff\xff1"), "an integer of -1 bytes"),
+    "long text": (lambda: pickled(b"\x8d" + b"\xff" * 8), "longer than the file"),
+    "long bytes": (lambda: pickled(b"\x96" + b"\xff" * 8), "longer than the file"),
+    "wide text": (lambda: pickled(code("x" * (32 * MiB) + "\U0001f600")), "MiB of memory"),
+    "sets": (lambda: pickled(b"\x8f" * 3_000_000), "MiB of memory"),
+    "dictionaries": (lambda: pickled(b"}NNs" * 900_000), "MiB of memory"),
+    "marks": (lambda: pickled(b"(" * 3_000_000), "MiB of memory"),
+    "memo": (lambda: pickled(b"N" + b"\x94" * 9_000_000), "MiB of memory"),
+    "gap in the memo": (lambda: pickled(b"Nr\xff\xff\xff\xff"), "is numbered before"),
+    "bytes of a text": (
+        lambda: pickled(
+            code("x" * MiB),
+            b"q\0(",
+            code("latin1"),
+            b"q\1",
+            name("_codecs.encode"),
+            b"q\2",
+            b"h\2h\0h\1\x86R" * 2000,
+            b"t",
+        ),
+        "MiB of memory",
+    ),
+    "copies of a list": (
+        lambda: pickled(
+            b"](",
+            b"N" * 100_000,
+            b"eq\0(",
+            name("collections.OrderedDict"),
+            b"q\1",
+            name("builtins.set"),
+            b"q\2",
+            b"h\2h\0\x85R" * 2000,
+            b"t",
+        ),
+        "MiB of memory",
+    ),
+    # tensors
+    "expanded": (lambda: archive(tensor(shape=(10**12,), strides=(0,))), "MiB of memory"),
+    "overflow": (lambda: archive(tensor(shape=(2**62, 4), strides=(0, 0))), "MiB of memory"),
+    "huge and empty": (
+        lambda: archive(tensor(shape=(0, 2**62, 2**62), strides=(1, 1, 1))),
+        "too big|",
+    ),
+    "many of one": (
+        lambda: archive(
+            [tensor(storage(count=10**6), 0, (10**6,), (1,))] * 400, {"0": bytes(4 * 10**6)}
+        ),
+        "far larger than the file",
+    ),
+    "offset": (lambda: archive(tensor(start=1)), r"goes beyond its storage of 6 elements"),
+    "offset, older": (lambda: older(tensor(start=2**62)), r"goes beyond its storage of 6 elements"),
+    "negative offset": (lambda: archive(tensor(start=-1)), r"from -1"),
+    "stride": (lambda: archive(tensor(strides=(2**62, 1))), "goes beyond"),
+    "negative stride": (lambda: archive(tensor(strides=(-3, 1))), "has strides"),
+    "axes": (lambda: archive(tensor(shape=(1,) * 99, strides=(1,) * 99)), "99 axes"),
+    "truth as a size": (lambda: archive(tensor(shape=(True, 3))), "has strides"),
+    "count": (lambda: archive(tensor(storage(count=2**62))), "has 24 bytes, expected 18446744"),
+    "count, older": (lambda: older(tensor(storage(count=2**62))), "storage '0' has 0 bytes"),
+    "negative count": (lambda: archive(tensor(storage(count=-6))), "and -6 elements"),
+    "two dtypes": (
+        lambda: archive([tensor(), tensor(storage(kind="torch.IntStorage"))]),
+        "two different ones",
+    ),
+    "no storage": (lambda: archive(tensor(storage("7"))), "storage '7' has -1 bytes"),
+    "a path as key": (lambda: archive(tensor(storage("../data.pkl"))), "has -1 bytes"),
+    "truth": (
+        lambda: archive(tensor(storage("0", "torch.BoolStorage", 6)), {"0": b"\0\1\2\3\4\5"}),
+        "neither 0 nor 1",
+    ),
+    "storages twice": (
+        lambda: older(tensor(), keys=["0", "0"]),
+        "list of storages is not that",
+    ),
+    "rest": (lambda: older(tensor()) + b"x", "something behind its storages"),
+    "cut": (lambda: older(tensor())[:-1], "ends too early"),
+    # archives
+    "bomb": (
+        lambda: archive(
+            {"a": tensor(storage(count=2**24))}, {"0": bytes(64 * MiB)}, packed=zipfile.ZIP_DEFLATED
+        ),
+        "is packed or encrypted",
+    ),
+    "packed": (
+        lambda: archive({"a": tensor()}, packed=zipfile.ZIP_DEFLATED),
+        "is packed or encrypted",
+    ),
+    "record beyond": (lambda: directory(length=2**31, real=2**31), "do not lie within the file"),
+    "record in another": (lambda: directory(start=0), "in another|twice|lie"),
+    "same name twice": (
+        lambda: archive(tensor(), {"0": SIX, "1": SIX}).replace(b"data/1", b"data/0"),
+        "is there twice",
+    ),
+    "wide sizes": (lambda: directory(length=2**32 - 1, real=2**32 - 1), "do not lie within"),
+    "byte order": (lambda: archive(tensor(), byteorder=b"middle"), "byte order"),
+    "no pickle": (lambda: archive(tensor()).replace(b"data.pkl", b"data.pkx"), "without data.pkl"),
+    "tar": (lambda: b"x" * 257 + b"ustar" + bytes(300), "it is a tar archive"),
+    "nothing": (lambda: b"", "it ends in the middle"),
+    "another pickle": (lambda: pickle.dumps({"a": 1}, 2), "does not begin as a file of PyTorch"),
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    build, message = CRAFTED[kind]
+    path = tmp_path / "hostile.pth"
+    path.write_bytes(build())
+    monkeypatch.chdir(tmp_path)
+    reset = _memory.reset_peak()
+    before = _memory.resident()
+    with pytest.raises(ValueError, match=message) as error:
+        lucid.load(path)
+    grown = _memory.peak() - before
+    assert str(error.value).startswith(f"load: {path}")
+    assert len(str(error.value)) < 500 + len(str(path))
+    assert own(error.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hostile.pth"]
+    if reset:
+        assert grown < 4 * path.stat().st_size + 64 * MiB
+
+
+def test_python_would_have_run_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code in these files is such that an unpickler runs it."""
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(b"\x80\2" + call("os.system", RUN) + b".")
+    assert (tmp_path / "canary").exists()

@@ -83,12 +83,21 @@ def archive(
     return file.getvalue()
 
 
-def older(value: Any, storages: Mapping[str, bytes] | None = None, itemsize: int = 4) -> bytes:
-    """Return a file of the older format; its storages have elements of one size."""
+def older(
+    value: Any,
+    storages: Mapping[str, bytes] | None = None,
+    itemsize: int = 4,
+    keys: Any = None,
+) -> bytes:
+    """Return a file of the older format; its storages have elements of one size.
+
+    Its list of their keys may be another one.
+    """
     storages = {"0": SIX} if storages is None else storages
     system = {"protocol_version": 1001, "little_endian": True}
     start = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, system))
-    file = start + b"\x80\2" + code(value) + b"." + pickle.dumps(list(storages), 2)
+    listed = code(list(storages) if keys is None else keys)
+    file = start + b"\x80\2" + code(value) + b".\x80\2" + listed + b"."
     for content in storages.values():
         file += struct.pack("<q", len(content) // itemsize) + content
     return file

@@ -302,7 +302,7 @@ class Interpreter:
                 self._build(self._top(), state)
             case b"Q":  # BINPERSID
                 parts = self._pop()
-                if type(parts) is not tuple:
+                if type(parts) is not tuple or not parts:
                     raise ValueError(f"a persistent id that is a {type(parts).__name__}, no tuple")
                 self._push(self._persistent(*parts))
             case b"0":  # POP

@@ -278,7 +278,13 @@ class _Content:
         """
 
         def storage(
-            kind: Any, cls: Any, key: Any, location: Any, count: Any = None, view: Any = None
+            kind: Any,
+            cls: Any = None,
+            key: Any = None,
+            location: Any = None,
+            count: Any = None,
+            view: Any = None,
+            *_: Any,
         ) -> Any:
             if kind == "module":  # a class with its source, which the older format has
                 return cls

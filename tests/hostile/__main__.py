@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("numpy", "numba")
 # part -> (trials in all, seconds that one may take)
 PARTS = {
-    "files": (2400, 120),
+    "files": (4400, 120),
     "images": (1800, 60),
     "states": (1000, 30),
     "arguments": (2000, 30),

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 import lucid
+from benchmarks import _memory
 from lucid import models
 from lucid.models import configs
+from tests import torch_bytes
 from tests.hostile.runs import command, finished_run
 from tests.hostile.values import corrupt, hostile, spoil
 from tests.hostile.verdict import attempt, check
@@ -22,9 +24,8 @@ from tests.hostile.verdict import attempt, check
 
 def trial(rng: random.Random, folder: Path, backend: str) -> None:
     """Try one file."""
-    rng.choice([damaged, damaged, npy_header, bomb, safetensors_header, configuration, run])(
-        rng, folder
-    )
+    kinds = [damaged, damaged, npy_header, bomb, safetensors_header, configuration, run]
+    rng.choice([*kinds, *[pytorch] * len(kinds)])(rng, folder)
 
 
 def load(path: Path) -> None:
@@ -116,6 +117,59 @@ def safetensors_header(rng: random.Random, folder: Path) -> None:
     path = folder / "header.safetensors"
     path.write_bytes(struct.pack("<Q", length) + text + bytes(range(28)))
     load(path)
+
+
+def pytorch(rng: random.Random, folder: Path) -> None:
+    """A file of PyTorch's with wrong bytes: in its pickle, or anywhere."""
+    value = torch_bytes.code(_checkpoint(rng))
+    where = rng.random()
+    if where < 0.3:
+        value = torch_bytes.Code(spoil(value, rng))
+    elif where < 0.6:
+        value = torch_bytes.Code(_opcodes(rng, value))
+    data = rng.choice([torch_bytes.archive, torch_bytes.older])(value)
+    if where > 0.55:
+        data = spoil(data, rng)
+    path = folder / f"weights.{rng.choice(['pth', 'pt', 'bin', 'pth.tar'])}"
+    path.write_bytes(data)
+    _memory.reset_peak()
+    before = _memory.resident()
+    attempt(lambda: lucid.load(path), path.name)
+    most = 4 * len(data) + (64 << 20)
+    check(_memory.peak() - before < most, f"more than {most} bytes for a file of {len(data)}")
+    check([entry.name for entry in folder.iterdir()] == [path.name], "it ran something")
+
+
+def _checkpoint(rng: random.Random) -> Any:
+    """Return a checkpoint, some of whose parts may be none that a file has."""
+    count = rng.choice([6, 7, 0, 2**31, 2**62])
+    kind = rng.choice(["Float", "Half", "BFloat16", "Long", "Bool", "ComplexFloat"])
+    of = torch_bytes.storage(rng.choice(["0", "1"]), f"torch.{kind}Storage", count)
+    shape = rng.choice([(2, 3), (6,), (), (0, 3), (10**12,), (2**62, 2**62), (-1,), (1,) * 99])
+    strides = rng.choice([(3, 1), (1,), (), (0,), (0, 0), (2**63, 1), (-3, 1)])
+    bad = torch_bytes.tensor(of, rng.choice([0, 5, -1]), shape, strides)
+    good = [
+        torch_bytes.tensor(),
+        torch_bytes.tensor(shape=(), strides=(), start=5),
+        torch_bytes.tensor(shape=(4, 3), strides=(0, 2)),
+        torch_bytes.call("torch._utils._rebuild_parameter", torch_bytes.tensor(), True, {}),
+    ]
+    state: Any = {f"layer.{index}.weight": rng.choice(good) for index in range(3)}
+    touch = torch_bytes.call(rng.choice(["os.system", "posix.system"]), "touch canary")
+    others = [3, 1.5, None, "é", b"x", [1, (2,)], torch_bytes.call("builtins.set", [1, 2])]
+    if rng.random() < 0.3:
+        others = [touch, bad, {"x": bad}]
+    return {"state_dict": state, rng.choice(["epoch", "args"]): rng.choice(others)}
+
+
+def _opcodes(rng: random.Random, data: bytes) -> bytes:
+    """Return a pickle with opcodes put in where there were others."""
+    changed = bytearray(data)
+    for _ in range(rng.choice([1, 1, 3])):
+        at = rng.randrange(len(changed) + 1)
+        code = rng.choice(b"().0122NKJMGXUTBCq]}aesutlRQbcihjr\x80\x81\x82\x85\x86\x87\x88\x8a\x8b")
+        changed[at : at + rng.choice([0, 1, 1])] = bytes([code]) * rng.choice([1, 1, 2, 1000])
+    return bytes(changed)
 
 
 def _number(rng: random.Random) -> Any:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory
 @pytest.mark.parametrize(
     ("part", "count"),
     [
-        ("files", 120),
+        ("files", 200),
         ("images", 120),
         ("states", 200),
         ("arguments", 300),
