@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+from lucid.optim._optimizer import Group, Optimizer, Params
 
 
 class Adagrad(Optimizer):
@@ -24,14 +24,10 @@ class Adagrad(Optimizer):
         initial_accumulator_value: what the sum of squares starts with.
         eps: keeps the quotient finite.
         maximize: ascend instead.
-
-    Raises:
-        TypeError: if ``params`` does not hold floating-point tensors.
-        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
-            or one that is no leaf.
     """
 
     kind = "adagrad"
+    numbers = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
     state_names = ("step", "sum")
 
     def __init__(
@@ -54,10 +50,6 @@ class Adagrad(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, defaults)
-
-    def _check_settings(self, group: Group) -> None:
-        for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
-            check_number("Adagrad", name, group[name])
 
     def _first_value(self, group: Group) -> float:
         return group["initial_accumulator_value"]

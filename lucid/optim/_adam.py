@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+from lucid.optim._optimizer import Group, Optimizer, Params
+from lucid.optim._settings import below_one
 
 
 class Adam(Optimizer):
@@ -32,14 +33,10 @@ class Adam(Optimizer):
         amsgrad: divide by the largest root so far.
         maximize: ascend instead.
         decoupled_weight_decay: shrink the parameters themselves, as :class:`AdamW` does.
-
-    Raises:
-        TypeError: if ``params`` does not hold floating-point tensors.
-        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
-            or one that is no leaf.
     """
 
     kind = "adam"
+    numbers = ("lr", "eps", "weight_decay")
     state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     optional_names: ClassVar = {"max_exp_avg_sq": lambda group: group["amsgrad"]}
 
@@ -67,14 +64,12 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
 
     def _check_settings(self, group: Group) -> None:
-        who = type(self).__name__
-        for name in ("lr", "eps", "weight_decay"):
-            check_number(who, name, group[name])
-        betas = group["betas"]
+        super()._check_settings(group)
+        who, betas = type(self).__name__, group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise TypeError(f"{who}: betas must be a pair of numbers, got {betas!r}")
         for index, beta in enumerate(betas):
-            check_number(who, f"betas[{index}]", beta, below=1)
+            below_one(who, f"betas[{index}]", beta)
 
 
 class AdamW(Adam):
@@ -92,11 +87,6 @@ class AdamW(Adam):
         weight_decay: the decay :math:`\lambda`.
         amsgrad: divide by the largest root so far.
         maximize: ascend instead.
-
-    Raises:
-        TypeError: if ``params`` does not hold floating-point tensors.
-        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
-            or one that is no leaf.
 
     Example:
         >>> x = lucid.tensor([1.0, -1.0], requires_grad=True)

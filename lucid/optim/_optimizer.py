@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from lucid import kernels
-from lucid._check import short
 from lucid.autograd import Tensor, enable_grad
 from lucid.autograd._tensor import mark_changed, wrap
+from lucid.optim import _settings
 
 Array = np.ndarray
 Group = dict[str, Any]
@@ -23,7 +22,7 @@ class Optimizer:
     """The base of all optimisers.
 
     A subclass names the kernels' update (``kind``) and what it keeps per parameter
-    (``state_names``), and checks its settings in ``_check_settings``.
+    (``state_names``), and says of which settings it needs numbers (``numbers``).
 
     Args:
         params: tensors, or ``(name, tensor)`` pairs as from ``model.named_parameters()``, or
@@ -44,6 +43,7 @@ class Optimizer:
     """
 
     kind: ClassVar[str] = ""
+    numbers: ClassVar[tuple[str, ...]] = ()  # settings that are at least 0
     state_names: ClassVar[tuple[str, ...]] = ()
     # Of these, those that some settings do without: whether a group's need them.
     optional_names: ClassVar[Mapping[str, Callable[[Group], bool]]] = {}
@@ -142,6 +142,8 @@ class Optimizer:
 
     def _check_settings(self, group: Group) -> None:
         """Raise if a setting of this group is out of range."""
+        for name in self.numbers:
+            _settings.not_negative(type(self).__name__, name, group[name])
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         """Change the parameters, which all have gradients, by one step."""
@@ -361,11 +363,11 @@ class Optimizer:
         for name, default in self.defaults.items():
             what = f"{name!r} of group {index}"
             if isinstance(default, bool):
-                check_flag(who, what, settings[name])
+                _settings.flag(who, what, settings[name])
             elif isinstance(default, (int, float)):
-                check_finite(who, what, settings[name])
+                _settings.finite(who, what, settings[name])
         if "initial_lr" in settings:
-            check_finite(who, f"'initial_lr' of group {index}", settings["initial_lr"])
+            _settings.finite(who, f"'initial_lr' of group {index}", settings["initial_lr"])
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
@@ -414,36 +416,3 @@ def _parts(
                 f"{who}: 'params' of group {index} must be a list of integers, got {numbers!r}"
             )
     return groups, state
-
-
-def check_kind(who: str, name: str, value: Any) -> None:
-    """Raise unless ``value`` is a number; a boolean is none."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.integer, np.floating)
-    ):
-        raise TypeError(f"{who}: {name} must be a number, got {type(value).__name__}")
-
-
-def check_finite(who: str, name: str, value: Any) -> None:
-    """Raise unless ``value`` is a finite number."""
-    check_kind(who, name, value)
-    if not abs(value) <= sys.float_info.max:  # no float: an integer may be too large for one
-        raise ValueError(f"{who}: {name} must be finite, got {short(value)}")
-
-
-def check_flag(who: str, name: str, value: Any) -> None:
-    """Raise unless ``value`` is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{who}: {name} must be True or False, got {value!r}")
-
-
-def check_number(
-    who: str, name: str, value: Any, *, below: float = float("inf"), positive: bool = False
-) -> None:
-    """Raise unless ``value`` is a number with ``0 <= value < below`` (``0 <`` if ``positive``)."""
-    check_kind(who, name, value)
-    if not (0 <= value <= sys.float_info.max and value < below) or (positive and value == 0):
-        limits = f"{'above' if positive else 'at least'} 0"
-        if below != float("inf"):
-            limits += f" and below {below:g}"
-        raise ValueError(f"{who}: {name} must be {limits} and finite, got {short(value)}")

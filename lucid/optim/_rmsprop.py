@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+from lucid.optim._optimizer import Optimizer, Params
 
 
 class RMSprop(Optimizer):
@@ -29,14 +29,10 @@ class RMSprop(Optimizer):
         momentum: the weight :math:`\mu` of the old buffer.
         centered: divide by the standard deviation of the gradient.
         maximize: ascend instead.
-
-    Raises:
-        TypeError: if ``params`` does not hold floating-point tensors.
-        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
-            or one that is no leaf.
     """
 
     kind = "rmsprop"
+    numbers = ("lr", "alpha", "eps", "weight_decay", "momentum")
     state_names = ("step", "square_avg", "grad_avg", "momentum_buffer")
     optional_names: ClassVar = {
         "grad_avg": lambda group: group["centered"],
@@ -65,7 +61,3 @@ class RMSprop(Optimizer):
             "maximize": maximize,
         }
         super().__init__(params, defaults)
-
-    def _check_settings(self, group: Group) -> None:
-        for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
-            check_number("RMSprop", name, group[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lucid.autograd import Tensor
-from lucid.optim._optimizer import Group, Optimizer, Params, check_number
+from lucid.optim._optimizer import Group, Optimizer, Params
 
 
 class SGD(Optimizer):
@@ -31,11 +31,6 @@ class SGD(Optimizer):
         nesterov: look one step ahead; needs a momentum and no dampening.
         maximize: ascend instead.
 
-    Raises:
-        TypeError: if ``params`` does not hold floating-point tensors.
-        ValueError: if a setting is out of range, or ``params`` is empty, or holds a tensor twice
-            or one that is no leaf.
-
     Example:
         >>> x = lucid.tensor([1.0, -2.0], requires_grad=True)
         >>> optimizer = optim.SGD([x], lr=0.25)
@@ -49,6 +44,7 @@ class SGD(Optimizer):
     """
 
     kind = "sgd"
+    numbers = ("lr", "momentum", "weight_decay")
     state_names = ("momentum_buffer",)
     optional_names: ClassVar = {"momentum_buffer": lambda group: group["momentum"] != 0}
 
@@ -74,8 +70,7 @@ class SGD(Optimizer):
         super().__init__(params, defaults)
 
     def _check_settings(self, group: Group) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            check_number("SGD", name, group[name])
+        super()._check_settings(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: nesterov needs a momentum above 0 and a dampening of 0, got "

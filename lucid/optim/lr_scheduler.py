@@ -16,65 +16,11 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal, SupportsFloat
 
-import numpy as np
-
-from lucid._check import short
-from lucid.optim._optimizer import (
-    Group,
-    Optimizer,
-    check_finite,
-    check_flag,
-    check_kind,
-    check_number,
-)
-
-# What is asked of a setting or of an entry of a state: (who, name, value), raises.
-Check = Callable[[str, str, Any], None]
-
-
-def _check_count(who: str, name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{who}: {name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{who}: {name} must be at least {least}, got {short(value)}")
-    if value >= 2**63:
-        raise ValueError(f"{who}: {name} must be below 2**63, got {short(value)}")
-
-
-def _count(least: int = 1) -> Check:
-    return partial(_check_count, least=least)
-
-
-def _check_part(who: str, name: str, value: Any, *, positive: bool = False) -> None:
-    """Raise unless ``value`` is a number between 0 and 1 (above 0 if ``positive``)."""
-    check_kind(who, name, value)
-    if not 0 <= value <= 1 or (positive and value == 0):
-        limits = "above 0 and at most 1" if positive else "between 0 and 1"
-        raise ValueError(f"{who}: {name} must be {limits}, got {value}")
-
-
-def _check_metric(who: str, name: str, value: Any) -> None:
-    check_kind(who, name, value)
-    if math.isnan(value):
-        raise ValueError(f"{who}: {name} must not be NaN")
-
-
-def _check_milestones(who: str, name: str, value: Any) -> None:
-    if not isinstance(value, (list, tuple)):
-        raise TypeError(f"{who}: {name} must be a list of integers, got {value!r}")
-    for milestone in value:
-        _check_count(who, "a milestone", milestone, least=0)
-
-
-def _one_of(first: str, second: str) -> Check:
-    def check(who: str, name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in (first, second):
-            raise ValueError(f"{who}: {name} must be {first!r} or {second!r}, got {value!r}")
-
-    return check
+from lucid.optim import _settings
+from lucid.optim._optimizer import Group, Optimizer
+from lucid.optim._settings import Check, integer
 
 
 class LRScheduler:
@@ -91,20 +37,19 @@ class LRScheduler:
         base_lrs: the base rate of each group.
 
     Raises:
-        TypeError: if ``optimizer`` is none.
+        TypeError: if ``optimizer`` is no :class:`Optimizer`, or a setting is of a wrong kind.
+        ValueError: if a setting is out of range.
         KeyError: if ``last_epoch`` is given but the groups have no ``"initial_lr"``.
     """
 
-    # What the settings and the state must be: single values, and lists of one value a group.
-    _checks: ClassVar[dict[str, Check]] = {"last_epoch": _count(0)}
-    _group_checks: ClassVar[dict[str, Check]] = {
-        "base_lrs": check_number,
-        "_last_lr": check_finite,
-    }
+    # What the attributes must be: single values, and lists of one value a group.
+    _checks: ClassVar[Mapping[str, Check]] = {}
+    _group_checks: ClassVar[Mapping[str, Check]] = {}
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self._attach(optimizer)
-        _check_count(type(self).__name__, "last_epoch", last_epoch, least=-1)
+        self._check_settings()
+        integer(-1)(type(self).__name__, "last_epoch", last_epoch)
         for index, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
@@ -128,19 +73,19 @@ class LRScheduler:
             )
         self.optimizer = optimizer
 
-    def _take(self, **settings: Any) -> None:
-        """Keep settings under their names, if they are what they must be."""
-        for name, value in settings.items():
-            self._checks[name](type(self).__name__, name, value)
-        vars(self).update(settings)
+    def _check_settings(self) -> None:
+        for name, check in self._checks.items():
+            check(type(self).__name__, name, getattr(self, name))
 
-    def _take_per_group(self, name: str, key: str, value: Any) -> None:
-        """Keep a setting as a list ``key`` of one value a group; it may have come as one value."""
-        who = type(self).__name__
-        values = _per_group(who, name, value, self.optimizer)
+    def _per_group(self, name: str, value: Any) -> list[Any]:
+        """Return a setting as a list of one value a group; it may have come as one value."""
+        who, count = type(self).__name__, len(self.optimizer.param_groups)
+        values = list(value) if isinstance(value, (list, tuple)) else [value] * count
+        if len(values) != count:
+            raise ValueError(f"{who}: expected {count} values of {name}, got {len(values)}")
         for one in values:
-            self._group_checks[key](who, name, one)
-        setattr(self, key, values)
+            self._group_checks[f"{name}s"](who, name, one)
+        return values
 
     def lr_at(self, step: int, group: int = 0) -> float:
         """Return the rate of a parameter group after ``step`` steps, by this schedule alone."""
@@ -238,10 +183,10 @@ class LRScheduler:
                 f"{sorted(map(str, state_dict.keys() - expected))}; was it saved from another "
                 "kind of schedule?"
             )
-        for key, check in self._checks.items():
-            if key in expected:
-                check(who, repr(key), state_dict[key])
-        for key, check in self._group_checks.items():
+        for key, check in {"last_epoch": integer(0), **self._checks}.items():
+            check(who, repr(key), state_dict[key])
+        lists = {"base_lrs": _settings.not_negative, "_last_lr": _settings.finite}
+        for key, check in {**lists, **self._group_checks}.items():
             if key in expected:
                 self._check_list(who, key, state_dict[key], check)
 
@@ -302,16 +247,6 @@ class _Decaying(_Scaling):
         return float(lr * self.gamma**more) if more else lr
 
 
-def _per_group(who: str, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
-    """Return one value per parameter group."""
-    count = len(optimizer.param_groups)
-    if not isinstance(value, (list, tuple)):
-        return [value] * count
-    if len(value) != count:
-        raise ValueError(f"{who}: expected {count} values of {name}, got {len(value)}")
-    return list(value)
-
-
 # -- one formula each -------------------------------------------------------------------------
 
 
@@ -325,11 +260,9 @@ class LambdaLR(LRScheduler):
         lr_lambda: a function from the step to a factor, or one for each group.
         last_epoch: the last step that was done.
 
-    Raises:
-        ValueError: if there are not as many functions as groups.
-        TypeError: if one cannot be called.
     """
 
+    _group_checks: ClassVar = {"lr_lambdas": _settings.function}
     _unsaved = ("optimizer", "lr_lambdas")
 
     def __init__(
@@ -339,10 +272,7 @@ class LambdaLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self._attach(optimizer)
-        self.lr_lambdas = _per_group("LambdaLR", "lr_lambda", lr_lambda, optimizer)
-        for function in self.lr_lambdas:
-            if not callable(function):
-                raise TypeError(f"LambdaLR: lr_lambda must be a function, got {function!r}")
+        self.lr_lambdas = self._per_group("lr_lambda", lr_lambda)
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
@@ -360,12 +290,9 @@ class StepLR(_Decaying):
 
     Args:
         optimizer: whose rate is set.
-        step_size: how many steps a rate lasts.
+        step_size: how many steps a rate lasts, at least 1.
         gamma: the factor.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if ``step_size`` is below 1.
 
     Example:
         >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
@@ -382,17 +309,16 @@ class StepLR(_Decaying):
         0.25
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "step_size": _count(),
-        "gamma": check_number,
+    _checks: ClassVar = {
+        "step_size": integer(),
+        "gamma": _settings.not_negative,
     }
-    step_size: int
 
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self._take(step_size=step_size, gamma=gamma)
+        self.step_size = step_size
+        self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def count_at(self, step: int) -> int:  # noqa: D102
@@ -411,12 +337,10 @@ class MultiStepLR(_Decaying):
         last_epoch: the last step that was done.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "milestones": _check_milestones,
-        "gamma": check_number,
+    _checks: ClassVar = {
+        "milestones": _settings.milestones,
+        "gamma": _settings.not_negative,
     }
-    milestones: list[int]
 
     def __init__(
         self,
@@ -425,8 +349,9 @@ class MultiStepLR(_Decaying):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        given = list(milestones) if isinstance(milestones, Iterable) else milestones
-        self._take(milestones=given, gamma=gamma)
+        self.milestones: Any = list(milestones) if isinstance(milestones, Iterable) else milestones
+        self.gamma = gamma
+        self._check_settings()
         self.milestones.sort()
         super().__init__(optimizer, last_epoch)
 
@@ -445,10 +370,10 @@ class ExponentialLR(_Decaying):
         last_epoch: the last step that was done.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {**LRScheduler._checks, "gamma": check_number}
+    _checks: ClassVar = {"gamma": _settings.not_negative}
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self._take(gamma=gamma)
+        self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def count_at(self, step: int) -> int:  # noqa: D102
@@ -466,12 +391,9 @@ class CosineAnnealingLR(_Scaling):
 
     Args:
         optimizer: whose rate is set.
-        T_max: after how many steps ``eta_min`` is reached.
+        T_max: after how many steps ``eta_min`` is reached, at least 1.
         eta_min: the smallest rate.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if ``T_max`` is below 1.
 
     Example:
         >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
@@ -487,19 +409,18 @@ class CosineAnnealingLR(_Scaling):
         5
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "T_max": _count(),
-        "eta_min": check_number,
-        "floor": check_number,
+    _checks: ClassVar = {
+        "T_max": integer(),
+        "eta_min": _settings.not_negative,
+        "floor": _settings.not_negative,
     }
-    T_max: int
-    eta_min: float
 
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        self._take(T_max=T_max, eta_min=eta_min, floor=eta_min)
+        self.T_max = T_max
+        self.eta_min = eta_min
+        self.floor = eta_min
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, step: int) -> float:  # noqa: D102
@@ -514,26 +435,18 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     Args:
         optimizer: whose rate is set; other schedules are overridden, as in PyTorch.
-        T_0: the length of the first cosine, in steps.
-        T_mult: each is longer than the one before by this factor.
+        T_0: the length of the first cosine, in steps, at least 1.
+        T_mult: each is longer than the one before by this whole factor, at least 1.
         eta_min: the smallest rate.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if ``T_0`` or ``T_mult`` is below 1.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "T_0": _count(),
-        "T_mult": _count(),
-        "eta_min": check_number,
-        "fraction": partial(check_number, below=1),
+    _checks: ClassVar = {
+        "T_0": integer(),
+        "T_mult": integer(),
+        "eta_min": _settings.not_negative,
+        "fraction": _settings.below_one,
     }
-    T_0: int
-    T_mult: int
-    eta_min: float
-    fraction: float  # of a step, by which ``step(epoch)`` went beyond a whole one
 
     def __init__(
         self,
@@ -543,7 +456,10 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         eta_min: float = 0.0,
         last_epoch: int = -1,
     ) -> None:
-        self._take(T_0=T_0, T_mult=T_mult, eta_min=eta_min, fraction=0.0)
+        self.T_0 = T_0
+        self.T_mult = T_mult
+        self.eta_min = eta_min
+        self.fraction = 0.0  # of a step, by which ``step(epoch)`` went beyond a whole one
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: float, group: int = 0) -> float:  # noqa: D102
@@ -573,7 +489,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         if epoch is None:
             super().step()
             return
-        check_number("CosineAnnealingWarmRestarts", "epoch", epoch)
+        _settings.not_negative("CosineAnnealingWarmRestarts", "epoch", epoch)
         whole = math.floor(epoch)
         self.fraction = float(epoch - whole)
         self._advance(whole)
@@ -588,22 +504,15 @@ class LinearLR(_Scaling):
         optimizer: whose rate is set.
         start_factor: the factor at the first step, above 0 and at most 1.
         end_factor: the factor from step ``total_iters`` on, between 0 and 1.
-        total_iters: the length of the line, in steps.
+        total_iters: the length of the line, in steps, at least 1.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if a factor is out of range, or ``total_iters`` below 1.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "start_factor": partial(_check_part, positive=True),
-        "end_factor": _check_part,
-        "total_iters": _count(),
+    _checks: ClassVar = {
+        "start_factor": _settings.positive_part,
+        "end_factor": _settings.part,
+        "total_iters": integer(),
     }
-    start_factor: float
-    end_factor: float
-    total_iters: int
 
     def __init__(
         self,
@@ -613,7 +522,9 @@ class LinearLR(_Scaling):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        self._take(start_factor=start_factor, end_factor=end_factor, total_iters=total_iters)
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, step: int) -> float:  # noqa: D102
@@ -622,25 +533,21 @@ class LinearLR(_Scaling):
 
 
 class ConstantLR(_Scaling):
-    """``factor`` times the base rate until step ``total_iters``, then all of it. A step is either.
+    """``factor`` times the base rate until step ``total_iters``, then all of it.
+
+    A step is an epoch or a batch.
 
     Args:
         optimizer: whose rate is set.
         factor: between 0 and 1.
         total_iters: how many steps the factor lasts.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if ``factor`` is out of range.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "factor": _check_part,
-        "total_iters": _count(0),
+    _checks: ClassVar = {
+        "factor": _settings.part,
+        "total_iters": integer(0),
     }
-    factor: float
-    total_iters: int
 
     def __init__(
         self,
@@ -649,7 +556,8 @@ class ConstantLR(_Scaling):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        self._take(factor=factor, total_iters=total_iters)
+        self.factor = factor
+        self.total_iters = total_iters
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, step: int) -> float:  # noqa: D102
@@ -663,26 +571,21 @@ class PolynomialLR(_Scaling):
 
     Args:
         optimizer: whose rate is set.
-        total_iters: the length of the run, in steps.
-        power: 1 is a straight line.
+        total_iters: the length of the run, in steps, at least 1.
+        power: 1 is a straight line; not negative.
         last_epoch: the last step that was done.
-
-    Raises:
-        ValueError: if ``total_iters`` is below 1 or ``power`` negative.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "total_iters": _count(),
-        "power": check_number,
+    _checks: ClassVar = {
+        "total_iters": integer(),
+        "power": _settings.not_negative,
     }
-    total_iters: int
-    power: float
 
     def __init__(
         self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1
     ) -> None:
-        self._take(total_iters=total_iters, power=power)
+        self.total_iters = total_iters
+        self.power = power
         super().__init__(optimizer, last_epoch)
 
     def factor_at(self, step: int) -> float:  # noqa: D102
@@ -715,36 +618,24 @@ class OneCycleLR(LRScheduler):
         last_epoch: the last step that was done.
 
     Raises:
-        ValueError: if a setting is out of range, the length is not given, or the optimiser has no
-            momentum to cycle; in ``step`` if the run is longer than ``total_steps``.
+        ValueError: if the length is not given, or the optimiser has no momentum to cycle; in
+            ``step`` if the run is longer than ``total_steps``.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "total_steps": _count(),
-        "pct_start": _check_part,
-        "anneal_strategy": _one_of("cos", "linear"),
-        "div_factor": partial(check_number, positive=True),
-        "final_div_factor": partial(check_number, positive=True),
-        "three_phase": check_flag,
-        "cycle_momentum": check_flag,
+    _checks: ClassVar = {
+        "total_steps": integer(),
+        "pct_start": _settings.part,
+        "anneal_strategy": _settings.one_of("cos", "linear"),
+        "div_factor": _settings.positive,
+        "final_div_factor": _settings.positive,
+        "three_phase": _settings.flag,
+        "cycle_momentum": _settings.flag,
     }
-    _group_checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._group_checks,
-        "max_lrs": check_number,
-        "max_momentums": check_number,
-        "base_momentums": check_number,
+    _group_checks: ClassVar = {
+        "max_lrs": _settings.not_negative,
+        "max_momentums": _settings.not_negative,
+        "base_momentums": _settings.not_negative,
     }
-    total_steps: int
-    pct_start: float
-    anneal_strategy: str
-    div_factor: float
-    final_div_factor: float
-    three_phase: bool
-    cycle_momentum: bool
-    max_lrs: list[float]
-    max_momentums: list[float]
-    base_momentums: list[float]
 
     def __init__(
         self,
@@ -768,21 +659,20 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError(f"{who}: give total_steps, or both epochs and steps_per_epoch")
-            _check_count(who, "epochs", epochs)
-            _check_count(who, "steps_per_epoch", steps_per_epoch)
+            integer()(who, "epochs", epochs)
+            integer()(who, "steps_per_epoch", steps_per_epoch)
             total_steps = epochs * steps_per_epoch
-        self._take(
-            total_steps=total_steps,
-            pct_start=pct_start,
-            anneal_strategy=anneal_strategy,
-            div_factor=div_factor,
-            final_div_factor=final_div_factor,
-            three_phase=three_phase,
-            cycle_momentum=cycle_momentum,
-        )
-        self._take_per_group("max_lr", "max_lrs", max_lr)
-        self._take_per_group("max_momentum", "max_momentums", max_momentum)
-        self._take_per_group("base_momentum", "base_momentums", base_momentum)
+        self.total_steps = total_steps
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.three_phase = three_phase
+        self.cycle_momentum = cycle_momentum
+        self._check_settings()
+        self.max_lrs = self._per_group("max_lr", max_lr)
+        self.max_momentums = self._per_group("max_momentum", max_momentum)
+        self.base_momentums = self._per_group("base_momentum", base_momentum)
         if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
             raise ValueError(
                 f"{who}: {type(optimizer).__name__} has neither momentum nor betas; "
@@ -848,24 +738,12 @@ class OneCycleLR(LRScheduler):
 
 
 def linear(start: float, end: float, done: float) -> float:
-    """Return the point of a straight line from ``start`` to ``end`` at the part ``done``.
-
-    Args:
-        start: the value at 0.
-        end: the value at 1.
-        done: between 0 and 1.
-    """
+    """Return the point of a straight line from ``start`` (``done`` is 0) to ``end`` (1)."""
     return start + (end - start) * done
 
 
 def cosine(start: float, end: float, done: float) -> float:
-    """Return the point of half a cosine from ``start`` to ``end`` at the part ``done``.
-
-    Args:
-        start: the value at 0.
-        end: the value at 1.
-        done: between 0 and 1.
-    """
+    """Return the point of half a cosine from ``start`` (``done`` is 0) to ``end`` (1)."""
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -1006,12 +884,12 @@ class SequentialLR(_Combination):
         self._combine(schedulers, optimizer)
         self._check_milestones("SequentialLR", milestones)
         self._milestones = list(milestones)
-        _check_count("SequentialLR", "last_epoch", last_epoch, least=-1)
+        integer(-1)("SequentialLR", "last_epoch", last_epoch)
         self.last_epoch = -1
         self._place(last_epoch + 1)
 
     def _check_milestones(self, who: str, milestones: Any) -> None:
-        _check_milestones(who, "milestones", milestones)
+        _settings.milestones(who, "milestones", milestones)
         if len(milestones) != len(self._schedulers) - 1:
             raise ValueError(
                 f"{who}: expected {len(self._schedulers) - 1} milestones for "
@@ -1075,36 +953,21 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown: how many steps after a reduction are not counted.
         min_lr: the smallest rate, or one for each group.
         eps: smaller changes of the rate are not made.
-
-    Raises:
-        ValueError: if a setting is out of range.
     """
 
-    _checks: ClassVar[dict[str, Check]] = {
-        **LRScheduler._checks,
-        "mode": _one_of("min", "max"),
-        "factor": partial(check_number, below=1),
-        "patience": _count(0),
-        "threshold": check_finite,
-        "threshold_mode": _one_of("rel", "abs"),
-        "cooldown": _count(0),
-        "eps": check_number,
-        "best": _check_metric,
-        "num_bad_epochs": _count(0),
-        "cooldown_counter": _count(0),
+    _checks: ClassVar = {
+        "mode": _settings.one_of("min", "max"),
+        "factor": _settings.below_one,
+        "patience": integer(0),
+        "threshold": _settings.finite,
+        "threshold_mode": _settings.one_of("rel", "abs"),
+        "cooldown": integer(0),
+        "eps": _settings.not_negative,
+        "best": _settings.not_nan,
+        "num_bad_epochs": integer(0),
+        "cooldown_counter": integer(0),
     }
-    _group_checks: ClassVar[dict[str, Check]] = {
-        "_last_lr": check_finite,
-        "min_lrs": check_number,
-    }
-    mode: str
-    factor: float
-    patience: int
-    threshold: float
-    threshold_mode: str
-    cooldown: int
-    eps: float
-    min_lrs: list[float]
+    _group_checks: ClassVar = {"min_lrs": _settings.not_negative}
 
     def __init__(
         self,
@@ -1119,19 +982,18 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:
         self._attach(optimizer)
-        self._take(
-            mode=mode,
-            factor=factor,
-            patience=patience,
-            threshold=threshold,
-            threshold_mode=threshold_mode,
-            cooldown=cooldown,
-            eps=eps,
-        )
-        self._take_per_group("min_lr", "min_lrs", min_lr)
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.eps = eps
+        self.min_lrs = self._per_group("min_lr", min_lr)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
+        self._check_settings()
         self.last_epoch = 0
         self._note_lr()
 
