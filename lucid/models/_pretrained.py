@@ -142,7 +142,7 @@ def _named(name: str, weights: Any) -> Any:
         raise ValueError(
             f"weights: {weights!r} are not of {name}; of it are {', '.join(known) or 'none'}"
         )
-    return PUBLISHED[weights].hf_hub_id if weights in PUBLISHED else weights
+    return weights
 
 
 def build_from(
@@ -258,6 +258,8 @@ def open_checkpoint(weights: str | os.PathLike[str], key: str | None = None) -> 
         )
     path, config = Path(weights), Path(weights).parent / "config.json"
     source = str(weights)
+    if source in PUBLISHED and not path.exists():
+        source = PUBLISHED[source].hf_hub_id
     hub_id = None if path.exists() else _HUB_ID.fullmatch(source)
     from_hub = hub_id is not None and path.suffix not in _files.READABLE
     if hub_id is not None and from_hub:

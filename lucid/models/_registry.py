@@ -86,10 +86,10 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
     if tag and entry is None:
         known = ", ".join(tags(key)) or "none"
         raise ValueError(f"create_model: {key} has no weights with the tag {tag!r}; it has {known}")
+    if entry is None:
+        return _factories[key](**({"pretrained": True} if pretrained else {}), **kwargs)
     if pretrained:
-        kwargs.update({"weights": tag} if tag else {"pretrained": True})
-    if entry is None or pretrained:
-        return _factories[key](**kwargs)
+        return _factories[key](weights=tag, **kwargs)
     model = _factories[key](**{"num_classes": entry.num_classes, **kwargs})
     model.default_cfg = entry.default_cfg()
     return model

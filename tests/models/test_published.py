@@ -10,6 +10,7 @@ import pytest
 
 import lucid
 from lucid import models
+from lucid.cli import main
 from lucid.models import _pretrained, _timm
 from lucid.models._checkpoints import as_metadata
 from lucid.models._config import read_config
@@ -140,6 +141,18 @@ def test_ways_to_name_weights(hub, name, kwargs, tag):
         model.head.convbn_0.conv.weight.detach().numpy(),
         timm_state("conv_small")["conv_head.weight"],
     )
+
+
+def test_a_name_with_its_tag_is_enough_where_weights_are_named(hub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "out.npz")
+    assert main(["convert", f"{NAME}.{TAGS[2]}", out, "--to", "lucid"]) == 0
+    assert hub == [f"timm/{NAME}.{TAGS[2]}"]
+    capsys.readouterr()
+    model = models.create_model(NAME, weights=out)
+    assert model.pretrained_cfg["input_size"] == (3, 256, 256)
+    with pytest.raises(TypeError, match="weights"):
+        models.create_model(f"{NAME}.{TAGS[2]}", True, weights=out)
 
 
 def test_no_weights(hub):
