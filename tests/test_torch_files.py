@@ -228,6 +228,10 @@ def test_archives_of_other_settings(tmp_path: Path) -> None:
         check_same(*load_both(value, path, True))
     finally:
         torch.serialization.set_crc32_options(old)
+    from torch.utils.serialization import config
+
+    with config.patch("save.storage_alignment", 4096):
+        check_same(*load_both(value, path, True))
     with path.open("wb") as file:  # the folder is then called archive, not x
         torch.save(value, file)
     check_same(lucid.load(path), value)
@@ -267,6 +271,25 @@ def test_torchscript(tmp_path: Path) -> None:
 def load_bytes(data: bytes, path: Path) -> Any:
     path.write_bytes(data)
     return lucid.load(path)
+
+
+def test_an_archive_with_wide_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)
+    data = archive({"a": tensor()})
+    assert b"\xff" * 8 in data  # the numbers are in the extra fields
+    assert load_bytes(data, tmp_path / "x.pt")["a"].shape == (2, 3)
+
+
+@needs_torch
+@pytest.mark.parametrize("archived", FORMATS)
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_bare_storages_are_tensors_of_one_axis(tmp_path: Path, archived: bool) -> None:
+    base = torch.arange(6.0)
+    value = {"typed": base.storage(), "view": base.view(2, 3)}
+    torch.save(value, tmp_path / "x.pth", _use_new_zipfile_serialization=archived)
+    loaded = lucid.load(tmp_path / "x.pth")
+    assert loaded["typed"].data.tolist() == [0, 1, 2, 3, 4, 5]
+    assert loaded["view"].shape == (2, 3)
 
 
 @pytest.mark.parametrize("form", [archive, older])
@@ -364,6 +387,10 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "reduce, older": (lambda: older({"a": call("os.system", RUN)}), f"entry 'a' {UNKNOWN}"),
     "eval": (lambda: archive([call("builtins.eval", "open('canary','w')")]), "holds builtins.eval"),
     "python 2": (lambda: archive([call("__builtin__.exec", "1")]), "holds builtins.exec"),
+    "known, not called": (
+        lambda: archive({"f": name("collections.OrderedDict")}),
+        "entry 'f' holds a class or a function, which only code can make",
+    ),
     "named, not called": (lambda: archive({"f": [SYSTEM]}), rf"entry 'f\.0' {UNKNOWN}"),
     "stack global": (
         lambda: pickled(code("os"), code("system"), b"\x93", code((RUN,)), b"R"),

@@ -403,9 +403,9 @@ class Interpreter:
 
 def refuse(value: Any, place: Place) -> NoReturn:
     """Raise UnreadableError for a value that is no data."""
-    name = value.name if isinstance(value, Unknown) else type(value).__name__
+    name = short(value.name)[1:-1] if isinstance(value, Unknown) else "a class or a function"
     raise UnreadableError(
-        f"{place} holds {short(name)[1:-1]}, which only code can make, and no code that a file "
+        f"{place} holds {name}, which only code can make, and no code that a file "
         "names is run; save the tensors alone, in PyTorch: torch.save(model.state_dict(), path)"
     )
 

@@ -113,7 +113,7 @@ class SafetensorsFile:
         fill(array, self._file, name)
         array = native(array, name)
         if kind == "BF16":  # the upper half of a float32
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            array = np.left_shift(array, 16, dtype=np.uint32).view(np.float32)
         return array
 
 

@@ -307,6 +307,8 @@ class _Content:
         return Interpreter(file, end, _KNOWN, storage, self.budget).load(self._replace)
 
     def _replace(self, value: Any, place: Place) -> Any:
+        if type(value) is _Storage:  # as a tensor of one axis
+            value = _View(value, 0, (value.count,), (1,), value.dtype)
         if type(value) is _View:
             return self._tensor(value, place)
         if type(value) is _Named and value.kind == "dtype":

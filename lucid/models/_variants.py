@@ -11,8 +11,8 @@ pooling.
 - a tag such as ``"e2400_r224_in1k"``, a name with its tag, or a Hugging Face repo id such as
   ``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``: these are fetched into the hub's usual cache
   (extra ``hub``), and their sha256 is compared with the one that the hub reports;
-- a path to a ``.safetensors`` or ``.npz`` file, or to one of PyTorch's (``.pth``, ``.pt``, ``.bin``,
-  ``.pth.tar``), in lucid's names or in timm's, which are told apart.
+- a path to a ``.safetensors`` or ``.npz`` file, or to one of PyTorch's (``.pth``, ``.pt``,
+  ``.bin``, ``.pth.tar``), in lucid's names or in timm's, which are told apart.
 
 The form is that of the weights: lucid's names build the released form for released weights, and the
 model's ``name`` tells. timm's names take no weights of the page's form. A file that ``lucid.save``
