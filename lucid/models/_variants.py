@@ -43,83 +43,14 @@ from lucid.models._registry import register
 Weights = str | os.PathLike[str] | bool | None
 
 
-@register
-def mobilenet_v4_conv_small(
-    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
-) -> MobileNet_V4:
-    """Build MobileNetV4-Conv-S: 3,774,024 parameters at 1000 classes.
+def _model(name: str, title: str, parameters: int = 0) -> Callable[..., MobileNet_V4]:
+    """Register the function that builds a model, and return it.
 
     Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
-            that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
+        name: of the model.
+        title: of its architecture.
+        parameters: at 1000 classes; by default those of the released architecture of that name.
     """
-    return build("mobilenet_v4_conv_small", num_classes, weights, **kwargs)
-
-
-@register
-def mobilenet_v4_conv_medium(
-    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
-) -> MobileNet_V4:
-    """Build MobileNetV4-Conv-M: 9,715,512 parameters at 1000 classes.
-
-    Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
-            that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
-    """
-    return build("mobilenet_v4_conv_medium", num_classes, weights, **kwargs)
-
-
-@register
-def mobilenet_v4_conv_large(
-    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
-) -> MobileNet_V4:
-    """Build MobileNetV4-Conv-L: 32,590,864 parameters at 1000 classes.
-
-    Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
-            that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
-    """
-    return build("mobilenet_v4_conv_large", num_classes, weights, **kwargs)
-
-
-@register
-def mobilenet_v4_hybrid_medium(
-    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
-) -> MobileNet_V4:
-    """Build MobileNetV4-Hybrid-M, with attention: 11,070,136 parameters at 1000 classes.
-
-    Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
-            that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
-    """
-    return build("mobilenet_v4_hybrid_medium", num_classes, weights, **kwargs)
-
-
-@register
-def mobilenet_v4_hybrid_large(
-    num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
-) -> MobileNet_V4:
-    """Build MobileNetV4-Hybrid-L, with attention: 37,755,152 parameters at 1000 classes.
-
-    Args:
-        num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
-            that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
-        **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
-    """
-    return build("mobilenet_v4_hybrid_large", num_classes, weights, **kwargs)
-
-
-def _released(name: str, title: str) -> Callable[..., MobileNet_V4]:
-    """Return the function that builds an architecture in the form that was released."""
 
     def factory(
         num_classes: int | None = None, *, weights: Weights = None, **kwargs: Any
@@ -127,8 +58,9 @@ def _released(name: str, title: str) -> Callable[..., MobileNet_V4]:
         return build(name, num_classes, weights, **kwargs)
 
     factory.__name__ = factory.__qualname__ = name
-    parameters = f"{PARAMETERS[name]:,} parameters at 1000 classes"
-    factory.__doc__ = f"""Build {title} in the released form: {parameters}.
+    form = "page's" if parameters else "released"
+    count = f"{parameters or PARAMETERS[name]:,} parameters at 1000 classes"
+    factory.__doc__ = f"""Build {title} in the {form} form: {count}.
 
     Args:
         num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
@@ -139,29 +71,37 @@ def _released(name: str, title: str) -> Callable[..., MobileNet_V4]:
     return register(factory)
 
 
-mobilenetv4_conv_small = _released("mobilenetv4_conv_small", "MobileNetV4-Conv-S")
-mobilenetv4_conv_small_035 = _released(
+mobilenet_v4_conv_small = _model("mobilenet_v4_conv_small", "MobileNetV4-Conv-S", 3_774_024)
+mobilenet_v4_conv_medium = _model("mobilenet_v4_conv_medium", "MobileNetV4-Conv-M", 9_715_512)
+mobilenet_v4_conv_large = _model("mobilenet_v4_conv_large", "MobileNetV4-Conv-L", 32_590_864)
+mobilenet_v4_hybrid_medium = _model(
+    "mobilenet_v4_hybrid_medium", "MobileNetV4-Hybrid-M", 11_070_136
+)
+mobilenet_v4_hybrid_large = _model("mobilenet_v4_hybrid_large", "MobileNetV4-Hybrid-L", 37_755_152)
+
+mobilenetv4_conv_small = _model("mobilenetv4_conv_small", "MobileNetV4-Conv-S")
+mobilenetv4_conv_small_035 = _model(
     "mobilenetv4_conv_small_035", "MobileNetV4-Conv-S, 0.35 as wide,"
 )
-mobilenetv4_conv_small_050 = _released(
+mobilenetv4_conv_small_050 = _model(
     "mobilenetv4_conv_small_050", "MobileNetV4-Conv-S, half as wide,"
 )
-mobilenetv4_conv_medium = _released("mobilenetv4_conv_medium", "MobileNetV4-Conv-M")
-mobilenetv4_conv_aa_medium = _released(
+mobilenetv4_conv_medium = _model("mobilenetv4_conv_medium", "MobileNetV4-Conv-M")
+mobilenetv4_conv_aa_medium = _model(
     "mobilenetv4_conv_aa_medium", "MobileNetV4-Conv-M, average-pooled,"
 )
-mobilenetv4_conv_blur_medium = _released(
+mobilenetv4_conv_blur_medium = _model(
     "mobilenetv4_conv_blur_medium", "MobileNetV4-Conv-M, blur-pooled,"
 )
-mobilenetv4_conv_large = _released("mobilenetv4_conv_large", "MobileNetV4-Conv-L")
-mobilenetv4_conv_aa_large = _released(
+mobilenetv4_conv_large = _model("mobilenetv4_conv_large", "MobileNetV4-Conv-L")
+mobilenetv4_conv_aa_large = _model(
     "mobilenetv4_conv_aa_large", "MobileNetV4-Conv-L, average-pooled,"
 )
-mobilenetv4_hybrid_medium = _released("mobilenetv4_hybrid_medium", "MobileNetV4-Hybrid-M")
-mobilenetv4_hybrid_medium_075 = _released(
+mobilenetv4_hybrid_medium = _model("mobilenetv4_hybrid_medium", "MobileNetV4-Hybrid-M")
+mobilenetv4_hybrid_medium_075 = _model(
     "mobilenetv4_hybrid_medium_075", "MobileNetV4-Hybrid-M, 0.75 as wide,"
 )
-mobilenetv4_hybrid_large = _released("mobilenetv4_hybrid_large", "MobileNetV4-Hybrid-L")
-mobilenetv4_hybrid_large_075 = _released(
+mobilenetv4_hybrid_large = _model("mobilenetv4_hybrid_large", "MobileNetV4-Hybrid-L")
+mobilenetv4_hybrid_large_075 = _model(
     "mobilenetv4_hybrid_large_075", "MobileNetV4-Hybrid-L, 0.75 as wide,"
 )
