@@ -84,10 +84,6 @@ def load(path: PathLike) -> Any:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, holds something else than numbers, or has another suffix; if
             PyTorch's holds what only code can make, or a dtype that lucid does not have.
-
-    Example:
-        >>> checkpoint = lucid.load("checkpoint.pth")  # doctest: +SKIP
-        >>> model.load_state_dict(checkpoint["state_dict"])  # doctest: +SKIP
     """
     return read(path).state
 
@@ -140,7 +136,7 @@ def endings(path: PathLike) -> str:
 
 
 def _form(file: IO[bytes], suffix: str) -> str:
-    """Return the suffix of the form that the content has, or the one given where that is open."""
+    """Return what form the content has, or the suffix says where that is open."""
     start = file.read(64)
     file.seek(0)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= _safetensors.LONGEST_HEADER:
@@ -148,8 +144,8 @@ def _form(file: IO[bytes], suffix: str) -> str:
     if start.startswith(b"PK\3\4") and b".npy" in start:
         return ".npz"
     if suffix in SUFFIXES and (b"data.pkl" in start or re.match(rb"\x80[\1-\5]", start)):
-        return ".pth"
-    return suffix
+        return "PyTorch"
+    return suffix if suffix in SUFFIXES else "PyTorch"
 
 
 def _suffix(path: PathLike, who: str) -> str:
