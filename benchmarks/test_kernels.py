@@ -23,7 +23,7 @@ from benchmarks._case import VARIANTS
 from lucid import kernels, models
 from lucid.autograd import Tensor
 from lucid.graph import Graph, trace
-from lucid.kernels.geometry import Conv
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.ops._activation import GELU, Clip, Softmax
 from lucid.ops._batch_norm import BatchNormInference
 from lucid.ops._conv import Conv2d
@@ -210,7 +210,7 @@ def test_prepared_conv(benchmark, backend, convolution):
     """As a plan runs it: weights packed before, bias and ReLU6 within."""
     x, weight, y = _operands(convolution, backend)
     run = backend.prepare_conv(
-        x.shape, weight, normal(len(weight)), ("clip", 0.0, 6.0), convolution.conv
+        x.shape, weight, convolution.conv, Epilogue(None, normal(len(weight)), (0.0, 6.0))
     )
     out = np.empty_like(y)
     timed(benchmark, lambda: run(out, x), _macs(convolution, y))
@@ -284,7 +284,12 @@ def test_other_activations(benchmark, backend, clip, name):
 def test_prepared_conv_with_activation(benchmark, backend, convolution, name):
     x, weight, y = _operands(convolution, backend)
     activation = (name, False) if name == "gelu" else (name,)
-    run = backend.prepare_conv(x.shape, weight, normal(len(weight)), activation, convolution.conv)
+    run = backend.prepare_conv(
+        x.shape,
+        weight,
+        convolution.conv,
+        Epilogue(None, normal(len(weight)), activation=activation),
+    )
     out = np.empty_like(y)
     timed(benchmark, lambda: run(out, x), _macs(convolution, y))
 

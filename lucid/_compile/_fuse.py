@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lucid._compile._steps import Activation, Affine, Attention, Average, Convolution, Step
+from lucid._compile._steps import Affine, Attention, Average, Convolution, Step
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels._memory import empty
-from lucid.kernels.geometry import PLAIN, Conv
+from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Conv, Epilogue
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
@@ -26,6 +26,9 @@ from lucid.ops._matmul import MatMul
 from lucid.ops._pool import SumPool2d
 from lucid.ops._reduce import Mean
 from lucid.ops._shape import Permute, Reshape
+
+# The activations that a kernel may end with; their settings are those of the operation.
+_ACTIVATIONS = {GELU: "gelu", SiLU: "silu", Hardswish: "hardswish"}
 
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
@@ -80,7 +83,7 @@ def _started(operation: Operation) -> Convolution | None:
         kernel = kernel.reshape(*kernel.shape, 1, 1)
     summand = np.zeros(len(kernel), kernel.dtype) if bias is None else bias.data.copy()
     conv = rest[0] if rest else PLAIN
-    return Convolution([x], *_of(operation), kernel, summand, conv)
+    return Convolution([x], *_of(operation), kernel, conv, Epilogue(shift=summand))
 
 
 def _of(operation: Operation) -> tuple[Value, str, int]:
@@ -250,39 +253,29 @@ def _take(convolution: Convolution, operation: Operation, position: int) -> bool
     if kind is Add and _is_residual(args[1 - position], args[position]):
         convolution.args.append(args[1 - position])
         return True
-    if convolution.activation is not None:
+    epilogue = convolution.epilogue
+    if epilogue.bounds != NO_BOUNDS or epilogue.activation is not None:
         return False
     if kind is BatchNormInference:
         if position != 0:
             return False
         _, weight, bias, mean, variance, eps = args
         scale, shift = scale_and_shift(weight, bias, mean, variance, eps, mean.dtype)
-        _scale(convolution, scale)
-        convolution.bias += shift
+        convolution.scale(scale, shift)
         return True
     if kind is Mul and _is_per_channel(args[1 - position], args[position]):
-        _scale(convolution, args[1 - position].data.reshape(-1))
+        convolution.scale(args[1 - position].data.reshape(-1))
         return True
     if kind is Div and position == 0 and _is_one_number(args[1], args[0]):
-        _scale(convolution, 1 / args[1].data.reshape(-1)[:1])
+        convolution.scale(1 / args[1].data.reshape(-1)[:1])
         return True
-    activation = _activation(kind, args)
-    if activation is not None:
-        convolution.activation = activation
+    if kind is Clip:
+        convolution.epilogue = epilogue._replace(bounds=(args[1], args[2]))
+        return True
+    if kind in _ACTIVATIONS:
+        convolution.epilogue = epilogue._replace(activation=(_ACTIVATIONS[kind], *args[1:]))
         return True
     return False
-
-
-def _activation(kind: Any, args: list[Any]) -> Activation | None:
-    if kind is Clip:
-        return ("clip", args[1], args[2])
-    if kind is GELU:
-        return ("gelu", *args[1:])
-    if kind is SiLU:
-        return ("silu",)
-    if kind is Hardswish:
-        return ("hardswish",)
-    return None
 
 
 def _is_residual(other: Any, value: Value) -> bool:
@@ -308,11 +301,6 @@ def _is_one_number(other: Any, value: Value) -> bool:
     first = other.data.reshape(-1)[0]
     within = np.broadcast_shapes(other.shape, value.shape) == value.shape
     return within and first != 0 and bool((other.data == first).all())
-
-
-def _scale(convolution: Convolution, factors: np.ndarray) -> None:
-    convolution.weight *= factors.reshape(-1, 1, 1, 1)
-    convolution.bias *= factors
 
 
 def freeze(steps: list[Step]) -> None:

@@ -6,20 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from lucid import kernels
 from lucid.graph import Operation, Value
-from lucid.kernels.geometry import Conv
+from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
 from lucid.kernels.prepared import Array, Prepared
 
-# An activation as the kernels take it: its name and its settings.
-Activation = tuple[Any, ...]
-
 # Names of activations that are bounds.
-_CLIPS = {("clip", 0.0, 6.0): "relu6", ("clip", 0.0, math.inf): "relu"}
+_CLIPS = {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}
 
 
 def nhwc_shape(value: Value, images: int | None = None) -> tuple[int, int, int, int]:
@@ -75,16 +71,15 @@ class Fused(ABC):
 
 @dataclass(eq=False)
 class Convolution(Fused):
-    """A convolution with what follows it: ``act(conv(x) + bias) + residual``.
+    """A convolution with what follows it, an epilogue with a shift and a residual.
 
     A linear layer on rows ``(N, C)`` is one as well, on images of one pixel. If it has a second
     argument, that is the residual.
     """
 
     weight: Array
-    bias: Array
     conv: Conv
-    activation: Activation | None = None
+    epilogue: Epilogue
 
     @property
     def name(self) -> str:
@@ -95,16 +90,25 @@ class Convolution(Fused):
         text = "linear" if self.output.ndim == 2 else f"{what} {kh}×{kw}"
         if (sh, sw) != (1, 1):
             text += f" /{sh}" if sh == sw else f" /{sh}×{sw}"
-        if self.activation is not None:
-            text += f" + {_CLIPS.get(self.activation, self.activation[0])}"
+        if self.epilogue.bounds != NO_BOUNDS:
+            text += f" + {_CLIPS.get(self.epilogue.bounds, 'clip')}"
+        elif self.epilogue.activation is not None:
+            text += f" + {self.epilogue.activation[0]}"
         return f"{text} + add" if len(self.args) > 1 else text
+
+    def scale(self, factors: Array, summands: Array | float = 0.0) -> None:
+        """Take a factor and a summand for each channel into weights and shift."""
+        self.weight *= factors.reshape(-1, 1, 1, 1)
+        shift = self.epilogue.shift
+        assert shift is not None
+        shift *= factors
+        shift += summands
 
     def prepare(self, images: int | None = None) -> Prepared:
         """Return the backend's step; it has the weights from now on, in a form of its own."""
-        weight, bias = self.weight, self.bias
-        self.weight = self.bias = np.empty(0, weight.dtype)
+        weight, self.weight = self.weight, np.empty(0, self.weight.dtype)
         shape = nhwc_shape(self.args[0], images)
-        return kernels.active().prepare_conv(shape, weight, bias, self.activation, self.conv)
+        return kernels.active().prepare_conv(shape, weight, self.conv, self.epilogue)
 
 
 @dataclass(eq=False)

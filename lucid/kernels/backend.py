@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Bounds, Conv, Padding, Pair, Shape
+from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Bounds, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.prepared import Bound, Prepared
 
 Array = np.ndarray
@@ -172,9 +172,8 @@ class Backend(Protocol):
         self,
         input_shape: Shape,
         weight: Array,
-        bias: Array,
-        activation: tuple[Any, ...] | None,
         conv: Conv,
+        epilogue: Epilogue,
     ) -> Prepared: ...
     def prepare_attention(
         self,

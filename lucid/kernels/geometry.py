@@ -88,7 +88,10 @@ class Conv(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What a convolution's sums go through: ``act(clip(sums * scale + shift, *bounds))``."""
+    """What a convolution's sums go through: ``act(clip(sums * scale + shift, *bounds))``.
+
+    There are bounds or an activation, not both.
+    """
 
     scale: np.ndarray | None = None  # (O,)
     shift: np.ndarray | None = None  # (O,)

@@ -20,7 +20,7 @@ pytest.importorskip("numba")
 from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
-from lucid.kernels.geometry import Conv
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numba import _conv, _prepared, _product, _weight_grad
 from lucid.kernels.numba.machine import _packing, _threads
 from lucid.kernels.numba.machine._native import (
@@ -157,13 +157,13 @@ def test_prepared(fast, case):
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
     plain = reference.conv2d(x, weight, bias, how)
     residual = random(*plain.shape, seed=5)
-    for activation, function in (
-        (None, lambda y: y),
-        (("clip", 0.0, 6.0), lambda y: np.clip(y, 0, 6)),
-        (("clip", 0.0, np.inf), lambda y: np.maximum(y, 0)),
-        (("silu",), lambda y: y / (1 + np.exp(-y))),
+    for end, function in (
+        (Epilogue(), lambda y: y),
+        (Epilogue(bounds=(0.0, 6.0)), lambda y: np.clip(y, 0, 6)),
+        (Epilogue(bounds=(0.0, np.inf)), lambda y: np.maximum(y, 0)),
+        (Epilogue(activation=("silu",)), lambda y: y / (1 + np.exp(-y))),
     ):
-        run = fast.prepare_conv(x.shape, weight, bias, activation, how)
+        run = fast.prepare_conv(x.shape, weight, how, end._replace(shift=bias))
         for added in ([], [residual]):
             out = np.empty_like(plain)
             run(out, x, *added)
@@ -241,7 +241,8 @@ def test_prepared_convolution_with_any_activation(fast, case, activation, thread
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
     sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), how)
     expected = ACTIVATIONS[activation](sums)
-    run = fast.prepare_conv(x.shape, weight, bias, activation, how)
+    end = Epilogue(None, bias, activation=activation)
+    run = fast.prepare_conv(x.shape, weight, how, end)
     whole, out = guarded(*expected.shape)
     residual = random(*expected.shape, seed=3)
     for added in ([], [residual]):

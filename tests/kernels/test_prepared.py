@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.geometry import Conv
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numpy import _threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
@@ -20,25 +20,33 @@ LARGE = {
     "to one channel": (2, 80, 80, 8, 1, 1, 1, (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
     "depthwise": (3, 31, 27, 60, 60, 5, 5, (1, 1), ((2, 2), (2, 2)), (1, 1), 60),
 }
-ACTIVATIONS = {
-    None: lambda y: y,
-    ("clip", 0.0, 6.0): lambda y: np.clip(y, 0, 6),
-    ("clip", 0.0, np.inf): lambda y: np.maximum(y, 0),
-    ("hardswish",): lambda y: y * np.clip(y + 3, 0, 6) / 6,
+ENDS = {
+    # name: (how it is prepared, what it computes from the sums)
+    "plain": (Epilogue(), lambda y: y),
+    "relu6": (Epilogue(bounds=(0.0, 6.0)), lambda y: np.clip(y, 0, 6)),
+    "relu": (Epilogue(bounds=(0.0, np.inf)), lambda y: np.maximum(y, 0)),
+    "hardswish": (
+        Epilogue(activation=("hardswish",)),
+        lambda y: y * np.clip(y + 3, 0, 6) / 6,
+    ),
 }
 
 
 @pytest.mark.parametrize("with_residual", [False, True])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("case", [*NOT_EMPTY.values(), *LARGE.values()], ids=[*NOT_EMPTY, *LARGE])
-def test_as_defined(backend, case, activation, with_residual):
+def test_as_defined(backend, case, end, with_residual):
     x, weight, bias, how = build(case, np.float32)
-    run = backend.prepare_conv(x.shape, weight, bias, activation, how)
+    scale = np.linspace(-1, 1, len(bias), dtype=np.float32) if end == "relu6" else None
+    epilogue, function = ENDS[end]
+    epilogue = epilogue._replace(scale=scale, shift=bias)
+    run = backend.prepare_conv(x.shape, weight, how, epilogue)
     shape = how.output_shape(x.shape, weight.shape)
     rng = np.random.default_rng(5)
     for _ in range(2):  # buffers are kept from call to call
         x = rng.standard_normal(x.shape).astype(np.float32)
-        expected = ACTIVATIONS[activation](conv2d_by_definition(x, weight, bias, *how))
+        sums = conv2d_by_definition(x, weight, None, *how)
+        expected = function(sums * (1 if scale is None else scale) + bias)
         assert shape == expected.shape
         added = [rng.standard_normal(shape).astype(np.float32)] * with_residual
         out = np.full(shape, np.nan, np.float32)
@@ -51,7 +59,7 @@ def test_as_defined(backend, case, activation, with_residual):
 @pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
 def test_inputs_of_any_layout(backend, case, with_residual):
     x, weight, bias, how = build(case, np.float32)
-    run = backend.prepare_conv(x.shape, weight, bias, None, how)
+    run = backend.prepare_conv(x.shape, weight, how, Epilogue(shift=bias))
     expected, out = np.empty((2, *how.output_shape(x.shape, weight.shape)), np.float32)
     inputs = [x, np.ones_like(out)] if with_residual else [x]
     run(expected, *inputs)
@@ -91,7 +99,7 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
     margin = weight[2] // 2
     padding = ((margin, margin), (margin, margin))
     how = Conv(padding=padding, groups=groups)
-    run = backend.prepare_conv(shape, w, bias, ("gelu", False), how)
+    run = backend.prepare_conv(shape, w, how, Epilogue(None, bias, activation=("gelu", False)))
     monkeypatch.setattr(_threads, "_HICCUP", np.inf)  # no product is too slow
     results = []
     for patience in (0, 10**9, 0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lucid import kernels
-from lucid.kernels.geometry import Conv
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.prepared import Bound
 
@@ -70,7 +70,7 @@ def test_joined_steps_run_in_their_order(backend, threads):
     affine = backend.prepare_affine(shape, scale, shift, -np.inf, np.inf)
     weight, bias = random(20, 1, 3, 3, seed=7), random(20, seed=8)
     how = Conv(padding=((1, 1), (1, 1)), groups=20)
-    conv = backend.prepare_conv(shape, weight, bias, ("clip", 0.0, 6.0), how)
+    conv = backend.prepare_conv(shape, weight, how, Epilogue(None, bias, (0.0, 6.0)))
 
     double = Step(lambda out, source: np.multiply(source, 2, out=out))
 

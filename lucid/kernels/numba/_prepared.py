@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.geometry import NO_BOUNDS, Conv
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_row
 from lucid.kernels.numba._conv import (
@@ -231,27 +231,21 @@ def _add_row(x: Array, y: Array) -> Row:
 def prepare_conv(
     input_shape: tuple[int, int, int, int],
     weight: Array,
-    bias: Array,
-    activation: tuple[Any, ...] | None,
     conv: Conv,
+    epilogue: Epilogue,
 ) -> Prepared:
-    """Return a step ``run(out, x)``: ``act(conv(x) + bias)``, and plus a residual if given one.
+    """Return a step ``run(out, x)``, or ``run(out, x, residual)``: see the NumPy backend.
 
     Clipping and the residual are applied to the sums while they are in registers, other activations
-    to each tile in the nearest cache. See the NumPy backend for the arguments.
+    to each tile in the nearest cache.
     """
     if not is_fast(weight, weight, conv):
-        return reference.prepare_conv(input_shape, weight, bias, activation, conv)
-    packed = pack(weight, conv, bias)
+        return reference.prepare_conv(input_shape, weight, conv, epilogue)
+    weight, shift = epilogue.folded(weight)
+    packed = pack(weight, conv, shift)
     is_depthwise = conv.is_depthwise(weight.shape)
-    bounds = NO_BOUNDS
-    kind = 0
-    if activation is not None:
-        if activation[0] == "clip":
-            bounds = activation[1:]
-        else:
-            kind = KINDS[activation]
-
+    bounds, activation = epilogue.bounds, epilogue.activation
+    kind = 0 if activation is None else KINDS[activation]
     scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
 
     def rows(out: Array, x: Array, residual: Array | None = None) -> tuple[list[Row], Any]:

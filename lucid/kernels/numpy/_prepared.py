@@ -56,27 +56,21 @@ Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much 
 def prepare_conv(
     input_shape: Shape,
     weight: np.ndarray,
-    bias: np.ndarray,
-    activation: tuple[Any, ...] | None,
     conv: Conv,
+    epilogue: Epilogue,
 ) -> Prepared:
-    """Return a step ``run(out, x)``: ``act(conv(x) + bias)``.
+    """Return a step ``run(out, x)``: a convolution with what its sums go through.
 
-    With ``run(out, x, residual)`` the residual is added after the activation. The products of one
-    image use BLAS's threads as long as those get cores, see ``product_in_parts``, where that makes
-    no difference to the result.
+    With ``run(out, x, residual)`` the residual is added at the end. The products of one image use
+    BLAS's threads as long as those get cores, see ``product_in_parts``, where that makes no
+    difference to the result.
 
     Args:
         input_shape: ``(N, H, W, I)``.
         weight: ``(O, I/groups, kh, kw)``.
-        bias: ``(O,)``.
-        activation: None, ``("clip", low, high)``, ``("gelu", tanh)``, ``("silu",)`` or
-            ``("hardswish",)``.
         conv: its geometry.
+        epilogue: what its sums go through.
     """
-    epilogue = Epilogue(None, bias, NO_BOUNDS, activation)
-    if activation is not None and activation[0] == "clip":
-        epilogue = Epilogue(None, bias, activation[1:])
     divide = _Division(input_shape, conv.output_shape(input_shape, weight.shape), weight.dtype)
     run = prepared(input_shape, weight, conv, epilogue, divide, many_runs=True)
     # It copies each image into its planes, however that lies.
