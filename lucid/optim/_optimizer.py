@@ -294,17 +294,13 @@ class Optimizer:
                     "another optimiser?"
                 )
             by_number.update(zip(saved["params"], group["params"]))
-            settings = {
-                key: copy.deepcopy(value) for key, value in saved.items() if key != "params"
-            }
+            settings = copy.deepcopy({key: saved[key] for key in saved if key != "params"})
             if isinstance(settings.get("betas"), list):  # from JSON
                 settings["betas"] = tuple(settings["betas"])
             self._check_kinds(settings, who, index)
             # Nobody may begin with a rate below zero, but a schedule may have taken it there.
-            scheduled = "initial_lr" in settings
-            self._check_settings(
-                {**settings, "lr": settings["initial_lr"]} if scheduled else settings
-            )
+            begun = {"lr": settings["initial_lr"]} if "initial_lr" in settings else {}
+            self._check_settings({**settings, **begun})
             new_groups.append({**settings, "params": group["params"]})
         new_state = {}
         for number, values in saved_state.items():
@@ -344,8 +340,7 @@ class Optimizer:
                 continue
             if array.shape != param.shape:
                 raise ValueError(
-                    f"{who}: {name!r} of parameter {number} has shape {array.shape}, its "
-                    f"parameter {param.shape}"
+                    f"{who}: {what} has shape {array.shape}, its parameter {param.shape}"
                 )
             # The parameter's layout in memory, whatever the saved one was.
             taken[name] = np.empty_like(param.data)

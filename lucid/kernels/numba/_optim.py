@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -206,58 +206,51 @@ def adagrad(chunk, thread, chunks, table, rows, total, maximize, decay, eps):
 
 
 class _Update(NamedTuple):
-    """A kernel, and what it is told: arrays of state, a parameter's own two numbers, settings."""
+    """A kernel, and what it is told of an optimiser."""
 
     kernel: Kernel
     states: tuple[str, ...]
-    numbers: Callable[[Settings, int], tuple[float, float]]
-    settings: Callable[[Settings], dict[str, float]]
+    settings: tuple[str, ...]  # as they are
+    made: Callable[[Settings], dict[str, float]]  # of settings
+    numbers: Callable[[Settings, int], tuple[float, float]]  # a parameter's own, by its count
 
 
 _UPDATES = {
     "adagrad": _Update(
         adagrad,
         ("sum",),
+        ("eps",),
+        lambda s: {},
         lambda s, count: (s["lr"] / (1 + (count - 1) * s["lr_decay"]), 0),
-        lambda s: {"eps": s["eps"]},
     ),
     "adam": _Update(
         adam,
         ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-        lambda s, count: (
-            s["lr"] / (1 - s["betas"][0] ** count),
-            (1 - s["betas"][1] ** count) ** 0.5,
-        ),
+        ("eps",),
         lambda s: {
             "fresh1": 1 - s["betas"][0],
             "beta2": s["betas"][1],
             "fresh2": 1 - s["betas"][1],
-            "eps": s["eps"],
             "shrink": reference.decays(s)[1],
         },
+        lambda s, count: (
+            s["lr"] / (1 - s["betas"][0] ** count),
+            (1 - s["betas"][1] ** count) ** 0.5,
+        ),
     ),
     "rmsprop": _Update(
         rmsprop,
         ("square_avg", "grad_avg", "momentum_buffer"),
+        ("lr", "alpha", "eps", "momentum"),
+        lambda s: {"fresh": 1 - s["alpha"]},
         lambda s, count: (0, 0),
-        lambda s: {
-            "lr": s["lr"],
-            "alpha": s["alpha"],
-            "fresh": 1 - s["alpha"],
-            "eps": s["eps"],
-            "momentum": s["momentum"],
-        },
     ),
     "sgd": _Update(
         sgd,
         ("momentum_buffer",),
+        ("lr", "momentum", "nesterov"),
+        lambda s: {"fresh": 1 - s["dampening"]},
         lambda s, count: (count == 1, 0),
-        lambda s: {
-            "lr": s["lr"],
-            "momentum": s["momentum"],
-            "fresh": 1 - s["dampening"],
-            "nesterov": bool(s["nesterov"]),
-        },
     ),
 }
 
@@ -286,40 +279,43 @@ def optimizer_step(
     rows, others, alive = [], [], []
     first = 0
     for index, (param, grad) in enumerate(zip(params, grads)):
-        state = [arrays[index] for arrays in kept if arrays is not None]
-        if not (_is_fast(param) and grad.dtype == _FLOAT32 and all(map(_is_fast, state))):
+        state = [None if arrays is None else arrays[index] for arrays in kept]
+        changed = [array for array in (param, *state) if array is not None]
+        if grad.dtype != _FLOAT32 or not all(map(_is_fast, changed)):
             others.append(index)
             continue
         if not grad.flags.c_contiguous:
             grad = np.ascontiguousarray(grad)
             alive.append(grad)
         if param.size:
-            places = [0 if arrays is None else address(arrays[index]) for arrays in kept]
-            places += [0] * (3 - len(places))
-            own = numbers(counts[index])
-            rows.append((first, param.size, *own, address(param), address(grad), *places))
+            places = [0 if array is None else address(array) for array in (param, grad, *state)]
+            places += [0] * (5 - len(places))
+            rows.append((first, param.size, *numbers(counts[index]), *places))
             first += param.size
     if rows:
+        told = {name: settings[name] for name in update.settings} | update.made(settings)
+        told["decay"] = reference.decays(settings)[0]
+        told["maximize"] = settings["maximize"]
         table = np.array(rows, np.int64)  # it must live as long as the launch
-        chunks = max(1, min(16 * _threads.get_num_threads(), first // _WORTH))
         _threads.launch(
             update.kernel.pack(
-                chunks,
+                _threads.chunks_of(first, _WORTH, 16 * _threads.get_num_threads()),
                 table=table,
                 rows=len(rows),
                 total=first,
-                maximize=bool(settings["maximize"]),
-                decay=float(reference.decays(settings)[0]),
-                **{name: float(value) for name, value in update.settings(settings).items()},
+                **{name: float(value) for name, value in told.items()},
             )
         )
     if others:
-        left = {name: [arrays[i] for i in others] for name, arrays in states.items()}
         reference.optimizer_step(
             kind,
-            [params[i] for i in others],
-            [grads[i] for i in others],
-            left,
-            [counts[i] for i in others],
+            _chosen(params, others),
+            _chosen(grads, others),
+            {name: _chosen(arrays, others) for name, arrays in states.items()},
+            _chosen(counts, others),
             settings,
         )
+
+
+def _chosen(values: Sequence[Any], numbers: list[int]) -> list[Any]:
+    return [values[number] for number in numbers]

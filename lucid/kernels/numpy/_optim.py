@@ -43,14 +43,14 @@ def optimizer_step(
             buffers of SGD hold nothing yet, and start as the gradients themselves.
         settings: the optimiser's, by the names of its arguments.
     """
-    update = _UPDATES[kind]
+    update, maximize = _UPDATES[kind], settings["maximize"]
     decay, shrink = decays(settings)
     for index, (param, grad, count) in enumerate(zip(params, grads, counts)):
         kept = [arrays[index] for arrays in states.values()]
         for p, g, *state, a, b in _blocks(param, grad, *kept):
             if shrink != 1:
                 np.multiply(p, shrink, out=p)
-            g = _descent(g, p, decay, settings["maximize"], out=a)
+            g = _descent(g, p, decay, maximize, out=a)
             direction, length = update(g, count, settings, b, **dict(zip(states, state)))
             np.subtract(p, np.multiply(direction, length, out=b), out=p)
 
