@@ -223,7 +223,7 @@ def _run(pool, plan: np.ndarray) -> None:
     with _machine.lock:
         for index, (function, chunks, limit) in enumerate(plan[:, : _threads.ARGUMENTS].tolist()):
             threads = max(1, min(active, limit))
-            args = _native.address(plan) + 8 * (index * _threads.ROW + _threads.ARGUMENTS)
+            args = _native.address(plan) + 8 * (index * _threads.WORDS + _threads.ARGUMENTS)
             for chunk in range(chunks):
                 _machine.call(function, args, chunk, chunk % threads)
 

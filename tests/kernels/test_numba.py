@@ -20,7 +20,7 @@ pytest.importorskip("numba")
 from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
-from lucid.kernels.geometry import Conv, Epilogue
+from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
 from lucid.kernels.numba import _conv, _prepared, _product, _weight_grad
 from lucid.kernels.numba.machine import _packing, _threads
 from lucid.kernels.numba.machine._native import (
@@ -28,7 +28,6 @@ from lucid.kernels.numba.machine._native import (
     TILE_ROWS,
     WIDTH,
     Workspace,
-    address,
     empty,
     workspace,
 )
@@ -73,11 +72,11 @@ def test_product(rows, columns, threads):
         residual = random(rows, columns, seed=4)
         expected = x.astype(np.float64) @ weight.T.astype(np.float64) * scale + bias
         packed = _packing.packed_like(depth, columns)
-        _threads.run(_threads.plan(_packing.pack_row(weight, packed, scale, bias)))
-        for low, high, other in ((None, None, None), (0, None, None), (-1, 2, residual)):
+        _threads.run(_threads.plan(_packing.pack_instruction(weight.T, packed, scale, bias)))
+        for bounds, other in ((NO_BOUNDS, None), ((0.0, math.inf), None), ((-1.0, 2.0), residual)):
             whole, out = guarded(rows, columns)
-            _threads.run(_threads.plan(_product.product_row(x, packed, out, low, high, other)))
-            wanted = expected if low is None else np.clip(expected, low, high)
+            _threads.run(_threads.plan(_product.product_instruction(x, packed, out, bounds, other)))
+            wanted = np.clip(expected, *bounds)
             close(out, wanted if other is None else wanted + other, depth)
             assert (whole[[0, -1]] == 7).all()
 
@@ -287,7 +286,7 @@ def test_a_plan_made_for_fewer_threads_keeps_to_them():
     x, out = random(1, 60, 60, 8), empty((1, 60, 60, 8))
     packed = _conv.pack(random(8, 8, 3, 3, seed=1), Conv(padding=((1, 1), (1, 1))))
     scratch = empty((_conv.conv_scratch(packed, x, out),))
-    plan = _threads.plan(_conv.conv_row(packed, x, out, scratch=scratch))
+    plan = _threads.plan(_conv.conv_instruction(packed, x, out, scratch=scratch))
     kernels.set_num_threads(4)
     _threads.run(plan)
     first = out.copy()
@@ -296,12 +295,20 @@ def test_a_plan_made_for_fewer_threads_keeps_to_them():
         np.testing.assert_array_equal(out, first)
 
 
+def test_an_instruction_is_packed_by_names():
+    x = random(4)
+    with pytest.raises(TypeError, match=r"add_part: expected .*'size'.*, got .*'x', 'y'"):
+        _prepared.add_part.pack(1, x=x, y=x)
+    with pytest.raises(KeyError, match="size"):
+        _prepared.add_part.pack(1, x=x, y=x, length=4)
+
+
 def test_workers_stay_awake_during_a_launch():
     """Nobody wakes them before the next one: the rest of a long plan would have one thread less."""
     kernels.set_num_threads(2)
     x, y = empty((1 << 22,)), empty((1 << 22,))
     x[...] = y[...] = 1
-    alone = (_prepared.add_part.address, 1, address(x), address(y), x.size, 1)
+    alone = _prepared.add_part.pack(1, x=x, y=y, size=x.size)
     plan = _threads.plan(*[alone] * 12)  # longer than they wait for work
 
     def nobody_sleeps():

@@ -1,31 +1,34 @@
 """Batch normalisation over rows ``(M, C)``: statistics, value, gradient; see the NumPy backend.
 
-Each pass over an activation is cut into parts of the rows. A vector of columns is summed over
+Each pass over an activation is cut into chunks of rows. A vector of columns is summed over
 GROUP rows in registers in float32, the groups' sums in float64. Clipping comes with it for nothing:
 the value is bounded while it is in a register, and the gradient's mask is computed again from what
 was normalised, which the pass reads anyway.
 
-The functions that end in ``_row`` give rows of a plan, so that a convolution with its batch norm
-and activation is one launch (``_conv_norm_act``).
+The functions that end in ``_instruction`` say what to launch, so that a convolution with its batch
+norm and activation is one launch (``_conv_norm_act``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import njit
 
+from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     WIDTH,
-    address,
+    Instruction,
+    Kernel,
     bits_to_float,
     empty,
     f64s,
-    float_bits,
     floats,
     kernel,
     share,
@@ -49,9 +52,97 @@ def _chunks(x: Array, most: int = _threads.MAX_CHUNKS) -> int:
     return _threads.chunks_of(x.size, _WORTH, min(most, len(x) // _GROUP))
 
 
+# -- how rows are passed over ---------------------------------------------------------------------
+#
+# What a column needs (its factor, its mean) is ``vectors``: rows of C float32. A formula gets those
+# of some columns that lie side by side, as a tuple of vectors from ``known``.
+
+
+def _row_map(known: Callable[..., Any], formula: Callable[..., Any], name: str) -> Kernel:
+    """Return the kernel that writes a formula of each row of ``x``, with what columns need."""
+    known, formula = njit(known), njit(formula)
+
+    def row_map(chunk, thread, x, grad, out, rows, columns, vectors, low, high, chunks):
+        least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
+        start, stop = share(rows, chunk, chunks)
+        step = columns * FLOAT
+        for group in range(start, stop, _GROUP):
+            last = min(stop, group + _GROUP)
+            for j in range(0, columns, WIDTH):
+                count = columns - j
+                of_columns = known(vectors + j * FLOAT, step, count)
+                at = group * step + j * FLOAT
+                for _row in range(group, last):
+                    value = load(x + at, count)
+                    result = formula(value, grad + at, count, of_columns, least, most)
+                    store(out + at, result, count)
+                    at += step
+
+    row_map.__qualname__ = name
+    return kernel(row_map)
+
+
+def _column_sums(
+    known: Callable[..., Any], formula: Callable[..., Any], exactly: Callable[..., Any]
+) -> Any:
+    """Return a function that sums two results of a formula over rows, column by column.
+
+    Args:
+        known: returns what some columns need.
+        formula: returns two vectors for some columns of a row.
+        exactly: returns the same two for one column of a row, in float64.
+    """
+    known, formula, exactly = njit(known), njit(formula), njit(exactly)
+
+    @njit
+    def sums(firsts, seconds, scratch, count, x, grad, step, rows, vectors, low, high):
+        """Write the sums of ``count`` columns, with ``step`` bytes from row to row, in float64."""
+        first, second = f64s(firsts), f64s(seconds)
+        group_first, group_second = floats(scratch), floats(scratch + count * FLOAT)
+        least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
+        for j in range(count):
+            first[j] = 0.0
+            second[j] = 0.0
+        for group in range(0, rows, _GROUP):
+            last = min(rows, group + _GROUP)
+            for j in range(0, count, WIDTH):
+                left = count - j
+                of_columns = known(vectors + j * FLOAT, step, left)
+                # Two sums each: an addition takes some cycles, and the next of a sum waits for it.
+                first_a = first_b = second_a = second_b = spread(np.float32(0))
+                at = group * step + j * FLOAT
+                for _row in range(group, last - 1, 2):
+                    a, b = load(x + at, left), load(x + at + step, left)
+                    one, two = formula(a, grad + at, left, of_columns, least, most)
+                    first_a, second_a = first_a + one, second_a + two
+                    one, two = formula(b, grad + at + step, left, of_columns, least, most)
+                    first_b, second_b = first_b + one, second_b + two
+                    at += 2 * step
+                if (last - group) % 2:
+                    a = load(x + at, left)
+                    one, two = formula(a, grad + at, left, of_columns, least, most)
+                    first_a, second_a = first_a + one, second_a + two
+                store(scratch + j * FLOAT, first_a + first_b, left)
+                store(scratch + (count + j) * FLOAT, second_a + second_b, left)
+            for j in range(count):
+                first[j] += group_first[j]
+                second[j] += group_second[j]
+        for j in range(count):
+            if not (math.isfinite(first[j]) and math.isfinite(second[j])):  # float32 overflowed
+                first[j] = second[j] = 0.0
+                for row in range(rows):
+                    at = row * step + j * FLOAT
+                    value, column = floats(x + at)[0], vectors + j * FLOAT
+                    one, two = exactly(value, grad + at, column, step, low, high)
+                    first[j] += one
+                    second[j] += two
+
+    return sums
+
+
 # -- statistics -----------------------------------------------------------------------------------
 #
-# Each part of the rows has a record of float64: how many rows it has, the columns' means, their
+# Each chunk of rows has a record of float64: how many rows it has, the columns' means, their
 # squared deviations, and scratch memory.
 
 
@@ -60,10 +151,30 @@ class Records:
 
     array: Array
 
-    def make(self, parts: int, columns: int) -> tuple[int, int]:
-        """Return the address of so many records of so many columns, and the size of one."""
-        self.array = np.empty((parts, 8 + -(-3 * columns // 8) * 8))
-        return address(self.array), self.array.shape[1]
+
+def record_arguments(records: Records | None, parts: int, columns: int) -> dict[str, Any]:
+    """Make so many records, if any are wanted, and return a kernel's arguments for them."""
+    if records is None:
+        return {"records": None, "record_size": 0}
+    records.array = np.empty((parts, 8 + -(-3 * columns // 8) * 8))
+    return {"records": records.array, "record_size": records.array.shape[1]}
+
+
+def _pivot(vectors, step, count):
+    return (load(vectors, count),)
+
+
+def _moments(x, grad_at, count, of_columns, least, most):
+    difference = x - of_columns[0]
+    return difference, difference * difference
+
+
+def _exact_moments(x, grad_at, vectors, step, low, high):
+    difference = np.float64(x) - np.float64(floats(vectors)[0])
+    return difference, difference * difference
+
+
+_sum_moments = _column_sums(_pivot, _moments, _exact_moments)
 
 
 @njit
@@ -74,54 +185,23 @@ def write_record(record, columns, first, count, x, step, rows):
     ``first`` of the record. Its first row is the pivot: nothing cancels where a mean is large.
     """
     f64s(record)[0] = np.float64(rows)
-    means = f64s(record + (8 + first) * 8)
-    squares = f64s(record + (8 + columns + first) * 8)
-    scratch = record + (8 + 2 * columns + first) * 8
-    firsts, seconds = floats(scratch), floats(scratch + count * 4)
-    pivot = floats(x)
+    mean_at = record + (8 + first) * 8
+    square_at = mean_at + columns * 8
+    scratch = square_at + columns * 8
+    _sum_moments(mean_at, square_at, scratch, count, x, 0, step, rows, x, 0, 0)
+    means, squares, pivot = f64s(mean_at), f64s(square_at), floats(x)
     for j in range(count):
-        means[j] = 0.0
-        squares[j] = 0.0
-    for group in range(0, rows, _GROUP):
-        last = min(rows, group + _GROUP)
-        for j in range(0, count, WIDTH):
-            left = count - j
-            centre = load(x + j * 4, left)
-            # Two sums each: an addition takes some cycles, and the next one of a sum waits for it.
-            first_a = first_b = second_a = second_b = spread(np.float32(0))
-            at = x + group * step + j * 4
-            for _row in range(group, last - 1, 2):
-                a = load(at, left) - centre
-                b = load(at + step, left) - centre
-                first_a, first_b = first_a + a, first_b + b
-                second_a, second_b = a * a + second_a, b * b + second_b
-                at += 2 * step
-            if (last - group) % 2:
-                a = load(at, left) - centre
-                first_a, second_a = first_a + a, a * a + second_a
-            store(scratch + j * 4, first_a + first_b, left)
-            store(scratch + (count + j) * 4, second_a + second_b, left)
-        for j in range(count):
-            means[j] += firsts[j]
-            squares[j] += seconds[j]
-    for j in range(count):
-        if not (math.isfinite(means[j]) and math.isfinite(squares[j])):  # float32 overflowed
-            means[j] = squares[j] = 0.0
-            for row in range(rows):
-                a = np.float64(floats(x + row * step)[j]) - np.float64(pivot[j])
-                means[j] += a
-                squares[j] += a * a
         shift = means[j] / rows
         squares[j] = max(0.0, squares[j] - shift * means[j])
         means[j] = pivot[j] + shift
 
 
 @kernel
-def statistics(chunk, thread, x, rows, columns, records, size, chunks):
-    """The record of one part of the rows."""
+def statistics(chunk, thread, x, rows, columns, records, record_size, chunks):
+    """The record of one chunk of rows."""
     start, stop = share(rows, chunk, chunks)
-    step = columns * 4
-    record = records + chunk * size * 8
+    step = columns * FLOAT
+    record = records + chunk * record_size * 8
     write_record(record, columns, 0, columns, x + start * step, step, stop - start)
 
 
@@ -139,20 +219,31 @@ def _scale_shift(mean, variance, eps, weight, bias, j):
 
 @kernel
 def merge(
-    chunk, thread, records, size, count, columns, rows, statistics, factors, weight, bias, eps
+    chunk,
+    thread,
+    records,
+    record_size,
+    count,
+    columns,
+    rows,
+    statistics,
+    factors,
+    weight,
+    bias,
+    eps,
 ):
     """Mean and variance from the records (Chan et al. 1983); batch norm's factor and summand."""
     means, variances = f64s(statistics), f64s(statistics + columns * 8)
-    scales, shifts = floats(factors), floats(factors + columns * 4)
+    scales, shifts = floats(factors), floats(factors + columns * FLOAT)
     for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
         mean = 0.0
         for part in range(count):
-            record = f64s(records + part * size * 8)
+            record = f64s(records + part * record_size * 8)
             mean += record[0] * record[8 + j]
         mean /= rows
         squares = 0.0
         for part in range(count):
-            record = f64s(records + part * size * 8)
+            record = f64s(records + part * record_size * 8)
             difference = record[8 + j] - mean
             squares += record[8 + columns + j] + record[0] * difference * difference
         means[j] = mean
@@ -161,7 +252,7 @@ def merge(
             scales[j], shifts[j] = _scale_shift(mean, squares / rows, eps, weight, bias, j)
 
 
-def merge_row(
+def merge_instruction(
     records: Records,
     rows: int,
     statistics: Array,
@@ -169,8 +260,8 @@ def merge_row(
     weight: Array | None = None,
     bias: Array | None = None,
     eps: Array | None = None,
-) -> tuple[int, ...]:
-    """Return the row of a plan that puts the statistics of ``records`` together.
+) -> Instruction:
+    """Return the instruction that puts the statistics of ``records`` together.
 
     Args:
         records: written before.
@@ -186,7 +277,7 @@ def merge_row(
     return merge.pack(
         -(-columns // _COLUMNS),
         records=records.array,
-        size=size,
+        record_size=size,
         count=count,
         columns=columns,
         rows=rows,
@@ -205,11 +296,11 @@ def batch_norm_stats(x: Array) -> tuple[Array, Array]:
     rows, columns = x.shape
     chunks = _chunks(x, _MOST_PARTS)
     records = Records()
-    _, size = records.make(chunks, columns)
+    kept = record_arguments(records, chunks, columns)
     result = np.empty((2, columns))
     _threads.launch(
-        statistics.pack(chunks, x=x, rows=rows, columns=columns, records=records.array, size=size),
-        merge_row(records, rows, result),
+        statistics.pack(chunks, x=x, rows=rows, columns=columns, **kept),
+        merge_instruction(records, rows, result),
     )
     return result[0], result[1]
 
@@ -217,45 +308,37 @@ def batch_norm_stats(x: Array) -> tuple[Array, Array]:
 # -- value ----------------------------------------------------------------------------------------
 
 
-@kernel
-def affine(chunk, thread, x, out, rows, columns, chunks, scale, shift, low, high):
-    """``out = clip(x · scale + shift, low, high)`` for some rows."""
-    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
-    start, stop = share(rows, chunk, chunks)
-    step = columns * 4
-    for group in range(start, stop, _GROUP):
-        last = min(stop, group + _GROUP)
-        for j in range(0, columns, WIDTH):
-            count = columns - j
-            a, c = load(scale + j * 4, count), load(shift + j * 4, count)
-            offset = (group * columns + j) * 4
-            source, target = x + offset, out + offset
-            for _row in range(group, last):
-                store(target, bounded(load(source, count) * a + c, least, most), count)
-                source += step
-                target += step
+def _scale_and_shift(vectors, step, count):
+    return load(vectors, count), load(vectors + step, count)
 
 
-def affine_row(
-    x: Array,
-    out: Array,
-    scale: Array,
-    shift: Array,
-    low: float | None = None,
-    high: float | None = None,
-) -> tuple[int, ...]:
-    """Return the row of a plan for ``out = clip(x · scale + shift, low, high)`` of rows."""
+def _scaled(x, grad_at, count, of_columns, least, most):
+    scale, shift = of_columns
+    return bounded(x * scale + shift, least, most)
+
+
+_affine = _row_map(_scale_and_shift, _scaled, "affine")
+
+
+def affine_instruction(
+    x: Array, out: Array, factors: Array, bounds: Bounds = NO_BOUNDS
+) -> Instruction:
+    """Return the instruction for ``out = clip(x · scale + shift, *bounds)`` of rows.
+
+    ``factors`` ``(2, C)`` hold scale and shift.
+    """
     rows, columns = x.shape
-    return affine.pack(
+    low, high = bounds
+    return _affine.pack(
         _chunks(x),
         x=x,
+        grad=None,
         out=out,
         rows=rows,
         columns=columns,
-        scale=scale,
-        shift=shift,
-        low=float_bits(-math.inf if low is None else low),
-        high=float_bits(math.inf if high is None else high),
+        vectors=factors,
+        low=low,
+        high=high,
     )
 
 
@@ -264,8 +347,9 @@ def scale_shift(x: Array, scale: Array, shift: Array) -> Array:
     if not x.dtype == scale.dtype == shift.dtype == np.float32 or x.size == 0:
         return NotImplemented
     y = empty(x.shape)
-    scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift)
-    _threads.launch(affine_row(x, y, scale, shift))
+    factors = np.empty((2, x.shape[1]), np.float32)
+    factors[0], factors[1] = scale, shift
+    _threads.launch(affine_instruction(x, y, factors))
     return y
 
 
@@ -275,65 +359,49 @@ def scale_shift(x: Array, scale: Array, shift: Array) -> Array:
 _SCALE, _SHIFT, _MEAN, _A, _B, _C = range(6)
 
 
-@kernel
-def gradient_sums(chunk, thread, x, grad, rows, columns, vectors, low, high, records, size, chunks):
-    """Column sums of ``g`` and of ``g · (x - mean)``, in float64, over one part of the rows.
+def _scale_shift_mean(vectors, step, count):
+    return load(vectors, count), load(vectors + step, count), load(vectors + 2 * step, count)
+
+
+def _masked(x, grad_at, count, of_columns, least, most):
+    """Return ``g`` and ``g · (x - mean)``.
 
     ``g`` is 0 where ``x · scale + shift`` is not between the bounds, else the gradient.
     """
-    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
-    record = records + chunk * size * 8
-    out, scratch = f64s(record), record + 2 * columns * 8
-    firsts, seconds = floats(scratch), floats(scratch + columns * 4)
-    for j in range(2 * columns):
-        out[j] = 0.0
+    scale, shift, mean = of_columns
+    g = where_inside(load(grad_at, count), x * scale + shift, least, most)
+    return g, g * (x - mean)
+
+
+def _exactly_masked(x, grad_at, vectors, step, low, high):
+    scale, shift = floats(vectors)[0], floats(vectors + step)[0]
+    place = x * scale + shift
+    if place <= bits_to_float(low) or place >= bits_to_float(high):
+        return 0.0, 0.0
+    g = np.float64(floats(grad_at)[0])
+    return g, g * (np.float64(x) - np.float64(floats(vectors + 2 * step)[0]))
+
+
+_sum_masked = _column_sums(_scale_shift_mean, _masked, _exactly_masked)
+
+
+@kernel
+def gradient_sums(
+    chunk, thread, x, grad, rows, columns, vectors, low, high, records, record_size, chunks
+):
+    """Column sums of ``g`` and of ``g · (x - mean)``, in float64, over one chunk of rows."""
+    first = records + chunk * record_size * 8
+    second, scratch = first + columns * 8, first + 2 * columns * 8
     start, stop = share(rows, chunk, chunks)
-    step = columns * 4
-    for group in range(start, stop, _GROUP):
-        last = min(stop, group + _GROUP)
-        for j in range(0, columns, WIDTH):
-            count = columns - j
-            scale = load(vectors + (_SCALE * columns + j) * 4, count)
-            shift = load(vectors + (_SHIFT * columns + j) * 4, count)
-            mean = load(vectors + (_MEAN * columns + j) * 4, count)
-            first_a = first_b = second_a = second_b = spread(np.float32(0))
-            at, other = x + (group * columns + j) * 4, grad + (group * columns + j) * 4
-            for _row in range(group, last - 1, 2):
-                a, b = load(at, count), load(at + step, count)
-                ga = where_inside(load(other, count), a * scale + shift, least, most)
-                gb = where_inside(load(other + step, count), b * scale + shift, least, most)
-                first_a, first_b = first_a + ga, first_b + gb
-                second_a = ga * (a - mean) + second_a
-                second_b = gb * (b - mean) + second_b
-                at += 2 * step
-                other += 2 * step
-            if (last - group) % 2:
-                a = load(at, count)
-                ga = where_inside(load(other, count), a * scale + shift, least, most)
-                first_a, second_a = first_a + ga, ga * (a - mean) + second_a
-            store(scratch + j * 4, first_a + first_b, count)
-            store(scratch + (columns + j) * 4, second_a + second_b, count)
-        for j in range(columns):
-            out[j] += firsts[j]
-            out[columns + j] += seconds[j]
-    for j in range(columns):
-        if not (math.isfinite(out[j]) and math.isfinite(out[columns + j])):  # float32 overflowed
-            out[j] = out[columns + j] = 0.0
-            scale_j, shift_j = floats(vectors)[j], floats(vectors)[_SHIFT * columns + j]
-            mean_j = np.float64(floats(vectors)[_MEAN * columns + j])
-            for row in range(start, stop):
-                value = floats(x + row * step)[j]
-                place = value * scale_j + shift_j
-                if not (place <= bits_to_float(low) or place >= bits_to_float(high)):
-                    g = np.float64(floats(grad + row * step)[j])
-                    out[j] += g
-                    out[columns + j] += g * (np.float64(value) - mean_j)
+    step = columns * FLOAT
+    x, grad, rows = x + start * step, grad + start * step, stop - start
+    _sum_masked(first, second, scratch, columns, x, grad, step, rows, vectors, low, high)
 
 
 @kernel
 def gradient_factors(
-    chunk, thread, records, size, count, columns, rows, mean, variance, eps, weight, vectors,
-    dweight, dbias,
+    chunk, thread, records, record_size, count, columns, rows, mean, variance, eps, weight,
+    vectors, dweight, dbias,
 ):  # fmt: skip
     """The sums of all parts: the gradients of weight and bias, and the factors for x's.
 
@@ -343,7 +411,7 @@ def gradient_factors(
     for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
         first = second = 0.0
         for part in range(count):
-            record = f64s(records + part * size * 8)
+            record = f64s(records + part * record_size * 8)
             first += record[j]
             second += record[columns + j]
         inverse_std = 1.0 / math.sqrt(f64s(variance)[j] + f64s(eps)[0])
@@ -368,35 +436,32 @@ def gradient_vectors(chunk, thread, columns, mean, variance, eps, weight, bias, 
         results[_MEAN * columns + j] = np.float32(f64s(mean)[j])
 
 
-@kernel
-def gradient(chunk, thread, x, grad, out, rows, columns, vectors, low, high, chunks):
-    """``out = a · g + (x - mean) · b + c`` for some rows."""
-    least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
-    start, stop = share(rows, chunk, chunks)
-    step = columns * 4
-    for group in range(start, stop, _GROUP):
-        last = min(stop, group + _GROUP)
-        for j in range(0, columns, WIDTH):
-            count = columns - j
-            scale = load(vectors + (_SCALE * columns + j) * 4, count)
-            shift = load(vectors + (_SHIFT * columns + j) * 4, count)
-            mean = load(vectors + (_MEAN * columns + j) * 4, count)
-            a = load(vectors + (_A * columns + j) * 4, count)
-            b = load(vectors + (_B * columns + j) * 4, count)
-            c = load(vectors + (_C * columns + j) * 4, count)
-            offset = group * step + j * 4
-            for _row in range(group, last):
-                value = load(x + offset, count)
-                g = where_inside(load(grad + offset, count), value * scale + shift, least, most)
-                store(out + offset, g * a + ((value - mean) * b + c), count)
-                offset += step
+def _six(vectors, step, count):
+    return (
+        load(vectors, count),
+        load(vectors + step, count),
+        load(vectors + 2 * step, count),
+        load(vectors + 3 * step, count),
+        load(vectors + 4 * step, count),
+        load(vectors + 5 * step, count),
+    )
+
+
+def _of_input(x, grad_at, count, of_columns, least, most):
+    """Return ``a · g + (x - mean) · b + c``."""
+    scale, shift, mean, a, b, c = of_columns
+    g = where_inside(load(grad_at, count), x * scale + shift, least, most)
+    return g * a + ((x - mean) * b + c)
+
+
+_gradient = _row_map(_six, _of_input, "gradient")
 
 
 class Gradient:
-    """The gradient of ``clip(batch_norm(x), low, high)`` in rows of a plan, for rows ``(M, C)``.
+    """The gradient of ``clip(batch_norm(x), *bounds)`` in instructions, for rows ``(M, C)``.
 
-    ``sums`` are the rows of the plan that come first; then ``dweight`` and ``dbias`` are there.
-    ``whole_row`` gives x's gradient.
+    ``sums`` are the instructions that come first; then ``dweight`` and ``dbias`` are there.
+    ``whole`` gives x's gradient.
     """
 
     def __init__(
@@ -407,32 +472,25 @@ class Gradient:
         eps: float,
         weight: Array | None,
         bias: Array | None = None,
-        low: float | None = None,
-        high: float | None = None,
+        bounds: Bounds = (math.nan, math.nan),  # nothing reaches NaN
     ) -> None:
         rows, columns = x.shape
-        self.x = x
         chunks = _chunks(x, _MOST_PARTS)
         records = np.empty((chunks, 3 * columns))
         # All vectors and results in one array: fewer calls at small sizes.
         numbers = np.empty((8, columns), np.float32)
-        self.vectors = numbers[:6]
+        vectors = numbers[:6]
         self.dweight, self.dbias = numbers[6], numbers[7]
         mean, variance = (np.ascontiguousarray(array, np.float64) for array in statistics)
         epsilon = np.array([eps])
-        # Nothing reaches NaN.
-        bounds = {
-            "low": float_bits(math.nan if low is None else low),
-            "high": float_bits(math.nan if high is None or high == math.inf else high),
-        }
-        size: dict[str, Any] = {"rows": rows, "columns": columns, "vectors": self.vectors}
-        self._passed = {"x": x, "grad": grad, **size, **bounds}
-        known: dict[str, Any] = {
-            "mean": mean, "variance": variance, "eps": epsilon, "weight": weight
-        }  # fmt: skip
-        kept: dict[str, Any] = {"records": records, "size": records.shape[1]}
-        self.sums: list[tuple[int, ...]] = [
-            gradient_vectors.pack(1, columns=columns, bias=bias, vectors=self.vectors, **known),
+        low, high = bounds
+        size = {"rows": rows, "columns": columns, "vectors": vectors}
+        high = math.nan if high == math.inf else high
+        self._passed: dict[str, Any] = {"x": x, "grad": grad, **size, "low": low, "high": high}
+        known = {"mean": mean, "variance": variance, "eps": epsilon, "weight": weight}
+        kept = {"records": records, "record_size": records.shape[1]}
+        self.sums: list[Instruction] = [
+            gradient_vectors.pack(1, columns=columns, bias=bias, vectors=vectors, **known),
             gradient_sums.pack(chunks, **self._passed, **kept),
             gradient_factors.pack(
                 -(-columns // _COLUMNS),
@@ -446,9 +504,9 @@ class Gradient:
         ]
         self._inputs = records, mean, variance, epsilon, weight, bias
 
-    def whole_row(self, out: Array) -> tuple[int, ...]:
-        """Return the row of a plan that writes x's gradient into ``out`` ``(M, C)``."""
-        return gradient.pack(_chunks(self.x), out=out, **self._passed)
+    def whole(self, out: Array) -> Instruction:
+        """Return the instruction that writes x's gradient into ``out`` ``(M, C)``."""
+        return _gradient.pack(_chunks(self._passed["x"]), out=out, **self._passed)
 
 
 @accelerates(reference.batch_norm_grad)
@@ -461,5 +519,5 @@ def batch_norm_grad(
     variance = inverse_std.astype(np.float64) ** -2.0
     result = Gradient(grad, x, (mean, variance), 0.0, weight)
     gx = empty(x.shape)
-    _threads.launch(*result.sums, result.whole_row(gx))
+    _threads.launch(*result.sums, result.whole(gx))
     return gx, result.dweight, result.dbias

@@ -15,21 +15,24 @@ import numpy as np
 
 from lucid.kernels.geometry import NO_BOUNDS, PLAIN, UNIT, Bounds, Conv, Shape
 from lucid.kernels.numba._batch_norm import Records
-from lucid.kernels.numba._dense import dense_row, scratch_size
-from lucid.kernels.numba._depthwise import depthwise_row, depthwise_scratch, pack_taps_row
+from lucid.kernels.numba._dense import dense_instruction, scratch_size
+from lucid.kernels.numba._depthwise import (
+    depthwise_instruction,
+    depthwise_scratch,
+    pack_taps_instruction,
+)
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba._product import product_row
+from lucid.kernels.numba._product import product_instruction
 from lucid.kernels.numba._weight_grad import (
     DEPTHWISE_KERNELS,
-    Rows,
+    Gradient,
     dense_weight_grad,
     depthwise_weight_grad,
     product_transposed,
 )
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._native import empty, workspace
-from lucid.kernels.numba.machine._packing import pack_row, pack_rows_row, packed_like
-from lucid.kernels.numba.machine._tile import ACTIVATION
+from lucid.kernels.numba.machine._native import Instruction, empty, workspace
+from lucid.kernels.numba.machine._packing import pack_instruction, packed_like
 from lucid.kernels.numpy import _conv as reference
 
 Array = np.ndarray
@@ -82,8 +85,8 @@ def _convolve(
     if out.size == 0:
         return out
     workspace.start()
-    rows, _inputs = forward_rows(x, weight, out, conv, scale, bias, bounds)
-    _threads.run(_threads.plan(*rows))
+    instructions, _inputs = forward_instructions(x, weight, out, conv, scale, bias, bounds)
+    _threads.launch(*instructions)
     return out
 
 
@@ -101,8 +104,8 @@ def _pack(
     scale: Array | None,
     bias: Array | None,
     allocate: Callable[[tuple[int, ...]], Array],
-) -> tuple[PackedConv, tuple[int, ...], tuple[Array | None, ...]]:
-    """Return room for packed weights, the row of a plan that fills it, and what the row reads."""
+) -> tuple[PackedConv, Instruction, tuple[Array | None, ...]]:
+    """Return room for packed weights, the instruction that fills it, and what it reads."""
     shape = o, _, kh, kw = cast("Shape", weight.shape)
     scale, bias = (
         None if array is None else np.ascontiguousarray(array, np.float32)
@@ -111,25 +114,25 @@ def _pack(
     if conv.is_depthwise(shape):
         weight = np.ascontiguousarray(weight)
         taps = allocate((1 + kh * kw, o))
-        row = pack_taps_row(weight, taps, scale, bias)
-        return PackedConv(taps, shape, conv), row, (weight, scale, bias)
+        instruction = pack_taps_instruction(weight, taps, scale, bias)
+        return PackedConv(taps, shape, conv), instruction, (weight, scale, bias)
     if kh * kw > 1:  # taps before channels, as they lie in the image
         weight = weight.transpose(0, 2, 3, 1)
     weight = np.ascontiguousarray(weight)
     packed = packed_like(weight.size // o, o, allocate)
-    row = pack_row(weight, packed, scale, bias)
-    return PackedConv(packed, shape, conv), row, (weight, scale, bias)
+    instruction = pack_instruction(weight.reshape(o, -1).T, packed, scale, bias)
+    return PackedConv(packed, shape, conv), instruction, (weight, scale, bias)
 
 
 def pack(weight: Array, conv: Conv = PLAIN, bias: Array | None = None) -> PackedConv:
     """Pack weights ``(O, I/groups, kh, kw)`` and a bias for repeated use."""
-    packed, row, _inputs = _pack(weight, conv, None, bias, empty)
-    _threads.run(_threads.plan(row))
+    packed, instruction, _inputs = _pack(weight, conv, None, bias, empty)
+    _threads.launch(instruction)
     return packed
 
 
 def conv_scratch(packed: PackedConv, x: Array, out: Array) -> int:
-    """Return the floats of scratch memory that :func:`conv_row` needs, for all threads."""
+    """Return the floats of scratch memory that :func:`conv_instruction` needs, for all threads."""
     _, shape, conv = packed
     if conv.is_depthwise(shape):
         return depthwise_scratch(x, out.shape, shape[2:], conv)
@@ -151,7 +154,7 @@ def is_spaced(x: Array) -> bool:
     return x.strides[3] == x.itemsize <= x.strides[2] // x.shape[3] and _is_even(x)
 
 
-def conv_row(
+def conv_instruction(
     packed: PackedConv,
     x: Array,
     out: Array,
@@ -160,29 +163,28 @@ def conv_row(
     scratch: Array | None = None,
     records: Records | None = None,
     kind: int = 0,
-) -> tuple[int, ...]:
-    """Return the row of a plan for ``out = clip(conv(x), *bounds) + residual``.
+) -> Instruction:
+    """Return the instruction for ``out = clip(conv(x), *bounds) + residual``.
 
     All arrays are C-contiguous float32 NHWC, but ``out`` may be a view with adjacent channels, and
-    so may the ``x`` of a pointwise or a depthwise convolution if its pixels lie evenly. The row
-    holds their addresses, so they must live as long as the plan. A depthwise convolution adds no
+    so may the ``x`` of a pointwise or a depthwise convolution if its pixels lie evenly. The
+    instruction holds their addresses, so they must live as long. A depthwise convolution adds no
     residual. ``records`` take the statistics of the channels of ``out``. ``kind`` is the number
     of an activation that is no clip, see ``_activation``; it comes before the residual.
     """
     weight, shape, conv = packed
     if conv.is_depthwise(shape):
-        row = depthwise_row(x, weight, out, shape[2:], conv, scratch, bounds, records)
-    elif _is_even(out) and is_product(shape, conv):
-        row = product_row(x, weight, out, *bounds, residual, records)
-    else:
-        row = dense_row(x, weight, out, shape[2:], conv, scratch, bounds, residual, records)
-    if not kind:
-        return row
-    last = _threads.ARGUMENTS - 1 + ACTIVATION  # a row here has no room for threads yet
-    return (*row, *[0] * (last - len(row)), kind)
+        return depthwise_instruction(
+            x, weight, out, shape[2:], conv, scratch, bounds, records, kind
+        )
+    if _is_even(out) and is_product(shape, conv):
+        return product_instruction(x, weight, out, bounds, residual, records, kind)
+    return dense_instruction(
+        x, weight, out, shape[2:], conv, scratch, bounds, residual, records, kind
+    )
 
 
-def forward_rows(
+def forward_instructions(
     x: Array,
     weight: Array,
     out: Array,
@@ -191,12 +193,12 @@ def forward_rows(
     bias: Array | None = None,
     bounds: Bounds = NO_BOUNDS,
     records: Records | None = None,
-) -> tuple[list[tuple[int, ...]], Any]:
-    """Return the rows of a plan that pack and convolve into ``out``, and what must live for it."""
+) -> tuple[list[Instruction], Any]:
+    """Return the instructions that pack and convolve into ``out``, and what must live for it."""
     packed, pack_weights, inputs = _pack(weight, conv, scale, bias, workspace.empty)
     size = conv_scratch(packed, x, out)
     scratch = workspace.empty((size,)) if size else None
-    convolve = conv_row(packed, x, out, bounds, scratch=scratch, records=records)
+    convolve = conv_instruction(packed, x, out, bounds, scratch=scratch, records=records)
     return [pack_weights, convolve], (packed, inputs, scratch)
 
 
@@ -209,15 +211,15 @@ def conv2d_input_grad(grad: Array, weight: Array, input_shape: Shape, conv: Conv
         return NotImplemented
     workspace.start()
     gx = empty(input_shape)
-    rows, _inputs = input_grad_rows(grad, weight, gx, conv)
-    _threads.run(_threads.plan(*rows))
+    instructions, _inputs = input_grad_instructions(grad, weight, gx, conv)
+    _threads.launch(*instructions)
     return gx
 
 
-def input_grad_rows(
+def input_grad_instructions(
     grad: Array, weight: Array, gx: Array, conv: Conv
-) -> tuple[list[tuple[int, ...]], Any]:
-    """Return the rows of a plan that write the gradient of ``x``, and what must live for it.
+) -> tuple[list[Instruction], Any]:
+    """Return the instructions that write the gradient of ``x``, and what must live for it.
 
     Each phase of a convolution writes to its pixels in place.
     """
@@ -225,9 +227,10 @@ def input_grad_rows(
         o, i = weight.shape[:2]
         matrix = np.ascontiguousarray(weight).reshape(o, i)
         packed = packed_like(o, i, workspace.empty)
-        return [pack_rows_row(matrix, packed), product_row(grad, packed, gx)], (matrix, packed)
+        instructions = [pack_instruction(matrix, packed), product_instruction(grad, packed, gx)]
+        return instructions, (matrix, packed)
     turned = reference.turned_weights(weight, conv.groups)
-    rows: list[tuple[int, ...]] = []
+    instructions = []
     alive = []
     for phase in conv.phases(gx.shape, weight.shape, grad.shape):
         part = gx[:, phase.pixels[0], phase.pixels[1]]
@@ -235,27 +238,27 @@ def input_grad_rows(
             part[...] = 0
             continue
         kernel = reference.phase_weights(turned, phase.taps)
-        new, inputs = forward_rows(grad, kernel, part, phase.conv)
-        rows += new
+        new, inputs = forward_instructions(grad, kernel, part, phase.conv)
+        instructions += new
         alive.append(inputs)
-    return rows, alive
+    return instructions, alive
 
 
 @accelerates(reference.conv2d_weight_grad)
 def conv2d_weight_grad(x: Array, grad: Array, weight_shape: Shape, conv: Conv = PLAIN) -> Array:
     workspace.start()
-    made = weight_grad_rows(x, grad, weight_shape, conv)
+    made = weight_grad_instructions(x, grad, weight_shape, conv)
     if made is None:
         return NotImplemented
-    rows, result = made
-    _threads.run(_threads.plan(*rows))
+    instructions, result = made
+    _threads.launch(*instructions)
     return result()
 
 
-def weight_grad_rows(
+def weight_grad_instructions(
     x: Array, grad: Array, weight_shape: tuple[int, ...], conv: Conv
-) -> Rows | None:
-    """Return the rows of a plan for the gradient of the weights, and how to get it; None if slow.
+) -> Gradient | None:
+    """Return the instructions for the gradient of the weights, and how to get it; None if slow.
 
     ``grad`` need not be filled before the plan runs.
     """
@@ -264,8 +267,8 @@ def weight_grad_rows(
     if not fast or conv.dilation != UNIT:
         return None
     if is_product(weight_shape, conv):
-        rows, matrix = product_transposed(grad.reshape(-1, o), x.reshape(-1, i))
-        return rows, lambda: matrix().reshape(weight_shape)
+        instructions, matrix = product_transposed(grad.reshape(-1, o), x.reshape(-1, i))
+        return instructions, lambda: matrix().reshape(weight_shape)
     if conv.groups == 1:
         return dense_weight_grad(x, grad, (kh, kw), conv)
     if conv.groups == o and i == 1 and (kh, kw) in DEPTHWISE_KERNELS:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from lucid.kernels.geometry import Bounds, Conv
-from lucid.kernels.numba._batch_norm import Gradient, Records, affine_row, merge_row
+from lucid.kernels.numba._batch_norm import Gradient, Records, affine_instruction, merge_instruction
 from lucid.kernels.numba._conv import (
-    forward_rows,
-    input_grad_rows,
+    forward_instructions,
+    input_grad_instructions,
     is_fast,
-    weight_grad_rows,
+    weight_grad_instructions,
 )
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
@@ -50,12 +50,13 @@ def conv_norm_act_train(
     records = Records()
     statistics = np.empty((2, channels))
     factors = np.empty((2, channels), np.float32)
-    rows, _inputs = forward_rows(x, weight, z, conv, records=records)
+    instructions, _inputs = forward_instructions(x, weight, z, conv, records=records)
     epsilon = np.array([eps])
     flat = z.reshape(-1, channels)
-    rows.append(merge_row(records, len(flat), statistics, factors, norm_weight, norm_bias, epsilon))
-    rows.append(affine_row(flat, y, factors[0], factors[1], *bounds))
-    _threads.run(_threads.plan(*rows))
+    merge = merge_instruction(
+        records, len(flat), statistics, factors, norm_weight, norm_bias, epsilon
+    )
+    _threads.launch(*instructions, merge, affine_instruction(flat, y, factors, bounds))
     return y, z, statistics[0], statistics[1]
 
 
@@ -81,7 +82,7 @@ def conv_norm_act_train_grad(
         workspace.start()
         gz = workspace.empty(z.shape)
         if needs_weight:
-            of_weight = weight_grad_rows(x, gz, weight.shape, conv)
+            of_weight = weight_grad_instructions(x, gz, weight.shape, conv)
             fast = of_weight is not None
     if not fast:
         return NotImplemented
@@ -94,16 +95,16 @@ def conv_norm_act_train_grad(
         eps,
         norm_weight,
         norm_bias,
-        *bounds,
+        bounds,
     )
-    rows = [*norm.sums, norm.whole_row(gz)]
+    instructions = [*norm.sums, norm.whole(gz)]
     gx = None
     if needs_x:
         gx = empty(x.shape)
-        of_x, _inputs = input_grad_rows(gz, weight, gx, conv)
-        rows += of_x
+        of_x, _inputs = input_grad_instructions(gz, weight, gx, conv)
+        instructions += of_x
     if of_weight is not None:
-        rows += of_weight[0]
-    _threads.run(_threads.plan(*rows))
+        instructions += of_weight[0]
+    _threads.launch(*instructions)
     gweight = None if of_weight is None else of_weight[1]()
     return gx, gweight, norm.dweight, norm.dbias

@@ -8,56 +8,44 @@ rows that a chunk of output rows uses.
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
-from lucid.kernels.numba._activation import finish
-from lucid.kernels.numba._batch_norm import Records, write_record
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
+from lucid.kernels.numba._activation import tiles
+from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     PANEL,
-    TILE_ROWS,
-    address,
+    Instruction,
     float_bits,
     floats,
-    kernel,
+    kernel_with,
 )
 from lucid.kernels.numba.machine._packing import Packed
-from lucid.kernels.numba.machine._tile import (
-    A_ROW,
-    A_SEGMENT,
-    ACTIVATION,
-    C_ROW,
-    RESIDUAL_ROW,
-    SEGMENTS,
-    TILE_ARGUMENTS,
-    tile,
-)
+from lucid.kernels.numba.machine._tile import AT, Tile
 
 Array = np.ndarray
 
-(
-    _X, _H, _W, _C, _OUT, _OUT_IMAGE, _OUT_ROW, _RES_IMAGE, _RES_ROW, _OH, _OW, _N_OUT,
-    _STRIDE, _TOP, _LEFT, _PADDED_W, _PACKED, _PANEL_BYTES, _RESIDUAL, _SCRATCH,
-    _SCRATCH_BYTES, _ROWS, _RECORDS, _RECORD_SIZE,
-) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 24)  # fmt: skip
-
 
 @njit
-def _copy_rows(x, h, w, c, first, count, left, padded_w, out):
+def copy_rows(x, h, w, c, first, count, left, padded_w, out):
     """Copy rows ``first`` to ``first + count`` of an image, with zeros around, to ``out``."""
     width = padded_w * c
     begin, skip = min(width, max(0, left) * c), max(0, -left) * c
     kept = max(0, min(w * c - skip, width - begin))
     for i in range(count):
         row = first + i
-        target = floats(out + i * width * 4)
+        target = floats(out + i * width * FLOAT)
         if row < 0 or row >= h:
             for j in range(width):
                 target[j] = np.float32(0)
             continue
-        source = floats(x + (row * w * c + skip) * 4)
+        source = floats(x + (row * w * c + skip) * FLOAT)
         for j in range(begin):
             target[j] = np.float32(0)
         for j in range(kept):
@@ -66,63 +54,64 @@ def _copy_rows(x, h, w, c, first, count, left, padded_w, out):
             target[j] = np.float32(0)
 
 
-@kernel
-def dense(args, chunk, thread):
+class _Sizes(NamedTuple):
+    """What the kernel reads of shapes and strides; steps are in bytes."""
+
+    h: int
+    w: int
+    c: int
+    oh: int
+    ow: int
+    columns: int
+    stride: int
+    top: int
+    left: int
+    padded_w: int
+    rows: int  # of the output in a chunk
+    scratch_bytes: int  # of a thread
+    panel_bytes: int
+    out_image: int
+    out_row: int
+    residual_image: int
+    residual_line: int
+    kind: int  # of the activation
+
+
+_AT = _Sizes(*range(len(_Sizes._fields)))  # which word is what
+
+
+@kernel_with(tile=Tile, sizes=_Sizes)
+def dense(chunk, thread, tile, sizes, x, packed, out, residual, scratch, records, record_size):
     """Some output rows of one image."""
-    h, w, c, oh, ow = args[_H], args[_W], args[_C], args[_OH], args[_OW]
-    stride, columns, rows = args[_STRIDE], args[_N_OUT], args[_ROWS]
+    h, w, c, oh, ow = sizes[_AT.h], sizes[_AT.w], sizes[_AT.c], sizes[_AT.oh], sizes[_AT.ow]
+    stride, columns, rows = sizes[_AT.stride], sizes[_AT.columns], sizes[_AT.rows]
     per_image = (oh + rows - 1) // rows
     image, start = chunk // per_image, chunk % per_image * rows
     stop = min(oh, start + rows)
-    source = args[_X] + image * h * w * c * 4
-    first = start * stride - args[_TOP]
-    if args[_SCRATCH] != 0:
-        scratch = args[_SCRATCH] + thread * args[_SCRATCH_BYTES]
-        count = (stop - 1 - start) * stride + args[SEGMENTS]
-        _copy_rows(source, h, w, c, first, count, args[_LEFT], args[_PADDED_W], scratch)
-        source = scratch
+    source = x + image * h * w * c * FLOAT
+    first = start * stride - sizes[_AT.top]
+    if scratch != 0:
+        copy = scratch + thread * sizes[_AT.scratch_bytes]
+        count = (stop - 1 - start) * stride + tile[AT.segments]
+        copy_rows(source, h, w, c, first, count, sizes[_AT.left], sizes[_AT.padded_w], copy)
+        source = copy
     else:
-        source += first * w * c * 4
-    tiles = (ow + TILE_ROWS - 1) // TILE_ROWS
+        source += (first * w - sizes[_AT.left]) * c * FLOAT
+    target = out + image * sizes[_AT.out_image]
     for panel in range((columns + PANEL - 1) // PANEL):
-        weights = args[_PACKED] + panel * args[_PANEL_BYTES]
+        weights, skip = packed + panel * sizes[_AT.panel_bytes], panel * PANEL * FLOAT
         width = min(PANEL, columns - panel * PANEL)
         for y in range(start, stop):
-            x_row = source + (y - start) * stride * args[A_SEGMENT]
-            out_row = args[_OUT] + image * args[_OUT_IMAGE] + y * args[_OUT_ROW] + panel * PANEL * 4
-            for index in range(tiles):
-                column = ow * index // tiles
-                count = ow * (index + 1) // tiles - column
-                residual = args[_RESIDUAL]
-                if residual != 0:
-                    residual += (
-                        image * args[_RES_IMAGE]
-                        + y * args[_RES_ROW]
-                        + column * args[RESIDUAL_ROW]
-                        + panel * PANEL * 4
-                    )
-                kind, out = args[ACTIVATION], out_row + column * args[C_ROW]
-                tile(
-                    count,
-                    x_row + column * args[A_ROW],
-                    weights,
-                    out,
-                    residual if kind == 0 else 0,
-                    width,
-                    args,
-                )
-                if kind != 0:
-                    finish(kind, count, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
-    if args[_RECORDS] != 0:  # while the block is in the cache
-        write_record(
-            args[_RECORDS] + chunk * args[_RECORD_SIZE] * 8,
-            columns,
-            0,
-            columns,
-            args[_OUT] + image * args[_OUT_IMAGE] + start * args[_OUT_ROW],
-            args[C_ROW],
-            (stop - start) * ow,
-        )
+            a = source + (y - start) * stride * tile[AT.a_segment]
+            other = residual
+            if residual != 0:
+                other += image * sizes[_AT.residual_image] + y * sizes[_AT.residual_line] + skip
+            line = target + y * sizes[_AT.out_row] + skip
+            tiles(tile, sizes[_AT.kind], ow, a, weights, line, other, width)
+    if records != 0:  # while the block is in the cache
+        record = records + chunk * record_size * 8
+        at = target + start * sizes[_AT.out_row]
+        write_record(record, columns, 0, columns, at, tile[AT.c_row], (stop - start) * ow)
 
 
 # Floats of input that a chunk may touch, see _product; and its multiply-adds, some 10 µs.
@@ -150,7 +139,7 @@ def _geometry(
         return rows, w, 0
     while rows > 1 and ((rows - 1) * sh + kh) * padded_w * c > _BLOCK:
         rows -= 1
-    # A few more floats, as the next thread's shall start at a cache line.
+    # A multiple of 16: then the memory of the next thread starts at a cache line, too.
     floats_needed = ((rows - 1) * sh + kh) * padded_w * c + 15
     return rows, padded_w, floats_needed // 16 * 16
 
@@ -158,12 +147,49 @@ def _geometry(
 def scratch_size(
     shape: tuple[int, ...], out_shape: tuple[int, ...], kernel: Pair, conv: Conv
 ) -> int:
-    """Return the floats of scratch memory that :func:`dense_row` needs, for all threads."""
+    """Return the floats of scratch memory that all threads of the convolution need."""
     size = _geometry(shape, out_shape, kernel, conv)[2]
     return size * _threads.get_num_threads()
 
 
-def dense_row(
+@functools.lru_cache(maxsize=256)
+def _settings(
+    shape: Shape,
+    out_shape: Shape,
+    out_strides: tuple[int, ...],
+    residual_strides: tuple[int, ...],
+    kernel: Pair,
+    conv: Conv,
+    bounds: Bounds,
+    kind: int,
+) -> tuple[int, Tile, _Sizes]:
+    """Return the chunks of a convolution, and its settings."""
+    images, h, w, c = shape
+    oh, ow, o = out_shape[1:]
+    rows, padded_w, size = _geometry(shape, out_shape, kernel, conv)
+    stride, ((top, _), (left, _)), *_ = conv
+    low, high = map(float_bits, bounds)
+    tile = Tile(
+        length=kernel[1] * c,
+        a_row=FLOAT * stride[1] * c,
+        c_row=out_strides[2],
+        residual_row=residual_strides[2],
+        segments=kernel[0],
+        a_segment=FLOAT * padded_w * c,
+        low=low,
+        high=high,
+    )
+    panel_bytes = FLOAT * PANEL * (1 + kernel[0] * kernel[1] * c)
+    sizes = _Sizes(
+        h=h, w=w, c=c, oh=oh, ow=ow, columns=o, stride=stride[0], top=top, left=left,
+        padded_w=padded_w, rows=rows, scratch_bytes=FLOAT * size, panel_bytes=panel_bytes,
+        out_image=out_strides[0], out_row=out_strides[1], residual_image=residual_strides[0],
+        residual_line=residual_strides[1], kind=kind,
+    )  # fmt: skip
+    return images * -(-oh // rows), tile, sizes
+
+
+def dense_instruction(
     x: Array,
     packed: Packed,
     out: Array,
@@ -173,54 +199,27 @@ def dense_row(
     bounds: Bounds = NO_BOUNDS,
     residual: Array | None = None,
     records: Records | None = None,
-) -> tuple[int, ...]:
-    """Return the row of a plan for a dense convolution, of dilation 1, of NHWC ``x`` into ``out``.
+    kind: int = 0,
+) -> Instruction:
+    """Return the instruction for a dense convolution, of dilation 1, of NHWC ``x`` into ``out``.
 
     ``out`` and ``residual`` may be views; only the channels must be adjacent.
     ``packed`` holds the weights ``(O, kh·kw·I)``, taps before channels; ``scratch`` has as
     many floats as :func:`scratch_size` says. The result is clipped before the residual is added.
     ``records`` take the statistics of the channels of a contiguous ``out``.
     """
-    images, h, w, c = x.shape
-    oh, ow, o = out.shape[1:]
-    rows, padded_w, size = _geometry(x.shape, out.shape, kernel, conv)
-    start = address(x)
-    stride, ((top, _), (left, _)), *_ = conv
-    if not size:  # no copy: negative padding is a later start
-        start += -left * c * 4
-    chunks = images * -(-oh // rows)
-    return (
-        dense.address,
+    others = (0, 0, 0) if residual is None else residual.strides
+    chunks, tile, sizes = _settings(
+        x.shape, out.shape, out.strides, others, kernel, conv, bounds, kind
+    )
+    return dense.pack(
         chunks,
-        4 * stride[1] * c,
-        kernel[0],
-        kernel[1] * c,
-        4 * padded_w * c,
-        4 * PANEL,
-        out.strides[2],
-        0 if residual is None else residual.strides[2],
-        *map(float_bits, bounds),
-        0,
-        0,
-        start,
-        h,
-        w,
-        c,
-        address(out),
-        *out.strides[:2],
-        *((0, 0) if residual is None else residual.strides[:2]),
-        oh,
-        ow,
-        o,
-        stride[0],
-        top,
-        left,
-        padded_w,
-        address(packed.data),
-        4 * PANEL * (1 + packed.k),
-        0 if residual is None else address(residual),
-        0 if scratch is None or not size else address(scratch),
-        4 * size,
-        rows,
-        *((0, 0) if records is None else records.make(chunks, o)),
+        tile=tile,
+        sizes=sizes,
+        x=x,
+        packed=packed.data,
+        out=out,
+        residual=residual,
+        scratch=scratch if sizes.scratch_bytes else None,
+        **record_arguments(records, chunks, packed.n),
     )

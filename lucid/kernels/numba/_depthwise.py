@@ -7,187 +7,114 @@ left or right edge go one at a time, over the taps that meet the image.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
-from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
 from lucid.kernels.numba._activation import finish
-from lucid.kernels.numba._batch_norm import Records, write_record
-from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
+from lucid.kernels.numba.machine import _emit, _threads
+from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     WIDTH,
-    address,
-    f32,
+    Instruction,
+    Words,
+    bits_to_float,
+    emits,
     float_bits,
     floats,
     i64,
     kernel,
+    kernel_with,
     pixel_step,
-    pointer,
 )
-from lucid.kernels.numba.machine._tile import ACTIVATION, multiply_add
-from lucid.kernels.numba.machine._vector import load, spread, store
+from lucid.kernels.numba.machine._vector import bounded, load, spread, store
 
 Array = np.ndarray
 
 # Pixels that are summed at once: 7 divides the widths of maps of 224 pixels, 4 those of 256.
 PIXELS = (7, 4, 2, 1)
 
-# What the summing function reads from its row of arguments. Steps are in bytes.
-(
-    CHANNELS,
-    TAP,  # from one tap's input pixel to the next: dilation · channels
-    TAP_ROW,  # the same vertically
-    PIXEL,  # from one output pixel's input to the next one's: stride · channels
-    KERNEL_ROW,  # from one row of weights to the next
-    OUT_PIXEL,  # from one output pixel to the next
-    LOW,
-    HIGH,
-) = range(8)
+
+class _Sums(NamedTuple):
+    """The settings of sums over taps. Steps are in bytes."""
+
+    channels: int
+    tap: int  # from one tap's input pixel to the next: dilation · channels
+    tap_row: int  # the same vertically
+    pixel: int  # from one output pixel's input to the next one's: stride · channels
+    kernel_row: int  # from one row of weights to the next
+    out_pixel: int  # from one output pixel to the next
+    low: int  # bounds of the result, as the bits of a float32
+    high: int
+
+
+_AT = _Sums(*range(len(_Sums._fields)))  # which word of the settings is what
 
 
 def _sum_function(module: Any, pixels: int, width: int) -> Any:
     """Return the function that sums ``pixels`` outputs, ``width`` channels at a time."""
-    name = f"lucid_depthwise_{pixels}_{width}"
-    if name in module.globals:
-        return module.globals[name]
-    # x, weights, bias, out, tap rows, taps in a row, first channel, channels, arguments
+    vector = _emit.floats_of(width)
+
+    def write(
+        builder: Any, x: Any, weights: Any, bias: Any, out: Any, tap_rows: Any, taps: Any,
+        first: Any, last: Any, settings: Any,
+    ) -> None:  # fmt: skip
+        setting = functools.partial(_emit.setting, builder, settings)
+        low, high = (_emit.float_setting(builder, settings, i, vector) for i in (_AT.low, _AT.high))
+        channel_bytes = builder.mul(setting(_AT.channels), i64(FLOAT))
+        tap, tap_row, pixel = setting(_AT.tap), setting(_AT.tap_row), setting(_AT.pixel)
+        kernel_row, out_pixel = setting(_AT.kernel_row), setting(_AT.out_pixel)
+
+        def of_channels(at: Any) -> None:
+            def of_row(x_row: Any, w_row: Any, *row_sums: Any) -> list[Any]:
+                def of_tap(x_tap: Any, w_tap: Any, *sums: Any) -> list[Any]:
+                    weight = load_value(builder, w_tap, vector)
+                    new = []
+                    for p, total in enumerate(sums):
+                        place = builder.add(x_tap, builder.mul(pixel, i64(p)))
+                        value = load_value(builder, place, vector)
+                        new.append((value * weight + Value(builder, total)).ir)
+                    return [builder.add(x_tap, tap), builder.add(w_tap, channel_bytes), *new]
+
+                _, _, *sums = _emit.loop(builder, taps, [x_row, w_row, *row_sums], of_tap)
+                return [builder.add(x_row, tap_row), builder.add(w_row, kernel_row), *sums]
+
+            start = load_value(builder, builder.add(bias, at), vector).ir
+            starts = [builder.add(x, at), builder.add(weights, at), *[start] * pixels]
+            _, _, *sums = _emit.loop(builder, tap_rows, starts, of_row)
+            for p, total in enumerate(sums):
+                place = builder.add(builder.add(out, at), builder.mul(out_pixel, i64(p)))
+                store_value(Value(builder, total).clip(low, high), place)
+
+        _emit.channel_loop(builder, width, first, last, of_channels)
+
     kind = ir.FunctionType(ir.VoidType(), [i64] * 8 + [i64.as_pointer()])
-    function = ir.Function(module, kind, name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    x, weights, bias, out, tap_rows, taps, first, last, args = function.args
-    vector = ir.VectorType(f32, width) if width > 1 else f32
-
-    def splat(builder: Any, value: Any) -> Any:
-        if width == 1:
-            return value
-        empty = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(empty, value, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
-        return builder.shuffle_vector(one, empty, zeros)
-
-    def load(builder: Any, place: Any) -> Any:
-        return builder.load(pointer(builder, place, vector), align=4, typ=vector)
-
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-
-    def argument(index: int) -> Any:
-        return builder.load(builder.gep(args, [i64(index)], source_etype=i64), typ=i64)
-
-    def bound(index: int) -> Any:
-        return splat(builder, builder.bitcast(builder.trunc(argument(index), ir.IntType(32)), f32))
-
-    channel_bytes = builder.mul(argument(CHANNELS), i64(4))
-    tap, tap_row, pixel = argument(TAP), argument(TAP_ROW), argument(PIXEL)
-    kernel_row, out_pixel = argument(KERNEL_ROW), argument(OUT_PIXEL)
-    low, high = bound(LOW), bound(HIGH)
-    entry = builder.block
-    blocks = {
-        n: function.append_basic_block(n) for n in ("channel", "row", "tap", "row_end", "end")
-    }
-    after = function.append_basic_block("after")
-    builder.cbranch(builder.icmp_signed("<", first, last), blocks["channel"], after)
-
-    builder.position_at_end(blocks["channel"])
-    channel = builder.phi(i64)
-    channel.add_incoming(first, entry)
-    at = builder.mul(channel, i64(4))
-    start = load(builder, builder.add(bias, at))
-    x_channel, w_channel = builder.add(x, at), builder.add(weights, at)
-    builder.branch(blocks["row"])
-
-    builder.position_at_end(blocks["row"])
-    row, x_row, w_row = builder.phi(i64), builder.phi(i64), builder.phi(i64)
-    row_sums = [builder.phi(vector) for _ in range(pixels)]
-    for phi, value in zip([row, x_row, w_row], [i64(0), x_channel, w_channel]):
-        phi.add_incoming(value, blocks["channel"])
-    for phi in row_sums:
-        phi.add_incoming(start, blocks["channel"])
-    builder.branch(blocks["tap"])
-
-    builder.position_at_end(blocks["tap"])
-    index, x_tap, w_tap = builder.phi(i64), builder.phi(i64), builder.phi(i64)
-    sums = [builder.phi(vector) for _ in range(pixels)]
-    for phi, value in zip([index, x_tap, w_tap, *sums], [i64(0), x_row, w_row, *row_sums]):
-        phi.add_incoming(value, blocks["row"])
-    weight = load(builder, w_tap)
-    new = []
-    for p in range(pixels):
-        value = load(builder, builder.add(x_tap, builder.mul(pixel, i64(p))))
-        new.append(multiply_add(builder, value, weight, sums[p]))
-    following = (
-        builder.add(index, i64(1)),
-        builder.add(x_tap, tap),
-        builder.add(w_tap, channel_bytes),
-    )
-    for phi, value in zip([index, x_tap, w_tap, *sums], [*following, *new]):
-        phi.add_incoming(value, blocks["tap"])
-    builder.cbranch(builder.icmp_signed("<", following[0], taps), blocks["tap"], blocks["row_end"])
-
-    builder.position_at_end(blocks["row_end"])
-    following = (
-        builder.add(row, i64(1)),
-        builder.add(x_row, tap_row),
-        builder.add(w_row, kernel_row),
-    )
-    for phi, value in zip([row, x_row, w_row, *row_sums], [*following, *new]):
-        phi.add_incoming(value, blocks["row_end"])
-    builder.cbranch(builder.icmp_signed("<", following[0], tap_rows), blocks["row"], blocks["end"])
-
-    builder.position_at_end(blocks["end"])
-    out_channel = builder.add(out, at)
-    for p, value in enumerate(new):
-        value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
-        value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
-        place = builder.add(out_channel, builder.mul(out_pixel, i64(p)))
-        builder.store(value, pointer(builder, place, vector), align=4)
-    channel_next = builder.add(channel, i64(width))
-    channel.add_incoming(channel_next, blocks["end"])
-    builder.cbranch(builder.icmp_signed("<", channel_next, last), blocks["channel"], after)
-
-    builder.position_at_end(after)
-    builder.ret_void()
-    return function
+    return _emit.function(module, f"lucid_depthwise_{pixels}_{width}", kind, "noinline", write)
 
 
-@intrinsic
-def _sum_pixels(typingctx, pixels, x, weights, bias, out, tap_rows, taps, channels, args):
-    """Sum and finish adjacent output pixels, as many as PIXELS holds, all channels."""
+@emits(types.void(*(types.int64,) * 8, Words))
+def _sum_pixels(builder: Any, pixels: Any, *args: Any) -> None:
+    """Sum and finish adjacent output pixels, as many as PIXELS holds, all channels.
 
-    def codegen(context, builder, sig, values):
-        pixels, x, weights, bias, out, tap_rows, taps, channels, args = values
-        whole = builder.and_(channels, i64(-WIDTH))
-        after = builder.append_basic_block("after")
-        impossible = builder.append_basic_block("impossible")
-        switch = builder.switch(pixels, impossible)
-        for count in PIXELS:
-            block = builder.append_basic_block("pixels")
-            switch.add_case(i64(count), block)
-            builder.position_at_end(block)
-            for width, first, last in ((WIDTH, i64(0), whole), (1, whole, channels)):
-                builder.call(
-                    _sum_function(builder.module, count, width),
-                    [x, weights, bias, out, tap_rows, taps, first, last, args],
-                )
-            builder.branch(after)
-        builder.position_at_end(impossible)
-        builder.unreachable()
-        builder.position_at_end(after)
-        return context.get_dummy_value()
+    The arguments are ``pixels, x, weights, bias, out, tap rows, taps in a row, channels`` and the
+    settings.
+    """
+    *places, channels, settings = args
 
-    return types.void(*(types.int64,) * 8, types.CPointer(types.int64)), codegen
+    def call(count: int) -> None:
+        def some(width: int, first: Any, last: Any) -> None:
+            function = _sum_function(builder.module, count, width)
+            builder.call(function, [*places, first, last, settings])
 
+        _emit.over_channels(builder, channels, some)
 
-(
-    _X, _TAPS, _OUT, _OUT_IMAGE, _OUT_ROW, _H, _W, _OH, _OW, _KH, _KW, _SH, _SW, _DH, _DW,
-    _TOP, _LEFT, _ROWS, _BLOCKS, _SCRATCH, _SCRATCH_BYTES, _PADDED_W, _RECORDS, _RECORD_SIZE,
-    _X_PIXEL,
-) = range(8, 33)  # fmt: skip
+    _emit.choice(builder, pixels, {count: functools.partial(call, count) for count in PIXELS})
 
 
 @njit
@@ -204,10 +131,10 @@ def _copy_channels(x, h, w, pixel, channels, first, count, left, padded_w, out, 
             if inside and column >= begin and column < end:
                 at = source + (column - begin) * pixel
                 for c in range(0, channels, WIDTH):
-                    store(target + c * 4, load(at + c * 4, channels - c), channels - c)
+                    store(target + c * FLOAT, load(at + c * FLOAT, channels - c), channels - c)
             else:
                 for c in range(0, channels, WIDTH):
-                    store(target + c * 4, spread(np.float32(0)), channels - c)
+                    store(target + c * FLOAT, spread(np.float32(0)), channels - c)
 
 
 @njit
@@ -218,133 +145,117 @@ def _group(rest):
     return 4 if rest >= 4 else 2 if rest >= 2 else 1
 
 
-@kernel
-def depthwise(args, chunk, thread):
+@njit
+def taps_inside(start, step, taps, size):
+    """The first of the taps at ``start + i · step`` within ``size``, and the one after the last."""
+    first = min(taps, max(0, (-start + step - 1) // step))
+    return first, max(first, min(taps, (size - 1 - start) // step + 1))
+
+
+class _Sizes(NamedTuple):
+    """What the kernel reads of shapes and strides; steps are in bytes."""
+
+    x_pixel: int
+    out_image: int
+    out_row: int
+    h: int
+    w: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    sh: int
+    sw: int
+    dh: int
+    dw: int
+    top: int
+    left: int
+    rows: int
+    blocks: int
+    scratch_bytes: int
+    padded_w: int
+    kind: int
+
+
+_SIZE = _Sizes(*range(len(_Sizes._fields)))  # which word is what
+
+
+@kernel_with(sums=_Sums, sizes=_Sizes)
+def depthwise(chunk, thread, sums, sizes, x, taps, out, scratch, records, record_size):
     """Some output rows and channels of one image."""
-    all_channels = args[CHANNELS]
-    h, w, oh, ow = args[_H], args[_W], args[_OH], args[_OW]
-    kh, kw, sh, sw = args[_KH], args[_KW], args[_SH], args[_SW]
-    dh, dw, top, left = args[_DH], args[_DW], args[_TOP], args[_LEFT]
-    rows, blocks = args[_ROWS], args[_BLOCKS]
+    h, w, oh, ow = sizes[_SIZE.h], sizes[_SIZE.w], sizes[_SIZE.oh], sizes[_SIZE.ow]
+    kh, kw, sh, sw = sizes[_SIZE.kh], sizes[_SIZE.kw], sizes[_SIZE.sh], sizes[_SIZE.sw]
+    dh, dw, top, left = sizes[_SIZE.dh], sizes[_SIZE.dw], sizes[_SIZE.top], sizes[_SIZE.left]
+    rows, blocks, x_pixel = sizes[_SIZE.rows], sizes[_SIZE.blocks], sizes[_SIZE.x_pixel]
+    all_channels, out_pixel = sums[_AT.channels], sums[_AT.out_pixel]
     parts = (oh + rows - 1) // rows
     image, part, block = chunk // (parts * blocks), chunk // blocks % parts, chunk % blocks
     start, stop = part * rows, min(oh, (part + 1) * rows)
     vectors = (all_channels + WIDTH - 1) // WIDTH
     channel = vectors * block // blocks * WIDTH
     channels = min(all_channels, vectors * (block + 1) // blocks * WIDTH) - channel
-    pixel_bytes = args[_X_PIXEL]
-    tap_bytes = 4 * all_channels
-    bias = args[_TAPS] + channel * 4
+    tap_bytes = FLOAT * all_channels
+    bias = taps + channel * FLOAT
     weights = bias + tap_bytes
-    source = args[_X] + image * h * w * pixel_bytes + channel * 4
-    target = args[_OUT] + image * args[_OUT_IMAGE] + channel * 4
-    scratch = args[_SCRATCH] + thread * args[_SCRATCH_BYTES]
-    if args[_SCRATCH] != 0:
+    source = x + image * h * w * x_pixel + channel * FLOAT
+    target = out + image * sizes[_SIZE.out_image] + channel * FLOAT
+    copy = scratch + thread * sizes[_SIZE.scratch_bytes]
+    if scratch != 0:
+        first_row, count = start * sh - top, (stop - 1 - start) * sh + (kh - 1) * dh + 1
         _copy_channels(
-            source,
-            h,
-            w,
-            pixel_bytes,
-            channels,
-            start * sh - top,
-            (stop - 1 - start) * sh + (kh - 1) * dh + 1,
-            left,
-            args[_PADDED_W],
-            scratch,
-            args[TAP] // dw,
-        )
+            source, h, w, x_pixel, channels, first_row, count, left, sizes[_SIZE.padded_w], copy,
+            sums[_AT.tap] // dw,
+        )  # fmt: skip
     # Output columns whose kernel lies within the image: first to last.
     first = min(ow, max(0, (left + sw - 1) // sw))
     last = min(ow, max(first, (w - 1 - dw * (kw - 1) + left) // sw + 1))
     for y in range(start, stop):
-        out = target + y * args[_OUT_ROW]
-        if args[_SCRATCH] != 0:
-            line = scratch + (y - start) * sh * (args[TAP_ROW] // dh)
-            x = 0
-            while x < ow:
-                count = _group(ow - x)
-                _sum_pixels(
-                    count,
-                    line + x * args[PIXEL],
-                    weights,
-                    bias,
-                    out + x * args[OUT_PIXEL],
-                    kh,
-                    kw,
-                    channels,
-                    args,
-                )
-                x += count
+        line_out = target + y * sizes[_SIZE.out_row]
+        if scratch != 0:
+            line = copy + (y - start) * sh * (sums[_AT.tap_row] // dh)
+            column = 0
+            while column < ow:
+                count = _group(ow - column)
+                at, out_at = line + column * sums[_AT.pixel], line_out + column * out_pixel
+                _sum_pixels(count, at, weights, bias, out_at, kh, kw, channels, sums)
+                column += count
         else:
-            # Taps that meet the image: those of i with 0 <= y·s - top + i·d < h.
             above = y * sh - top
-            i0 = min(kh, max(0, (-above + dh - 1) // dh))
-            i1 = max(i0, min(kh, (h - 1 - above) // dh + 1))
-            line = source + (above + i0 * dh) * w * pixel_bytes
+            i0, i1 = taps_inside(above, dh, kh, h)
+            line = source + (above + i0 * dh) * w * x_pixel
             row_weights = weights + i0 * kw * tap_bytes
-            x = 0
-            while x < ow:
-                before = x * sw - left
+            column = 0
+            while column < ow:
+                before = column * sw - left
                 j0, j1 = 0, kw
                 count = 1
-                if x >= first and x < last:
-                    count = _group(last - x)
+                if column >= first and column < last:
+                    count = _group(last - column)
                 else:
-                    j0 = min(kw, max(0, (-before + dw - 1) // dw))
-                    j1 = max(j0, min(kw, (w - 1 - before) // dw + 1))
+                    j0, j1 = taps_inside(before, dw, kw, w)
+                out_at = line_out + column * out_pixel
                 if i1 > i0 and j1 > j0:
-                    _sum_pixels(
-                        count,
-                        line + (before + j0 * dw) * pixel_bytes,
-                        row_weights + j0 * tap_bytes,
-                        bias,
-                        out + x * args[OUT_PIXEL],
-                        i1 - i0,
-                        j1 - j0,
-                        channels,
-                        args,
-                    )
+                    at, tap_at = line + (before + j0 * dw) * x_pixel, row_weights + j0 * tap_bytes
+                    _sum_pixels(count, at, tap_at, bias, out_at, i1 - i0, j1 - j0, channels, sums)
                 else:  # the kernel lies in the padding
-                    _only_bias(bias, out + x * args[OUT_PIXEL], count, channels, args)
-                x += count
-        if args[ACTIVATION] != 0:
-            finish(args[ACTIVATION], ow, channels, out, args[OUT_PIXEL], 0, 0)
-    if args[_RECORDS] != 0:  # while the rows are in the cache
-        write_record(
-            args[_RECORDS] + (image * parts + part) * args[_RECORD_SIZE] * 8,
-            all_channels,
-            channel,
-            channels,
-            target + start * args[_OUT_ROW],
-            args[OUT_PIXEL],
-            (stop - start) * ow,
-        )
-
-
-@intrinsic
-def _low_high(typingctx, args):
-    """The bounds, as floats."""
-
-    def codegen(context, builder, sig, values):
-        numbers = []
-        for index in (LOW, HIGH):
-            word = builder.load(builder.gep(values[0], [i64(index)], source_etype=i64), typ=i64)
-            numbers.append(builder.bitcast(builder.trunc(word, ir.IntType(32)), f32))
-        return context.make_tuple(builder, sig.return_type, numbers)
-
-    return types.UniTuple(types.float32, 2)(types.CPointer(types.int64)), codegen
+                    _only_bias(bias, out_at, count, channels, sums)
+                column += count
+        if sizes[_SIZE.kind] != 0:
+            finish(sizes[_SIZE.kind], ow, channels, line_out, out_pixel, 0, 0)
+    if records != 0:  # while the rows are in the cache
+        record = records + (image * parts + part) * record_size * 8
+        at, count = target + start * sizes[_SIZE.out_row], (stop - start) * ow
+        write_record(record, all_channels, channel, channels, at, out_pixel, count)
 
 
 @njit
-def _only_bias(bias, out, pixels, channels, args):
-    low, high = _low_high(args)
-    source = floats(bias)
-    for p in range(pixels):
-        target = floats(out + p * args[OUT_PIXEL])
-        for c in range(channels):
-            value = source[c]
-            value = low if value < low else value
-            target[c] = high if value > high else value
+def _only_bias(bias, out, pixels, channels, sums):
+    low, high = spread(bits_to_float(sums[_AT.low])), spread(bits_to_float(sums[_AT.high]))
+    for c in range(0, channels, WIDTH):
+        at, rest = c * FLOAT, channels - c
+        value = bounded(load(bias + at, rest), low, high)
+        for p in range(pixels):
+            store(out + p * sums[_AT.out_pixel] + at, value, rest)
 
 
 @kernel
@@ -359,10 +270,10 @@ def pack_taps(chunk, thread, weight, channels, taps, scale, bias, packed):
             out[(1 + t) * channels + c] = source[c * taps + t] * factor
 
 
-def pack_taps_row(
+def pack_taps_instruction(
     weight: Array, packed: Array, scale: Array | None, bias: Array | None
-) -> tuple[int, ...]:
-    """Return the row of a plan that packs a contiguous weight ``(C, 1, kh, kw)``.
+) -> Instruction:
+    """Return the instruction that packs a contiguous weight ``(C, 1, kh, kw)``.
 
     ``packed`` is ``(1 + kh·kw, C)``: the bias, then the taps times ``scale``.
     """
@@ -415,72 +326,81 @@ def _cut(
     blocks = max(work // (2 * _WORTH), -(-padded_h * padded_w * channels // _BLOCK), 1)
     blocks = min(blocks, vectors)
     # An odd number of cache lines from pixel to pixel spreads them best.
-    lines = -(-(-(-vectors // blocks) * WIDTH * 4) // 64)
+    lines = -(-(-(-vectors // blocks) * WIDTH * FLOAT) // 64)
     pixel = (lines + 1 - lines % 2) * 16
     size = padded_h * padded_w * pixel
     return _Cut(oh, blocks, padded_w, pixel, size)
 
 
 def depthwise_scratch(x: Array, out_shape: tuple[int, ...], kernel: Pair, conv: Conv) -> int:
-    """Return the floats of scratch memory that :func:`depthwise_row` needs, for all threads."""
+    """Return the floats of scratch memory that all threads of the convolution need."""
     cut = _cut(x.shape, out_shape, kernel, conv, pixel_step(x))
     return cut.scratch * _threads.get_num_threads()
 
 
-def depthwise_row(
+@functools.lru_cache(maxsize=256)
+def _settings(
+    shape: Shape,
+    step: int,
+    out_shape: Shape,
+    out_strides: tuple[int, ...],
+    kernel: Pair,
+    conv: Conv,
+    bounds: Bounds,
+    kind: int,
+) -> tuple[int, _Sums, _Sizes]:
+    """Return the records of a convolution, and its settings."""
+    images, h, w, channels = shape
+    oh, ow = out_shape[1:3]
+    (kh, kw), (sh, sw), ((top, _), (left, _)), (dh, dw), _ = kernel, *conv
+    cut = _cut(shape, out_shape, kernel, conv, step)
+    pixel = FLOAT * cut.pixel or step
+    low, high = map(float_bits, bounds)
+    sums = _Sums(
+        channels=channels,
+        tap=dw * pixel,
+        tap_row=dh * pixel * (cut.padded_w or w),
+        pixel=sw * pixel,
+        kernel_row=kw * FLOAT * channels,
+        out_pixel=out_strides[2],
+        low=low,
+        high=high,
+    )
+    sizes = _Sizes(
+        x_pixel=step, out_image=out_strides[0], out_row=out_strides[1], h=h, w=w, oh=oh, ow=ow,
+        kh=kh, kw=kw, sh=sh, sw=sw, dh=dh, dw=dw, top=top, left=left, rows=cut.rows,
+        blocks=cut.blocks, scratch_bytes=FLOAT * cut.scratch, padded_w=cut.padded_w, kind=kind,
+    )  # fmt: skip
+    return images * -(-oh // cut.rows), sums, sizes
+
+
+def depthwise_instruction(
     x: Array,
     packed: Array,
     out: Array,
-    kernel_size: Pair,
+    kernel: Pair,
     conv: Conv,
     scratch: Array | None,
     bounds: Bounds = NO_BOUNDS,
     records: Records | None = None,
-) -> tuple[int, ...]:
-    """Return the row of a plan for a depthwise convolution of NHWC ``x`` into ``out``.
+    kind: int = 0,
+) -> Instruction:
+    """Return the instruction for a depthwise convolution of NHWC ``x`` into ``out``.
 
     The pixels of ``x`` may be spaced evenly, ``out`` may be any view with adjacent channels.
     ``scratch`` has as many floats as :func:`depthwise_scratch` says. ``records`` take the
     statistics of the channels of a contiguous ``out``.
     """
-    images, h, w, channels = x.shape
-    oh, ow = out.shape[1:3]
-    kh, kw = kernel_size
-    step = pixel_step(x)
-    cut = _cut(x.shape, out.shape, kernel_size, conv, step)
-    stride, ((top, _), (left, _)), dilation, _ = conv
-    parts = -(-oh // cut.rows)
-    pixel = 4 * cut.pixel or step
-    line = pixel * (cut.padded_w or w)
-    return (
-        depthwise.address,
-        images * parts * cut.blocks,
-        channels,
-        dilation[1] * pixel,
-        dilation[0] * line,
-        stride[1] * pixel,
-        kw * 4 * channels,
-        out.strides[2],
-        *map(float_bits, bounds),
-        address(x),
-        address(packed),
-        address(out),
-        *out.strides[:2],
-        h,
-        w,
-        oh,
-        ow,
-        kh,
-        kw,
-        *stride,
-        *dilation,
-        top,
-        left,
-        cut.rows,
-        cut.blocks,
-        address(scratch) if cut.scratch and scratch is not None else 0,
-        4 * cut.scratch,
-        cut.padded_w,
-        *((0, 0) if records is None else records.make(images * parts, channels)),
-        step,
+    count, sums, sizes = _settings(
+        x.shape, pixel_step(x), out.shape, out.strides, kernel, conv, bounds, kind
+    )
+    return depthwise.pack(
+        count * sizes.blocks,
+        sums=sums,
+        sizes=sizes,
+        x=x,
+        taps=packed,
+        out=out,
+        scratch=scratch if sizes.scratch_bytes else None,
+        **record_arguments(records, count, sums.channels),
     )

@@ -9,6 +9,7 @@ from lucid.kernels.numba._softmax import WORTH, log_softmax_row
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._formula import vector_exp
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     WIDTH,
     bits_to_float,
     empty,
@@ -31,8 +32,8 @@ def cross_entropy_rows(
     share_of_all = bits_to_float(smoothing)
     start, stop = share(rows, chunk, chunks)
     for row in range(start, stop):
-        out = log_p + row * columns * 4
-        log_softmax_row(x + row * columns * 4, out, columns)
+        out = log_p + row * columns * FLOAT
+        log_softmax_row(x + row * columns * FLOAT, out, columns)
         label = words(target)[row]
         if label < 0:
             floats(losses)[row] = np.float32(0)
@@ -43,9 +44,9 @@ def cross_entropy_rows(
         if smoothing != 0:
             sums = spread(np.float32(0))
             for i in range(0, columns, WIDTH):
-                value = load(out + i * 4, columns - i)
+                value = load(out + i * FLOAT, columns - i)
                 if weight != 0:
-                    value = value * load(weight + i * 4, columns - i)
+                    value = value * load(weight + i * FLOAT, columns - i)
                 sums = sums + value
             loss *= np.float32(1) - share_of_all
             loss -= share_of_all / np.float32(columns) * total(sums)
@@ -64,7 +65,7 @@ def cross_entropy_grad_rows(
     start, stop = share(rows, chunk, chunks)
     for row in range(start, stop):
         label = words(target)[row]
-        offset = row * columns * 4
+        offset = row * columns * FLOAT
         slope = floats(grad)[row] if label >= 0 else np.float32(0)
         hit = np.float32(0)
         if label >= 0:
@@ -74,11 +75,11 @@ def cross_entropy_grad_rows(
         even = share_of_all / np.float32(columns) * slope
         factor, spreading = spread(hit + even * bits_to_float(weights)), spread(even)
         for i in range(0, columns, WIDTH):
-            at, rest = offset + i * 4, columns - i
+            at, rest = offset + i * FLOAT, columns - i
             value = vector_exp(load(log_p + at, rest)) * factor
             if smoothing != 0:
                 if weight != 0:
-                    value = value - spreading * load(weight + i * 4, rest)
+                    value = value - spreading * load(weight + i * FLOAT, rest)
                 else:
                     value = value - spreading
             store(out + at, value, rest)

@@ -1,6 +1,6 @@
 """Steps of inference prepared for many calls on inputs of one shape, and joined to one launch.
 
-A prepared step can say the rows of a plan for given arrays. Alone it keeps the plan of its last
+A prepared step can say its instructions for given arrays. Alone it keeps the plan of its last
 arrays; many that follow each other on memory that stays the same become one plan, whose launch
 costs Python one call.
 """
@@ -18,9 +18,9 @@ from numba import njit
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numba._activation import KINDS
-from lucid.kernels.numba._batch_norm import affine_row
+from lucid.kernels.numba._batch_norm import affine_instruction
 from lucid.kernels.numba._conv import (
-    conv_row,
+    conv_instruction,
     conv_scratch,
     is_fast,
     is_product,
@@ -29,7 +29,9 @@ from lucid.kernels.numba._conv import (
 )
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     WIDTH,
+    Instruction,
     address,
     call_kernel,
     empty,
@@ -42,7 +44,6 @@ from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
 
 Array = np.ndarray
-Row = tuple[int, ...]
 
 # Pixels a multiple of so many bytes apart compete for a few of the nearest cache's 64 places, each
 # 8 lines deep, and a tile reads 14 pixels at once. A cache line is left free behind each: products
@@ -52,18 +53,18 @@ _PERIOD, _GAP = 2048, 16
 
 
 class Planned(Prepared):
-    """A step, by a function from its arrays to rows of a plan and all that must live for them."""
+    """A step, by a function from its arrays to instructions and all that must live for them."""
 
     def __init__(
         self,
-        rows: Callable[..., tuple[list[Row], Any]],
+        instructions: Callable[..., tuple[list[Instruction], Any]],
         conform: Callable[..., tuple[Array, ...]] | None = None,
         *,
         gap: int = 0,
         reads_gaps: bool = False,
         reads_input: bool = False,
     ) -> None:
-        self.rows = rows
+        self.instructions = instructions
         if conform is not None:
             self.conform = conform  # type: ignore[method-assign]
         self.gap, self.reads_gaps, self.reads_input = gap, reads_gaps, reads_input
@@ -74,8 +75,8 @@ class Planned(Prepared):
         now = _threads.get_num_threads(), *[(address(array), array.strides) for array in arrays]
         if now != self._bound:
             self._bound = ()  # an exception may come before all is made
-            rows, self._alive = self.rows(*arrays)
-            self._plan = _threads.plan(*rows)
+            instructions, self._alive = self.instructions(*arrays)
+            self._plan = _threads.plan(*instructions)
             self._bound = now
         _threads.run(self._plan)
 
@@ -101,14 +102,14 @@ class _Chain:
                 self.bind(images)
             else:
                 for index, run, out, group in self.inputs:
-                    (row,), _ = run.rows(out, images[group])
-                    _threads.set_row(self.plan, index, row)
+                    (instruction,), _ = run.instructions(out, images[group])
+                    _threads.set_instruction(self.plan, index, instruction)
             self.bound = now
         return now
 
     def bind(self, images: Array) -> None:
-        """Make the plan, and note which of its rows depend on the input."""
-        made: list[Row] = []
+        """Make the plan, and note which instructions depend on the input."""
+        made: list[Instruction] = []
         self.alive: list[Any] = []
         self.inputs: list[tuple[int, Planned, Array, slice]] = []
         for run, arrays in self.steps:
@@ -116,10 +117,10 @@ class _Chain:
             if run.reads_input:
                 out, group = arrays
                 self.inputs.append((len(made), run, out, group))
-                made += run.rows(out, images[group])[0]
+                made += run.instructions(out, images[group])[0]
             else:
-                rows, alive = run.rows(*arrays)
-                made += rows
+                instructions, alive = run.instructions(*arrays)
+                made += instructions
                 self.alive.append(alive)
         self.plan = _threads.plan(*made)
 
@@ -142,26 +143,26 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
 
 
 @kernel
-def run_group(args, chunk, thread):
-    """All rows of a plan for one group of images, by this thread in its own lane.
+def run_group(chunk, thread, tables, table_bytes, instructions, changes, changes_count):
+    """All instructions of a plan for one group of images, by this thread in its own lane.
 
     A change is the position of a word in the lane's table, its value for the first group, and how
     much it grows from group to group.
     """
-    table, changes = args[0] + thread * args[1], words(args[3])
+    table, change = tables + thread * table_bytes, words(changes)
     plan = words(table)
-    for i in range(args[4]):
-        plan[changes[3 * i]] = changes[3 * i + 1] + chunk * changes[3 * i + 2]
-    for row in range(args[2]):
-        arguments = table + 8 * (row * _threads.ROW + _threads.ARGUMENTS)
-        for each in range(plan[row * _threads.ROW + 1]):
-            call_kernel(plan[row * _threads.ROW], arguments, each, thread)
+    for i in range(0, 3 * changes_count, 3):
+        plan[change[i]] = change[i + 1] + chunk * change[i + 2]
+    for start in range(0, instructions * _threads.WORDS, _threads.WORDS):
+        arguments = table + 8 * (start + _threads.ARGUMENTS)
+        for each in range(plan[start + 1]):
+            call_kernel(plan[start], arguments, each, thread)
 
 
 class _Lanes:
     """Steps for many groups of images, each by one thread in memory of its own, in one launch.
 
-    The plan's rows for the second group differ from those for the first by the addresses of what
+    The instructions for the second group differ from those for the first by the addresses of what
     lies outside the lane, and those for the others by multiples of that.
     """
 
@@ -181,21 +182,20 @@ class _Lanes:
         _threads.run(self.plan)
 
     def bind(self) -> None:
-        """Make the plan, with a table of each lane's rows and what differs from group to group."""
+        """Make the plan, with each lane's instructions and what differs from group to group."""
         self.tables = np.stack([first.plan for first, _ in self.lanes])
         first, second = (chain.plan.ravel() for chain in self.lanes[0])
         where = np.flatnonzero(first != second)
         self.changes = np.stack([where, first[where], second[where] - first[where]], axis=1)
-        row = (
-            run_group.address,
+        instruction = run_group.pack(
             self.groups,
-            address(self.tables),
-            self.tables.strides[0],
-            self.tables.shape[1],
-            address(self.changes),
-            len(self.changes),
+            tables=self.tables,
+            table_bytes=self.tables.strides[0],
+            instructions=self.tables.shape[1],
+            changes=self.changes,
+            changes_count=len(self.changes),
         )
-        self.plan = _threads.plan(row, threads=len(self.lanes))
+        self.plan = _threads.plan(instruction, threads=len(self.lanes))
 
 
 def join_lanes(
@@ -223,7 +223,7 @@ def add_part(chunk, thread, chunks, x, y, size):
         sums[i] += summands[i]
 
 
-def _add_row(x: Array, y: Array) -> Row:
+def _addition(x: Array, y: Array) -> Instruction:
     chunks = max(1, min(_threads.MAX_CHUNKS, x.size >> 15))
     return add_part.pack(chunks, x=x, y=y, size=x.size)
 
@@ -248,25 +248,27 @@ def prepare_conv(
     kind = 0 if activation is None else KINDS[activation]
     scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
 
-    def rows(out: Array, x: Array, residual: Array | None = None) -> tuple[list[Row], Any]:
+    def instructions(
+        out: Array, x: Array, residual: Array | None = None
+    ) -> tuple[list[Instruction], Any]:
         nonlocal scratch
         inside = None if is_depthwise else residual
         size = conv_scratch(packed, x, out)
         if size and (scratch is None or scratch.size < size):
             scratch = empty((size,))
-        result = [conv_row(packed, x, out, bounds, inside, scratch, kind=kind)]
+        result = [conv_instruction(packed, x, out, bounds, inside, scratch, kind=kind)]
         if residual is not None and inside is None:
-            result.append(_add_row(out, residual))
+            result.append(_addition(out, residual))
         return result, (packed, x, out, residual, scratch)
 
     even = is_depthwise or is_product(weight.shape, conv)
-    gap = _GAP if even and len(weight) * 4 % _PERIOD == 0 else 0
+    gap = _GAP if even and len(weight) * FLOAT % _PERIOD == 0 else 0
 
     def conform(x: Array, *residual: Array) -> tuple[Array, ...]:
         first = x if is_spaced(x) else np.ascontiguousarray(x)
         return first, *map(np.ascontiguousarray, residual)
 
-    return Planned(rows, conform if even else None, gap=gap, reads_gaps=even)
+    return Planned(instructions, conform if even else None, gap=gap, reads_gaps=even)
 
 
 def divide_images(images: int) -> tuple[int, int]:
@@ -290,28 +292,27 @@ def divide_images(images: int) -> tuple[int, int]:
 
 
 @kernel
-def gather_images(args, chunk, thread):
+def gather_images(
+    chunk, thread, x, out, height, width, channels, image_step, row_step, column_step, channel_step,
+    count, images,
+):  # fmt: skip
     """Some rows of images of any layout as NHWC."""
-    height, width, channels = args[2], args[3], args[4]
-    for row in range(chunk * args[9], min((chunk + 1) * args[9], args[10] * height)):
-        source = args[0] + row // height * args[5] + row % height * args[6]
-        target = floats(args[1] + row * width * channels * 4)
-        if channels == 3 and args[7] == 4:
+    for row in range(chunk * count, min((chunk + 1) * count, images * height)):
+        source = x + row // height * image_step + row % height * row_step
+        target = floats(out + row * width * channels * FLOAT)
+        if channels == 3 and column_step == FLOAT:
             # Of planes LLVM weaves whole vectors: two images took 70 µs by the loop below, now 22.
-            red, green, blue = (
-                floats(source),
-                floats(source + args[8]),
-                floats(source + 2 * args[8]),
-            )
+            red, green = floats(source), floats(source + channel_step)
+            blue = floats(source + 2 * channel_step)
             for column in range(width):
                 target[3 * column] = red[column]
                 target[3 * column + 1] = green[column]
                 target[3 * column + 2] = blue[column]
             continue
         for c in range(channels):
-            at = source + c * args[8]
+            at = source + c * channel_step
             for column in range(width):
-                target[column * channels + c] = floats(at + column * args[7])[0]
+                target[column * channels + c] = floats(at + column * column_step)[0]
 
 
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared | None:
@@ -325,23 +326,16 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Pr
     # Rows of a chunk: some 10 µs.
     count = max(1, (1 << 13) // (width * channels))
 
-    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
-        chunks = -(-n * height // count)
-        row = (
-            gather_images.address,
-            chunks,
-            address(x),
-            address(out),
-            height,
-            width,
-            channels,
-            *x.strides,
-            count,
-            n,
-        )
-        return [row], out
+    def instructions(out: Array, x: Array) -> tuple[list[Instruction], Any]:
+        image_step, row_step, column_step, channel_step = x.strides
+        instruction = gather_images.pack(
+            -(-n * height // count), x=x, out=out, height=height, width=width, channels=channels,
+            image_step=image_step, row_step=row_step, column_step=column_step,
+            channel_step=channel_step, count=count, images=n,
+        )  # fmt: skip
+        return [instruction], out
 
-    return Planned(rows, lambda x: (x,), reads_input=True)
+    return Planned(instructions, lambda x: (x,), reads_input=True)
 
 
 # -- the mean over all positions ------------------------------------------------------------------
@@ -355,25 +349,25 @@ def _add_pixels(x, step, pixels, count, out, is_first):
         for p in range(pixels):
             at = x + p * step
             s0 = s0 + load(at, WIDTH)
-            s1 = s1 + load(at + WIDTH * 4, WIDTH)
-            s2 = s2 + load(at + WIDTH * 8, WIDTH)
-            s3 = s3 + load(at + WIDTH * 12, WIDTH)
+            s1 = s1 + load(at + WIDTH * FLOAT, WIDTH)
+            s2 = s2 + load(at + 2 * WIDTH * FLOAT, WIDTH)
+            s3 = s3 + load(at + 3 * WIDTH * FLOAT, WIDTH)
     else:
         for p in range(pixels):
             at = x + p * step
             s0 = s0 + load(at, count)
-            s1 = s1 + load(at + WIDTH * 4, count - WIDTH)
-            s2 = s2 + load(at + WIDTH * 8, count - WIDTH * 2)
-            s3 = s3 + load(at + WIDTH * 12, count - WIDTH * 3)
+            s1 = s1 + load(at + WIDTH * FLOAT, count - WIDTH)
+            s2 = s2 + load(at + 2 * WIDTH * FLOAT, count - WIDTH * 2)
+            s3 = s3 + load(at + 3 * WIDTH * FLOAT, count - WIDTH * 3)
     if not is_first:
         s0 = s0 + load(out, count)
-        s1 = s1 + load(out + WIDTH * 4, count - WIDTH)
-        s2 = s2 + load(out + WIDTH * 8, count - WIDTH * 2)
-        s3 = s3 + load(out + WIDTH * 12, count - WIDTH * 3)
+        s1 = s1 + load(out + WIDTH * FLOAT, count - WIDTH)
+        s2 = s2 + load(out + 2 * WIDTH * FLOAT, count - WIDTH * 2)
+        s3 = s3 + load(out + 3 * WIDTH * FLOAT, count - WIDTH * 3)
     store(out, s0, count)
-    store(out + WIDTH * 4, s1, count - WIDTH)
-    store(out + WIDTH * 8, s2, count - WIDTH * 2)
-    store(out + WIDTH * 12, s3, count - WIDTH * 3)
+    store(out + WIDTH * FLOAT, s1, count - WIDTH)
+    store(out + 2 * WIDTH * FLOAT, s2, count - WIDTH * 2)
+    store(out + 3 * WIDTH * FLOAT, s3, count - WIDTH * 3)
 
 
 @kernel
@@ -381,14 +375,14 @@ def average_part(chunk, thread, x, out, positions, channels, blocks, together):
     """Some channels' means of one image: sums of some pixels each, and their sum."""
     image, block = chunk // blocks, chunk % blocks
     first, last = share(channels, block, blocks)
-    source = x + image * positions * channels * 4
-    target = out + image * channels * 4
-    step = channels * 4
+    source = x + image * positions * channels * FLOAT
+    target = out + image * channels * FLOAT
+    step = channels * FLOAT
     for c in range(first, last, 4 * WIDTH):
         for start in range(0, positions, together):
             pixels = min(together, positions - start)
-            at = source + start * step + c * 4
-            _add_pixels(at, step, pixels, last - c, target + c * 4, start == 0)
+            at = source + start * step + c * FLOAT
+            _add_pixels(at, step, pixels, last - c, target + c * FLOAT, start == 0)
     means = floats(target)
     factor = np.float32(1.0 / positions)
     for c in range(first, last):
@@ -403,9 +397,9 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> P
     positions = height * width
     together = max(64, math.isqrt(positions))  # so many are added one by one
 
-    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
+    def instructions(out: Array, x: Array) -> tuple[list[Instruction], Any]:
         blocks = max(1, min(channels // 64, positions * channels >> 14))
-        row = average_part.pack(
+        instruction = average_part.pack(
             n * blocks,
             x=x,
             out=out,
@@ -414,9 +408,9 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> P
             blocks=blocks,
             together=together,
         )
-        return [row], (x, out)
+        return [instruction], (x, out)
 
-    return Planned(rows)
+    return Planned(instructions)
 
 
 # -- batch norm that is behind no convolution -----------------------------------------------------
@@ -428,10 +422,10 @@ def prepare_affine(
     """Return a step ``run(out, x)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
     if scale.dtype != np.float32 or 0 in shape:
         return reference.prepare_affine(shape, scale, shift, low, high)
-    scale, shift = np.ascontiguousarray(scale), np.ascontiguousarray(shift, np.float32)
+    factors = np.stack([scale, shift]).astype(np.float32)
 
-    def rows(out: Array, x: Array) -> tuple[list[Row], Any]:
+    def instructions(out: Array, x: Array) -> tuple[list[Instruction], Any]:
         flat = x.reshape(-1, shape[3])
-        return [affine_row(flat, out, scale, shift, low, high)], (x, out, scale, shift)
+        return [affine_instruction(flat, out, factors, (low, high))], (x, out, factors)
 
-    return Planned(rows)
+    return Planned(instructions)

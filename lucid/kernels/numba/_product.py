@@ -8,43 +8,37 @@ over it. So nothing is copied as a whole, and a transposed matrix needs no copy 
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from lucid.kernels.numba._activation import finish
-from lucid.kernels.numba._batch_norm import Records, write_record
+from lucid.kernels.geometry import NO_BOUNDS, Bounds
+from lucid.kernels.numba._activation import tiles
+from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._native import (
+    FLOAT,
     PANEL,
     TILE_ROWS,
     WIDTH,
+    Instruction,
     address,
     empty,
     float_bits,
     floats,
     kernel,
+    kernel_with,
     pixel_step,
     share,
     words,
     workspace,
 )
 from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
-from lucid.kernels.numba.machine._tile import (
-    A_ROW,
-    ACTIVATION,
-    B_STEP,
-    C_ROW,
-    HIGH,
-    LENGTH,
-    LOW,
-    RESIDUAL_ROW,
-    SEGMENTS,
-    TILE_ARGUMENTS,
-    tile,
-)
+from lucid.kernels.numba.machine._tile import AT, Tile
 from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
 
@@ -70,78 +64,53 @@ _FEW = 4
 
 # -- of any two matrices ------------------------------------------------------------------------
 
-(
-    _A, _B, _C, _M, _K, _N, _A_ROW, _A_COLUMN, _B_STEP, _B_COLUMN, _BIAS, _ROW_BLOCKS,
-    _COLUMN_BLOCKS, _ITEMS, _CHUNKS, _SCRATCH, _SCRATCH_BYTES, _PASSES, _LOW, _HIGH,
-    _TABLES,  # whether A, B and C are tables of addresses, one for each product
-) = range(21)  # fmt: skip
-
-_SETTINGS_BYTES = -(-8 * TILE_ARGUMENTS // 64) * 64
+_TILE_BYTES = -(-8 * len(Tile._fields) // 64) * 64
 
 
-@kernel
-def products(args, chunk, thread):
-    """Some blocks of ``c = a·b + bias``, for a table of addresses of each."""
-    scratch = args[_SCRATCH] + thread * args[_SCRATCH_BYTES]
-    settings = words(scratch)
-    for index in range(TILE_ARGUMENTS):
-        settings[index] = 0
-    settings[SEGMENTS] = 1
-    settings[B_STEP] = PANEL * 4
-    settings[C_ROW] = settings[RESIDUAL_ROW] = args[_N] * 4
-    settings[LOW], settings[HIGH] = args[_LOW], args[_HIGH]
-    panel_at = scratch + _SETTINGS_BYTES
-    items, chunks = args[_ITEMS], args[_CHUNKS]
-    for item in range(items * chunk // chunks, items * (chunk + 1) // chunks):
-        _block(args, item, settings, panel_at)
-
-
-@njit
-def _block(args, item, settings, panel_at):
-    m, k, n, passes = args[_M], args[_K], args[_N], args[_PASSES]
-    row_blocks, column_blocks = args[_ROW_BLOCKS], args[_COLUMN_BLOCKS]
-    batch, block = item // (row_blocks * column_blocks), item % (row_blocks * column_blocks)
-    row_block, column_block = block // column_blocks, block % column_blocks
-    a, b, c = args[_A], args[_B], args[_C]
-    if args[_TABLES] != 0:
-        a, b, c = words(a)[batch], words(b)[batch], words(c)[batch]
-    start = m * row_block // row_blocks
-    count = m * (row_block + 1) // row_blocks - start
-    tiles = (count + TILE_ROWS - 1) // TILE_ROWS
+@kernel_with(settings=Tile)
+def products(
+    chunk, thread, settings, a, b, c, m, k, n, a_row, a_column, b_step, b_column, bias, row_blocks,
+    column_blocks, items, chunks, scratch, scratch_bytes, passes, has_tables,
+):  # fmt: skip
+    """Some blocks of ``c = a·b + bias``; a, b and c may be tables of addresses, one a product."""
+    own_at = scratch + thread * scratch_bytes
+    own = words(own_at)  # settings to be changed
+    for index in range(len(AT)):
+        own[index] = settings[index]
+    panel_at = own_at + _TILE_BYTES
+    copy_at = panel_at + (1 + (k + passes - 1) // passes) * PANEL * FLOAT
     panels = (n + PANEL - 1) // PANEL
-    bias = args[_BIAS]
-    copy_at = panel_at + (1 + (k + passes - 1) // passes) * PANEL * 4
-    for part in range(passes):
-        first = k * part // passes
-        depth = k * (part + 1) // passes - first
-        a_at = a + start * args[_A_ROW] + first * args[_A_COLUMN]
-        settings[LENGTH] = depth
-        settings[A_ROW] = args[_A_ROW]
-        if args[_A_COLUMN] != 4:
-            copy_block(a_at, args[_A_ROW], args[_A_COLUMN], count, depth, copy_at)
-            a_at = copy_at
-            settings[A_ROW] = depth * 4
-        for panel in range(
-            panels * column_block // column_blocks, panels * (column_block + 1) // column_blocks
-        ):
-            width = min(PANEL, n - panel * PANEL)
-            zeros, biases = floats(panel_at), floats(bias + panel * PANEL * 4)
-            for j in range(PANEL):
-                zeros[j] = biases[j] if bias != 0 and part == 0 and j < width else np.float32(0)
-            b_at = b + first * args[_B_STEP] + panel * PANEL * args[_B_COLUMN]
-            pack_panel(b_at, args[_B_STEP], args[_B_COLUMN], depth, width, panel_at + PANEL * 4, 0)
-            for index in range(tiles):
-                row = count * index // tiles
-                c_at = c + (start + row) * n * 4 + panel * PANEL * 4
-                tile(
-                    count * (index + 1) // tiles - row,
-                    a_at + row * settings[A_ROW],
-                    panel_at,
-                    c_at,
-                    c_at if part > 0 else 0,  # later passes add to the sums of the earlier ones
-                    width,
-                    settings,
+    first_item, last_item = share(items, chunk, chunks)
+    for item in range(first_item, last_item):
+        batch, block = item // (row_blocks * column_blocks), item % (row_blocks * column_blocks)
+        a_whole, b_whole, c_whole = a, b, c
+        if has_tables:
+            a_whole, b_whole, c_whole = words(a)[batch], words(b)[batch], words(c)[batch]
+        start, stop = share(m, block // column_blocks, row_blocks)
+        first_panel, last_panel = share(panels, block % column_blocks, column_blocks)
+        for part in range(passes):
+            first, last = share(k, part, passes)
+            depth = last - first
+            a_at = a_whole + start * a_row + first * a_column
+            own[AT.length], own[AT.a_row] = depth, a_row
+            if a_column != FLOAT:
+                copy_block(a_at, a_row, a_column, stop - start, depth, copy_at)
+                a_at = copy_at
+                own[AT.a_row] = depth * FLOAT
+            for panel in range(first_panel, last_panel):
+                column = panel * PANEL
+                width = min(PANEL, n - column)
+                zeros, biases = floats(panel_at), floats(bias + column * FLOAT)
+                for j in range(PANEL):
+                    zeros[j] = biases[j] if bias != 0 and part == 0 and j < width else np.float32(0)
+                b_at, target = (
+                    b_whole + first * b_step + column * b_column,
+                    panel_at + PANEL * FLOAT,
                 )
+                pack_panel(b_at, b_step, b_column, depth, width, target, 0)
+                c_at = c_whole + (start * n + column) * FLOAT
+                # Later passes add to the sums of the earlier ones.
+                tiles(own, 0, stop - start, a_at, panel_at, c_at, c_at if part > 0 else 0, width)
 
 
 def addresses(array: Array, lead: tuple[int, ...]) -> Array:
@@ -185,98 +154,64 @@ def _multiply(a: Array, b: Array, bias: Array | None, lead: tuple[int, ...]) -> 
     each = max(1, min(_WORTH // max(1, m * k * n // (row_blocks * column_blocks)), items))
     chunks = min(-(-items // each), _threads.MAX_CHUNKS)
     depth = -(-k // passes)
-    copied = a.strides[-1] != 4
-    size = _SETTINGS_BYTES // 4 + (1 + depth) * PANEL
-    if copied:
+    size = _TILE_BYTES // FLOAT + (1 + depth) * PANEL
+    if a.strides[-1] != FLOAT:  # a block of it is copied
         size += -(-m // row_blocks) * depth
     size = -(-size // 16) * 16
-    tables = [addresses(array, lead) for array in (a, b, out)] if batch > 1 else []
+    tables = [addresses(array, lead) for array in (a, b, out)] if batch > 1 else [a, b, out]
+    tile = Tile(length=depth, c_row=FLOAT * n, residual_row=FLOAT * n)
     workspace.start()
     scratch = workspace.empty((size * _threads.get_num_threads(),))
-    _threads.run(
-        _threads.plan(
-            (
-                products.address,
-                chunks,
-                *(address(table) for table in tables or (a, b, out)),
-                m,
-                k,
-                n,
-                *a.strides[-2:],
-                *b.strides[-2:],
-                0 if bias is None else address(bias),
-                row_blocks,
-                column_blocks,
-                items,
-                chunks,
-                address(scratch),
-                4 * size,
-                passes,
-                float_bits(-math.inf),
-                float_bits(math.inf),
-                batch > 1,
-            )
-        )
-    )
+    instruction = products.pack(
+        chunks, settings=tile, a=tables[0], b=tables[1], c=tables[2], m=m, k=k, n=n,
+        a_row=a.strides[-2], a_column=a.strides[-1], b_step=b.strides[-2], b_column=b.strides[-1],
+        bias=bias, row_blocks=row_blocks, column_blocks=column_blocks, items=items,
+        scratch=scratch, scratch_bytes=FLOAT * size, passes=passes, has_tables=batch > 1,
+    )  # fmt: skip
+    _threads.launch(instruction)
     return out
 
 
 # -- with a matrix that is packed ---------------------------------------------------------------
 
-(
-    _X, _ROWS, _PACKED, _PANEL_BYTES, _COLUMNS, _OUT, _RESIDUAL,
-    _PACKED_ROW_BLOCKS, _PACKED_COLUMN_BLOCKS, _RECORDS, _RECORD_SIZE,
-) = range(TILE_ARGUMENTS, TILE_ARGUMENTS + 11)  # fmt: skip
+
+class _Sizes(NamedTuple):
+    """What the kernel reads of the matrices' sizes."""
+
+    rows: int
+    columns: int
+    panel_bytes: int
+    row_blocks: int
+    column_blocks: int
+    kind: int  # of the activation
 
 
-@kernel
-def product(args, chunk, thread):
-    """One block of rows and panels of ``clip(x @ packed + bias, low, high) + residual``."""
-    row_blocks, column_blocks = args[_PACKED_ROW_BLOCKS], args[_PACKED_COLUMN_BLOCKS]
+_AT = _Sizes(*range(len(_Sizes._fields)))  # which word is what
+
+
+@kernel_with(tile=Tile, sizes=_Sizes)
+def product(chunk, thread, tile, sizes, x, packed, out, residual, records, record_size):
+    """One block of rows and panels of ``act(x @ packed + bias) + residual``."""
+    columns, row_blocks = sizes[_AT.columns], sizes[_AT.row_blocks]
     # Neighbours share the panels: threads, which begin at both ends, then read half of them each.
     row_block, column_block = chunk % row_blocks, chunk // row_blocks
-    rows, columns = args[_ROWS], args[_COLUMNS]
-    start = rows * row_block // row_blocks
-    count = rows * (row_block + 1) // row_blocks - start
+    start, stop = share(sizes[_AT.rows], row_block, row_blocks)
     panels = (columns + PANEL - 1) // PANEL
-    # Tiles of nearly equal height: a last one of few rows would leave the multipliers idle.
-    tiles = (count + TILE_ROWS - 1) // TILE_ROWS
-    first_panel = panels * column_block // column_blocks
-    last_panel = panels * (column_block + 1) // column_blocks
+    first_panel, last_panel = share(panels, column_block, sizes[_AT.column_blocks])
+    a, target = x + start * tile[AT.a_row], out + start * tile[AT.c_row]
     for panel in range(first_panel, last_panel):
-        weights = args[_PACKED] + panel * args[_PANEL_BYTES]
-        width = min(PANEL, columns - panel * PANEL)
-        for index in range(tiles):
-            row = start + count * index // tiles
-            height = start + count * (index + 1) // tiles - row
-            offset = panel * PANEL * 4
-            residual = args[_RESIDUAL]
-            if residual != 0:
-                residual += row * args[RESIDUAL_ROW] + offset
-            kind = args[ACTIVATION]
-            out = args[_OUT] + row * args[C_ROW] + offset
-            tile(
-                height,
-                args[_X] + row * args[A_ROW],
-                weights,
-                out,
-                residual if kind == 0 else 0,
-                width,
-                args,
-            )
-            if kind != 0:
-                finish(kind, height, width, out, args[C_ROW], residual, args[RESIDUAL_ROW])
-    if args[_RECORDS] != 0:  # while the block is in the cache
+        column = panel * PANEL
+        other = residual
+        if residual != 0:
+            other += start * tile[AT.residual_row] + column * FLOAT
+        b, width = packed + panel * sizes[_AT.panel_bytes], min(PANEL, columns - column)
+        c, kind = target + column * FLOAT, sizes[_AT.kind]
+        tiles(tile, kind, stop - start, a, b, c, other, width)
+    if records != 0:  # while the block is in the cache
         first = first_panel * PANEL
-        write_record(
-            args[_RECORDS] + row_block * args[_RECORD_SIZE] * 8,
-            columns,
-            first,
-            min(columns, last_panel * PANEL) - first,
-            args[_OUT] + start * args[5] + first * 4,
-            args[5],
-            count,
-        )
+        count = min(columns, last_panel * PANEL) - first
+        record, at = records + row_block * record_size * 8, target + first * FLOAT
+        write_record(record, columns, first, count, at, tile[AT.c_row], stop - start)
 
 
 # Floats of x that a chunk may touch: 256 KiB, a quarter of a core's second-level cache, so that
@@ -291,54 +226,51 @@ def grid(rows: int, k: int, n: int) -> tuple[int, int]:
     in its own cache. Panels too where there are few rows; a thread reads a part of the weights.
     """
     threads = _threads.get_num_threads()
-    tiles, panels = -(-rows // TILE_ROWS), -(-n // PANEL)
+    heights, panels = -(-rows // TILE_ROWS), -(-n // PANEL)
     wanted = 1 if threads == 1 else min(rows * k * n // _WORTH + 1, 8 * threads)
-    row_blocks = min(tiles, max(wanted, -(-rows * k // _PACKED_BLOCK)), _threads.MAX_CHUNKS)
+    row_blocks = min(heights, max(wanted, -(-rows * k // _PACKED_BLOCK)), _threads.MAX_CHUNKS)
     column_blocks = min(panels, -(-wanted // row_blocks))
     return row_blocks, column_blocks
 
 
-def product_row(
+@functools.lru_cache(maxsize=256)
+def _settings(
+    rows: int, k: int, n: int, a_row: int, c_row: int, bounds: Bounds, kind: int, threads: int
+) -> tuple[Tile, _Sizes]:
+    """Return the settings of a product, which depend on how many threads there are."""
+    row_blocks, column_blocks = grid(rows, k, n)
+    low, high = map(float_bits, bounds)
+    tile = Tile(length=k, a_row=a_row, c_row=c_row, residual_row=FLOAT * n, low=low, high=high)
+    return tile, _Sizes(rows, n, FLOAT * PANEL * (1 + k), row_blocks, column_blocks, kind)
+
+
+def product_instruction(
     x: Array,
     packed: Packed,
     out: Array,
-    low: float | None = None,
-    high: float | None = None,
+    bounds: Bounds = NO_BOUNDS,
     residual: Array | None = None,
     records: Records | None = None,
-) -> tuple[int, ...]:
-    """Return the row of a plan for ``out = clip(x @ packed + bias, low, high) + residual``.
+    kind: int = 0,
+) -> Instruction:
+    """Return the instruction for ``out = clip(x @ packed + bias, *bounds) + residual``.
 
     All are float32: ``x`` ``(rows, k)``, ``out`` and ``residual`` ``(rows, n)``, or images of such
     pixels. They are contiguous, but the pixels of ``x`` and ``out`` may be spaced.
     ``records`` take the statistics of the columns of ``out``.
     """
-    rows = out.size // packed.n
-    row_blocks, column_blocks = grid(rows, packed.k, packed.n)
-    return (
-        product.address,
-        row_blocks * column_blocks,
-        pixel_step(x),
-        1,
-        packed.k,
-        0,
-        4 * PANEL,
-        pixel_step(out),
-        4 * packed.n,
-        float_bits(-math.inf if low is None else low),
-        float_bits(math.inf if high is None else high),
-        0,
-        0,
-        address(x),
-        rows,
-        address(packed.data),
-        4 * PANEL * (1 + packed.k),
-        packed.n,
-        address(out),
-        0 if residual is None else address(residual),
-        row_blocks,
-        column_blocks,
-        *((0, 0) if records is None else records.make(row_blocks, packed.n)),
+    data, k, n = packed
+    threads, steps = _threads.get_num_threads(), (pixel_step(x), pixel_step(out))
+    tile, sizes = _settings(out.size // n, k, n, *steps, bounds, kind, threads)
+    return product.pack(
+        sizes.row_blocks * sizes.column_blocks,
+        tile=tile,
+        sizes=sizes,
+        x=x,
+        packed=data,
+        out=out,
+        residual=residual,
+        **record_arguments(records, sizes.row_blocks, n),
     )
 
 
@@ -367,13 +299,13 @@ def _four_columns(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
         w1, w2, w3 = w0 + weight_row, w0 + 2 * weight_row, w0 + 3 * weight_row
         s0 = s1 = s2 = s3 = zero
         for i in range(0, k, WIDTH):
-            at, rest = i * 4, k - i
+            at, rest = i * FLOAT, k - i
             value = load(a + at, rest)
             s0 = value * load(w0 + at, rest) + s0
             s1 = value * load(w1 + at, rest) + s1
             s2 = value * load(w2 + at, rest) + s2
             s3 = value * load(w3 + at, rest) + s3
-        result = floats(out + (row * n + column) * 4)
+        result = floats(out + (row * n + column) * FLOAT)
         result[0], result[1], result[2], result[3] = total(s0), total(s1), total(s2), total(s3)
         if bias != 0:
             for j in range(4):
@@ -385,12 +317,12 @@ def _one_column(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
     for row in range(rows):
         s = spread(np.float32(0))
         for i in range(0, k, WIDTH):
-            a = load(x + row * x_row + i * 4, k - i)
-            s = a * load(weight + column * weight_row + i * 4, k - i) + s
+            a = load(x + row * x_row + i * FLOAT, k - i)
+            s = a * load(weight + column * weight_row + i * FLOAT, k - i) + s
         value = total(s)
         if bias != 0:
             value += floats(bias)[column]
-        floats(out + (row * n + column) * 4)[0] = value
+        floats(out + (row * n + column) * FLOAT)[0] = value
 
 
 def _few_rows(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -432,11 +364,13 @@ def matmul(a: Array, b: Array) -> Array:
     if work <= (_SMALL_VECTOR if m == 1 or n == 1 else _SMALL):
         return NotImplemented
     if not lead:
-        if m <= _FEW and a.strides[1] == b.strides[0] == 4:
+        if m <= _FEW and a.strides[1] == b.strides[0] == FLOAT:
             return _few_rows(a, b.T, None)
-        if n <= _FEW and a.strides[1] == b.strides[0] == 4:
+        if n <= _FEW and a.strides[1] == b.strides[0] == FLOAT:
             return _few_rows(b.T, a, None).T
-        if n <= _FEW and a.strides[0] == 4:  # rows of a lie across: better as rows of the panels
+        if (
+            n <= _FEW and a.strides[0] == FLOAT
+        ):  # rows of a lie across: better as rows of the panels
             return _multiply(b.T, a.T, None, lead).T
     return _multiply(a, b, None, lead)
 
@@ -451,6 +385,6 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
         bias = np.ascontiguousarray(bias)
     if len(x) * weight.size <= (_SMALL_VECTOR if len(x) == 1 else _SMALL):
         return NotImplemented
-    if len(x) <= _FEW and x.strides[1] == weight.strides[1] == 4:
+    if len(x) <= _FEW and x.strides[1] == weight.strides[1] == FLOAT:
         return _few_rows(x, weight, bias)
     return _multiply(x, weight.T, bias, ())

@@ -12,7 +12,7 @@ from numba import njit
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._formula import vector_exp
-from lucid.kernels.numba.machine._native import WIDTH, Kernel, kernel, share
+from lucid.kernels.numba.machine._native import FLOAT, WIDTH, Kernel, kernel, share
 from lucid.kernels.numba.machine._vector import (
     largest,
     load,
@@ -39,11 +39,11 @@ def row_maximum(x, count):
     first = second = lowest  # two, as each waits for the one before it
     i = 0
     while i + 2 * WIDTH <= count:
-        first = maximum(first, load(x + i * 4, WIDTH))
-        second = maximum(second, load(x + (i + WIDTH) * 4, WIDTH))
+        first = maximum(first, load(x + i * FLOAT, WIDTH))
+        second = maximum(second, load(x + (i + WIDTH) * FLOAT, WIDTH))
         i += 2 * WIDTH
     while i < count:
-        first = maximum(first, load_or(x + i * 4, count - i, lowest))
+        first = maximum(first, load_or(x + i * FLOAT, count - i, lowest))
         i += WIDTH
     return largest(maximum(first, second))
 
@@ -57,8 +57,8 @@ def exponentials(x, y, count):
     for i in range(0, count, WIDTH):
         rest = count - i
         # What is not there counts as minus infinity, whose exponential adds nothing.
-        power = vector_exp(load_or(x + i * 4, rest, lowest) - centre)
-        store(y + i * 4, power, rest)
+        power = vector_exp(load_or(x + i * FLOAT, rest, lowest) - centre)
+        store(y + i * FLOAT, power, rest)
         sums = sums + power
     return total(sums)
 
@@ -68,7 +68,7 @@ def scale_row(x, count, factor):
     """Multiply a row by a number, in place."""
     factors = spread(factor)
     for i in range(0, count, WIDTH):
-        at, rest = x + i * 4, count - i
+        at, rest = x + i * FLOAT, count - i
         store(at, load(at, rest) * factors, rest)
 
 
@@ -79,10 +79,10 @@ def log_softmax_row(x, y, count):
     centre = spread(row_maximum(x, count))
     sums = spread(np.float32(0))
     for i in range(0, count, WIDTH):
-        sums = sums + vector_exp(load_or(x + i * 4, count - i, lowest) - centre)
+        sums = sums + vector_exp(load_or(x + i * FLOAT, count - i, lowest) - centre)
     shift = spread(np.float32(math.log(total(sums))))
     for i in range(0, count, WIDTH):
-        store(y + i * 4, load(x + i * 4, count - i) - centre - shift, count - i)
+        store(y + i * FLOAT, load(x + i * FLOAT, count - i) - centre - shift, count - i)
 
 
 def _over_rows(function: Callable[..., None]) -> Kernel:
@@ -95,7 +95,7 @@ def _over_rows(function: Callable[..., None]) -> Kernel:
     def over_rows(chunk, thread, rows, columns, chunks, x, y, out):
         start, stop = share(rows, chunk, chunks)
         for row in range(start, stop):
-            offset = row * columns * 4
+            offset = row * columns * FLOAT
             of_row(x + offset, y + offset, out + offset, columns)
 
     over_rows.__qualname__ = f"rows_of{function.__qualname__}"
@@ -119,11 +119,11 @@ def _softmax_grad(grad, y, out, columns):
     """Y · (grad - sum(grad · y))."""
     sums = spread(np.float32(0))
     for i in range(0, columns, WIDTH):
-        at, rest = i * 4, columns - i
+        at, rest = i * FLOAT, columns - i
         sums = sums + load(grad + at, rest) * load(y + at, rest)
     mean = spread(total(sums))
     for i in range(0, columns, WIDTH):
-        at, rest = i * 4, columns - i
+        at, rest = i * FLOAT, columns - i
         store(out + at, load(y + at, rest) * (load(grad + at, rest) - mean), rest)
 
 
@@ -132,10 +132,10 @@ def _log_softmax_grad(grad, y, out, columns):
     """Grad - e^y · sum(grad)."""
     sums = spread(np.float32(0))
     for i in range(0, columns, WIDTH):
-        sums = sums + load(grad + i * 4, columns - i)
+        sums = sums + load(grad + i * FLOAT, columns - i)
     mean = spread(total(sums))
     for i in range(0, columns, WIDTH):
-        at, rest = i * 4, columns - i
+        at, rest = i * FLOAT, columns - i
         store(out + at, load(grad + at, rest) - vector_exp(load(y + at, rest)) * mean, rest)
 
 

@@ -1,8 +1,7 @@
 """Formulas on vectors: exp, erf, and the activations made of them, with their gradients.
 
 A formula is a Python function of :class:`Value`; calling it writes LLVM's instructions for a vector
-of WIDTH floats. Nothing depends on what a compiler recognises, and products followed by a sum
-become one multiply-add.
+of WIDTH floats. Products followed by a sum become one multiply-add.
 """
 
 from __future__ import annotations
@@ -13,68 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.extending import intrinsic
 
-from lucid.kernels.numba.machine._native import VECTOR, WIDTH
+from lucid.kernels.numba.machine import _emit
+from lucid.kernels.numba.machine._emit import Value, i32
+from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits
 from lucid.kernels.numba.machine._vector import vector
 from lucid.kernels.numpy._erf import _FLOAT32_P, _FLOAT32_Q
 
-_INTS = ir.VectorType(ir.IntType(32), WIDTH)
-_FLAGS = ("contract",)  # a·b + c in one instruction
-
-
-class Value:
-    """A vector in a formula; numbers beside it stand for vectors of that number."""
-
-    def __init__(self, builder: Any, ir_value: Any) -> None:
-        self.builder, self.ir = builder, ir_value
-
-    def _other(self, other: Value | float) -> Any:
-        if isinstance(other, Value):
-            return other.ir
-        return ir.Constant(VECTOR, [float(other)] * WIDTH)
-
-    def _new(self, operation: str, a: Any, b: Any) -> Value:
-        return Value(self.builder, getattr(self.builder, operation)(a, b, flags=_FLAGS))
-
-    def __add__(self, other: Value | float) -> Value:
-        return self._new("fadd", self.ir, self._other(other))
-
-    def __radd__(self, other: float) -> Value:
-        return self + other
-
-    def __sub__(self, other: Value | float) -> Value:
-        return self._new("fsub", self.ir, self._other(other))
-
-    def __rsub__(self, other: float) -> Value:
-        return self._new("fsub", self._other(other), self.ir)
-
-    def __mul__(self, other: Value | float) -> Value:
-        return self._new("fmul", self.ir, self._other(other))
-
-    def __rmul__(self, other: float) -> Value:
-        return self * other
-
-    def __truediv__(self, other: Value | float) -> Value:
-        return self._new("fdiv", self.ir, self._other(other))
-
-    def __rtruediv__(self, other: float) -> Value:
-        return self._new("fdiv", self._other(other), self.ir)
-
-    def where(self, relation: str, bound: float, chosen: Value | float) -> Value:
-        """Return ``chosen`` where this is ``<`` or ``>`` ``bound``, elsewhere this. NaN stays."""
-        condition = self.builder.fcmp_ordered(relation, self.ir, self._other(bound))
-        return Value(self.builder, self.builder.select(condition, self._other(chosen), self.ir))
-
-    def choose(self, relation: str, bound: float, yes: Value | float, no: Value | float) -> Value:
-        """Return ``yes`` where a relation to ``bound`` holds, elsewhere and for NaN ``no``."""
-        condition = self.builder.fcmp_ordered(relation, self.ir, self._other(bound))
-        chosen = self.builder.select(condition, self._other(yes), self._other(no))
-        return Value(self.builder, chosen)
-
-    def clip(self, low: float, high: float) -> Value:
-        """Return this within bounds; NaN stays."""
-        return self.where("<", low, low).where(">", high, high)
+_INTS = ir.VectorType(i32, WIDTH)
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Value) -> Value:
@@ -105,7 +50,8 @@ def exp(x: Value, highest: float = 89.0) -> Value:
     builder, given = x.builder, x
     # Below -104 it is 0, from 89 on infinite. The 0 is put in at the end: a product that underflows
     # costs the processor as much as the rest.
-    x = x.where("<", -104.0, 0.0).where(">", highest, highest)
+    x = x.choose("<", -104.0, 0.0, x)
+    x = x.choose(">", highest, highest, x)
     shifted = x * (1 / math.log(2)) + _ROUNDER
     n = shifted - _ROUNDER
     r = x - n * _LOG2_HIGH
@@ -190,43 +136,20 @@ def gelu_tanh_grad(grad: Value, x: Value) -> Value:
     return grad * (s + x * (s * (1.0 - s) * 2.0 * inner))
 
 
-def _function(module: Any, formula: Callable[..., Value], count: int) -> Any:
-    """Return the formula as a function of a module, written at its first use there."""
+def compiled_formula(formula: Callable[..., Value], count: int) -> Any:
+    """Return a formula of so many vectors as a function for compiled code."""
+    kind = ir.FunctionType(VECTOR, [VECTOR] * count)
     name = f"lucid_formula_{formula.__name__}"
-    if name in module.globals:
-        return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(VECTOR, [VECTOR] * count), name)
-    function.linkage = "internal"
-    function.attributes.add("alwaysinline")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    builder.ret(formula(*[Value(builder, arg) for arg in function.args]).ir)
-    return function
 
+    def write(builder: Any, *args: Any) -> Any:
+        return formula(*[Value(builder, arg) for arg in args]).ir
 
-def of_one(formula: Callable[[Value], Value]) -> Any:
-    """Return a formula of one vector as a function for compiled code."""
-
-    @intrinsic
-    def function(typingctx: Any, x: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.call(_function(builder.module, formula, 1), args)
-
-        return vector(vector), codegen
+    @emits(vector(*[vector] * count))
+    def function(builder: Any, *args: Any) -> Any:
+        made = _emit.function(builder.module, name, kind, "alwaysinline", write)
+        return builder.call(made, args)
 
     return function
 
 
-def of_two(formula: Callable[[Value, Value], Value]) -> Any:
-    """Return a formula of two vectors as a function for compiled code."""
-
-    @intrinsic
-    def function(typingctx: Any, a: Any, b: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.call(_function(builder.module, formula, 2), args)
-
-        return vector(vector, vector), codegen
-
-    return function
-
-
-vector_exp = of_one(exp)
+vector_exp = compiled_formula(exp, 1)

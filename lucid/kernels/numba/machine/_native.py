@@ -12,6 +12,7 @@ import ctypes
 import functools
 import hashlib
 import inspect
+import itertools
 import math
 import operator
 import os
@@ -19,7 +20,7 @@ import pickle
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ f32 = ir.FloatType()
 
 Words = types.CPointer(types.int64)
 
+# The address of a kernel, its number of chunks, and its arguments.
+Instruction = Sequence[int]
+
+# Bytes of an element in memory.
+FLOAT = 4
+
 
 def compiled(sig: Any) -> Callable[[Callable[..., Any]], Native]:
     """Decorate a function of plain numbers and pointers to become a C function, at first use."""
@@ -55,9 +62,19 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     """Decorate a function to become a kernel.
 
     Its parameters are ``chunk``, ``thread`` and then its arguments by name, as :meth:`Kernel.pack`
-    takes them; or ``args``, ``chunk`` and ``thread``, where it hands all of them on, as to a tile.
+    takes them.
     """
-    return Kernel(function, _KERNEL)
+    return Kernel(function, {})
+
+
+def kernel_with(**settings: type) -> Callable[[Callable[..., Any]], Kernel]:
+    """Decorate a kernel of which some arguments are settings: named tuples of integers.
+
+    The kernel gets a pointer to their words, which it can hand on, as to a tile. They come first,
+    each given here by its class. Settings that depend on shapes alone can be kept from call to
+    call: to name thirty arguments takes Python 4 µs.
+    """
+    return lambda function: Kernel(function, settings)
 
 
 class Native:
@@ -94,16 +111,22 @@ class Native:
 class Kernel(Native):
     """A C function that the thread pool calls."""
 
-    def __init__(self, function: Callable[..., Any], sig: Any) -> None:
-        super().__init__(function, sig)
+    def __init__(self, function: Callable[..., Any], settings: dict[str, Any]) -> None:
         names = list(inspect.signature(function).parameters)
-        if names[0] == "chunk":
-            self._fields = names[2:]
-            self._is_told_chunks = "chunks" in self._fields
-            self._in_order = operator.itemgetter(*self._fields)
-            self._function = _unpacked(function, len(self._fields))
+        if names[0] == "args":  # it reads all of its arguments by place
+            super().__init__(function, _KERNEL)
+            return
+        self._settings, self._fields = list(settings), names[2 + len(settings) :]
+        if names[2:] != [*self._settings, *self._fields]:
+            raise TypeError(f"{function.__name__}: expected {self._settings} first, got {names}")
+        self._is_told_chunks = "chunks" in self._fields
+        self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
+        sizes = [len(kind._fields) for kind in settings.values()]
+        super().__init__(_unpacked(function, sizes, len(self._fields)), _KERNEL)
+        self._source = function
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
 
-    def pack(self, chunks: int, **arguments: np.ndarray | float | None) -> tuple[int, ...]:
+    def pack(self, chunks: int, **arguments: Any) -> Instruction:
         """Return the instruction to run the kernel, in so many chunks, with arguments by name.
 
         Of an array it holds the address, so the array must live as long; of a float its bits, and
@@ -111,23 +134,39 @@ class Kernel(Native):
         """
         if self._is_told_chunks:
             arguments["chunks"] = chunks
-        if len(arguments) != len(self._fields):
-            raise TypeError(f"{self.__name__}: expected {self._fields}, got {list(arguments)}")
-        values = self._in_order(arguments)
-        return self.address, chunks, *[v if type(v) is int else _WORD[type(v)](v) for v in values]
+        if len(arguments) != len(self._settings) + len(self._fields):
+            names = [*self._settings, *self._fields]
+            raise TypeError(f"{self.__name__}: expected {names}, got {list(arguments)}")
+        instruction = [self.address, chunks]
+        for name in self._settings:
+            instruction += arguments[name]
+        for value in self._in_order(arguments):
+            kind = value.__class__
+            instruction.append(value if kind is int else _WORD[kind](value))
+        return instruction
 
 
-def _unpacked(function: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """Return a function of ``args``, ``chunk``, ``thread`` that calls one of named arguments."""
+def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Callable[..., Any]:
+    """Return a function of ``args``, ``chunk``, ``thread`` that calls one of named arguments.
+
+    Args:
+        function: takes ``chunk``, ``thread``, pointers to settings, and other arguments.
+        sizes: of the settings, in words.
+        count: of the other arguments.
+    """
+    starts = list(itertools.accumulate([0, *sizes]))
+    end = starts.pop()
 
     @intrinsic
     def unpack(typingctx: Any, args: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            places = [builder.gep(values[0], [i64(i)], source_etype=i64) for i in range(count)]
-            numbers = [builder.load(place, typ=i64) for place in places]
-            return context.make_tuple(builder, sig.return_type, numbers)
+            def place(i: int) -> Any:
+                return builder.gep(values[0], [i64(i)], source_etype=i64)
 
-        return types.UniTuple(types.int64, count)(args), codegen
+            words = [builder.load(place(end + i), typ=i64) for i in range(count)]
+            return context.make_tuple(builder, sig.return_type, [*map(place, starts), *words])
+
+        return types.Tuple((Words,) * len(starts) + (types.int64,) * count)(args), codegen
 
     named = njit(error_model="numpy")(function)
 
@@ -292,7 +331,7 @@ if sys.implementation.name != "cpython" or address(_probe) != _interface_address
 
 def pixel_step(images: np.ndarray) -> int:
     """Return the bytes from one pixel ``(…, C)`` to the next; they lie evenly, but maybe spaced."""
-    return 4 * images.shape[-1] if images.flags.c_contiguous else images.strides[-2]
+    return FLOAT * images.shape[-1] if images.flags.c_contiguous else images.strides[-2]
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:
@@ -300,13 +339,13 @@ def empty(shape: tuple[int, ...]) -> np.ndarray:
 
     Vectors of 64 bytes that straddle two lines cost two reads; NumPy aligns to 16 bytes.
     """
-    if 4 * math.prod(shape) >= _memory.SMALLEST:
+    if FLOAT * math.prod(shape) >= _memory.SMALLEST:
         return _memory.empty(shape)
     return _aligned(np.empty(math.prod(shape) + 16, np.float32), math.prod(shape)).reshape(shape)
 
 
 def _aligned(raw: np.ndarray, size: int) -> np.ndarray:
-    skip = -address(raw) % 64 // 4
+    skip = -address(raw) % 64 // FLOAT
     return raw[skip : skip + size]
 
 
@@ -342,7 +381,7 @@ workspace = Workspace()
 
 @functools.lru_cache(maxsize=64)
 def float_bits(value: float) -> int:
-    """Return the bits of a float32 as an integer, for a row of arguments."""
+    """Return the bits of a float32 as an integer, for an instruction."""
     with np.errstate(over="ignore"):  # beyond its range it is infinite
         return int(np.float32(value).view(np.int32))
 
@@ -396,149 +435,117 @@ def pointer(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, ir.PointerType(kind))
 
 
-@intrinsic
-def bits_to_float(typingctx: Any, bits: Any) -> Any:
+def emits(sig: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function that writes instructions to become one that compiled code can call.
+
+    It takes LLVM's builder and the arguments; ``sig`` is the signature for compiled code.
+    """
+
+    def decorate(write: Callable[..., Any]) -> Any:
+        def typed(typingctx: Any, *kinds: Any) -> Any:
+            def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+                result = write(builder, *args)
+                return context.get_dummy_value() if result is None else result
+
+            return sig, codegen
+
+        functools.update_wrapper(typed, write)
+        names = ["typingctx", *(f"arg{i}" for i in range(len(sig.args)))]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        # Numba counts the parameters, and knows no others.
+        typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, kind) for name in names]
+        )
+        return intrinsic(typed)
+
+    return decorate
+
+
+@emits(types.float32(types.int64))
+def bits_to_float(builder: Any, bits: Any) -> Any:
     """The float32 whose bits are the low half of an integer."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(builder.trunc(args[0], ir.IntType(32)), f32)
-
-    return types.float32(types.int64), codegen
+    return builder.bitcast(builder.trunc(bits, ir.IntType(32)), f32)
 
 
-@intrinsic
-def floats(typingctx: Any, address: Any) -> Any:
+@emits(types.CPointer(types.float32)(types.int64))
+def floats(builder: Any, address: Any) -> Any:
     """The float32 numbers at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return pointer(builder, args[0], f32)
-
-    return types.CPointer(types.float32)(types.int64), codegen
+    return pointer(builder, address, f32)
 
 
-@intrinsic
-def f64s(typingctx: Any, address: Any) -> Any:
+@emits(types.CPointer(types.float64)(types.int64))
+def f64s(builder: Any, address: Any) -> Any:
     """The float64 numbers at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return pointer(builder, args[0], ir.DoubleType())
-
-    return types.CPointer(types.float64)(types.int64), codegen
+    return pointer(builder, address, ir.DoubleType())
 
 
-@intrinsic
-def words(typingctx: Any, address: Any) -> Any:
+@emits(types.CPointer(types.int32)(types.int64))
+def i32s(builder: Any, address: Any) -> Any:
+    """The 32-bit integers at an address."""
+    return pointer(builder, address, ir.IntType(32))
+
+
+@emits(Words(types.int64))
+def words(builder: Any, address: Any) -> Any:
     """The 64-bit integers at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return pointer(builder, args[0], i64)
-
-    return Words(types.int64), codegen
+    return pointer(builder, address, i64)
 
 
-@intrinsic
-def address_of(typingctx: Any, row: Any) -> Any:
-    """The address of a row of arguments."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(args[0], i64)
-
-    return types.int64(row), codegen
-
-
-@intrinsic
-def call_kernel(typingctx: Any, address: Any, args: Any, chunk: Any, thread: Any) -> Any:
+@emits(types.void(types.int64, types.int64, types.int64, types.int64))
+def call_kernel(builder: Any, address: Any, args: Any, chunk: Any, thread: Any) -> None:
     """Call the kernel at an address."""
-    sig = types.void(types.int64, types.int64, types.int64, types.int64)
-
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
-        function, row, chunk, thread = values
-        builder.call(pointer(builder, function, kind), [pointer(builder, row, i64), chunk, thread])
-        return context.get_dummy_value()
-
-    return sig, codegen
+    kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
+    builder.call(pointer(builder, address, kind), [pointer(builder, args, i64), chunk, thread])
 
 
-@intrinsic
-def load_acquire(typingctx: Any, address: Any) -> Any:
+@emits(types.int64(types.int64))
+def load_acquire(builder: Any, address: Any) -> Any:
     """Read an integer that other threads write; what they wrote before it is then seen."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load_atomic(pointer(builder, args[0], i64), "acquire", 8, typ=i64)
-
-    return types.int64(types.int64), codegen
+    return builder.load_atomic(pointer(builder, address, i64), "acquire", 8, typ=i64)
 
 
-@intrinsic
-def store_release(typingctx: Any, address: Any, value: Any) -> Any:
+@emits(types.void(types.int64, types.int64))
+def store_release(builder: Any, address: Any, value: Any) -> None:
     """Write an integer that other threads read, after all that was written before it."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store_atomic(args[1], pointer(builder, args[0], i64), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    builder.store_atomic(value, pointer(builder, address, i64), "release", 8)
 
 
-@intrinsic
-def atomic_add(typingctx: Any, address: Any, value: Any) -> Any:
+@emits(types.int64(types.int64, types.int64))
+def atomic_add(builder: Any, address: Any, value: Any) -> Any:
     """Add to an integer in memory and return what it was."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("add", pointer(builder, args[0], i64), args[1], "acq_rel")
-
-    return types.int64(types.int64, types.int64), codegen
+    return builder.atomic_rmw("add", pointer(builder, address, i64), value, "acq_rel")
 
 
-@intrinsic
-def atomic_exchange(typingctx: Any, address: Any, value: Any) -> Any:
+@emits(types.int64(types.int64, types.int64))
+def atomic_exchange(builder: Any, address: Any, value: Any) -> Any:
     """Replace an integer in memory and return what it was."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("xchg", pointer(builder, args[0], i64), args[1], "acq_rel")
-
-    return types.int64(types.int64, types.int64), codegen
+    return builder.atomic_rmw("xchg", pointer(builder, address, i64), value, "acq_rel")
 
 
-@intrinsic
-def compare_exchange(typingctx: Any, address: Any, expected: Any, value: Any) -> Any:
+@emits(types.boolean(types.int64, types.int64, types.int64))
+def compare_exchange(builder: Any, address: Any, expected: Any, value: Any) -> Any:
     """Replace an integer in memory if it is as expected, and tell whether it was."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = pointer(builder, args[0], i64)
-        result = builder.cmpxchg(place, args[1], args[2], "acq_rel", "acquire")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), codegen
+    place = pointer(builder, address, i64)
+    result = builder.cmpxchg(place, expected, value, "acq_rel", "acquire")
+    return builder.extract_value(result, 1)
 
 
 binding.initialize_native_asmparser()  # for the instruction below
 _PAUSE = {"x86_64": "pause", "aarch64": "yield", "arm64": "yield"}
 
 
-@intrinsic
-def pause(typingctx: Any) -> Any:
+@emits(types.void())
+def pause(builder: Any) -> None:
     """Tell the processor that this is a loop that waits."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        triple = cpu_target.target_context.codegen().magic_tuple()[0]
-        text = _PAUSE.get(triple.split("-")[0], "")
-        kind = ir.FunctionType(ir.VoidType(), [])
-        builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    triple = cpu_target.target_context.codegen().magic_tuple()[0]
+    text = _PAUSE.get(triple.split("-")[0], "")
+    kind = ir.FunctionType(ir.VoidType(), [])
+    builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
 
 
-@intrinsic
-def give_way(typingctx: Any) -> Any:
+@emits(types.void())
+def give_way(builder: Any) -> None:
     """Let another thread have this core, if one waits for it."""
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    kind = ir.FunctionType(ir.IntType(32), [])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
