@@ -37,7 +37,7 @@ def check_same(ours: Any, theirs: Any) -> None:
     """Raise AssertionError unless ``ours`` is ``theirs``, with half precision as float32."""
     if torch is not None and isinstance(theirs, torch.Tensor):
         assert isinstance(ours, lucid.Tensor)
-        if theirs.dtype in (torch.float16, torch.bfloat16):
+        if theirs.dtype.is_floating_point and theirs.dtype.itemsize < 4:
             theirs = theirs.float()
         wanted = theirs.detach().numpy()
         assert ours.shape == wanted.shape
@@ -216,6 +216,10 @@ def test_tensors_share_what_they_shared(tmp_path: Path, archived: bool) -> None:
 def test_two_dtypes_of_one_storage(tmp_path: Path) -> None:
     base = torch.arange(8).to(torch.uint16)
     check_same(*load_both([base, base.view(torch.uint32)[1:]], tmp_path / "x.pth", True))
+    narrow = torch.ones(4).to(torch.float8_e5m2)
+    torch.save([narrow, narrow.view(torch.uint16)], tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"is the memory of a float8_e5m2 tensor as uint16; save"):
+        lucid.load(tmp_path / "x.pth")
 
 
 @needs_torch
@@ -246,11 +250,20 @@ def test_many_small_tensors(tmp_path: Path) -> None:
 
 
 @needs_torch
+@pytest.mark.parametrize(
+    "dtype", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
+)
+def test_numbers_of_eight_bits_become_float32(tmp_path: Path, dtype: str) -> None:
+    every = torch.arange(256).to(torch.uint8).view(getattr(torch, dtype))
+    check_same(*load_both({"a": every, "b": every.reshape(16, 16).T}, tmp_path / "x.pth", True))
+
+
+@needs_torch
 @pytest.mark.parametrize("archived", FORMATS)
 def test_tensors_that_lucid_has_not(tmp_path: Path, archived: bool) -> None:
     for made, message in [
         (torch.ones(2, dtype=torch.complex64), r"entry 'a\.0' has the dtype complex64"),
-        (torch.ones(2, dtype=torch.float8_e4m3fn), r"entry 'a\.0' has the dtype float8_e4m3fn"),
+        (torch.ones(2).to(torch.float8_e8m0fnu), r"entry 'a\.0' has the dtype float8_e8m0fnu"),
         (torch.eye(2).to_sparse(), r"entry 'a\.0' is a sparse tensor \(x\.to_dense\(\)"),
         (torch.ones(2, device="meta"), r"entry 'a\.0' is a tensor of the device meta"),
         (torch.nn.ReLU(), r"entry 'a\.0' holds torch\.nn\.modules\.activation\.ReLU, which only"),

@@ -40,7 +40,14 @@ _CHUNK = 1 << 20
 _TENSOR, _RECORD = 500, 300  # bytes that a tensor takes beside its elements, and a storage
 _MOST_AXES = 32  # NumPy's limit before version 2
 
-# PyTorch's dtypes as NumPy reads them. Half precision is widened to float32; bfloat16 is its half.
+# The kinds of eight bits: of the fraction, and what is taken from the exponent.
+_FLOAT8 = {
+    "float8_e4m3fn": (3, 7),
+    "float8_e5m2": (2, 15),
+    "float8_e4m3fnuz": (3, 8),
+    "float8_e5m2fnuz": (2, 16),
+}
+# PyTorch's dtypes as NumPy reads them. What is narrower than float32 is widened to it.
 _DTYPES = {
     "float64": "f8",
     "float32": "f4",
@@ -55,13 +62,13 @@ _DTYPES = {
     "uint16": "u2",
     "uint8": "u1",
     "bool": "u1",
+    **dict.fromkeys(_FLOAT8, "u1"),
 }
-_WIDENED = {"float16": "float32", "bfloat16": "float32"}
+_WIDENED = dict.fromkeys(("float16", "bfloat16", *_FLOAT8), "float32")
 # Dtypes that there are no arrays of here; known, so that the message names the entry.
 _OTHER_DTYPES = (
     *("complex32", "complex64", "complex128", "qint8", "quint8", "qint32", "quint4x2", "quint2x4"),
-    *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"),
-    *("float4_e2m1fn_x2", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
+    *("float8_e8m0fnu", "float4_e2m1fn_x2", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
 )
 # The classes of storages, and the dtype of each; since 2.0 an untyped one has it from its tensor.
@@ -312,7 +319,7 @@ class _Content:
         if type(value) is _View:
             return self._tensor(value, place)
         if type(value) is _Named and value.kind == "dtype":
-            is_array = value.name in _DTYPES and value.name != "bfloat16"
+            is_array = value.name in _DTYPES and value.name not in ("bfloat16", *_FLOAT8)
             return np.dtype(value.name) if is_array else f"torch.{value.name}"
         if type(value) is _NumpyDtype:
             return value.dtype
@@ -334,7 +341,11 @@ class _Content:
             self.budget.spend(count * wanted.itemsize)
             storage.array = np.empty(count, wanted)
         elements = storage.array
-        if elements.dtype != wanted:  # another view of an untyped storage
+        if dtype != storage.dtype:  # another view of an untyped storage
+            if not {dtype, storage.dtype}.isdisjoint(_WIDENED):
+                raise UnreadableError(
+                    f"{place} is the memory of a {storage.dtype} tensor as {dtype}; save a clone()"
+                )
             count = storage.size // stored.itemsize
             elements = elements.view(np.uint8)[: count * stored.itemsize].view(wanted)
         self.budget.spend(_TENSOR)
@@ -478,6 +489,25 @@ def _fill(storage: _Storage, file: IO[bytes], order: str, key: str) -> None:
         elements = np.frombuffer(data, stored)
         if storage.dtype == "bool" and elements.max(initial=0) > 1:
             raise ValueError(f"storage {key!r} holds booleans that are neither 0 nor 1")
-        part[...] = elements
+        part[...] = _float8(storage.dtype)[elements] if storage.dtype in _FLOAT8 else elements
         if storage.dtype == "bfloat16":  # the upper half of a float32
             part <<= 16
+
+
+def _float8(dtype: str) -> np.ndarray:
+    """Return the float32 that each byte stands for (Micikevicius et al. 2022, "FP8 Formats").
+
+    ``fn`` has no infinity, and ``uz`` a NaN in the place of the negative zero.
+    """
+    bits, bias = _FLOAT8[dtype]
+    bytes_ = np.arange(128)
+    exponent, fraction = bytes_ >> bits, (bytes_ & (1 << bits) - 1) / (1 << bits)
+    values = np.where(exponent > 0, 1 + fraction, 2 * fraction) * 2.0 ** (exponent - bias)
+    if dtype == "float8_e4m3fn":
+        values[127] = np.nan
+    elif dtype == "float8_e5m2":
+        values[124:] = np.inf, np.nan, np.nan, np.nan
+    both = np.concatenate([values, -values]).astype(np.float32)
+    if dtype.endswith("uz"):
+        both[128] = np.nan
+    return both
