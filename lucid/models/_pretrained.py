@@ -269,8 +269,9 @@ def open_checkpoint(weights: str | os.PathLike[str], key: str | None = None) -> 
         raise ValueError(f"weights: {source!r} is a folder; name the file in it")
     elif not path.is_file():
         raise FileNotFoundError(
-            f"weights: there is no file {source!r}; expected a .safetensors or .npz file "
-            'or a Hugging Face repo id such as "timm/mobilenetv4_conv_small.e2400_r224_in1k"'
+            f"weights: there is no file {source!r}; expected a .safetensors, .npz or .pth file, a "
+            "name or tag that `lucid models --pretrained` lists, or a Hugging Face repo id such as "
+            '"timm/mobilenetv4_conv_small.e2400_r224_in1k"'
             f"{_near(source)}"
         )
     contents = _files.read(path)
