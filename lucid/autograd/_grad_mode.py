@@ -15,6 +15,29 @@ class _Flag(threading.local):
 
     def __init__(self) -> None:
         self.outer: list[list[bool]] = []  # what each context that was entered gives back
+        self.spare: list[_Guard] = []
+
+    def leave(self, before: list[bool]) -> None:
+        """Give back what was there before, unless a context further out has done so."""
+        for depth, entered in enumerate(self.outer):
+            if entered is before:
+                self.enabled = before[0]
+                del self.outer[depth:]
+                return
+
+
+class _Guard:
+    """Leaves a context that died: Ctrl-C may have come in the first moment of its ``__exit__``.
+
+    A guard of a context that was left is kept for the next one, and does not die: Python drops a
+    Ctrl-C that comes in ``__del__``.
+    """
+
+    before: list[bool] | None = None
+
+    def __del__(self) -> None:
+        if self.before is not None:
+            grad_mode.leave(self.before)
 
 
 grad_mode = _Flag()
@@ -35,34 +58,24 @@ class set_grad_enabled:
     exception. Unlike PyTorch's, a bare call without ``with`` has no effect.
     """
 
-    _outer: list[list[bool]] = []  # noqa: RUF012  several, as one object can be entered twice
-
     def __init__(self, mode: bool) -> None:
         self.mode = bool(mode)
-        self._outer = []
+        self._guards: list[_Guard] = []  # several, as one object can be entered twice
 
     def __enter__(self) -> None:
-        before = [grad_mode.enabled]
-        self._outer.append(before)
+        guard = grad_mode.spare.pop() if grad_mode.spare else _Guard()
+        guard.before = before = [grad_mode.enabled]
+        self._guards.append(guard)
         grad_mode.outer.append(before)
         grad_mode.enabled = self.mode
 
     def __exit__(self, *exc: object) -> None:
-        self._leave(self._outer[-1])
-        self._outer.pop()
-
-    def __del__(self) -> None:  # Ctrl-C may have come in the first moment of ``__exit__``
-        if self._outer:
-            self._leave(self._outer[0])
-
-    @staticmethod
-    def _leave(before: list[bool]) -> None:
-        """Give back what was there before, unless a context further out has done so."""
-        for depth, entered in enumerate(grad_mode.outer):
-            if entered is before:
-                grad_mode.enabled = before[0]
-                del grad_mode.outer[depth:]
-                return
+        guard = self._guards[-1]
+        if guard.before is not None:
+            grad_mode.leave(guard.before)
+            guard.before = None
+        grad_mode.spare.append(guard)
+        self._guards.pop()
 
     def __call__(self, fn: F) -> F:
         mode = self.mode
