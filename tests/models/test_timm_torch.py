@@ -112,7 +112,8 @@ def test_convert_for_timm(build, variant, tmp_path, capsys):
     model = models.MobileNet_V4(configuration(f"mobilenetv4_{variant}"), 5).eval()
     lucid.save(model.state_dict(), tmp_path / "ours.npz")
     there = tmp_path / "there.safetensors"
-    assert main(["convert", str(tmp_path / "ours.npz"), str(there), "--to", "timm"]) == 0
+    named = ["--model", f"mobilenetv4_{variant}"]  # others may have the same arrays
+    assert main(["convert", str(tmp_path / "ours.npz"), str(there), "--to", "timm", *named]) == 0
     assert capsys.readouterr().err == ""
     theirs = build(variant, num_classes=5).eval()
     theirs.load_state_dict(safetensors.load_file(there), strict=True)
