@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import dis
 import functools
 import inspect
@@ -69,6 +68,8 @@ def one_line(error: BaseException) -> str:
 
 def nearest(name: Any, known: Iterable[str], count: int = 1, likeness: float = 0.6) -> list[str]:
     """Return the names most like one that is unknown, the most alike first; maybe none."""
+    import difflib  # for errors alone: not while lucid is imported
+
     return difflib.get_close_matches(str(name), list(known), n=count, cutoff=likeness)
 
 

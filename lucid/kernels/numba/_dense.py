@@ -25,6 +25,7 @@ from lucid.kernels.numba.machine._native import (
     float_bits,
     floats,
     kernel_with,
+    places,
 )
 from lucid.kernels.numba.machine._packing import Packed
 from lucid.kernels.numba.machine._tile import AT, Tile
@@ -77,7 +78,7 @@ class _Sizes(NamedTuple):
     kind: int  # of the activation
 
 
-_AT = _Sizes(*range(len(_Sizes._fields)))  # which word is what
+_AT = places(_Sizes)
 
 
 @kernel_with(tile=Tile, sizes=_Sizes)

@@ -32,6 +32,7 @@ from lucid.kernels.numba.machine._native import (
     kernel,
     kernel_with,
     pixel_step,
+    places,
 )
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store
 
@@ -54,7 +55,7 @@ class _Sums(NamedTuple):
     high: int
 
 
-_AT = _Sums(*range(len(_Sums._fields)))  # which word of the settings is what
+_AT = places(_Sums)
 
 
 def _sum_function(module: Any, pixels: int, width: int) -> Any:

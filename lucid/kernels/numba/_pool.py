@@ -23,6 +23,7 @@ from lucid.kernels.numba.machine._native import (
     floats,
     i32s,
     kernel,
+    places,
 )
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.numpy import _pool as reference
@@ -64,7 +65,7 @@ class _Windows(NamedTuple):
     chunks: int
 
 
-_AT = _Windows(*range(len(_Windows._fields)))
+_AT = places(_Windows)
 
 
 @kernel

@@ -33,6 +33,7 @@ from lucid.kernels.numba.machine._native import (
     kernel,
     kernel_with,
     pixel_step,
+    places,
     share,
     words,
     workspace,
@@ -186,7 +187,7 @@ class _Sizes(NamedTuple):
     kind: int  # of the activation
 
 
-_AT = _Sizes(*range(len(_Sizes._fields)))  # which word is what
+_AT = places(_Sizes)
 
 
 @kernel_with(tile=Tile, sizes=_Sizes)

@@ -30,6 +30,7 @@ from lucid.kernels.numba.machine._native import (
     i64,
     kernel,
     kernel_with,
+    places,
     share,
     workspace,
 )
@@ -176,7 +177,7 @@ class _Blocks(NamedTuple):
     rows: int  # of a block; a divisor of oh
 
 
-_AT = _Blocks(*range(len(_Blocks._fields)))
+_AT = places(_Blocks)
 
 
 @njit

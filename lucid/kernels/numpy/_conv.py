@@ -194,13 +194,15 @@ def _dense_weight_grad(
     wide = o // conv.groups
     patches = Patches(x.shape, weight_shape, conv, grad.dtype)
     totals = np.zeros((conv.groups, kh * kw * i, wide), grad.dtype)
+    matrix = None
     for images in slices(slice(0, n), patches.images):
         padded = patches.pad(x[images])
         for group, total in enumerate(totals):
             view = patches.of_group(padded, group)
             for rows in slices(slice(0, height), patches.rows):
                 part = grad[images, rows, :, group * wide : (group + 1) * wide]
-                total += as_matrix(view[:, rows]).T @ part.reshape(-1, wide)
+                matrix = as_matrix(view[:, rows], matrix)
+                total += matrix.T @ part.reshape(-1, wide)
     gw = totals.reshape(conv.groups, kh, kw, i, wide).transpose(0, 4, 3, 1, 2)
     return np.ascontiguousarray(gw).reshape(weight_shape)
 

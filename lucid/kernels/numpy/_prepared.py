@@ -342,7 +342,7 @@ class Patches:
         self._kernel, self._conv, self._size = (kernel[0], kernel[1]), conv, (height, width)
         row = max(1, width * conv.groups * math.prod(weight_shape[1:]))  # floats in a row's patches
         self.images = evenly(n, min(n, _BLOCK // (row * height)))
-        self.rows = evenly(height, min(height, _BLOCK // row))
+        self.rows = evenly(height, min(height, 2 * _BLOCK // row))
         self.pad = Padder(input_shape, conv.padding, dtype, self.images)
 
     def of_group(self, padded: np.ndarray, group: int) -> np.ndarray:
@@ -351,10 +351,15 @@ class Patches:
         return windows(padded, self._kernel, self._conv, self._size, channels)
 
 
-def as_matrix(patches: np.ndarray) -> np.ndarray:
-    """Return patches ``(N, H', W', kh, kw, C)`` as a matrix with one in a row."""
-    memory = empty(patches.shape, patches.dtype)
-    np.copyto(memory, patches)
+def as_matrix(patches: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
+    """Return patches ``(N, H', W', kh, kw, C)`` as a matrix with one in a row.
+
+    The ``last`` matrix is overwritten if it is large enough: memory that is in the cache.
+    """
+    if last is None or last.size < patches.size:
+        last = empty((patches.size,), patches.dtype)
+    memory = last.reshape(-1)[: patches.size]
+    np.copyto(memory.reshape(patches.shape), patches)
     return memory.reshape(-1, math.prod(patches.shape[3:]))
 
 
@@ -376,11 +381,12 @@ def _dense(
         single = len(x) == 1  # then some of its rows, else some of the images
 
         def some(part: slice) -> None:
+            rows = None
             for block in slices(part, patches.rows if single else patches.images):
                 index = (_ALL, block) if single else (block, _ALL)
                 target = out[index]
                 for group, matrix in enumerate(matrices):
-                    rows = as_matrix(views[group][index])
+                    rows = as_matrix(views[group][index], rows)
                     if conv.groups == 1:
                         np.matmul(rows, matrix, out=target.reshape(-1, o))
                     else:

@@ -22,7 +22,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -42,6 +42,8 @@ i64 = ir.IntType(64)
 f32 = ir.FloatType()
 
 Words = types.CPointer(types.int64)
+
+Settings = TypeVar("Settings", bound=tuple[int, ...])
 
 # The address of a kernel, its number of chunks, and its arguments.
 Instruction = Sequence[int]
@@ -75,6 +77,11 @@ def kernel_with(**settings: type) -> Callable[[Callable[..., Any]], Kernel]:
     call: to name thirty arguments takes Python 4 µs.
     """
     return lambda function: Kernel(function, settings)
+
+
+def places(settings: type[Settings]) -> Settings:
+    """Return which word of a kernel's settings is what, under the names of their class."""
+    return settings(*range(len(settings.__annotations__)))
 
 
 class Native:

@@ -36,6 +36,7 @@ from lucid.kernels.numba.machine._native import (
     f32,
     float_bits,
     i64,
+    places,
     share,
 )
 
@@ -56,7 +57,7 @@ class Tile(NamedTuple):
     b_segment: int = 0  # from the start of one run of b to the next, where a is transposed
 
 
-AT = Tile(*range(len(Tile._fields)))  # which word of the settings is what
+AT = places(Tile)
 
 
 def _offset(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
