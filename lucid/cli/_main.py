@@ -11,7 +11,7 @@ from functools import partial
 
 import lucid
 from lucid._check import one_line
-from lucid.cli import _bench, _convert, _diagram, _embed, _models, _predict, _train
+from lucid.cli import _bench, _convert, _diagram, _embed, _eval, _models, _predict, _train
 from lucid.cli._arguments import HelpFormatter, add_command
 from lucid.cli._errors import CommandError
 from lucid.cli._output import tell
@@ -78,6 +78,6 @@ def _parser() -> argparse.ArgumentParser:
         help="show the traceback of an error (also: LUCID_DEBUG=1)",
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for module in (_models, _diagram, _train, _predict, _embed, _convert, _bench):
+    for module in (_models, _diagram, _train, _eval, _predict, _embed, _convert, _bench):
         module.add_parsers(partial(add_command, commands, common))
     return parser

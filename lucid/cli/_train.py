@@ -1,11 +1,10 @@
-"""``lucid train`` and ``lucid eval``: learn from images, and measure what was learned."""
+"""``lucid train``: learn from images."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,17 @@ from lucid.cli._arguments import (
     positive_float,
     positive_int,
 )
+from lucid.cli._data import add_unreadable, check_classes, checked, load, unreadable_share
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
+from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
-from lucid.cli._weights import check_weights, open_model
-from lucid.data import DataLoader, Images, UnreadableError, load_images, readable
-from lucid.training import DivergedError, Epoch, Run, RunFiles, Score, Settings, evaluate
+from lucid.cli._weights import check_weights
+from lucid.data import Images
+from lucid.training import DivergedError, Epoch, Run, Settings
 
 
 def add_parsers(add_command: AddCommand) -> None:
-    """Add both commands."""
+    """Add the command."""
     parser = add_command(
         "train",
         train_model,
@@ -77,7 +78,7 @@ def add_parsers(add_command: AddCommand) -> None:
         help="use at most so many images of each part, for a quick try",
     )
     option("--seed", type=non_negative_int, help="the same seed gives the same run")
-    _unreadable_options(parser, f"default: {Settings().max_unreadable:g}")
+    add_unreadable(parser, f"default: {Settings().max_unreadable:g}")
     parser.add_argument(
         "--no-augment",
         dest="augment",
@@ -95,38 +96,6 @@ def add_parsers(add_command: AddCommand) -> None:
         type=Path,
         metavar="FILE",
         help="go on with the interrupted run of these weights",
-    )
-
-    parser = add_command(
-        "eval",
-        evaluate_model,
-        "Measure trained weights on their test images. Which these are is read from the .json "
-        "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
-        "can be measured that `lucid predict` takes.",
-        "  lucid eval runs/mobilenetv4_conv_small-digits.npz",
-    )
-    parser.add_argument("weights", type=Path, help="a file that `lucid train` wrote")
-    parser.add_argument(
-        "--data", help="other images to measure on (default: those of the training)"
-    )
-    parser.add_argument("--batch-size", type=positive_int, help="default: that of the training")
-    _unreadable_options(parser, "default: that of the training")
-
-
-def _unreadable_options(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--max-unreadable",
-        type=fraction,
-        metavar="SHARE",
-        help="share of the pictures that may be unreadable (at least one may): they are named "
-        f"before the work begins, and it goes on without them ({default})",
-    )
-    parser.add_argument(
-        "--strict",
-        dest="max_unreadable",
-        action="store_const",
-        const=0.0,
-        help="end with exit status 1 if any picture is unreadable",
     )
 
 
@@ -150,10 +119,10 @@ def train_model(args: argparse.Namespace) -> int:
     }
     if args.resume is None:
         with _new_run(args, given) as run:
-            return _run(run, _load(run.load_images))
+            return _run(run, load(run.load_images))
     with _resume(args, given) as run:
-        images = _load(run.load_images)
-        _check_classes(images, run.description.classes, len(run.description.classes))
+        images = load(run.load_images)
+        check_classes(images, run.description.classes, len(run.description.classes))
         return _run(run, images)
 
 
@@ -193,9 +162,9 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
 def _run(run: Run, images: Images) -> int:
     """Train from the beginning, or from where the run's state has come to."""
     settings = run.settings
-    with _unreadable(settings.max_unreadable):
+    with unreadable_share(settings.max_unreadable):
         with Progress("image") as checking:
-            run.prepare(images, tell=partial(tell, "train"), after_each=_checked(checking))
+            run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
         try:
             with Progress("batch") as progress:
@@ -210,7 +179,7 @@ def _run(run: Run, images: Images) -> int:
         except OSError as error:
             raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
     print(f"best weights: epoch {run.description.best_epoch}, {run.files.weights}")
-    print(_result(score))
+    print(result_line(score))
     return 0
 
 
@@ -226,79 +195,6 @@ def _fit(run: Run, progress: Progress) -> None:
         progress.end()
         print(_line(epoch, epochs, run.description.best_epoch == epoch.number), flush=True)
         start(epoch.number + 1)
-
-
-def evaluate_model(args: argparse.Namespace) -> int:
-    """Run ``lucid eval``."""
-    check_weights(args.weights)
-    files = RunFiles(args.weights)
-    settings = Settings()
-    if args.data is None or files.description.is_file():
-        with reading_run():
-            settings = files.read_description().settings
-    if args.data is not None:
-        if args.data == "digits" != settings.data:
-            raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
-        settings = replace(settings, data=args.data)
-    model, classes = open_model("eval", str(args.weights), None)
-    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else settings.size
-    images = _load(lambda: load_images(settings.data, size, model=model, limit=settings.limit))
-    _check_classes(images, classes, model.num_classes)
-    tell_line = partial(tell, "eval")
-    for note in images.notes:
-        tell_line(note)
-    share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
-    with _unreadable(share):
-        with Progress("image") as checking:
-            (test,) = readable([images.test], share, tell=tell_line, after_each=_checked(checking))
-        score = evaluate(model, DataLoader(test, args.batch_size or settings.batch_size))
-    print(_result(score))
-    return 0
-
-
-# -- images -----------------------------------------------------------------------------------
-
-
-def _load(load: Callable[[], Images]) -> Images:
-    try:
-        return load()
-    except (ValueError, OSError) as error:
-        raise UsageError(f"--data: {error}") from error
-
-
-def _check_classes(images: Images, classes: list[str] | None, count: int) -> None:
-    try:
-        images.check_classes(classes, count)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _unreadable(share: float) -> Iterator[None]:
-    """Say in the command's words that too many pictures cannot be read."""
-    try:
-        yield
-    except UnreadableError as error:
-        if error.found is None:
-            raise CommandError(str(error)) from error
-        allowed = f"--max-unreadable {share:g}" if share else "--strict"
-        raise CommandError(
-            f"{error.found}, more than {allowed} allows; mend or remove them, or allow a larger "
-            "share with --max-unreadable"
-        ) from error
-
-
-def _checked(progress: Progress) -> Callable[[int, int], None]:
-    """Return what moves the bar while all pictures are read once."""
-
-    def step(done: int, total: int) -> None:
-        if done == 1:
-            progress.start(total, "checking")
-        progress.step()
-        if done == total:
-            progress.end()
-
-    return step
 
 
 # -- what is printed --------------------------------------------------------------------------
@@ -318,13 +214,6 @@ def _line(epoch: Epoch, epochs: int, better: bool) -> str:
     return (
         f"epoch {epoch.number:{len(str(epochs))}}/{epochs}  train: {epoch.train}  "
         f"validation: {epoch.validation}  {epoch.seconds:.1f} s{'  best' if better else ''}"
-    )
-
-
-def _result(score: Score) -> str:
-    return (
-        f"test accuracy {100 * score.accuracy:.2f} % ({score.correct} of {score.count}), "
-        f"loss {score.loss:.4f}"
     )
 
 
