@@ -19,6 +19,7 @@ MODULES = (
     "lucid.nn.utils",
     "lucid.optim",
     "lucid.optim.lr_scheduler",
+    "lucid.optim.swa_utils",
     "lucid.models",
     "lucid.models.configs",
     "lucid.data",

@@ -2,6 +2,7 @@
 
 from lucid._check import name_errors as _name_errors
 from lucid.optim import lr_scheduler as lr_scheduler
+from lucid.optim import swa_utils as swa_utils
 from lucid.optim._adagrad import Adagrad as Adagrad
 from lucid.optim._adam import Adam as Adam
 from lucid.optim._adam import AdamW as AdamW

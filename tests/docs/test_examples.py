@@ -50,6 +50,7 @@ MAIN = {
     "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
     "lucid.optim": ["AdamW", "SGD"],
     "lucid.optim.lr_scheduler": ["CosineAnnealingLR", "SequentialLR", "StepLR"],
+    "lucid.optim.swa_utils": ["AveragedModel"],
     "lucid.models": ["MobileNet_V4", "create_model", "list_models"],
     "lucid.models.configs": ["conv_small", "timm"],
     "lucid.data": [

@@ -1,0 +1,204 @@
+"""Averages of a model's weights over the steps of its training.
+
+Names, arguments and values are those of ``torch.optim.swa_utils``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from lucid.autograd import Tensor, no_grad
+from lucid.nn import BatchNorm1d, BatchNorm2d, Module
+from lucid.nn._parameter import overwrite
+from lucid.optim import _settings
+
+AverageOne = Callable[[Tensor, Tensor, int], Tensor]
+AverageAll = Callable[[list[Tensor], list[Tensor], int], None]
+
+
+def get_ema_multi_avg_fn(decay: float = 0.999, *, warmup: bool = False) -> AverageAll:
+    r"""Return what moves averages :math:`a` towards weights :math:`w`: exponential averaging.
+
+    .. math:: a \leftarrow d\,a + (1 - d)\,w
+
+    Args:
+        decay: :math:`d`, from 0 to 1.
+        warmup: let :math:`d` rise with the number of steps :math:`t`, as
+            :math:`\min(1 - (1 + t)^{-2/3}, d)`: the first weights, which are bad, are then
+            forgotten soon. PyTorch has none; it is the default of timm's ``use_warmup``.
+    """
+    _settings.part("get_ema_multi_avg_fn", "decay", decay)
+
+    def average(averages: list[Tensor], values: list[Tensor], count: int) -> None:
+        rate = min(decay, 1 - (1 + count) ** (-2 / 3)) if warmup else decay
+        for mean, value in zip(averages, values):
+            _move(mean, value, 1 - rate)
+
+    return average
+
+
+def get_swa_multi_avg_fn() -> AverageAll:
+    """Return what makes averages those of one set of weights more, each set counting the same."""
+
+    def average(averages: list[Tensor], values: list[Tensor], count: int) -> None:
+        for mean, value in zip(averages, values):
+            _move(mean, value, 1 / (count + 1))
+
+    return average
+
+
+def get_ema_avg_fn(decay: float = 0.999) -> AverageOne:
+    """Return :func:`get_ema_multi_avg_fn` for one tensor: a function that returns the average."""
+    _settings.part("get_ema_avg_fn", "decay", decay)
+    return lambda mean, value, count: decay * mean + (1 - decay) * value
+
+
+def get_swa_avg_fn() -> AverageOne:
+    """Return :func:`get_swa_multi_avg_fn` for one tensor: a function that returns the average."""
+    return lambda mean, value, count: mean + (value - mean) / (count + 1)
+
+
+def _move(mean: Tensor, value: Tensor, share: float) -> None:
+    """Move ``mean`` a share of the way to ``value``, rounded as torch.lerp is."""
+    a, b = mean.data, value.data
+    if a.dtype.kind == "f":
+        share, rest = a.dtype.type(share), a.dtype.type(1 - share)
+        overwrite(mean, a + share * (b - a) if share < 0.5 else b - (b - a) * rest)
+    else:
+        overwrite(mean, (a * (1 - share) + b * share).astype(a.dtype))
+
+
+class AveragedModel(Module):
+    """A copy of a model whose weights are an average over the steps of the training.
+
+    It is called like the model. Such averages classify better than the last weights (Polyak &
+    Juditsky 1992; Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better
+    Generalization").
+
+    Args:
+        model: is copied, with its modes.
+        device: None or ``"cpu"``; there as PyTorch has it.
+        avg_fn: returns the new average of one tensor from the average, the value and the number
+            of models averaged so far.
+        multi_avg_fn: changes all averages in place, from lists of averages and of values and that
+            number. Without either, all models count the same.
+        use_buffers: average the running statistics of batch norms too, which otherwise are copied
+            from the last model: see :func:`update_bn`.
+
+    Attributes:
+        module: the copy with the averages.
+        n_averaged: the number of models averaged so far; a buffer.
+
+    Raises:
+        TypeError: if ``model`` is no module.
+        ValueError: if both functions are given.
+
+    Example:
+        >>> from lucid.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.75))
+        >>> for weight in (4.0, 8.0):  # of two steps of a training
+        ...     with lucid.no_grad():
+        ...         _ = model.weight.fill_(weight)
+        ...     averaged.update_parameters(model)
+        >>> averaged.module.weight.item()
+        5.0
+        >>> averaged(lucid.tensor([[2.0]])).tolist()
+        [[10.0]]
+    """
+
+    n_averaged: Tensor
+
+    def __init__(
+        self,
+        model: Module,
+        device: str | None = None,
+        avg_fn: AverageOne | None = None,
+        multi_avg_fn: AverageAll | None = None,
+        use_buffers: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, Module):
+            raise TypeError(f"AveragedModel: expected a module, got {type(model).__name__}")
+        if device not in (None, "cpu"):
+            raise ValueError(f"AveragedModel: expected device None or 'cpu', got {device!r}")
+        if avg_fn is not None and multi_avg_fn is not None:
+            raise ValueError("AveragedModel: give avg_fn or multi_avg_fn, not both")
+        self.module = copy.deepcopy(model)
+        self.register_buffer("n_averaged", Tensor(np.int64(0)))
+        self.avg_fn = avg_fn
+        self.multi_avg_fn = multi_avg_fn
+        self.use_buffers = use_buffers
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the averaged model does."""
+        return self.module(*args, **kwargs)
+
+    def update_parameters(self, model: Module) -> None:
+        """Take the weights of ``model`` into the averages: those of the first call are copied.
+
+        Raises:
+            ValueError: if the model has other parameters than the one that was copied.
+        """
+        averages, values = self._tensors(self.module), self._tensors(model)
+        if [a.shape for a in averages] != [value.shape for value in values]:
+            raise ValueError(
+                "AveragedModel: expected a model with the parameters of the one that was copied"
+            )
+        count = int(self.n_averaged.item())
+        with no_grad():
+            if count == 0:
+                for average, value in zip(averages, values):
+                    overwrite(average, value.data)
+            elif self.avg_fn is not None:
+                for average, value in zip(averages, values):
+                    result = self.avg_fn(average.detach(), value.detach(), count)
+                    overwrite(average, result.data.astype(average.dtype))
+            else:
+                (self.multi_avg_fn or get_swa_multi_avg_fn())(averages, values, count)
+            if not self.use_buffers:
+                for average, value in zip(self.module.buffers(), model.buffers()):
+                    overwrite(average, value.data)
+        overwrite(self.n_averaged, np.int64(count + 1))
+
+    def _tensors(self, model: Module) -> list[Tensor]:
+        buffers = model.buffers() if self.use_buffers else ()
+        return [*model.parameters(), *buffers]
+
+
+def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -> None:
+    """Replace the running statistics of a model's batch norms by the means over a loader's batches.
+
+    Averaged weights need statistics of their own, unless ``use_buffers`` averaged them too.
+
+    Args:
+        loader: of batches: inputs, or a tuple or list that begins with them.
+        model: is run in training mode; each module comes back in the mode it had.
+        device: None or ``"cpu"``; there as PyTorch has it.
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, (BatchNorm1d, BatchNorm2d)) and module.running_mean is not None
+    ]
+    if not norms:
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    model.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    try:
+        with no_grad():
+            for batch in loader:
+                model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        for module, training in modes:
+            module.training = training
