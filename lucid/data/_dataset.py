@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -129,6 +130,14 @@ class Subset:
     def batch(self, indices: Array) -> Any:
         """Return many samples, as a loader gives them."""
         return fetch(self.dataset, self.indices[indices])
+
+
+def paths_of(dataset: Any) -> list[Path]:
+    """Return the file of each sample of an image folder or a subset of one; [] of what has none."""
+    if isinstance(dataset, Subset):
+        paths = paths_of(dataset.dataset)
+        return [paths[index] for index in dataset.indices] if paths else []
+    return [path for path, _ in getattr(dataset, "samples", ())]
 
 
 def check_index(index: int, size: int, who: str) -> int:

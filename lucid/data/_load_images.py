@@ -14,7 +14,7 @@ import numpy as np
 
 from lucid import nn
 from lucid.data import datasets, transforms
-from lucid.data._dataset import Dataset, Subset
+from lucid.data._dataset import Dataset, Subset, paths_of
 from lucid.data._folders import describe_left_out, find_parts, first_of, subfolders
 from lucid.data._split import hold_out
 from lucid.models._checkpoints import DEFAULT
@@ -216,19 +216,11 @@ def _check_two_classes(folder: datasets.ImageFolder) -> None:
     )
 
 
-def _paths(dataset: Any) -> list[Path]:
-    """Return the path of each sample of an image folder or a subset of one."""
-    if isinstance(dataset, Subset):
-        paths = _paths(dataset.dataset)
-        return [paths[index] for index in dataset.indices]
-    return [path for path, _ in dataset.samples]
-
-
 def _in_both(train: Dataset, test: Dataset) -> list[str]:
     """Return the names of the test's files whose content is among those to learn from too."""
 
     def sizes(dataset: Dataset) -> list[tuple[Path, int]]:
-        return [(path, path.stat().st_size) for path in _paths(dataset) if path.is_file()]
+        return [(path, path.stat().st_size) for path in paths_of(dataset) if path.is_file()]
 
     def digest(path: Path) -> bytes:
         try:

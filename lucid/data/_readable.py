@@ -108,13 +108,23 @@ class _Readable(Subset):
 
     def batch(self, indices: np.ndarray) -> Any:
         """Return images and labels; None if no picture can be read."""
-        samples = []
-        for _, sample in each(self.__getitem__, [int(index) for index in indices]):
+        samples = [sample for _, sample in self.numbered(indices)]
+        return default_collate(samples) if samples else None
+
+    def numbered(self, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        """Yield the samples that can be read, each with its index."""
+        for index, sample in each(self.__getitem__, map(int, indices)):
             if isinstance(sample, Exception):
                 self._unreadable.add(str(sample))
             else:
-                samples.append(sample)
-        return default_collate(samples) if samples else None
+                yield index, sample
+
+
+def numbered(dataset: Dataset, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    """Yield samples, each with its index, without those that :func:`readable` leaves out."""
+    if isinstance(dataset, _Readable):
+        return dataset.numbered(indices)
+    return ((int(index), dataset[int(index)]) for index in indices)
 
 
 def readable(
