@@ -1,8 +1,13 @@
 """Training: the loop over epochs, and runs that can be interrupted and gone on with."""
 
 from lucid._files import HeldElsewhereError as HeldElsewhereError
+from lucid.training._class_weights import class_weights as class_weights
 from lucid.training._decay_groups import decay_groups as decay_groups
 from lucid.training._description import Description as Description
+from lucid.training._distillation import DistillationLoss as DistillationLoss
+from lucid.training._distillation import Taught as Taught
+from lucid.training._freeze import freeze as freeze
+from lucid.training._freeze import unfreeze as unfreeze
 from lucid.training._loop import DivergedError as DivergedError
 from lucid.training._loop import Epoch as Epoch
 from lucid.training._loop import Score as Score

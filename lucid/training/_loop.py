@@ -6,15 +6,19 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lucid.autograd import Tensor, no_grad
 from lucid.graph import evaluation
 from lucid.nn import CrossEntropyLoss, Module
+from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import Optimizer
+from lucid.optim.swa_utils import AveragedModel
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+Batch = tuple[Tensor, ...]  # images, labels, and what else a loss wants
+Batches = Iterable[Batch]
+LossFunction = Callable[..., Tensor]
 
 
 class DivergedError(RuntimeError):
@@ -94,8 +98,9 @@ class _Meter:
 
     def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
         size = labels.shape[0]
+        answers = labels.data.argmax(axis=1) if labels.ndim > 1 else labels.data
         self.loss += loss * size
-        self.correct += int((logits.data.argmax(axis=1) == labels.data).sum())
+        self.correct += int((logits.data.argmax(axis=1) == answers).sum())
         self.count += size
 
     def score(self) -> Score:
@@ -110,7 +115,8 @@ def evaluate(model: Module, batches: Batches) -> Score:
 
     Args:
         model: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
-        batches: pairs of images and integer labels ``(N,)``, such as a ``DataLoader``.
+        batches: pairs of images and labels, such as a ``DataLoader``: integers ``(N,)``, or the
+            shares of the classes ``(N, classes)``, of which the largest is the answer.
 
     Example:
         >>> batch = lucid.tensor([[0.0, 9.0], [9.0, 0.0]]), lucid.tensor([1, 1])
@@ -122,7 +128,7 @@ def evaluate(model: Module, batches: Batches) -> Score:
     criterion = CrossEntropyLoss()
     meter = _Meter()
     with evaluation(model), no_grad():
-        for images, labels in batches:
+        for images, labels, *_ in batches:
             logits = model(images)
             meter.add(criterion(logits, labels).item(), logits, labels)
     return meter.score()
@@ -135,16 +141,24 @@ def train_epoch(
     *,
     criterion: LossFunction,
     after_step: Callable[[Score], Any] | None = None,
+    accumulate: int = 1,
+    clip_grad: float | None = None,
+    averaged: AveragedModel | None = None,
 ) -> Score:
-    """Take one optimiser step a batch, and return the score on the way.
+    """Take one optimiser step a batch, or one for several, and return the score on the way.
 
     Args:
         model: is put into training mode and stays there. If it is in training mode already, layers
             frozen with ``eval()`` stay frozen.
-        batches: pairs of images and integer labels.
+        batches: pairs of images and labels, as :func:`evaluate` takes them; what a batch holds
+            behind these two is handed to the loss.
         optimizer: holds the model's parameters.
-        criterion: the loss, from logits and labels.
+        criterion: the loss, from logits and labels, the mean over a batch.
         after_step: called after each step with the score so far: for schedules and progress bars.
+        accumulate: how many batches make one step, as one large batch would; only batch norms see
+            the parts. Each counts by its images; the last step of an epoch may have fewer.
+        clip_grad: the largest norm of all gradients together; longer ones are scaled down to it.
+        averaged: takes the weights in after each step.
 
     Raises:
         DivergedError: as soon as a loss is not finite; that batch does not change the model's
@@ -153,19 +167,34 @@ def train_epoch(
     meter = _Meter()
     if not model.training:
         model.train()
-    for images, labels in batches:
-        logits = model(images)
-        loss = criterion(logits, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError(f"the loss became {value}; try a lower learning rate")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for together in _groups(batches, accumulate):
+        total = sum(labels.shape[0] for _, labels, *_ in together)
         optimizer.zero_grad()
-        loss.backward()
+        for images, labels, *more in together:
+            logits = model(images)
+            loss = criterion(logits, labels, *more)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise DivergedError(f"the loss became {value}; try a lower learning rate")
+            part = labels.shape[0] / total
+            (loss if part == 1 else loss * part).backward()
+            meter.add(value, logits, labels)
+        if clip_grad is not None:
+            clip_grad_norm_(parameters, clip_grad)
         optimizer.step()
-        meter.add(value, logits, labels)
+        if averaged is not None:
+            averaged.update_parameters(model)
         if after_step is not None:
             after_step(meter.score())
     return meter.score()
+
+
+def _groups(batches: Batches, count: int) -> Iterator[list[Batch]]:
+    """Return the batches of each step."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, count)):
+        yield group
 
 
 def fit(
@@ -178,6 +207,9 @@ def fit(
     start: int = 0,
     criterion: LossFunction | None = None,
     after_step: Callable[[Score], Any] | None = None,
+    accumulate: int = 1,
+    clip_grad: float | None = None,
+    averaged: AveragedModel | None = None,
 ) -> Iterator[Epoch]:
     """Train for some epochs and yield after each one, for the caller to print, save or stop.
 
@@ -190,6 +222,9 @@ def fit(
         start: the number of epochs already done.
         criterion: the loss; cross-entropy by default.
         after_step: called after each optimiser step with the epoch's score so far.
+        accumulate: as in :func:`train_epoch`, as is ``clip_grad``.
+        clip_grad: the largest norm of the gradients.
+        averaged: takes the weights in after each step, and is what ``validation`` scores.
 
     Example:
         >>> batch = lucid.tensor([[1.0, 0.0], [0.0, 1.0]]), lucid.tensor([0, 1])
@@ -205,8 +240,18 @@ def fit(
     criterion = criterion or CrossEntropyLoss()
     for number in range(start + 1, epochs + 1):
         began = time.perf_counter()
-        score = train_epoch(model, train, optimizer, criterion=criterion, after_step=after_step)
-        yield Epoch(number, score, evaluate(model, validation), time.perf_counter() - began)
+        score = train_epoch(
+            model,
+            train,
+            optimizer,
+            criterion=criterion,
+            after_step=after_step,
+            accumulate=accumulate,
+            clip_grad=clip_grad,
+            averaged=averaged,
+        )
+        held_out = evaluate(model if averaged is None else averaged, validation)
+        yield Epoch(number, score, held_out, time.perf_counter() - began)
 
 
 def warmup_cosine(step: int, total: int, warmup: int) -> float:

@@ -119,3 +119,89 @@ def test_warmup_then_cosine():
     assert factors[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
     assert training.warmup_cosine(100, 100, 10) == pytest.approx(0)
     assert training.warmup_cosine(0, 10, 0) == 1
+
+
+def weights(model):
+    return [parameter.data.copy() for parameter in model.parameters()]
+
+
+def assert_close(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture
+def smooth():
+    """Layers that treat each sample alone, in float64."""
+    lucid.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.GELU(), nn.Linear(8, 2)).double()
+
+
+def batches_of(data, size):
+    points, labels = lucid.tensor(data.arrays[0], dtype=np.float64), lucid.tensor(data.arrays[1])
+    return [(points[i : i + size], labels[i : i + size]) for i in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize(("size", "accumulate", "large"), [(5, 4, 20), (7, 3, 21)])
+def test_accumulated_batches_are_one_large_batch(smooth, size, accumulate, large, clip):
+    start = {name: value.clone() for name, value in smooth.state_dict().items()}
+    data, results = halves(50), []  # the last step has fewer images, and its last batch too
+    for batches, count in ((batches_of(data, size), accumulate), (batches_of(data, large), 1)):
+        smooth.load_state_dict(start)
+        optimizer = optim.AdamW(smooth.parameters(), lr=0.01)
+        scores = []
+        score = training.train_epoch(
+            smooth, batches, optimizer, criterion=nn.CrossEntropyLoss(),
+            accumulate=count, clip_grad=clip, after_step=scores.append,
+        )  # fmt: skip
+        assert [s.count for s in scores] == [large, 2 * large, 50]
+        results.append((weights(smooth), score))
+    assert_close(results[0][0], results[1][0])
+    assert results[0][1].loss == pytest.approx(results[1][1].loss)
+
+
+def test_long_gradients_are_scaled_down(smooth):
+    before = weights(smooth)
+    optimizer = optim.SGD(smooth.parameters(), lr=1.0)
+    batches = batches_of(halves(20), 20)
+    training.train_epoch(
+        smooth, batches, optimizer, criterion=nn.CrossEntropyLoss(), clip_grad=1e-3
+    )
+    moved = math.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(weights(smooth), before)))
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_soft_labels_count_by_their_largest_share():
+    logits = lucid.tensor([[2.0, 0.0], [0.0, 2.0]])
+    shares = lucid.tensor([[0.7, 0.3], [0.6, 0.4]])
+    score = training.evaluate(nn.Identity(), [(logits, shares)])
+    assert (score.correct, score.count) == (1, 2)
+    log = logits.log_softmax(1).numpy()
+    assert score.loss == pytest.approx(-(log * shares.numpy()).sum() / 2)
+
+
+def test_validation_scores_the_average(smooth):
+    averaged = optim.swa_utils.AveragedModel(smooth)
+    steps = []
+    loader = batches_of(halves(40), 20)
+    optimizer = optim.SGD(smooth.parameters(), lr=0.5)
+    for epoch in training.fit(
+        smooth, loader, loader, optimizer, epochs=3, averaged=averaged,
+        after_step=lambda _: steps.append(weights(smooth)),
+    ):  # fmt: skip
+        assert epoch.validation == training.evaluate(averaged, loader)
+        assert epoch.validation != training.evaluate(smooth, loader)
+    assert_close(weights(averaged), [sum(step[i] for step in steps) / 6 for i in range(4)])
+
+
+def test_class_weights():
+    labels = [0] * 6 + [2] * 3 + [1]
+    sklearn = pytest.importorskip("sklearn.utils.class_weight")
+    expected = sklearn.compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(training.class_weights(labels, 3).numpy(), expected, rtol=1e-6)
+    assert training.class_weights([1], 3).tolist()[::2] == [0, 0]
+    with pytest.raises(ValueError, match="expected labels from 0 to 1, got 0 to 2"):
+        training.class_weights([0, 2], 2)
+    with pytest.raises(ValueError, match=r"expected integers of shape \(N,\)"):
+        training.class_weights([0.5], 2)

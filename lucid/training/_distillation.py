@@ -1,0 +1,122 @@
+"""Learning from another model's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from lucid._check import is_number, probability, short
+from lucid.autograd import Tensor, no_grad
+from lucid.graph import evaluation
+from lucid.nn import CrossEntropyLoss, Module
+from lucid.nn.functional import kl_div, log_softmax
+from lucid.training._loop import Batch, Batches
+
+
+class DistillationLoss(Module):
+    r"""The loss of a student that learns from labels and from a teacher's logits.
+
+    .. math:: (1 - w)\,\mathrm{CE}(s, y)
+        + w\,T^2\,\mathrm{KL}(\mathrm{softmax}(t / T) \,\|\, \mathrm{softmax}(s / T))
+
+    for logits :math:`s` of the student and :math:`t` of the teacher, both means over the batch
+    (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"). :math:`T^2` keeps the
+    gradient's size whatever the temperature. In PyTorch the second term is ``T * T *
+    kl_div(log_softmax(s / T, 1), log_softmax(t / T, 1), reduction="batchmean", log_target=True)``.
+
+    Args:
+        temperature: :math:`T`, above 0. A higher one shows more of what the teacher thinks of the
+            classes that it does not name.
+        weight: :math:`w`, the teacher's share, from 0 to 1.
+        criterion: the loss of logits and labels; cross-entropy if left out.
+
+    Raises:
+        ValueError: if a number is out of range.
+
+    Example:
+        >>> loss = training.DistillationLoss(temperature=2.0, weight=1.0)
+        >>> logits, labels = lucid.tensor([[2.0, 0.0]]), lucid.tensor([1])
+        >>> loss(logits, labels, logits).item()
+        0.0
+        >>> round(loss(logits, labels, lucid.zeros(1, 2)).item(), 4)
+        0.4802
+    """
+
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        weight: float = 0.5,
+        criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if not is_number(temperature, 1e-6):
+            raise ValueError(
+                f"DistillationLoss: temperature must be above 0, got {short(temperature)}"
+            )
+        self.temperature = temperature
+        self.weight = probability(weight, "weight", "DistillationLoss")
+        self.criterion = criterion or CrossEntropyLoss()
+
+    def forward(self, logits: Tensor, labels: Tensor, teacher: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            logits: the student's, ``(N, classes)``.
+            labels: ``(N,)`` or ``(N, classes)``.
+            teacher: its logits, ``(N, classes)``, or the logarithms of its probabilities.
+
+        Raises:
+            ValueError: if the teacher knows another number of classes.
+        """
+        if teacher.shape != logits.shape:
+            raise ValueError(
+                f"DistillationLoss: expected the teacher's logits of shape {logits.shape}, got "
+                f"{teacher.shape}"
+            )
+        hot = self.temperature
+        distance = kl_div(
+            log_softmax(logits / hot, 1),
+            log_softmax(teacher.detach() / hot, 1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return (1 - self.weight) * self.criterion(logits, labels) + self.weight * hot**2 * distance
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Batches with a teacher's logits behind images and labels, as :class:`DistillationLoss` wants.
+
+    The teacher sees the images as the student does, after all random changes ("consistent
+    teaching", Beyer et al. 2022, "Knowledge distillation: A good teacher is patient and
+    consistent").
+
+    Args:
+        batches: pairs of images and labels.
+        teacher: from images to logits; runs in evaluation mode without recording.
+
+    Example:
+        >>> batch = lucid.tensor([[1.0, 0.0]]), lucid.tensor([0])
+        >>> for images, labels, logits in training.Taught([batch], nn.Identity()):
+        ...     print(logits.tolist())
+        [[1.0, 0.0]]
+        >>> len(training.Taught([batch], nn.Identity()))
+        1
+    """
+
+    batches: Batches
+    teacher: Module
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        batches: Any = self.batches
+        if not isinstance(batches, Sized):
+            raise TypeError(f"Taught: {type(batches).__name__} has no length")
+        return len(batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for images, labels, *_ in self.batches:
+            with evaluation(self.teacher), no_grad():
+                logits = self.teacher(images)
+            yield images, labels, logits
