@@ -6,6 +6,11 @@ from lucid.training._decay_groups import decay_groups as decay_groups
 from lucid.training._description import Description as Description
 from lucid.training._distillation import DistillationLoss as DistillationLoss
 from lucid.training._distillation import Taught as Taught
+from lucid.training._evaluation import ClassScore as ClassScore
+from lucid.training._evaluation import Confusion as Confusion
+from lucid.training._evaluation import Evaluation as Evaluation
+from lucid.training._evaluation import ReliabilityBin as ReliabilityBin
+from lucid.training._evaluation import Suspect as Suspect
 from lucid.training._freeze import freeze as freeze
 from lucid.training._freeze import unfreeze as unfreeze
 from lucid.training._loop import DivergedError as DivergedError
