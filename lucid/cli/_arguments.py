@@ -74,9 +74,7 @@ def _number(expected: str, is_right: Callable[[float], bool]) -> Callable[[str],
 
 
 positive_float = _number("a number over 0", lambda value: value > 0)
-non_negative_float = _number("a number of at least 0", lambda value: value >= 0)
 fraction = _number("a number in [0, 1)", lambda value: 0 <= value < 1)
-open_fraction = _number("a number between 0 and 1", lambda value: 0 < value < 1)
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from lucid.cli._errors import UsageError, reading_run
 from lucid.cli._output import Progress, tell
 from lucid.cli._weights import check_weights, open_model
 from lucid.data import DataLoader, load_images, readable
-from lucid.training import RunFiles, Score, Settings, evaluate
+from lucid.training import Recipe, RunFiles, Score, evaluate
 
 
 def add_parsers(add_command: AddCommand) -> None:
@@ -24,9 +24,11 @@ def add_parsers(add_command: AddCommand) -> None:
         "Measure trained weights on their test images. Which these are is read from the .json "
         "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
         "can be measured that `lucid predict` takes.",
-        "  lucid eval runs/mobilenetv4_conv_small-digits.npz",
+        "  lucid eval runs/mobilenetv4_conv_small-digits",
     )
-    parser.add_argument("weights", type=Path, help="a file that `lucid train` wrote")
+    parser.add_argument(
+        "weights", type=Path, help="a run's folder or a file that `lucid train` wrote"
+    )
     parser.add_argument(
         "--data", help="other images to measure on (default: those of the training)"
     )
@@ -38,26 +40,26 @@ def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
     check_weights(args.weights)
     files = RunFiles(args.weights)
-    settings = Settings()
+    recipe = Recipe()
     if args.data is None or files.description.is_file():
         with reading_run():
-            settings = files.read_description().settings
+            recipe = files.read_description().recipe
     if args.data is not None:
-        if args.data == "digits" != settings.data:
-            raise UsageError(f"{args.weights} was not trained on digits but on {settings.data}")
-        settings = replace(settings, data=args.data)
+        if args.data == "digits" != recipe.data:
+            raise UsageError(f"{args.weights} was not trained on digits but on {recipe.data}")
+        recipe = replace(recipe, data=args.data)
     model, classes = open_model("eval", str(args.weights), None)
-    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else settings.size
-    images = load(lambda: load_images(settings.data, size, model=model, limit=settings.limit))
+    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else recipe.size
+    images = load(lambda: load_images(recipe.data, size, model=model, limit=recipe.limit))
     check_classes(images, classes, model.num_classes)
     tell_line = partial(tell, "eval")
     for note in images.notes:
         tell_line(note)
-    share = settings.max_unreadable if args.max_unreadable is None else args.max_unreadable
+    share = recipe.max_unreadable if args.max_unreadable is None else args.max_unreadable
     with unreadable_share(share):
         with Progress("image") as checking:
             (test,) = readable([images.test], share, tell=tell_line, after_each=checked(checking))
-        score = evaluate(model, DataLoader(test, args.batch_size or settings.batch_size))
+        score = evaluate(model, DataLoader(test, args.batch_size or recipe.batch_size))
     print(result_line(score))
     return 0
 

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         required=True,
-        help="a .safetensors or .npz file, one that `lucid train` wrote, PyTorch's .pth, or a "
-        "Hugging Face repo id",
+        help="a .safetensors or .npz file, a run's folder that `lucid train` wrote, PyTorch's "
+        ".pth, or a Hugging Face repo id",
     )
     parser.add_argument(
         "--model",

@@ -22,7 +22,7 @@ examples:
   lucid summary mobilenetv4_conv_small           its layers, parameters, multiply-adds
   lucid diagram mobilenetv4_conv_small -o a.svg  how the data flow
   lucid train --data digits                      learn handwritten digits
-  lucid eval runs/mobilenetv4_conv_small-digits.npz
+  lucid eval runs/mobilenetv4_conv_small-digits
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
   lucid bench --batch-size 16 --layers           how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm

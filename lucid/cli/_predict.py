@@ -58,7 +58,7 @@ def add_parsers(add_command: AddCommand) -> None:
         "named on stderr and passed over; the exit status is then 1.",
         "  lucid predict photo.jpg --weights timm/mobilenetv4_conv_small.e2400_r224_in1k\n"
         "  lucid predict photos/ --weights w.safetensors --model mobilenet_v4_conv_small --csv -\n"
-        "  lucid predict digit.png --weights runs/mobilenetv4_conv_small-digits.npz",
+        "  lucid predict digit.png --weights runs/mobilenetv4_conv_small-digits",
     )
     add_arguments(parser)
     parser.add_argument(

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucid._check import one_line
-from lucid._files import SUFFIXES
-from lucid.cli._arguments import (
-    AddCommand,
-    fraction,
-    model_name,
-    non_negative_float,
-    non_negative_int,
-    open_fraction,
-    positive_float,
-    positive_int,
-)
+from lucid._files import READABLE, SUFFIXES
+from lucid.cli._arguments import AddCommand, model_name
 from lucid.cli._data import add_unreadable, check_classes, checked, load, unreadable_share
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
 from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.cli._weights import check_weights
 from lucid.data import Images
-from lucid.training import DivergedError, Epoch, Run, Settings
+from lucid.training import DivergedError, Epoch, Recipe, Run
+from lucid.training._recipe import Kind
 
 
 def add_parsers(add_command: AddCommand) -> None:
@@ -40,81 +31,61 @@ def add_parsers(add_command: AddCommand) -> None:
         "which play no part before.",
         "  lucid train --data digits\n"
         "  lucid train --data photos/ --model mobilenet_v4_conv_medium --size 224 --epochs 30\n"
-        "  lucid train --resume runs/mobilenetv4_conv_small-digits.npz",
+        "  lucid train --resume runs/mobilenetv4_conv_small-digits",
     )
-    # Without defaults here, --resume can tell which options were given.
-    option = _options(parser)
-    option(
-        "--data",
-        help="`digits`, or a folder with a folder of images for each class, or one with such "
-        "folders in train/ and test/ or val/",
-    )
-    option("--model", help="a name that `lucid models` lists")
-    option("--epochs", type=positive_int, help="passes over the training images")
-    option("--batch-size", type=positive_int, help="images in a step")
-    option(
-        "--lr",
-        type=positive_float,
-        help="highest learning rate; it warms up, then follows a cosine to 0",
-    )
-    option("--optimizer", choices=("adamw", "sgd"))
-    option(
-        "--weight-decay",
-        type=non_negative_float,
-        help="of weights; biases and batch norm have none",
-    )
-    option("--label-smoothing", type=fraction)
-    option("--warmup", type=fraction, help="share of the steps that warm up")
-    option("--size", type=positive_int, help="height and width of the images for the model")
-    option(
-        "--validation",
-        type=open_fraction,
-        help="share of the training images held out to choose the best weights by, if the data "
-        "have no such part",
-    )
-    option(
-        "--limit",
-        type=positive_int,
-        help="use at most so many images of each part, for a quick try",
-    )
-    option("--seed", type=non_negative_int, help="the same seed gives the same run")
-    add_unreadable(parser, f"default: {Settings().max_unreadable:g}")
     parser.add_argument(
-        "--no-augment",
-        dest="augment",
-        action="store_false",
-        default=None,
-        help="do not shift the training images about",
+        "--recipe",
+        metavar="FILE",
+        help="take the settings from the recipe.toml of a run, or from a recipe that comes with "
+        "lucid; options override it",
     )
+    # Without defaults here, it can be told which options were given.
+    for entry in fields(Recipe):
+        if entry.name != "max_unreadable":
+            _add_entry(parser, entry)
+    add_unreadable(parser, f"default: {Recipe().max_unreadable:g}")
     add_output(
         parser,
-        "where the weights go, .npz or .safetensors, with a .json beside them that says what "
-        "they are (default: runs/MODEL-DATA.npz, numbered if it exists)",
+        "the run's folder; or a name ending in .npz or .safetensors for the weights, beside which "
+        "the other files stand (default: runs/MODEL-DATA, numbered if it exists)",
     )
     parser.add_argument(
         "--resume",
         type=Path,
-        metavar="FILE",
-        help="go on with the interrupted run of these weights",
+        metavar="FOLDER",
+        help="go on with the interrupted run in this folder, or of these weights",
     )
 
 
-def _options(parser: argparse.ArgumentParser) -> Callable[..., None]:
-    defaults = asdict(Settings())
+def _add_entry(parser: argparse.ArgumentParser, entry: Field[Any]) -> None:
+    kind: Kind = entry.metadata["kind"]
+    more: dict[str, Any] = {"type": partial(_parsed, kind), "choices": kind.options}
+    if kind.parse is bool:
+        more = {"action": argparse.BooleanOptionalAction}
+    note = "none" if entry.default is None else entry.default
+    parser.add_argument(
+        f"--{entry.name.replace('_', '-')}",
+        default=None,
+        help=f"{entry.metadata['help']} (default: {note})",
+        **more,
+    )
 
-    def option(flag: str, help: str = "", **kwargs: Any) -> None:
-        default = defaults[flag.removeprefix("--").replace("-", "_")]
-        note = f"default: {default}" if default is not None else "default: no limit"
-        parser.add_argument(flag, help=f"{help} ({note})" if help else note, **kwargs)
 
-    return option
+def _parsed(kind: Kind, text: str) -> Any:
+    try:
+        value = kind.parse(text)
+        if kind.parse is str or kind.is_right(value):  # the recipe says what is wrong with a text
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected {kind.expected}, got {text!r}")
 
 
 def train_model(args: argparse.Namespace) -> int:
     """Run ``lucid train``."""
     given = {
         field.name: getattr(args, field.name)
-        for field in fields(Settings)
+        for field in fields(Recipe)
         if getattr(args, field.name) is not None
     }
     if args.resume is None:
@@ -130,18 +101,25 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
     if "model" in given:
         given["model"] = model_name(given["model"])
     try:
-        settings = Settings(**given)
+        recipe = Recipe() if args.recipe is None else Recipe.read(args.recipe)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"--recipe: {one_line(error)}") from error
+    try:
+        recipe = replace(recipe, **given)
     except ValueError as error:
         raise UsageError(f"option {error}") from error
-    name = f"{settings.model}-{Path(settings.data).resolve().name}.npz"
-    weights = Path("runs") / name if args.output is None else args.output
-    check_writable(weights, "--output", SUFFIXES)
+    name = f"{recipe.model}-{Path(recipe.data).resolve().name}"
+    path = Path("runs") / name if args.output is None else args.output
+    if path.suffix in READABLE:
+        check_writable(path, "--output", SUFFIXES)
     try:
         with reading_run():
-            return Run.create(
-                weights, settings, overwrite=args.overwrite, numbered=args.output is None
-            )
-    except FileExistsError as error:
+            return Run.create(path, recipe, overwrite=args.overwrite, numbered=args.output is None)
+    except ValueError as error:
+        raise UsageError(f"--output: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise UsageError(f"--output: cannot write to {path}: {error.strerror}") from error
         raise UsageError(
             f"--output: {error}; give --overwrite to replace it, --resume to go on with it, or "
             "another --output"
@@ -150,6 +128,8 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
 
 def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
     max_unreadable = given.pop("max_unreadable", None)
+    if args.recipe is not None:
+        given["recipe"] = args.recipe
     if given or args.output is not None or args.overwrite:
         names = [f"--{name.replace('_', '-')}" for name in given]
         names += ["--output"] * (args.output is not None) + ["--overwrite"] * args.overwrite
@@ -161,8 +141,8 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
 
 def _run(run: Run, images: Images) -> int:
     """Train from the beginning, or from where the run's state has come to."""
-    settings = run.settings
-    with unreadable_share(settings.max_unreadable):
+    recipe = run.recipe
+    with unreadable_share(recipe.max_unreadable):
         with Progress("image") as checking:
             run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
@@ -174,7 +154,7 @@ def _run(run: Run, images: Images) -> int:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
         except DivergedError as error:
             raise CommandError(
-                f"epoch {run.done + 1}: {error} than {settings.lr:g}. {_what_is_kept(run)}"
+                f"epoch {run.done + 1}: {error} than {recipe.lr:g}. {_what_is_kept(run)}"
             ) from error
         except OSError as error:
             raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
@@ -184,7 +164,7 @@ def _run(run: Run, images: Images) -> int:
 
 
 def _fit(run: Run, progress: Progress) -> None:
-    epochs = run.settings.epochs
+    epochs = run.recipe.epochs
 
     def start(number: int) -> None:
         if number <= epochs:
@@ -201,12 +181,12 @@ def _fit(run: Run, progress: Progress) -> None:
 
 
 def _headline(run: Run) -> str:
-    settings, images = run.settings, run.images
+    recipe, images = run.recipe, run.images
     counts = [len(part) for part in (images.train, images.validation or (), images.test)]
     return (
-        f"{settings.model} on {settings.data}: {counts[0]} training, {counts[1]} "
+        f"{recipe.model} on {recipe.data}: {counts[0]} training, {counts[1]} "
         f"validation and {counts[2]} test images of {len(images.classes)} classes, "
-        f"{images.in_channels}×{settings.size}×{settings.size}"
+        f"{images.in_channels}×{recipe.size}×{recipe.size}"
     )
 
 
@@ -218,13 +198,13 @@ def _line(epoch: Epoch, epochs: int, better: bool) -> str:
 
 
 def _what_is_kept(run: Run) -> str:
-    weights = run.files.weights
+    files = run.files
     if run.description.test is not None:
-        return f"The run is finished; its weights are in {weights}"
-    saved = run.files.saved(run.description)
+        return f"The run is finished; its weights are in {files.weights}"
+    saved = files.saved(run.description)
     if saved is None or not saved.history:
         return "No epoch was finished, so nothing was saved"
     return (
-        f"The best weights so far (epoch {saved.best_epoch}) are in {weights}; "
-        f"`lucid train --resume {weights}` goes on after epoch {len(saved.history)}"
+        f"The best weights so far (epoch {saved.best_epoch}) are in {files.weights}; "
+        f"`lucid train --resume {files.path}` goes on after epoch {len(saved.history)}"
     )

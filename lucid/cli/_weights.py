@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lucid._files import READABLE, SUFFIXES, endings
+from lucid._files import READABLE, endings
 from lucid.cli._arguments import model_name
 from lucid.cli._errors import CommandError, UsageError, reading_run
 from lucid.cli._output import tell
@@ -28,8 +28,8 @@ _STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
 
 
 def check_weights(path: Path) -> None:
-    """Raise UsageError if what is at ``path`` cannot be weights: a folder, or another file."""
-    if path.is_dir():
+    """Raise UsageError if what is at ``path`` cannot be weights, nor a run's folder."""
+    if path.is_dir() and not RunFiles(path).exist():
         raise UsageError(f"{path} is a folder; name the weights in it")
     if path.is_file() and path.suffix.lower() not in READABLE:
         raise UsageError(f"expected weights {endings(path)}")
@@ -61,7 +61,7 @@ def find_weights(command: str, weights: str, key: str | None = None) -> Checkpoi
     if checkpoint.taken:
         tell(command, f"{weights}: {checkpoint.taken}")
     run = RunFiles(weights)
-    if Path(weights).suffix not in SUFFIXES or not run.description.is_file():
+    if not run.description.is_file():
         return checkpoint
     with reading_run():
         own, beside = checkpoint.description, run.read_description().of_weights()

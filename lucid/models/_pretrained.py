@@ -43,6 +43,8 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 _STEM = "conv0.convbn_0.conv.weight"
 
+IN_FOLDER = "weights.npz"  # what the weights are called in the folder of a training's run
+
 
 class Checkpoint(NamedTuple):
     """Weights as they were found, under the names of the file."""
@@ -244,7 +246,7 @@ def known_settings(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 
 
 def open_checkpoint(weights: str | os.PathLike[str], key: str | None = None) -> Checkpoint:
-    """Read weights from a file, or from a Hugging Face repository into its cache.
+    """Read weights from a file or a run's folder, or from a Hugging Face repository into its cache.
 
     In a checkpoint of a training, what is under ``key`` is taken, or else found.
 
@@ -256,8 +258,11 @@ def open_checkpoint(weights: str | os.PathLike[str], key: str | None = None) -> 
         raise TypeError(
             f"weights: expected a path or a Hugging Face repo id, got {type(weights).__name__}"
         )
-    path, config = Path(weights), Path(weights).parent / "config.json"
-    source = str(weights)
+    path = Path(weights)
+    if (path / IN_FOLDER).is_file():
+        path /= IN_FOLDER
+    config = path.parent / "config.json"
+    source = str(path)
     if source in PUBLISHED and not path.exists():
         source = PUBLISHED[source].hf_hub_id
     hub_id = None if path.exists() else _HUB_ID.fullmatch(source)

@@ -20,7 +20,8 @@ from lucid.training._loop import evaluate as evaluate
 from lucid.training._loop import fit as fit
 from lucid.training._loop import train_epoch as train_epoch
 from lucid.training._loop import warmup_cosine as warmup_cosine
+from lucid.training._recipe import Recipe as Recipe
+from lucid.training._recipe import list_recipes as list_recipes
 from lucid.training._run import Run as Run
 from lucid.training._run_files import FinishedError as FinishedError
 from lucid.training._run_files import RunFiles as RunFiles
-from lucid.training._settings import Settings as Settings

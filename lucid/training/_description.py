@@ -9,7 +9,7 @@ from typing import Any
 
 from lucid._check import Check, check_entries, is_integer, is_list, is_number
 from lucid._version import __version__
-from lucid.training._settings import SETTINGS, Settings
+from lucid.training._recipe import Recipe, checks
 
 _DESCRIPTION: dict[str, Check] = {
     "run": ("the name of a run", lambda v: isinstance(v, str)),
@@ -50,7 +50,7 @@ class Description:
     """What the weights of a run are: all that is needed to use them again, or to go on.
 
     Args:
-        settings: how the model is trained.
+        recipe: how the model is trained.
         classes: the names of the classes.
         in_channels: channels of an image, 1 or 3.
         mean: what was subtracted from pixels between 0 and 1, per channel.
@@ -62,7 +62,7 @@ class Description:
         run: a name of the run that no other one has.
     """
 
-    settings: Settings
+    recipe: Recipe
     classes: list[str]
     in_channels: int
     mean: list[float]
@@ -74,9 +74,9 @@ class Description:
 
     def of_weights(self) -> dict[str, Any]:
         """Return what the weights are and expect, as their file itself says it."""
-        size = self.settings.size
+        size = self.recipe.size
         return {
-            "architecture": self.settings.model,
+            "architecture": self.recipe.model,
             "classes": self.classes,
             "input_size": (self.in_channels, size, size),
             "crop_pct": 1.0,  # the images were resized and cropped to one size
@@ -98,11 +98,13 @@ class Description:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
+        entries = asdict(self)
         return {
             "format": 1,
             "lucid": __version__,
             "num_classes": len(self.classes),
-            **asdict(self),
+            "settings": entries.pop("recipe"),
+            **entries,
         }
 
     @classmethod
@@ -117,10 +119,10 @@ class Description:
         check_entries(document, {**_DESCRIPTION, "settings": ("an object", lambda v: True)})
         settings = document["settings"]
         if isinstance(settings, dict):  # earlier versions had fewer
-            settings = {**asdict(Settings()), **settings}
-        check_entries(settings, SETTINGS, "settings")
-        settings = {key: settings[key] for key in SETTINGS}
-        description = cls(Settings(**settings), **{key: document[key] for key in _DESCRIPTION})
+            settings = {**asdict(Recipe()), **settings}
+        check_entries(settings, checks(), "settings")
+        recipe = Recipe(**{key: settings[key] for key in checks()})
+        description = cls(recipe, **{key: document[key] for key in _DESCRIPTION})
         for key in ("mean", "std"):
             if len(document[key]) != description.in_channels:
                 raise ValueError(

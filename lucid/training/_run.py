@@ -1,4 +1,4 @@
-"""A training from its settings, kept on disk so that nothing that ends it loses what was done."""
+"""A training from its recipe, kept on disk so that nothing that ends it loses what was done."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lucid import models, nn, optim
-from lucid._files import SUFFIXES
+from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
 from lucid.training._decay_groups import decay_groups
 from lucid.training._description import Description
 from lucid.training._loop import Epoch, Score, evaluate, finite, fit, warmup_cosine
+from lucid.training._recipe import Recipe
 from lucid.training._run_files import RunFiles
-from lucid.training._settings import Settings
 
 
 class Run:
@@ -29,14 +29,14 @@ class Run:
     their description and the state to go on from. The test images play no part before the end.
     The run's name is held, so that no other process trains into its files.
 
-    After an interrupt or a kill, ``training.Run.resume("digits.npz")`` in place of :meth:`create`
+    After an interrupt or a kill, ``training.Run.resume("digits")`` in place of :meth:`create`
     goes on after the last whole epoch, and ends with the weights of a run that was never
     interrupted.
 
     Args:
         files: what is on disk; :meth:`create` and :meth:`resume` hold it and make the run.
         held: lets go of the files when it is closed.
-        settings: how the model is trained.
+        recipe: how the model is trained.
         description: of a run that goes on.
 
     Attributes:
@@ -49,17 +49,17 @@ class Run:
         steps: how many steps an epoch has.
 
     Example:
-        >>> settings = training.Settings(data="digits", epochs=1, size=32, limit=40)
-        >>> with training.Run.create("digits.npz", settings) as run:
+        >>> recipe = training.Recipe(data="digits", epochs=1, size=32, limit=40)
+        >>> with training.Run.create("digits", recipe) as run:
         ...     run.prepare()
         ...     for epoch in run.fit():
         ...         print(epoch.number, epoch.train.count)
         ...     print(run.finish())
         1 40
         loss ..., accuracy ... %
-        >>> training.Run.resume("digits.npz")
+        >>> training.Run.resume("digits")
         Traceback (most recent call last):
-        lucid.training._run_files.FinishedError: digits.npz: the run is finished; ...
+        lucid.training._run_files.FinishedError: digits: the run is finished; ...
     """
 
     images: Images
@@ -72,11 +72,11 @@ class Run:
         self,
         files: RunFiles,
         held: contextlib.ExitStack,
-        settings: Settings,
+        recipe: Recipe,
         description: Description | None = None,
     ) -> None:
         self.files = files
-        self.settings = settings
+        self.recipe = recipe
         self.resumed = False
         self._description = description
         self._held = held
@@ -84,8 +84,8 @@ class Run:
     @classmethod
     def create(
         cls,
-        weights: str | os.PathLike[str],
-        settings: Settings | None = None,
+        path: str | os.PathLike[str],
+        recipe: Recipe | None = None,
         *,
         overwrite: bool = False,
         numbered: bool = False,
@@ -93,9 +93,9 @@ class Run:
         """Return a new run, which holds its files until it is closed.
 
         Args:
-            weights: the name of the weights, ending in ``.npz`` or ``.safetensors``. Their folder
-                is made if it is missing.
-            settings: how the model is trained.
+            path: the run's folder, which is made if it is missing; or the name of weights, ending
+                in ``.npz`` or ``.safetensors``, beside which the other files will stand.
+            recipe: how the model is trained.
             overwrite: whether to replace files of that name, which stay until there are new
                 weights to put in their place.
             numbered: whether to add a number to the name if there are such files, or another
@@ -104,29 +104,31 @@ class Run:
         Raises:
             FileExistsError: if there are such files, and they are not to be replaced.
             HeldElsewhereError: if another process is training into them.
-            ValueError: if it is a folder, or has another suffix.
+            ValueError: if it is a folder with other files in it, or the name of something else.
+            OSError: if the folder cannot be made or written to.
         """
-        settings = settings or Settings()
-        if settings.data != "digits":  # the run may be resumed from another folder
-            settings = replace(settings, data=str(Path(settings.data).resolve()))
-        _check_name(Path(weights))
-        Path(weights).parent.mkdir(parents=True, exist_ok=True)
+        recipe = recipe or Recipe()
+        if recipe.data != "digits":  # the run may be resumed from another folder
+            recipe = replace(recipe, data=str(Path(recipe.data).resolve()))
+        _check_name(Path(path))
         with contextlib.ExitStack() as held:
             if numbered:
-                files = held.enter_context(RunFiles.free(weights))
+                files = held.enter_context(RunFiles.free(path))
             else:
-                files = RunFiles(weights)
+                files = RunFiles(path)
                 held.enter_context(files.held())
+                if not files.is_free() and not files.exist():
+                    raise ValueError(f"{path} is a folder with other files in it; name another")
                 if files.exist() and not overwrite:
-                    raise FileExistsError(f"{files.weights} is there already")
-            return cls(files, held.pop_all(), settings)
+                    raise FileExistsError(f"{path} is there already")
+            return cls(files, held.pop_all(), recipe)
 
     @classmethod
-    def resume(cls, weights: str | os.PathLike[str], *, max_unreadable: float | None = None) -> Run:
-        """Return a run that did not come to its end, to go on with under its own settings.
+    def resume(cls, path: str | os.PathLike[str], *, max_unreadable: float | None = None) -> Run:
+        """Return a run that did not come to its end, to go on with under its own recipe.
 
         Args:
-            weights: the name of its weights.
+            path: its folder, or the name of its weights.
             max_unreadable: another share of pictures that may be unreadable.
 
         Raises:
@@ -135,16 +137,17 @@ class Run:
             HeldElsewhereError: if another process is training into its files.
             ValueError: if its files are damaged, or are of several runs.
         """
-        files = RunFiles(weights)
+        _check_name(Path(path))
+        files = RunFiles(path)
         if not files.exist():
-            raise FileNotFoundError(f"there is no file {weights}")
-        _check_name(files.weights)
+            kind = "run in the folder" if Path(path).is_dir() else "file"
+            raise FileNotFoundError(f"there is no {kind} {path}")
         with contextlib.ExitStack() as held:
             held.enter_context(files.held())
             description = files.read_unfinished()
             if max_unreadable is not None:
-                description.settings = replace(description.settings, max_unreadable=max_unreadable)
-            return cls(files, held.pop_all(), description.settings, description)
+                description.recipe = replace(description.recipe, max_unreadable=max_unreadable)
+            return cls(files, held.pop_all(), description.recipe, description)
 
     def __enter__(self) -> Run:
         return self
@@ -173,12 +176,12 @@ class Run:
     # -- the steps of a run -------------------------------------------------------------------
 
     def load_images(self) -> Images:
-        """Return the images that the settings name; raises as :func:`lucid.data.load_images`."""
+        """Return the images that the recipe names; raises as :func:`lucid.data.load_images`."""
         return load_images(
-            self.settings.data,
-            self.settings.size,
-            validation=self.settings.validation,
-            limit=self.settings.limit,
+            self.recipe.data,
+            self.recipe.size,
+            validation=self.recipe.validation,
+            limit=self.recipe.limit,
         )
 
     def prepare(
@@ -190,7 +193,7 @@ class Run:
     ) -> None:
         """Read all pictures once, build the model, and load the state of a run that goes on.
 
-        lucid's generator is seeded from the settings, or goes on where the run was.
+        lucid's generator is seeded from the recipe, or goes on where the run was.
 
         Args:
             images: what to train on, with a validation part; as :meth:`load_images` returns them
@@ -208,43 +211,43 @@ class Run:
             raise ValueError("Run: the images have no validation part to choose the weights by")
         if self._description is None:
             self._description = Description(
-                self.settings, images.classes, images.in_channels, images.mean, images.std
+                self.recipe, images.classes, images.in_channels, images.mean, images.std
             )
-        settings, description = self.settings, self._description
+        recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
-        manual_seed(settings.seed)
+        manual_seed(recipe.seed)
         self.model = models.create_model(
-            settings.model, num_classes=len(images.classes), in_channels=description.in_channels
+            recipe.model, num_classes=len(images.classes), in_channels=description.in_channels
         )
         for note in images.notes:
             tell(note)
         train, validation, test = readable(
             [images.train, images.validation, images.test],
-            settings.max_unreadable,
+            recipe.max_unreadable,
             tell=tell,
             after_each=after_each,
         )
         self.images = replace(images, train=train, validation=validation, test=test)
-        batch_size = min(settings.batch_size, len(train))
+        batch_size = min(recipe.batch_size, len(train))
         # Batch norm dislikes a small last batch, and has nothing to do with one image.
         loader = DataLoader(
             train,
             batch_size,
             shuffle=True,
             drop_last=True,
-            transform=images.augmentation if settings.augment else None,
+            transform=images.augmentation if recipe.augment else None,
         )
         self._batches = _LargeBatches(loader, min(2, batch_size))
         self.steps = len(loader)
-        groups = decay_groups(self.model, settings.weight_decay)
-        if settings.optimizer == "sgd":
-            self.optimizer = optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+        groups = decay_groups(self.model, recipe.weight_decay)
+        if recipe.optimizer == "sgd":
+            self.optimizer = optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
         else:
-            self.optimizer = optim.AdamW(groups, lr=settings.lr)
-        steps = settings.epochs * self.steps
+            self.optimizer = optim.AdamW(groups, lr=recipe.lr)
+        steps = recipe.epochs * self.steps
         self.scheduler = optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda step: warmup_cosine(step, steps, round(settings.warmup * steps)),
+            lambda step: warmup_cosine(step, steps, round(recipe.warmup * steps)),
         )
         self.resumed = self.files.saved(description) is not None
         if self.resumed:
@@ -261,7 +264,7 @@ class Run:
             OSError: if the files cannot be written.
             UnreadableError: if too many pictures cannot be read any more.
         """
-        description, settings = self.description, self.settings
+        description, recipe = self.description, self.recipe
 
         def step(score: Score) -> None:
             self.scheduler.step()
@@ -275,11 +278,11 @@ class Run:
         for epoch in fit(
             self.model,
             self._batches,
-            DataLoader(validation, settings.batch_size),
+            DataLoader(validation, recipe.batch_size),
             self.optimizer,
-            epochs=settings.epochs,
+            epochs=recipe.epochs,
             start=len(description.history),
-            criterion=nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing),
+            criterion=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
             after_step=step,
         ):
             description.add(epoch.record())
@@ -290,7 +293,7 @@ class Run:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
         description = self.description
         self.files.load_weights(self.model, description)
-        score = evaluate(self.model, DataLoader(self.images.test, self.settings.batch_size))
+        score = evaluate(self.model, DataLoader(self.images.test, self.recipe.batch_size))
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}
         self.files.write_description(description)
         self.files.state.unlink()
@@ -308,8 +311,6 @@ class _LargeBatches:
         return (batch for batch in self.loader if len(batch[1]) >= self.least)
 
 
-def _check_name(weights: Path) -> None:
-    if weights.is_dir():
-        raise ValueError(f"{weights} is a folder; name the weights in it")
-    if weights.suffix not in SUFFIXES:
-        raise ValueError(f"expected weights ending in {' or '.join(SUFFIXES)}, got {weights}")
+def _check_name(path: Path) -> None:
+    if path.suffix in READABLE and path.suffix not in SUFFIXES and not path.is_dir():
+        raise ValueError(f"expected weights ending in {' or '.join(SUFFIXES)}, got {path}")

@@ -1,12 +1,14 @@
 """What a training run leaves on disk: weights, their description, and the state to go on from.
 
-``NAME.npz`` (or ``.safetensors``) holds the best weights, ``NAME.json`` says what they are, and
-``NAME.state.npz`` exists while the run is unfinished. Each is replaced in one step, the state
-first: it alone is enough to go on, and to write the other two again.
+In the run's folder ``weights.npz`` holds the best weights, ``weights.json`` says what they are, and
+``state.npz`` exists while the run is unfinished. A run may also be called by the name of its
+weights: its files are then ``NAME.npz`` (or ``.safetensors``), ``NAME.json``, ``NAME.state.npz``,
+and the others have the same stem before their names.
 
-The description is in all three, with a name of the run that no other one has. So files of
-different runs are never taken for those of one. What an earlier run of the same name left stays
-until the new one has weights to put in its place.
+Each file is replaced in one step, the state first: it alone is enough to go on, and to write the
+others again. The description is in the weights and the state too, with a name of the run that no
+other one has. So files of different runs are never taken for those of one. What an earlier run of
+the same name left stays until the new one has weights to put in its place.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 from lucid import _random
 from lucid._check import is_list, one_line
 from lucid._files import (
+    SUFFIXES,
     HeldElsewhereError,
     atomic_path,
     hold,
@@ -35,6 +38,7 @@ from lucid._files import (
     sweep,
 )
 from lucid.models._checkpoints import as_metadata
+from lucid.models._pretrained import IN_FOLDER
 from lucid.nn import Module
 from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
@@ -57,10 +61,10 @@ class RunFiles:
     disk can be gone on with, and is of one run. A model, its optimiser and its schedule are written
     after each epoch::
 
-        files = training.RunFiles("mine.npz")
+        files = training.RunFiles("mine")
         schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
         description = training.Description(
-            training.Settings(), ["cat", "dog", "bird"], 3, mean=[0.5] * 3, std=[0.2] * 3
+            training.Recipe(), ["cat", "dog", "bird"], 3, mean=[0.5] * 3, std=[0.2] * 3
         )
         with files.held():
             files.begin(model, optimizer, schedule, description)
@@ -72,47 +76,92 @@ class RunFiles:
     and put back with ``description = files.read_unfinished()`` and :meth:`load_state`.
 
     Args:
-        weights: the name of the weights, ending in ``.npz`` or ``.safetensors``; their description
-            and the state stand beside them.
+        path: the run's folder, or the weights in it; or the name of weights, ending in ``.npz`` or
+            ``.safetensors``, beside which the other files stand.
+
+    Attributes:
+        path: what the run is called by: its folder, or its weights.
+        weights: the best weights.
+        description: what they are, as JSON.
+        state: what the run goes on from, while it is unfinished.
+        recipe: how the model is trained, as TOML.
+        history: what each epoch did, as CSV.
+        environment: where it was trained, as JSON.
+        report: a page about the run.
+        report_data: the numbers on that page, as JSON.
     """
 
-    def __init__(self, weights: str | os.PathLike[str]) -> None:
-        self.weights = weights = Path(weights)
-        self.description = weights.with_suffix(".json")
-        self.state = weights.with_suffix(".state" + weights.suffix)
-        self._lock = weights.with_name(f".lucid-{weights.stem}.lock")
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
+        if path.name == IN_FOLDER and (
+            path.with_name("recipe.toml").is_file() or path.with_name("state.npz").is_file()
+        ):
+            path = path.parent
+        self.path = path
+        self._in_folder = path.suffix not in SUFFIXES or path.is_dir()
+        self.weights = path / IN_FOLDER if self._in_folder else path
+        self.description = self.weights.with_suffix(".json")
+        self.state = self._beside("state" + self.weights.suffix)
+        self.recipe = self._beside("recipe.toml")
+        self.history = self._beside("history.csv")
+        self.environment = self._beside("environment.json")
+        self.report = self._beside("report.html")
+        self.report_data = self._beside("report.json")
+        name = "run" if self._in_folder else path.stem
+        self._lock = self.weights.with_name(f".lucid-{name}.lock")
         self._replaces: list[str] = []
+
+    def _beside(self, name: str) -> Path:
+        """Return where a file of the run is."""
+        return self.path / name if self._in_folder else self.path.with_suffix(f".{name}")
 
     def exist(self) -> bool:
         """Return whether any of them is there."""
         return any(path.exists() for path in (self.weights, self.description, self.state))
 
+    def is_free(self) -> bool:
+        """Return whether a new run may be called so: no file is there, in a folder none at all."""
+        if not self._in_folder:
+            return not self.exist()
+        if not self.path.is_dir():
+            return not self.path.exists()
+        return all(path == self._lock for path in self.path.iterdir())
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training into these files, and tidy up after dead ones.
 
+        The folder is made if it is missing, and removed at the end if nothing is in it.
+
         Raises:
             HeldElsewhereError: if another process does so already.
+            OSError: if the folder cannot be made or written to.
         """
+        folder = self.weights.parent
         with contextlib.ExitStack() as held:
+            if self._in_folder:
+                held.callback(_remove_if_empty, folder)
             try:
-                held.enter_context(hold(self._lock))
+                held.enter_context(_hold_in(folder, self._lock))
             except HeldElsewhereError:
                 raise HeldElsewhereError(
-                    f"{self.weights}: another process is training into it; wait for its end"
+                    f"{self.path}: another process is training into it; wait for its end"
                 ) from None
-            sweep(self.weights.parent)
+            sweep(folder)
             yield
 
     @classmethod
     @contextlib.contextmanager
-    def free(cls, weights: str | os.PathLike[str]) -> Iterator[RunFiles]:
+    def free(cls, path: str | os.PathLike[str]) -> Iterator[RunFiles]:
         """Hold the files of that name, numbered if such a run exists or begins elsewhere."""
-        first = candidate = Path(weights)
-        number = 1
-        while (held := _hold_if_free(files := cls(candidate))) is None:
+        first = cls(path)
+        files, number = first, 1
+        while (held := _hold_if_free(files)) is None:
             number += 1
-            candidate = first.with_stem(f"{first.stem}-{number}")
+            stem, suffix = first.path.name, ""
+            if not first._in_folder:
+                stem, suffix = first.path.stem, first.path.suffix
+            files = cls(first.path.with_name(f"{stem}-{number}{suffix}"))
         with held:
             yield files
 
@@ -129,6 +178,8 @@ class RunFiles:
         self._replaces = [run for run in found if run is not None]
         if not self.state.exists():
             self._write_state(model, optimizer, scheduler, description)
+        if not self._replaces:
+            self._write_recipe(description)
 
     def write(
         self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
@@ -143,6 +194,13 @@ class RunFiles:
         """Write what the weights are."""
         with atomic_path(self.description) as path:
             path.write_text(json.dumps(description.document(), indent=2) + "\n", encoding="utf-8")
+        self._write_recipe(description)
+
+    def _write_recipe(self, description: Description) -> None:
+        text = description.recipe.toml().encode("utf-8", "replace")
+        if not self.recipe.is_file() or self.recipe.read_bytes() != text:
+            with atomic_path(self.recipe) as path:
+                path.write_bytes(text)
 
     def _write_weights(self, state: dict[str, Any], description: Description) -> None:
         save(state, self.weights, _metadata(description))
@@ -165,6 +223,8 @@ class RunFiles:
         saved = self.saved(description)
         if saved is not None and not saved.history:
             self.state.unlink()
+            if not self._replaces:
+                self.recipe.unlink(missing_ok=True)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -180,7 +240,7 @@ class RunFiles:
             if self.state.is_file():
                 raise FileNotFoundError(
                     f"there are no weights {self.weights} yet: the run has not finished an epoch; "
-                    f"`lucid train --resume {self.weights}` goes on with it"
+                    f"`lucid train --resume {self.path}` goes on with it"
                 )
             raise FileNotFoundError(f"there is no file {self.weights}")
         run = _run_of(self.weights)
@@ -238,12 +298,12 @@ class RunFiles:
         description = self.read_description()
         if description.test is not None:
             raise FinishedError(
-                f"{self.weights}: the run is finished; `lucid eval {self.weights}` measures it"
+                f"{self.path}: the run is finished; `lucid eval {self.path}` measures it"
             )
         if len(description.history) > 1:
             raise FileNotFoundError(
                 f"{self.state} is missing, without which the run cannot go on after epoch "
-                f"{len(description.history)}; `lucid eval {self.weights}` measures what there is"
+                f"{len(description.history)}; `lucid eval {self.path}` measures what there is"
             )
         # Killed in its first epoch by an earlier version, which wrote the state last.
         return replace(description, history=[], best_epoch=None, run=new_name())
@@ -340,14 +400,33 @@ def _load_random(state: dict[str, Any]) -> None:
     _random.generator().bit_generator.state = state
 
 
+@contextlib.contextmanager
+def _hold_in(folder: Path, lock: Path) -> Iterator[None]:
+    """Hold a lock in a folder, which another process may just be removing."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(hold(lock))
+            except FileNotFoundError:
+                continue
+            yield
+            return
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _hold_if_free(files: RunFiles) -> contextlib.ExitStack | None:
-    if files.exist():
+    if not files.is_free():
         return None
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(files.held())
         except HeldElsewhereError:
             return None
-        if not files.exist():  # a short run may have come and gone before it was held
+        if files.is_free():  # a short run may have come and gone before it was held
             return stack.pop_all()
     return None

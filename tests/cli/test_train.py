@@ -65,7 +65,8 @@ def test_eval_prints_what_train_printed(name, capsys):
     assert last_line(capsys) == lines[-1]
     folder = Path(name).parent
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
-        [Path(name).name, Path(name).with_suffix(".json").name]
+        Path(name).with_suffix(suffix).name
+        for suffix in (Path(name).suffix, ".json", ".recipe.toml")
     )
 
 
@@ -100,10 +101,10 @@ def test_the_kept_weights_are_those_of_the_lowest_validation_loss():
 
 def test_default_outputs_do_not_replace_each_other():
     assert train() == 0
-    first = Path("runs/mobilenetv4_conv_small-digits.npz").read_bytes()
+    first = Path("runs/mobilenetv4_conv_small-digits/weights.npz").read_bytes()
     assert train("--seed", "1") == 0
-    assert Path("runs/mobilenetv4_conv_small-digits.npz").read_bytes() == first
-    assert Path("runs/mobilenetv4_conv_small-digits-2.npz").is_file()
+    assert Path("runs/mobilenetv4_conv_small-digits/weights.npz").read_bytes() == first
+    assert Path("runs/mobilenetv4_conv_small-digits-2/weights.npz").is_file()
 
 
 def test_a_bar_where_stderr_is_a_terminal(capsys, monkeypatch):
@@ -238,9 +239,9 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed(capsys, monkeypatch):
 
 def test_a_name_that_another_run_begins_to_use_is_not_taken():
     Path("runs").mkdir()
-    with RunFiles(Path("runs/mobilenetv4_conv_small-digits.npz")).held():
+    with RunFiles(Path("runs/mobilenetv4_conv_small-digits")).held():
         assert train() == 0
-    assert Path("runs/mobilenetv4_conv_small-digits-2.npz").is_file()
+    assert [path.name for path in Path("runs").iterdir()] == ["mobilenetv4_conv_small-digits-2"]
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -249,8 +250,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(epoch, capsys, monkey
     original = os.fsync
 
     def fsync(descriptor):
-        # The state before the first epoch, then three files an epoch.
-        if next(written) >= 2 * (1 + 3 * (epoch - 1)):
+        # The state and the recipe before the first epoch, then three files an epoch.
+        if next(written) >= 2 * (2 + 3 * (epoch - 1)):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(descriptor)
 
@@ -284,8 +285,9 @@ def test_a_validation_loss_that_is_no_number_is_not_the_best(monkeypatch):
 
 
 def test_a_size_that_no_memory_holds(capsys):
-    assert train("--size", str(10**9)) == 2
-    assert "'size': expected an integer from 1 to 4096, got 1000000000" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train("--size", str(10**9))
+    assert "--size: expected an integer from 1 to 4096, got '1000000000'" in capsys.readouterr().err
 
 
 # -- what goes wrong --------------------------------------------------------------------------
@@ -294,13 +296,16 @@ def test_a_size_that_no_memory_holds(capsys):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("folder", "is a folder"),
+        ("folder", "folder is a folder with other files in it; name another"),
+        ("file", "cannot write to file: "),
+        ("file/a", "cannot write to file/a: "),
         ("a.pt", "expected a name ending in .safetensors or .npz"),
         ("file/a.npz", "cannot write to file/a.npz"),
     ],
 )
 def test_a_wrong_output_is_found_before_training(output, message, capsys):
     Path("folder").mkdir()
+    Path("folder/photo.jpg").write_text("in the way")
     Path("file").write_text("in the way")
     assert train("--output", output) == 2
     captured = capsys.readouterr()
@@ -394,9 +399,10 @@ def test_a_folder_of_classes(capsys):
     result = last_line(capsys)
     assert " of 8)" in result  # a fifth of the images, evenly over the classes
     path = "runs/mobilenetv4_conv_small-photos"
-    assert main(["eval", f"{path}.npz"]) == 0
-    assert last_line(capsys) == result
-    description = json.loads(Path(f"{path}.json").read_text())
+    for name in (path, f"{path}/weights.npz"):
+        assert main(["eval", name]) == 0
+        assert last_line(capsys) == result
+    description = json.loads(Path(f"{path}/weights.json").read_text())
     assert description["classes"] == ["red", "sky blue"]
     assert description["in_channels"] == 3
 

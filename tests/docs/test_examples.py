@@ -63,7 +63,7 @@ MAIN = {
     ],
     "lucid.data.datasets": ["ImageFolder", "digits"],
     "lucid.data.transforms": ["Compose", "Normalize", "ToTensor"],
-    "lucid.training": ["Run", "Score", "Settings", "decay_groups", "evaluate", "fit"],
+    "lucid.training": ["Recipe", "Run", "Score", "decay_groups", "evaluate", "fit"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
 }
 

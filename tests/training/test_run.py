@@ -11,12 +11,12 @@ import pytest
 
 import lucid
 from lucid import data, nn, training
-from lucid.training import Run, Settings
+from lucid.training import Recipe, Run
 
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL.Image")
 
-QUICK = Settings(epochs=2, batch_size=20, size=32, limit=40)
+QUICK = Recipe(epochs=2, batch_size=20, size=32, limit=40)
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +40,13 @@ def test_a_run_interrupted_and_gone_on_with_ends_as_one_that_was_not() -> None:
         assert (first.number, run.done) == (1, 1)
     assert Path("parts.state.npz").is_file()
     resumed = Run.resume("parts.npz")
-    assert (resumed.settings, resumed.done) == (QUICK, 1)
+    assert (resumed.recipe, resumed.done) == (QUICK, 1)
     assert run_to_the_end(resumed) == whole
     first_weights, second_weights = lucid.load("whole.npz"), lucid.load("parts.npz")
     for name, value in first_weights.items():
         np.testing.assert_array_equal(value.data, second_weights[name].data, err_msg=name)
     assert sorted(path.name for path in Path().iterdir()) == [
-        "parts.json",
-        "parts.npz",
-        "whole.json",
-        "whole.npz",
+        f"{name}.{end}" for name in ("parts", "whole") for end in ("json", "npz", "recipe.toml")
     ]
     with pytest.raises(training.FinishedError, match="the run is finished"):
         Run.resume("parts.npz")
@@ -75,11 +72,59 @@ def test_names_that_are_there() -> None:
             Run.create("deep/a-2.npz", QUICK)
     with Run.create("deep/a.npz", QUICK, overwrite=True):
         assert Path("deep/a.npz").read_bytes() == b"precious"
-    for name, message in (("deep", "is a folder"), ("a.pt", "ending in .safetensors or .npz")):
+    for name, message in (
+        ("deep", "deep is a folder with other files in it; name another"),
+        ("a.pt", "ending in .safetensors or .npz"),
+    ):
         with pytest.raises(ValueError, match=message):
-            Run.create(name, QUICK)
-    with pytest.raises(FileNotFoundError, match=r"there is no file none\.npz"):
-        Run.resume("none.npz")
+            Run.create(name, QUICK, overwrite=True)
+    for name, message in (
+        ("none.npz", r"there is no file none\.npz"),
+        ("none", "there is no file none"),
+        ("deep", "there is no run in the folder deep"),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            Run.resume(name)
+
+
+def test_a_folder_holds_a_run() -> None:
+    with Run.create("runs/a", QUICK) as run:
+        with pytest.raises(training.HeldElsewhereError, match=r"runs.a: another process is"):
+            Run.create("runs/a", QUICK)
+        run.prepare()
+        next(run.fit())
+    names = {"recipe.toml", "state.npz", "weights.json", "weights.npz"}
+    assert {path.name for path in Path("runs/a").iterdir()} == names
+    with pytest.raises(FileExistsError, match=r"runs.a is there already"):
+        Run.create("runs/a", QUICK)
+    with Run.create("runs/a", QUICK, numbered=True) as run:
+        assert run.files.path == Path("runs/a-2")
+    Path("elsewhere").mkdir()
+    Path("runs/a").rename("elsewhere/b")
+    assert not list(Path("runs").iterdir())
+    score = run_to_the_end(Run.resume("elsewhere/b/weights.npz"))  # the weights name it too
+    assert {path.name for path in Path("elsewhere/b").iterdir()} == names - {"state.npz"}
+    assert score == run_to_the_end(Run.create("whole", QUICK))
+    assert Path("whole/recipe.toml").read_bytes() == Path("elsewhere/b/recipe.toml").read_bytes()
+    assert training.Recipe.read("whole") == QUICK
+    model = lucid.models.create_model(
+        QUICK.model, weights="elsewhere/b", num_classes=10, in_channels=1
+    )
+    assert model.pretrained_cfg["classes"] == [*"0123456789"]
+
+
+def test_a_new_run_in_a_folder_without_an_epoch_leaves_nothing() -> None:
+    Path("empty").mkdir()
+    for name in ("a", "deep/b", "empty"):
+        with Run.create(name, QUICK) as run:
+            run.prepare()
+            with pytest.raises(KeyboardInterrupt):
+                next(run.fit(after_step=interrupt))
+    assert [path.name for path in Path().rglob("*")] == ["deep"]
+
+
+def interrupt(score: training.Score) -> None:
+    raise KeyboardInterrupt
 
 
 def test_images_of_ones_own() -> None:
@@ -104,7 +149,7 @@ def test_images_of_ones_own() -> None:
 )
 def test_settings_that_cannot_be(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**setting)  # type: ignore[arg-type]
+        Recipe(**setting)  # type: ignore[arg-type]
 
 
 def test_only_weights_decay() -> None:

@@ -16,7 +16,7 @@ import pytest
 import lucid
 from lucid import nn, optim
 from lucid._files import read, read_metadata
-from lucid.training import Description, HeldElsewhereError, RunFiles, Settings
+from lucid.training import Description, HeldElsewhereError, Recipe, RunFiles
 
 # The entry of a file's metadata that says of what run it is.
 DESCRIPTION = "lucid.description"
@@ -60,8 +60,8 @@ def record(epoch: int, loss: float | None) -> dict[str, Any]:
     }
 
 
-def new_run(weights: Path, **settings: Any) -> Run:
-    description = Description(Settings(**settings), ["a", "b"], 1, [0.5], [0.5])
+def new_run(weights: Path, **recipe: Any) -> Run:
+    description = Description(Recipe(**recipe), ["a", "b"], 1, [0.5], [0.5])
     return run_of(RunFiles(weights), description)
 
 
@@ -196,7 +196,7 @@ def test_a_run_that_an_earlier_version_left_without_a_state_begins_again(weights
     run.files.state.unlink()
     again = RunFiles(weights).read_unfinished()
     assert again.history == []
-    assert again.settings == run.description.settings
+    assert again.recipe == run.description.recipe
     run.train(2, 2.0)
     run.files.state.unlink()
     with pytest.raises(

@@ -1,0 +1,229 @@
+"""How a model is trained.
+
+An entry of a recipe stands in one place: its line in :class:`Recipe`, with what it may be, its
+default and what it means. The check, the TOML file, the options of ``lucid train`` and the
+reference are made of that line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lucid import models
+from lucid._check import Check, check_entries, is_integer, is_number, nearest
+from lucid._extras import extra
+from lucid._version import __version__
+
+_SHIPPED = Path(__file__).parent / "recipes"
+
+
+class Kind(NamedTuple):
+    """What an entry may be.
+
+    Args:
+        parse: makes it of a text.
+        expected: what it may be, in words.
+        is_right: whether a value is that.
+        options: all that it may be, if they can be listed.
+    """
+
+    parse: Callable[[str], Any]
+    expected: str
+    is_right: Callable[[Any], bool]
+    options: tuple[str, ...] | None = None
+
+
+_SMALLEST = math.ulp(0.0)  # the least number over 0
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
+_FLAG = Kind(bool, "true or false", lambda v: isinstance(v, bool))
+_COUNT = Kind(int, "an integer from 1 to 1,000,000", lambda v: is_integer(v, 1, 10**6))
+_AT_LEAST_0 = Kind(int, "an integer of at least 0", lambda v: is_integer(v, 0, math.inf))
+_OVER_0 = Kind(float, "a number over 0", lambda v: is_number(v, _SMALLEST))
+_NOT_NEGATIVE = Kind(float, "a number of at least 0", lambda v: is_number(v, 0))
+_SHARE = Kind(float, "a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE))
+_PART = Kind(float, "a number between 0 and 1", lambda v: is_number(v, _SMALLEST, _BELOW_ONE))
+
+
+def _or_none(kind: Kind) -> Kind:
+    """Return a kind that may also be left out; in a recipe's file the entry is missing then."""
+    return kind._replace(
+        expected=f"{kind.expected}, or null", is_right=lambda v: v is None or kind.is_right(v)
+    )
+
+
+def _one_of(*options: str) -> Kind:
+    return Kind(str, " or ".join(map(repr, options)), lambda v: v in options, options)
+
+
+def _entry(default: Any, kind: Kind, help: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": help})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; the defaults are those of ``lucid train``.
+
+    A recipe is a TOML file too, which :meth:`read` reads and :meth:`toml` writes.
+
+    Args:
+        {entries}
+
+    Raises:
+        ValueError: naming the entry that cannot be, what was expected and what was given.
+
+    Example:
+        >>> recipe = training.Recipe(data="photos/", size=224, epochs=30)
+        >>> recipe.batch_size
+        64
+        >>> "epochs = 30" in recipe.toml().splitlines()
+        True
+        >>> training.Recipe(epochs=0)
+        Traceback (most recent call last):
+        ValueError: 'epochs': expected an integer from 1 to 1,000,000, got 0
+    """
+
+    model: str = _entry(
+        "mobilenetv4_conv_small",
+        Kind(str, "a name that `lucid models` lists", lambda v: v in models.list_models()),
+        "a name that `lucid models` lists",
+    )
+    data: str = _entry(
+        "digits",
+        Kind(str, "`digits` or a folder", lambda v: isinstance(v, str) and v != ""),
+        "`digits`, or a folder with a folder of images for each class, or one with such folders "
+        "in train/ and test/ or val/",
+    )
+    epochs: int = _entry(15, _COUNT, "passes over the training images")
+    batch_size: int = _entry(64, _COUNT, "images in a step")
+    lr: float = _entry(
+        3e-3, _OVER_0, "highest learning rate; it warms up, then follows a cosine to 0"
+    )
+    optimizer: str = _entry(
+        "adamw", _one_of("adamw", "sgd"), "AdamW, or SGD with Nesterov's momentum of 0.9"
+    )
+    weight_decay: float = _entry(
+        0.05, _NOT_NEGATIVE, "of weights; biases and batch norms have none"
+    )
+    label_smoothing: float = _entry(
+        0.1, _SHARE, "the part of a label that is spread over all classes"
+    )
+    warmup: float = _entry(0.1, _SHARE, "share of the steps that warm up")
+    size: int = _entry(
+        48,
+        Kind(int, "an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096)),
+        "height and width of the images for the model",
+    )
+    augment: bool = _entry(True, _FLAG, "change the training images at random")
+    validation: float = _entry(
+        0.1,
+        _PART,
+        "share of the training images held out to choose the best weights by, if the data have "
+        "no such part",
+    )
+    limit: int | None = _entry(
+        None,
+        _or_none(Kind(int, "an integer of at least 1", lambda v: is_integer(v, 1, math.inf))),
+        "use at most so many images of each part, for a quick try",
+    )
+    seed: int = _entry(0, _AT_LEAST_0, "the same seed gives the same run")
+    max_unreadable: float = _entry(
+        0.25,
+        _SHARE,
+        "share of the pictures that may be unreadable (at least one may): they are named before "
+        "the work begins, and it goes on without them",
+    )
+
+    def __post_init__(self) -> None:
+        check_entries(asdict(self), checks())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a recipe from a TOML file; what it does not name has its default.
+
+        Args:
+            path: the file, the folder of a run, or a name that :func:`list_recipes` has.
+
+        Raises:
+            FileNotFoundError: if there is no such file or name.
+            ValueError: naming the entry that is unknown or cannot be.
+            ImportError: before Python 3.11, if tomli is not installed.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path /= "recipe.toml"
+        elif path.suffix != ".toml" and not path.exists():
+            path = _shipped(str(path))
+        known = [entry.name for entry in fields(cls)]
+        try:
+            entries = _parse(path.read_text(encoding="utf-8"))
+            for name in entries:
+                if name not in known:
+                    close = nearest(name, known)
+                    hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}"
+                    raise ValueError(f"there is no entry {name!r}; {hint}")
+            return cls(**entries)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def toml(self) -> str:
+        """Return it as the text of a TOML file, with what each entry means."""
+        lines = [f"# Written by lucid {__version__}; `lucid train --recipe FILE` takes it."]
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            given = f"# {entry.name} =" if value is None else f"{entry.name} = {_toml(value)}"
+            lines += ["", f"# {entry.metadata['help']}", given]
+        return "\n".join(lines) + "\n"
+
+
+def checks() -> dict[str, Check]:
+    """Return by name what the entries of a recipe may be."""
+    kinds = {entry.name: entry.metadata["kind"] for entry in fields(Recipe)}
+    return {name: (kind.expected, kind.is_right) for name, kind in kinds.items()}
+
+
+def list_recipes() -> list[str]:
+    """Return the names of the recipes that come with lucid, which :meth:`Recipe.read` takes."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def _shipped(name: str) -> Path:
+    names = list_recipes()
+    if name in names:
+        return _SHIPPED / f"{name}.toml"
+    close = nearest(name, names)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise FileNotFoundError(f"there is no recipe {name!r}, nor a file of that name{hint}")
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        tomllib = extra("tomli", "recipes", "reading a recipe before Python 3.11 needs tomli")
+    entries: dict[str, Any] = tomllib.loads(text)
+    return entries
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML has it: JSON's texts are TOML's too, but for one sign."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _document() -> None:
+    """Put the entries into the docstring."""
+    entries = [f"{entry.name}: {entry.metadata['help']}." for entry in fields(Recipe)]
+    text = inspect.getdoc(Recipe)
+    if text is not None:  # as it is under `python -OO`
+        Recipe.__doc__ = text.replace("{entries}", "\n    ".join(entries))
+
+
+_document()

@@ -1,0 +1,107 @@
+"""Recipes: one table of entries, from which the file, the options and the reference are made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucid.cli import main
+from lucid.training import Recipe, list_recipes
+
+FULL = Recipe(
+    model="mobilenetv4_conv_medium",
+    data='C:\\photos "of" ж\x7f\n\t😀',
+    lr=1e-05,
+    weight_decay=0,
+    augment=False,
+    limit=7,
+    seed=10**30,
+)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), FULL])
+def test_a_recipe_comes_back_from_its_file(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(recipe.toml().encode())
+    assert Recipe.read(path) == recipe
+    assert Recipe.read(tmp_path) == recipe  # the folder of a run
+
+
+def test_every_entry_is_explained_wherever_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    options = " ".join(capsys.readouterr().out.split())
+    for entry in fields(Recipe):
+        words = entry.metadata["help"]
+        assert f"    {entry.name}: {words}." in str(Recipe.__doc__)
+        assert f"# {words}\n" in Recipe().toml()
+        assert f"--{entry.name.replace('_', '-')}" in options
+        assert re.sub(r"(?<=\w-)\s", "", " ".join(words.split())) in options.replace("- ", "-")
+        kind = entry.metadata["kind"]
+        assert kind.is_right(entry.default)
+
+
+def test_what_a_file_does_not_name_has_its_default(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("epochs = 3 # few\n\nlr = 1\n")
+    assert Recipe.read(tmp_path / "a.toml") == Recipe(epochs=3, lr=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", r"a\.toml: there is no entry 'epoch'; did you mean 'epochs'\?"),
+        ("Qqqq = 3", r"there is no entry 'Qqqq'; one of model, data, epochs"),
+        ("epochs = 0", r"a\.toml: 'epochs': expected an integer from 1 to 1,000,000, got 0"),
+        ("epochs = 'x'", "'epochs': expected an integer from 1 to 1,000,000, got 'x'"),
+        ("lr = nan", "'lr': expected a number over 0, got nan"),
+        ("augment = 1", "'augment': expected true or false, got 1"),
+        ("epochs = ", r"a\.toml: "),
+        ("epochs = 1\nepochs = 2", r"a\.toml: "),
+        ("[training]\nepochs = 1", "there is no entry 'training'"),
+        ("\xff", r"a\.toml: "),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        Recipe.read(tmp_path / "a.toml")
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no recipe 'scratc', nor a file of that"):
+        Recipe.read("scratc")
+    with pytest.raises(FileNotFoundError):
+        Recipe.read(tmp_path / "a.toml")
+    for name in list_recipes():
+        assert isinstance(Recipe.read(name), Recipe)
+
+
+def quick(**more: Any) -> Recipe:
+    return replace(Recipe(epochs=1, batch_size=20, size=32, limit=40), **more)
+
+
+def test_options_override_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    Path("quick.toml").write_text(quick(epochs=2, augment=False).toml())
+    assert main(["train", "--recipe", "quick.toml", "--epochs", "1", "--output", "a"]) == 0
+    assert Recipe.read("a") == quick(augment=False)
+    assert main(["train", "--recipe", "a", "--augment", "--output", "b"]) == 0
+    assert Recipe.read("b") == quick()
+    Path("wrong.toml").write_text("epoch = 3")
+    capsys.readouterr()
+    for name, message in (
+        ("wrong.toml", "--recipe: wrong.toml: there is no entry 'epoch'; did you mean 'epochs'?"),
+        ("none.toml", "--recipe: none.toml: No such file or directory"),
+        ("none", "--recipe: there is no recipe 'none', nor a file of that name"),
+    ):
+        assert main(["train", "--recipe", name]) == 2
+        assert capsys.readouterr().err == f"lucid train: {message}\n"
+    assert main(["train", "--resume", "a", "--recipe", "quick.toml"]) == 2
+    assert "leave out --recipe" in capsys.readouterr().err
