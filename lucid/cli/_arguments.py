@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 
 from lucid import models, nn
-from lucid._check import nearest
 from lucid.cli._errors import UsageError
+from lucid.models._registry import check_name
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -120,9 +120,7 @@ def _size(text: str) -> tuple[int, int]:
 
 def model_name(name: str) -> str:
     """Return ``name`` if such a model is registered; else UsageError with the closest names."""
-    names = models.list_models()
-    if name in names:
-        return name
-    close = nearest(name, names, 3, 0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`lucid models` lists them all"
-    raise UsageError(f"there is no model {name!r}; {hint}")
+    try:
+        return check_name(name)
+    except models.UnknownModelError as error:
+        raise UsageError(str(error)) from error

@@ -1,9 +1,10 @@
-"""Weights that a command is given: found, told which model's they are, and loaded into it."""
+"""Weights that a command is given: found, and loaded into the model that they are of."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +12,11 @@ from lucid._files import READABLE, endings
 from lucid.cli._arguments import model_name
 from lucid.cli._errors import CommandError, UsageError, reading_run
 from lucid.cli._output import tell
-from lucid.models import MobileNet_V4
-from lucid.models._checkpoints import DEFAULT, NoSuchKeyError
-from lucid.models._pretrained import (
-    Checkpoint,
-    architecture,
-    build_from,
-    identify,
-    known_settings,
-    open_checkpoint,
-    variant_of,
-)
+from lucid.models import MobileNet_V4, UnknownModelError
+from lucid.models._checkpoints import NoSuchKeyError
+from lucid.models._load_model import find_name, model_of
+from lucid.models._pretrained import Checkpoint, open_checkpoint
 from lucid.training import RunFiles
-
-_STEMS = ("conv0.convbn_0.conv.weight", "conv_stem.weight")
 
 
 def check_weights(path: Path) -> None:
@@ -42,6 +34,17 @@ class Opened(NamedTuple):
     classes: list[str] | None
 
 
+@contextlib.contextmanager
+def _loading() -> Iterator[None]:
+    """Turn errors into wrong uses that say that there are no such weights; others into failures."""
+    try:
+        yield
+    except (FileNotFoundError, NoSuchKeyError, UnknownModelError) as error:
+        raise UsageError(str(error)) from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
 def find_weights(command: str, weights: str, key: str | None = None) -> Checkpoint:
     """Read weights, those under a key of a checkpoint if one is given, and tell which were taken.
 
@@ -52,12 +55,8 @@ def find_weights(command: str, weights: str, key: str | None = None) -> Checkpoi
         CommandError: if they or their ``.json`` are damaged.
     """
     check_weights(Path(weights))
-    try:
+    with _loading():
         checkpoint = open_checkpoint(weights, key)
-    except (FileNotFoundError, NoSuchKeyError) as error:
-        raise UsageError(str(error)) from error
-    except ValueError as error:
-        raise CommandError(str(error)) from error
     if checkpoint.taken:
         tell(command, f"{weights}: {checkpoint.taken}")
     run = RunFiles(weights)
@@ -80,33 +79,9 @@ def name_of(command: str, checkpoint: Checkpoint, given: str | None) -> str:
 
     UsageError if it cannot be told, or ``given`` is another.
     """
-    told = architecture(checkpoint)
-    if given is not None:
-        given = model_name(given)
-        if told is not None and variant_of(told) != variant_of(given):
-            raise UsageError(
-                f"--model: the weights in {checkpoint.source} are those of {told}, not of {given}"
-            )
-        return given
-    if told is not None:
-        return model_name(told)
-    found = identify(checkpoint.state, checkpoint.source)
-    if len(found) > 1 and not checkpoint.source.rpartition("/")[2].startswith(f"{found[0]}."):
-        tell(
-            command,
-            f"{checkpoint.source} does not say whether it is of {' or '.join(found)}, whose "
-            f"arrays are alike: assuming {found[0]}; --model names another",
-        )
-    if found:
-        return found[0]
-    stem = checkpoint.source.replace(os.sep, "/").rpartition("/")[2].partition(".")[0]
-    try:
-        return model_name(stem)
-    except UsageError:
-        raise UsageError(
-            f"{checkpoint.source} does not have the entries of any model; give --model to see "
-            "what it lacks"
-        ) from None
+    given = None if given is None else model_name(given)
+    with _loading():
+        return find_name(checkpoint, given, partial(tell, command), "--model")
 
 
 def open_model(command: str, weights: str, name: str | None) -> Opened:
@@ -118,38 +93,6 @@ def open_model(command: str, weights: str, name: str | None) -> Opened:
     """
     checkpoint = find_weights(command, weights)
     name = name_of(command, checkpoint, name)
-    # The model is made for the checkpoint's classes and channels, so that nothing starts fresh.
-    shapes = {key: value.shape for key, value in checkpoint.state.items()}
-    classifier = shapes.get("classifier.weight", ())
-    count = classifier[0] if len(classifier) == 2 else 0
-    channels = [shapes[stem][1] for stem in _STEMS if len(shapes.get(stem, ())) == 4]
-    try:
-        model = build_from(checkpoint, name, count, in_channels=channels[0] if channels else 3)
-        known = known_settings(checkpoint, name)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    classes = known.get("classes")
-    named = checkpoint.description.get("classes")
-    if classes is None and named is not None:
-        tell(
-            command,
-            f"warning: {weights} names {len(named)} classes but has {count}; they are numbered",
-        )
-    missing = [key for key in DEFAULT if key not in known]
-    if missing:
-        tell(command, f"{weights} does not say what images it expects: {_assumed(missing)}")
-    model.eval()
-    return Opened(model, classes)
-
-
-def _assumed(missing: Sequence[str]) -> str:
-    """Return in words what is taken for settings that weights do not tell."""
-    height, width = DEFAULT["input_size"][1:]
-    words = {
-        "input_size": f"{height}×{width} pixels",
-        "crop_pct": f"{DEFAULT['crop_pct']:.1%} of the shorter side",
-        "interpolation": f"{DEFAULT['interpolation']} interpolation",
-        "mean": "ImageNet's mean",
-        "std": "ImageNet's standard deviation",
-    }
-    return f"assuming {', '.join(words[key] for key in missing)}"
+    with _loading():
+        model = model_of(checkpoint, name, partial(tell, command))
+    return Opened(model, (model.pretrained_cfg or {}).get("classes"))

@@ -1,9 +1,11 @@
 """MobileNetV4: the model, its published architectures and weights, and the registry of models."""
 
 from lucid.models import configs as configs
+from lucid.models._load_model import load_model as load_model
 from lucid.models._mobilenet_v4 import MobileNet_V4 as MobileNet_V4
 from lucid.models._published import Pretrained as Pretrained
 from lucid.models._published import list_pretrained as list_pretrained
+from lucid.models._registry import UnknownModelError as UnknownModelError
 from lucid.models._registry import create_model as create_model
 from lucid.models._registry import list_models as list_models
 from lucid.models._registry import register as register

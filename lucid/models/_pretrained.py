@@ -37,6 +37,7 @@ VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_
 
 # What stands before the variant in the names of the two forms.
 _PAGE, _RELEASED = "mobilenet_v4_", "mobilenetv4_"
+PAGE_NAMES = [f"{_PAGE}{variant}" for variant in VARIANTS]
 
 _HUB_ID = re.compile(r"(?:hf[-_]hub:)?([\w.-]+/[\w.-]+)")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -489,7 +490,7 @@ def identify(state: dict[str, Tensor], source: str = "") -> list[str]:
     found = {entry.rpartition(".")[0] for entry in state} - {"classifier"}
     timm_names, released = _timm.is_timm(state), _timm.is_timm_form(state)
     alike = []
-    for name in configs.RELEASED if released else [f"{_PAGE}{variant}" for variant in VARIANTS]:
+    for name in configs.RELEASED if released else PAGE_NAMES:
         spec = read_config(configuration(name))
         modules = _timm.module_names(spec)
         parts = set(modules.values() if timm_names else modules) - {"classifier"}

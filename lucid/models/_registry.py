@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from lucid import nn
@@ -51,6 +51,20 @@ def list_models(filter: str = "", *, pretrained: bool = False) -> list[str]:
     if pretrained:
         return sorted(entry.name for entry in list_pretrained(filter))
     return sorted(name for name in _factories if matches(name, filter))
+
+
+class UnknownModelError(ValueError):
+    """There is no model of a name, or weights do not tell which model they are of."""
+
+
+def check_name(name: str, names: Sequence[str] | None = None) -> str:
+    """Return ``name`` if it is one of ``names``, or of all models; else raise with the closest."""
+    names = list_models() if names is None else names
+    if name in names:
+        return name
+    close = nearest(name, names, 3, 0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`lucid models` lists them all"
+    raise UnknownModelError(f"there is no model {name!r}; {hint}")
 
 
 def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
