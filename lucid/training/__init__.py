@@ -11,6 +11,8 @@ from lucid.training._evaluation import Confusion as Confusion
 from lucid.training._evaluation import Evaluation as Evaluation
 from lucid.training._evaluation import ReliabilityBin as ReliabilityBin
 from lucid.training._evaluation import Suspect as Suspect
+from lucid.training._find_lr import LRCurve as LRCurve
+from lucid.training._find_lr import find_lr as find_lr
 from lucid.training._freeze import freeze as freeze
 from lucid.training._freeze import unfreeze as unfreeze
 from lucid.training._loop import DivergedError as DivergedError

@@ -40,7 +40,7 @@ class DistillationLoss(Module):
         >>> loss(logits, labels, logits).item()
         0.0
         >>> round(loss(logits, labels, lucid.zeros(1, 2)).item(), 4)
-        0.4802
+        0.4805
     """
 
     def __init__(
