@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +39,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
 
 
+class _Own(threading.local):
+    """What this thread draws from in place of the one generator, and what that is seeded with."""
+
+    seed: tuple[int, ...] | None = None
+    generator: Generator | None = None
+
+
+_own = _Own()
+
+
+@contextlib.contextmanager
+def seeded(*seed: int) -> Iterator[None]:
+    """Let this thread draw from a generator of its own meanwhile.
+
+    So what a sample of a data set draws depends on its seed alone: not on the thread that loads
+    it, nor on what was drawn before.
+
+    Args:
+        seed: non-negative integers, from which the generator is made when it is first asked for.
+    """
+    before = _own.seed, _own.generator
+    _own.seed, _own.generator = seed, None
+    try:
+        yield
+    finally:
+        _own.seed, _own.generator = before
+
+
 def generator() -> Generator:
     """Return the generator that everything random in lucid draws from."""
     global _generator
+    if _own.seed is not None:
+        _own.generator = _own.generator or np.random.default_rng(_own.seed)
+        return _own.generator
     if _generator is None:
         _generator = np.random.default_rng()
     return _generator

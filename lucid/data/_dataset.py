@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ import numpy as np
 from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
-from lucid.data._collate import default_collate
 
 Array = np.ndarray
 
@@ -21,6 +20,7 @@ class Dataset(Protocol):
 
     A dataset that can gather many samples at once has a method ``batch(indices)`` too, which
     takes an integer array and returns what a loader is to give: it is much faster for arrays.
+    Samples may be asked for in several threads at once (``DataLoader(num_workers=...)``).
     """
 
     def __len__(self) -> int:
@@ -79,14 +79,6 @@ class TensorDataset:
         return tuple(wrap(take(array, indices)) for array in self.arrays)
 
 
-def fetch(dataset: Dataset, indices: Array) -> Any:
-    """Return a batch of samples, in one go if the dataset can do that."""
-    batch = getattr(dataset, "batch", None)
-    if batch is not None:
-        return batch(indices)
-    return default_collate([dataset[int(index)] for index in indices])
-
-
 class Subset:
     """Some samples of a dataset, in a given order.
 
@@ -127,9 +119,11 @@ class Subset:
         """Return one sample."""
         return self.dataset[int(self.indices[check_index(index, len(self), "Subset")])]
 
-    def batch(self, indices: Array) -> Any:
-        """Return many samples, as a loader gives them."""
-        return fetch(self.dataset, self.indices[indices])
+    @property
+    def batch(self) -> Callable[[Array], Any] | None:
+        """The function that returns many samples at once; None if the dataset has none."""
+        batch = getattr(self.dataset, "batch", None)
+        return batch and (lambda indices: batch(self.indices[indices]))
 
 
 def paths_of(dataset: Any) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -110,6 +111,10 @@ def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) 
     except (ValueError, MemoryError) as error:
         reason = str(error) or "it takes too much memory"
         raise ValueError(f"{path} cannot be used: {reason}") from error
+    except Exception as error:
+        if sys.version_info >= (3, 11):
+            error.add_note(f"this happened to {path}")
+        raise
 
 
 def _check_size(width: int, height: int) -> None:

@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-
-from lucid.data._collate import default_collate
 from lucid.data._dataset import Dataset, Subset
+from lucid.data._loader import PassedOverError
 from lucid.data.datasets import ImageFolder
 
 Item = TypeVar("Item")
@@ -21,6 +19,9 @@ Tell = Callable[[str], Any]
 
 # Pillow decodes and resizes without holding Python's lock.
 _READERS = min(4, os.cpu_count() or 1)
+
+# What fails for a picture that is damaged, gone or too large.
+_READING = (ValueError, OSError, MemoryError)
 
 _NAMED = 20  # of a list of pictures, as many are named
 
@@ -33,7 +34,7 @@ def each(
     def attempt(item: Item) -> Result | Exception:
         try:
             return load(item)
-        except (ValueError, OSError, MemoryError) as error:
+        except _READING as error:
             return error
 
     items = list(items)
@@ -102,29 +103,31 @@ class _Readable(Subset):
     A picture that can be read no more when its turn comes is told and left out of its batch.
     """
 
+    batch = None  # one by one
+
     def __init__(self, dataset: Dataset, indices: Sequence[int], unreadable: _Unreadable) -> None:
         super().__init__(dataset, indices)
         self._unreadable = unreadable
 
-    def batch(self, indices: np.ndarray) -> Any:
-        """Return images and labels; None if no picture can be read."""
-        samples = [sample for _, sample in self.numbered(indices)]
-        return default_collate(samples) if samples else None
-
-    def numbered(self, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
-        """Yield the samples that can be read, each with its index."""
-        for index, sample in each(self.__getitem__, map(int, indices)):
-            if isinstance(sample, Exception):
-                self._unreadable.add(str(sample))
-            else:
-                yield index, sample
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample."""
+        try:
+            return super().__getitem__(index)
+        except PassedOverError:
+            raise
+        except _READING as error:
+            raise PassedOverError(str(error), self._unreadable.add) from error
 
 
 def numbered(dataset: Dataset, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
     """Yield samples, each with its index, without those that :func:`readable` leaves out."""
-    if isinstance(dataset, _Readable):
-        return dataset.numbered(indices)
-    return ((int(index), dataset[int(index)]) for index in indices)
+    for index, sample in each(dataset.__getitem__, map(int, indices)):
+        if isinstance(sample, PassedOverError):
+            sample.tell(str(sample))
+        elif isinstance(sample, Exception):
+            raise sample
+        else:
+            yield index, sample
 
 
 def readable(
