@@ -13,6 +13,7 @@ from lucid.cli._errors import UsageError, reading_run
 from lucid.cli._output import Progress, tell
 from lucid.cli._weights import check_weights, open_model
 from lucid.data import DataLoader, load_images, readable
+from lucid.data._readable import READERS
 from lucid.training import Recipe, RunFiles, Score, evaluate
 
 
@@ -59,7 +60,8 @@ def evaluate_model(args: argparse.Namespace) -> int:
     with unreadable_share(share):
         with Progress("image") as checking:
             (test,) = readable([images.test], share, tell=tell_line, after_each=checked(checking))
-        score = evaluate(model, DataLoader(test, args.batch_size or recipe.batch_size))
+        batch_size = args.batch_size or recipe.batch_size
+        score = evaluate(model, DataLoader(test, batch_size, num_workers=READERS))
     print(result_line(score))
     return 0
 

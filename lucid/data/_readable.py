@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 Tell = Callable[[str], Any]
 
 # Pillow decodes and resizes without holding Python's lock.
-_READERS = min(4, os.cpu_count() or 1)
+READERS = min(4, os.cpu_count() or 1)
 
 # What fails for a picture that is damaged, gone or too large.
 _READING = (ValueError, OSError, MemoryError)
@@ -38,7 +38,7 @@ def each(
             return error
 
     items = list(items)
-    readers = ThreadPoolExecutor(_READERS)
+    readers = ThreadPoolExecutor(READERS)
     try:
         yield from zip(items, readers.map(attempt, items))
     finally:

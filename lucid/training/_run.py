@@ -15,6 +15,7 @@ from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
+from lucid.data._readable import READERS
 from lucid.training._decay_groups import decay_groups
 from lucid.training._description import Description
 from lucid.training._loop import Epoch, Score, evaluate, finite, fit, warmup_cosine
@@ -236,6 +237,7 @@ class Run:
             shuffle=True,
             drop_last=True,
             transform=images.augmentation if recipe.augment else None,
+            num_workers=READERS,
         )
         self._batches = _LargeBatches(loader, min(2, batch_size))
         self.steps = len(loader)
@@ -278,7 +280,7 @@ class Run:
         for epoch in fit(
             self.model,
             self._batches,
-            DataLoader(validation, recipe.batch_size),
+            DataLoader(validation, recipe.batch_size, num_workers=READERS),
             self.optimizer,
             epochs=recipe.epochs,
             start=len(description.history),
@@ -293,7 +295,8 @@ class Run:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
         description = self.description
         self.files.load_weights(self.model, description)
-        score = evaluate(self.model, DataLoader(self.images.test, self.recipe.batch_size))
+        test = DataLoader(self.images.test, self.recipe.batch_size, num_workers=READERS)
+        score = evaluate(self.model, test)
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}
         self.files.write_description(description)
         self.files.state.unlink()
