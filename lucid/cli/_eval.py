@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import csv
+import io
+import json
+import math
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 
 from lucid.cli._arguments import AddCommand, positive_int
 from lucid.cli._data import add_unreadable, check_classes, checked, load, unreadable_share
 from lucid.cli._errors import UsageError, reading_run
-from lucid.cli._output import Progress, tell
+from lucid.cli._output import (
+    Progress,
+    add_format,
+    add_overwrite,
+    check_new,
+    printable,
+    tell,
+    write,
+)
 from lucid.cli._weights import check_weights, open_model
-from lucid.data import DataLoader, load_images, readable
-from lucid.data._readable import READERS
-from lucid.training import Recipe, RunFiles, Score, evaluate
+from lucid.data import load_images, readable
+from lucid.training import Evaluation, Recipe, RunFiles, Score
+from lucid.visual._summary import table
+
+# So many classes are listed, the worst ones; of so few, it is shown which is taken for which.
+_LISTED, _SHOWN = 20, 12
 
 
 def add_parsers(add_command: AddCommand) -> None:
@@ -24,7 +39,8 @@ def add_parsers(add_command: AddCommand) -> None:
         evaluate_model,
         "Measure trained weights on their test images. Which these are is read from the .json "
         "beside them; the accuracy is the one that `lucid train` printed. With --data any weights "
-        "can be measured that `lucid predict` takes.",
+        "can be measured that `lucid predict` takes. It prints precision, recall and F1 of each "
+        "class, what is taken for what, and how far the probabilities can be believed.",
         "  lucid eval runs/mobilenetv4_conv_small-digits",
     )
     parser.add_argument(
@@ -34,11 +50,24 @@ def add_parsers(add_command: AddCommand) -> None:
         "--data", help="other images to measure on (default: those of the training)"
     )
     parser.add_argument("--batch-size", type=positive_int, help="default: that of the training")
+    parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="show the model each image mirrored too, and take the mean of both answers",
+    )
     add_unreadable(parser, "default: that of the training")
+    add_format(parser, "--json")
+    add_format(parser, "--csv")
+    add_overwrite(parser)
 
 
 def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
+    if args.json == args.csv == "-":
+        raise UsageError("--json - and --csv - would both print; give one of them a file")
+    for option, target in (("--json", args.json), ("--csv", args.csv)):
+        if target not in (None, "-"):
+            check_new(Path(target), option, args.overwrite)
     check_weights(args.weights)
     files = RunFiles(args.weights)
     recipe = Recipe()
@@ -60,9 +89,23 @@ def evaluate_model(args: argparse.Namespace) -> int:
     with unreadable_share(share):
         with Progress("image") as checking:
             (test,) = readable([images.test], share, tell=tell_line, after_each=checked(checking))
-        batch_size = args.batch_size or recipe.batch_size
-        score = evaluate(model, DataLoader(test, batch_size, num_workers=READERS))
-    print(result_line(score))
+        with Progress("image") as progress:
+            progress.start(len(test))
+            evaluation = Evaluation.measure(
+                model,
+                test,
+                images.classes,
+                batch_size=args.batch_size or recipe.batch_size,
+                flips=args.flips,
+                after_each=progress.reach,
+            )
+    if args.json is not None:
+        write(json.dumps(evaluation.document()) + "\n", args.json)
+    if args.csv is not None:
+        write(_as_csv(evaluation), args.csv)
+    if "-" not in (args.json, args.csv):
+        print(_as_text(evaluation))
+        print(result_line(evaluation.score))
     return 0
 
 
@@ -72,3 +115,54 @@ def result_line(score: Score) -> str:
         f"test accuracy {100 * score.accuracy:.2f} % ({score.correct} of {score.count}), "
         f"loss {score.loss:.4f}"
     )
+
+
+def _as_csv(evaluation: Evaluation) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("class", "images", "precision", "recall", "f1"))
+    for name, *figures in map(astuple, evaluation.per_class()):
+        writer.writerow((name, *("" if math.isnan(figure) else figure for figure in figures)))
+    return text.getvalue()
+
+
+def _as_text(evaluation: Evaluation) -> str:
+    """Return all figures but those of the last line, as tables and sentences."""
+    names = [printable(name) for name in evaluation.classes]
+    parts = [_table_of_classes(evaluation)]
+    counts = evaluation.confusion
+    if len(names) <= _SHOWN:
+        rows = [[name, *map(str, row)] for name, row in zip(names, counts.tolist())]
+        parts.append(table([["class", *(f"as {name}" for name in names)], *rows], left=1))
+    pairs = [
+        f"{pair.count} of the {counts[pair.label].sum()} images of {names[pair.label]} were taken "
+        f"for {names[pair.prediction]}"
+        for pair in evaluation.confused(5)
+    ]
+    parts += ["\n".join(pairs)] if pairs else []
+    low, high = evaluation.interval()
+    figures = [
+        f"expected calibration error {_percent(evaluation.calibration_error())}, mean probability "
+        f"{_percent(float(evaluation.confidences.mean()))}",
+        f"95 % interval of the accuracy: {_percent(low)} to {_percent(high)}",
+    ]
+    if len(names) > 5:
+        figures.append(f"top-5 accuracy {_percent(evaluation.top(5))}")
+    return "\n\n".join([*parts, "\n".join(figures)])
+
+
+def _table_of_classes(evaluation: Evaluation) -> str:
+    scores = evaluation.per_class()
+    rows = [["class", "images", "precision", "recall", "F1"]]
+    if len(scores) > _LISTED:
+        scores = sorted(scores, key=lambda one: (math.isnan(one.f1), one.f1))[:_LISTED]
+        rows[0][0] = f"the {_LISTED} classes with the lowest F1"
+    for one in scores:
+        shares = map(_percent, (one.precision, one.recall, one.f1))
+        rows.append([printable(one.name), str(one.count), *shares])
+    rows.append(["mean of all", "", *map(_percent, evaluation.macro().values())])
+    return table(rows, left=1)
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.2f} %"

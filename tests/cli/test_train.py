@@ -121,6 +121,83 @@ def test_no_bar_elsewhere(capsys):
     assert capsys.readouterr().err == ""
 
 
+# -- eval -------------------------------------------------------------------------------------
+
+
+def test_eval_prints_figures_of_each_class(capsys):
+    assert train("--output", "a.npz") == 0
+    capsys.readouterr()
+    assert main(["eval", "a.npz"]) == 0
+    out = capsys.readouterr().out
+    first, second, *_ = out.split("\n\n")
+    rows = [line.split() for line in first.splitlines()]
+    assert rows[0] == ["class", "images", "precision", "recall", "F1"]
+    assert [row[0] for row in rows[1:11]] == [str(digit) for digit in range(10)]
+    assert sum(int(row[1]) for row in rows[1:11]) == 40
+    counts = [list(map(int, line.split()[1:])) for line in second.splitlines()[1:]]
+    assert np.shape(counts) == (10, 10)
+    assert f"({np.trace(counts)} of 40)" in out.splitlines()[-1]
+    for words in ("expected calibration error", "95 % interval of the accuracy", "top-5 accuracy"):
+        assert words in out
+
+
+def test_eval_writes_json_and_csv(capsys):
+    assert train("--output", "a.npz") == 0
+    capsys.readouterr()
+    assert main(["eval", "a.npz", "--json", "--csv", "a.csv"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["count"] == 40
+    assert np.trace(document["confusion"]) == document["correct"]
+    header, *rows = Path("a.csv").read_text().splitlines()
+    assert header == "class,images,precision,recall,f1"
+    for row, figures in zip(rows, document["per_class"], strict=True):
+        name, count, *shares = row.split(",")
+        assert (name, int(count)) == (figures["name"], figures["count"])
+        assert [float(share) if share else None for share in shares] == [
+            figures[key] for key in ("precision", "recall", "f1")
+        ]
+
+
+def test_eval_with_flips_sees_each_image_twice(capsys):
+    assert train("--output", "a.npz") == 0
+    main(["eval", "a.npz", "--json", "plain.json"])
+    main(["eval", "a.npz", "--json", "flips.json", "--flips"])
+    plain, flips = (json.loads(Path(f"{name}.json").read_text()) for name in ("plain", "flips"))
+    assert (plain["flips"], flips["flips"]) == (False, True)
+    assert plain["loss"] != flips["loss"]
+
+
+def test_eval_lists_the_worst_of_many_classes(capsys):
+    for index in range(25):
+        for part, number in (("train", 2), ("val", 1), ("test", 1)):
+            folder = Path(f"photos/{part}/class{index:02}")
+            folder.mkdir(parents=True)
+            for picture in range(number):
+                PIL_Image.new("RGB", (40, 40), (10 * index, 200, 0)).save(folder / f"{picture}.png")
+    options = ["--size", "32", "--batch-size", "10", "--epochs", "1", "--output", "a.npz"]
+    assert main(["train", "--data", "photos", *options]) == 0
+    capsys.readouterr()
+    assert main(["eval", "a.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "the 20 classes with the lowest F1" in out
+    assert len(out.split("\n\n")[0].splitlines()) == 22
+    assert "as class00" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--json", "--csv"], "would both print"),
+        (["--json", "a.json"], "--json: a.json is there already; give --overwrite"),
+        (["--csv", "."], "--csv: . is a folder"),
+    ],
+)
+def test_eval_refuses_files_before_any_work(options, message, capsys):
+    assert train("--output", "a.npz") == 0
+    assert main(["eval", "a.npz", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 # -- interrupted and resumed ------------------------------------------------------------------
 
 
