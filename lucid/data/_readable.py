@@ -119,17 +119,6 @@ class _Readable(Subset):
             raise PassedOverError(str(error), self._unreadable.add) from error
 
 
-def numbered(dataset: Dataset, indices: Iterable[int]) -> Iterator[tuple[int, Any]]:
-    """Yield samples, each with its index, without those that :func:`readable` leaves out."""
-    for index, sample in each(dataset.__getitem__, map(int, indices)):
-        if isinstance(sample, PassedOverError):
-            sample.tell(str(sample))
-        elif isinstance(sample, Exception):
-            raise sample
-        else:
-            yield index, sample
-
-
 def readable(
     parts: Sequence[Dataset],
     max_unreadable: float = 0.25,

@@ -15,9 +15,9 @@ from lucid import ops
 from lucid._check import count
 from lucid._compile import compile
 from lucid.autograd import Tensor, no_grad
-from lucid.data import default_collate
-from lucid.data._dataset import Dataset, paths_of
-from lucid.data._readable import numbered
+from lucid.data import DataLoader, Dataset
+from lucid.data._dataset import paths_of
+from lucid.data._readable import READERS
 from lucid.graph import evaluation
 from lucid.nn import Module
 from lucid.training._loop import Score, finite
@@ -191,20 +191,18 @@ class Evaluation:
         logits: list[Array] = []
         labels: list[Array] = []
         indices: list[int] = []
+        loader = DataLoader(_Numbered(dataset), size, num_workers=READERS)
         with evaluation(model), no_grad():
-            for start in range(0, n, size):
-                samples = dict(numbered(dataset, range(start, min(start + size, n))))
-                if samples:
-                    images, wanted = default_collate(list(samples.values()))
-                    if run is None:
-                        worth = n >= _BATCHES_WORTH_A_PLAN * size and len(samples) == size
-                        run = compile(model, images.shape) if worth else model
-                    logits.append(_answers(run, images, flips))
-                    _check_logits(logits[-1], len(samples), len(classes))
-                    labels.append(wanted.data)
-                    indices += samples
+            for places, images, wanted in loader:
+                if run is None:
+                    worth = n >= _BATCHES_WORTH_A_PLAN * size and len(places) == size
+                    run = compile(model, images.shape) if worth else model
+                logits.append(_answers(run, images, flips))
+                _check_logits(logits[-1], len(places), len(classes))
+                labels.append(wanted.data)
+                indices += places.tolist()
                 if after_each is not None:
-                    after_each(min(start + size, n), n)
+                    after_each(indices[-1] + 1, n)
         if not indices:
             raise ValueError("Evaluation: there is no image to measure on")
         paths = paths_of(dataset)
@@ -381,6 +379,19 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
         }
         return without_nan(document)
+
+
+class _Numbered:
+    """The samples of a data set, each behind its index."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return (index, *self._dataset[index])
 
 
 def without_nan(value: Any) -> Any:
