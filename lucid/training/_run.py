@@ -18,7 +18,8 @@ from lucid.data import DataLoader, Images, load_images, readable
 from lucid.data._readable import READERS
 from lucid.training._decay_groups import decay_groups
 from lucid.training._description import Description
-from lucid.training._loop import Epoch, Score, evaluate, finite, fit, warmup_cosine
+from lucid.training._evaluation import Evaluation
+from lucid.training._loop import Epoch, Score, finite, fit, warmup_cosine
 from lucid.training._recipe import Recipe
 from lucid.training._run_files import RunFiles
 
@@ -48,6 +49,7 @@ class Run:
         optimizer: holds its parameters.
         scheduler: takes a step after each of the optimiser's.
         steps: how many steps an epoch has.
+        evaluation: of the best weights on the test images; after :meth:`finish`.
 
     Example:
         >>> recipe = training.Recipe(data="digits", epochs=1, size=32, limit=40)
@@ -68,6 +70,7 @@ class Run:
     optimizer: optim.Optimizer
     scheduler: optim.lr_scheduler.LRScheduler
     steps: int
+    evaluation: Evaluation
 
     def __init__(
         self,
@@ -295,8 +298,13 @@ class Run:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
         description = self.description
         self.files.load_weights(self.model, description)
-        test = DataLoader(self.images.test, self.recipe.batch_size, num_workers=READERS)
-        score = evaluate(self.model, test)
+        self.evaluation = Evaluation.measure(
+            self.model,
+            self.images.test,
+            description.classes,
+            batch_size=self.recipe.batch_size,
+        )
+        score = self.evaluation.score
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}
         self.files.write_description(description)
         self.files.state.unlink()
