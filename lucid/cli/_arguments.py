@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lucid import models, nn
 from lucid.cli._errors import UsageError
 from lucid.models._registry import check_name
+from lucid.nn.utils import skip_init
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -105,9 +106,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> nn.Module:
-    """Return the model that the arguments of :func:`add_model` say."""
-    return models.create_model(
-        model_name(args.model), num_classes=args.num_classes, in_channels=args.channels
+    """Return the model of the arguments of :func:`add_model`, without weights: it is shown only."""
+    return skip_init(
+        models.create_model,
+        model_name(args.model),
+        num_classes=args.num_classes,
+        in_channels=args.channels,
     )
 
 

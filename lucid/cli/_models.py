@@ -15,6 +15,7 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._errors import UsageError
 from lucid.models._published import IMAGENET_MEAN, IMAGENET_STD
+from lucid.nn.utils import skip_init
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -57,7 +58,9 @@ def list_models(args: argparse.Namespace) -> int:
         raise UsageError(f"no model's name contains {args.filter!r}; `lucid models` lists them all")
     if args.pretrained:
         return _list_pretrained(args)
-    counts = {name: summary(models.create_model(name), (1, 3, 224, 224)) for name in names}
+    counts = {
+        name: summary(skip_init(models.create_model, name), (1, 3, 224, 224)) for name in names
+    }
     if args.json:
         rows = [
             {"name": name, "parameters": c.total_params, "multiply_adds": c.total_macs}

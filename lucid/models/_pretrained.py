@@ -31,6 +31,7 @@ from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
 from lucid.models._published import PUBLISHED, described, tags
 from lucid.nn.modules._module import is_counter
+from lucid.nn.utils import skip_init
 
 # Those of the page; timm has more (``configs.RELEASED``).
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
@@ -163,7 +164,10 @@ def build_from(
         num_classes = _classes(checkpoint) or 1000
     own_name = _name_in_form_of(checkpoint.state, name)
     cfg = configuration(own_name)
-    model = MobileNet_V4(cfg, num_classes, **kwargs)
+    if num_classes in (0, _classes(checkpoint)):  # nothing of the model starts fresh
+        model = skip_init(MobileNet_V4, cfg, num_classes, **kwargs)
+    else:
+        model = MobileNet_V4(cfg, num_classes, **kwargs)
     model.name = own_name
     state = fit(model, read_config(cfg), checkpoint, name)
     if name.startswith(_RELEASED) and own_name != name:
@@ -466,7 +470,7 @@ def convert(checkpoint: Checkpoint, name: str, to_timm: bool) -> dict[str, Tenso
     classes = sizes[0][0] if sizes and sizes[0] else 0
     stem = state.get(_STEM if to_timm else _timm.rename(_STEM, modules))
     channels = stem.shape[1] if stem is not None and stem.ndim == 4 else 0
-    model = MobileNet_V4(cfg, classes, in_channels=channels or None)
+    model = skip_init(MobileNet_V4, cfg, classes, in_channels=channels or None)
     arrays = fit(model, spec, checkpoint, name)
     if not to_timm:
         return arrays

@@ -6,7 +6,10 @@ the generator behind ``lucid.manual_seed`` unless another is given.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -28,11 +31,28 @@ def _fill(tensor: T, values: Any, who: str) -> T:
     return tensor
 
 
-def _drawn(tensor: Tensor, distribution: str, generator: Generator | None) -> np.ndarray:
-    """Return numbers of the tensor's shape, drawn in float32 if that is its dtype."""
+# Whether functions that draw leave their tensors as they are: see nn.utils.skip_init.
+_skipped: ContextVar[bool] = ContextVar("skipped", default=False)
+
+
+@contextlib.contextmanager
+def _skipping() -> Iterator[None]:
+    token = _skipped.set(True)
+    try:
+        yield
+    finally:
+        _skipped.reset(token)
+
+
+def _draw(
+    tensor: T, distribution: str, factor: float, shift: float, generator: Generator | None, who: str
+) -> T:
+    """Fill with drawn numbers, in float32 if that is the tensor's dtype, scaled and shifted."""
+    if _skipped.get():
+        return tensor
     dtype = np.float32 if tensor.dtype == np.float32 else np.float64
     draw = getattr(generator or _random.generator(), distribution)
-    return draw(tensor.shape, dtype=dtype)
+    return _fill(tensor, draw(tensor.shape, dtype=dtype) * factor + shift, who)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -105,14 +125,14 @@ def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | N
         b: the end of the range.
         generator: a NumPy generator; lucid's own if left out.
     """
-    return _fill(tensor, _drawn(tensor, "random", generator) * (b - a) + a, "uniform_")
+    return _draw(tensor, "random", b - a, a, generator, "uniform_")
 
 
 def normal_(
     tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> T:
     """Fill with normal values of mean ``mean`` and deviation ``std``; see :func:`uniform_`."""
-    return _fill(tensor, _drawn(tensor, "standard_normal", generator) * std + mean, "normal_")
+    return _draw(tensor, "standard_normal", std, mean, generator, "normal_")
 
 
 def trunc_normal_(
@@ -133,6 +153,8 @@ def trunc_normal_(
     """
     if not a < b or not std > 0:
         raise ValueError(f"trunc_normal_: expected a < b and std > 0, got {a=}, {b=}, {std=}")
+    if _skipped.get():
+        return tensor
     rng = generator or _random.generator()
     low, high = (a - mean) / std, (b - mean) / std
     kept = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
@@ -268,7 +290,7 @@ def orthogonal_(tensor: T, gain: float = 1, generator: Generator | None = None) 
     """
     if tensor.ndim < 2:
         raise ValueError(f"orthogonal_: expected at least two axes, got shape {tensor.shape}")
-    if tensor.data.size == 0:
+    if tensor.data.size == 0 or _skipped.get():
         return tensor
     rows, columns = tensor.shape[0], tensor.data.size // tensor.shape[0]
     rng = generator or _random.generator()
@@ -292,6 +314,8 @@ def sparse_(tensor: T, sparsity: float, std: float = 0.01, generator: Generator 
     """
     if tensor.ndim != 2:
         raise ValueError(f"sparse_: expected a matrix, got shape {tensor.shape}")
+    if _skipped.get():
+        return tensor
     rng = generator or _random.generator()
     rows, columns = tensor.shape
     values = rng.standard_normal((rows, columns)) * std

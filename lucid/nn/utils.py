@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
+from lucid.nn import init
 from lucid.nn._parameter import overwrite
+from lucid.nn.modules._module import Module
 from lucid.ops._shape import cat
+
+M = TypeVar("M", bound=Module)
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
@@ -144,3 +149,23 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
         part = values[start : start + parameter.data.size]
         overwrite(parameter, part.reshape(parameter.shape).astype(parameter.dtype))
         start += parameter.data.size
+
+
+def skip_init(module_cls: Callable[..., M], *args: Any, **kwargs: Any) -> M:
+    """Build a module without drawing its random weights, which are to be loaded: they are 0.
+
+    lucid's generator stays as it is. Unlike PyTorch, any function that builds a module will do.
+
+    Args:
+        module_cls: a class or function that returns a module.
+        *args: for it.
+        **kwargs: for it.
+
+    Example:
+        >>> layer = nn.utils.skip_init(nn.Linear, 2, 1)
+        >>> layer.weight.tolist()
+        [[0.0, 0.0]]
+        >>> model = nn.utils.skip_init(models.create_model, "mobilenetv4_conv_large")
+    """
+    with init._skipping():
+        return module_cls(*args, **kwargs)

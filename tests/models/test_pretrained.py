@@ -132,6 +132,24 @@ def test_another_number_of_classes_gets_a_fresh_classifier(state, path):
     assert model.pretrained_cfg["num_classes"] == CLASSES
 
 
+def test_weights_are_drawn_only_where_something_starts_fresh(state, path):
+    """Then all are, as without a file: a seed gives the classifier that it always gave."""
+    lucid.save(state, path)
+    seeded = lucid.manual_seed(1).bit_generator.state
+    load(path)
+    assert lucid._random.generator().bit_generator.state == seeded
+    lucid.manual_seed(1)
+    fresh = models.mobilenetv4_conv_small(CLASSES + 1)
+    after = lucid._random.generator().bit_generator.state
+    lucid.manual_seed(1)
+    with pytest.warns(UserWarning, match="which starts from fresh weights"):
+        loaded = load(path, CLASSES + 1)
+    assert lucid._random.generator().bit_generator.state == after
+    np.testing.assert_array_equal(
+        loaded.classifier.weight.tolist(), fresh.classifier.weight.tolist()
+    )
+
+
 def test_without_a_classifier(state, path):
     body = {name: array for name, array in state.items() if not name.startswith("classifier.")}
     lucid.save(body, path)

@@ -83,3 +83,35 @@ def test_vector_there_and_back() -> None:
     with pytest.raises(ValueError, match=r"expected a vector of shape \(8,\), got \(7,\)"):
         utils.vector_to_parameters(np.zeros(7), other.parameters())
     np.testing.assert_array_equal(other.bias.data, layer.bias.data)
+
+
+def test_skip_init() -> None:
+    """What is drawn stays 0, what is set is set, and the generator does not move."""
+    start = lucid.manual_seed(3).bit_generator.state
+    network = utils.skip_init(
+        nn.Sequential, nn.Linear(2, 3), utils.skip_init(nn.Conv2d, 3, 4, kernel_size=1, groups=1)
+    )
+    drawn, skipped = network[0].weight, network[1].weight
+    assert drawn.detach().numpy().all()
+    assert skipped.shape == (4, 3, 1, 1)
+    assert not skipped.detach().numpy().any()
+    state = lucid.manual_seed(3).bit_generator.state
+    assert state == start
+    for build in (
+        lambda: nn.Embedding(3, 2),
+        lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True),
+        lambda: nn.init.trunc_normal_(lucid.zeros(3)),
+        lambda: nn.init.orthogonal_(lucid.zeros(3, 3)),
+        lambda: nn.init.sparse_(lucid.zeros(3, 3), 0.5),
+    ):
+        utils.skip_init(build)
+    norm = utils.skip_init(nn.BatchNorm2d, 2)
+    assert lucid._random.generator().bit_generator.state == state
+    assert norm.weight.tolist() == norm.running_var.tolist() == [1, 1]
+    with pytest.raises(TypeError, match="nothing"):
+        utils.skip_init(_fails)
+    assert nn.Linear(2, 2).weight.detach().numpy().all()
+
+
+def _fails() -> nn.Module:
+    raise TypeError("nothing")
