@@ -134,6 +134,19 @@ def paths_of(dataset: Any) -> list[Path]:
     return [path for path, _ in getattr(dataset, "samples", ())]
 
 
+def labels_of(dataset: Any) -> Array:
+    """Return the class of each sample of a dataset with ``labels``, or of a subset of one.
+
+    Raises:
+        TypeError: if the dataset does not say them.
+    """
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[dataset.indices]
+    if not hasattr(dataset, "labels"):
+        raise TypeError(f"{type(dataset).__name__} has no attribute `labels`")
+    return np.asarray(dataset.labels)
+
+
 def check_index(index: int, size: int, who: str) -> int:
     """Return an index counted from the front; TypeError or IndexError if there is none."""
     if not is_whole(index):

@@ -34,7 +34,7 @@ def freeze(model: Module, stages: int | Iterable[str]) -> None:
         (False, True)
     """
     if isinstance(stages, int):
-        known = _stages(model)
+        known = stages_of(model)
         if not is_integer(stages, 0, len(known) - 1):
             raise ValueError(
                 f"freeze: expected 0 to {len(known) - 1} stages, as the last one is to be "
@@ -54,7 +54,7 @@ def unfreeze(model: Module) -> None:
     model.train().requires_grad_(True)
 
 
-def _stages(model: Module) -> list[str]:
+def stages_of(model: Module) -> list[str]:
     """Return the names of a model's stages: its children, and those of ``layers`` one by one."""
     names = []
     for name, child in model.named_children():

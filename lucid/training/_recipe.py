@@ -51,6 +51,7 @@ _OVER_0 = Kind(float, "a number over 0", lambda v: is_number(v, _SMALLEST))
 _NOT_NEGATIVE = Kind(float, "a number of at least 0", lambda v: is_number(v, 0))
 _SHARE = Kind(float, "a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE))
 _PART = Kind(float, "a number between 0 and 1", lambda v: is_number(v, _SMALLEST, _BELOW_ONE))
+_TEXT = Kind(str, "a text", lambda v: isinstance(v, str) and v != "")
 
 
 def _or_none(kind: Kind) -> Kind:
@@ -117,6 +118,40 @@ class Recipe:
         0.1, _SHARE, "the part of a label that is spread over all classes"
     )
     warmup: float = _entry(0.1, _SHARE, "share of the steps that warm up")
+    head_epochs: int = _entry(
+        0, _AT_LEAST_0, "so many epochs at first, of `epochs`, train the classifier alone"
+    )
+    freeze: int = _entry(
+        0,
+        _AT_LEAST_0,
+        "so many stages from the images on are not trained, with their batch norms: the stem is "
+        "the first",
+    )
+    layer_decay: float | None = _entry(
+        None,
+        _or_none(Kind(float, "a number in (0, 1]", lambda v: is_number(v, _SMALLEST, 1))),
+        "what the rate is multiplied by from a layer to the one before it",
+    )
+    dropout: float = _entry(0.0, _SHARE, "of what the classifier is given")
+    drop_path: float = _entry(
+        0.0, _SHARE, "how likely a sample goes past the last block; past earlier ones less"
+    )
+    ema: float | None = _entry(
+        None,
+        _or_none(_SHARE),
+        "keep and judge a moving average of the weights, of which each step leaves so much, such "
+        "as 0.999; it warms up",
+    )
+    accumulate: int = _entry(1, _COUNT, "batches that make one step together")
+    clip_grad: float | None = _entry(
+        None, _or_none(_OVER_0), "the largest norm of all gradients together"
+    )
+    class_weights: bool = _entry(
+        False, _FLAG, "let all classes count the same in the loss, however rare"
+    )
+    patience: int | None = _entry(
+        None, _or_none(_COUNT), "stop after so many epochs that were not the best so far"
+    )
     size: int = _entry(
         48,
         Kind(int, "an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096)),
@@ -144,6 +179,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_entries(asdict(self), checks())
+        if self.head_epochs >= self.epochs:
+            raise ValueError(
+                f"'head_epochs': expected fewer than the {self.epochs} epochs, of which they are "
+                f"the first, got {self.head_epochs}"
+            )
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:

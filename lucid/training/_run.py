@@ -10,16 +10,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lucid import models, nn, optim
+from lucid import nn, optim
 from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
 from lucid.data._readable import READERS
-from lucid.training._decay_groups import decay_groups
 from lucid.training._description import Description
 from lucid.training._evaluation import Evaluation
-from lucid.training._loop import Epoch, Score, finite, fit, warmup_cosine
+from lucid.training._from_recipe import (
+    build_average,
+    build_loss,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    set_frozen,
+)
+from lucid.training._loop import Epoch, Score, finite, fit
 from lucid.training._recipe import Recipe
 from lucid.training._run_files import RunFiles
 
@@ -48,6 +55,8 @@ class Run:
         model: the model.
         optimizer: holds its parameters.
         scheduler: takes a step after each of the optimiser's.
+        averaged: the moving average of the model, if the recipe asks for one (``ema``): it is what
+            is judged and kept.
         steps: how many steps an epoch has.
         evaluation: of the best weights on the test images; after :meth:`finish`.
 
@@ -69,6 +78,7 @@ class Run:
     model: nn.Module
     optimizer: optim.Optimizer
     scheduler: optim.lr_scheduler.LRScheduler
+    averaged: optim.swa_utils.AveragedModel | None
     steps: int
     evaluation: Evaluation
 
@@ -177,6 +187,12 @@ class Run:
         """How many epochs are finished."""
         return len(self._description.history) if self._description else 0
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the last epochs, as many as the recipe's ``patience``, were not the best."""
+        patience, best = self.recipe.patience, self.description.best_epoch
+        return patience is not None and best is not None and self.done - best >= patience
+
     # -- the steps of a run -------------------------------------------------------------------
 
     def load_images(self) -> Images:
@@ -220,9 +236,9 @@ class Run:
         recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
         manual_seed(recipe.seed)
-        self.model = models.create_model(
-            recipe.model, num_classes=len(images.classes), in_channels=description.in_channels
-        )
+        self.model = build_model(recipe, len(images.classes), description.in_channels)
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.averaged = build_average(recipe, self.model)
         for note in images.notes:
             tell(note)
         train, validation, test = readable(
@@ -243,20 +259,13 @@ class Run:
             num_workers=READERS,
         )
         self._batches = _LargeBatches(loader, min(2, batch_size))
-        self.steps = len(loader)
-        groups = decay_groups(self.model, recipe.weight_decay)
-        if recipe.optimizer == "sgd":
-            self.optimizer = optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-        else:
-            self.optimizer = optim.AdamW(groups, lr=recipe.lr)
-        steps = recipe.epochs * self.steps
-        self.scheduler = optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: warmup_cosine(step, steps, round(recipe.warmup * steps)),
-        )
+        self.steps = -(-len(loader) // recipe.accumulate)
+        self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
         self.resumed = self.files.saved(description) is not None
         if self.resumed:
-            self.files.load_state(self.model, self.optimizer, self.scheduler, description)
+            self.files.load_state(
+                self.model, self.optimizer, self.scheduler, description, self.averaged
+            )
 
     def fit(self, after_step: Callable[[Score], Any] | None = None) -> Iterator[Epoch]:
         """Train, and yield each epoch as soon as it is on disk.
@@ -277,9 +286,12 @@ class Run:
                 after_step(score)
 
         if not self.resumed and not description.history:
-            self.files.begin(self.model, self.optimizer, self.scheduler, description)
+            self.files.begin(self.model, self.optimizer, self.scheduler, description, self.averaged)
         validation = self.images.validation
         assert validation is not None
+        if self.stopped:
+            return
+        set_frozen(recipe, self.model, self.done + 1)
         for epoch in fit(
             self.model,
             self._batches,
@@ -287,12 +299,18 @@ class Run:
             self.optimizer,
             epochs=recipe.epochs,
             start=len(description.history),
-            criterion=nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+            criterion=build_loss(recipe, self.images.train, len(description.classes)),
             after_step=step,
+            accumulate=recipe.accumulate,
+            clip_grad=recipe.clip_grad,
+            averaged=self.averaged,
         ):
             description.add(epoch.record())
-            self.files.write(self.model, self.optimizer, self.scheduler, description)
+            self.files.write(self.model, self.optimizer, self.scheduler, description, self.averaged)
             yield epoch
+            if self.stopped:
+                return
+            set_frozen(recipe, self.model, self.done + 1)
 
     def finish(self) -> Score:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""

@@ -42,6 +42,7 @@ from lucid.models._pretrained import IN_FOLDER
 from lucid.nn import Module
 from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
+from lucid.optim.swa_utils import AveragedModel
 from lucid.training._description import Description, new_name
 
 # The entry of the metadata of weights and states that holds their description, as JSON.
@@ -168,7 +169,12 @@ class RunFiles:
     # -- writing ------------------------------------------------------------------------------
 
     def begin(
-        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        description: Description,
+        averaged: AveragedModel | None = None,
     ) -> None:
         """Write the state of a run that has not begun, unless there is an earlier run's.
 
@@ -177,17 +183,26 @@ class RunFiles:
         found = (_run_of(self.weights), _run_of(self.description))
         self._replaces = [run for run in found if run is not None]
         if not self.state.exists():
-            self._write_state(model, optimizer, scheduler, description)
+            self._write_state(model, optimizer, scheduler, description, averaged)
         if not self._replaces:
             self._write_recipe(description)
 
     def write(
-        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        description: Description,
+        averaged: AveragedModel | None = None,
     ) -> None:
-        """Write what an epoch changed: everything that the next one depends on comes first."""
-        self._write_state(model, optimizer, scheduler, description)
+        """Write what an epoch changed: everything that the next one depends on comes first.
+
+        The weights are those of ``averaged``, if the training keeps a moving average.
+        """
+        self._write_state(model, optimizer, scheduler, description, averaged)
         if description.best_epoch == len(description.history):
-            self._write_weights(model.state_dict(), description)
+            kept = model if averaged is None else averaged.module
+            self._write_weights(kept.state_dict(), description)
         self.write_description(description)
 
     def write_description(self, description: Description) -> None:
@@ -206,7 +221,12 @@ class RunFiles:
         save(state, self.weights, _metadata(description))
 
     def _write_state(
-        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        description: Description,
+        averaged: AveragedModel | None,
     ) -> None:
         state = {
             "model": model.state_dict(),
@@ -214,6 +234,8 @@ class RunFiles:
             "scheduler": scheduler.state_dict(),
             "random": _random.generator().bit_generator.state,
         }
+        if averaged is not None:
+            state["averaged"] = averaged.state_dict()
         # Once an epoch is done, all files are this run's.
         replaces = self._replaces if len(description.history) <= 1 else []
         save(state, self.state, {**_metadata(description), _REPLACES: json.dumps(replaces)})
@@ -325,7 +347,12 @@ class RunFiles:
         return self._read_state() if _run_of(self.state) == description.run else None
 
     def load_state(
-        self, model: Module, optimizer: Optimizer, scheduler: LRScheduler, description: Description
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        description: Description,
+        averaged: AveragedModel | None = None,
     ) -> None:
         """Put everything back as :meth:`write` found it, and write what it did not come to.
 
@@ -341,6 +368,8 @@ class RunFiles:
             "scheduler": scheduler.load_state_dict,
             "random": _load_random,
         }
+        if averaged is not None:
+            parts["averaged"] = averaged.load_state_dict
         for key, load in parts.items():
             try:
                 if not isinstance(content.state.get(key), dict):
@@ -358,7 +387,8 @@ class RunFiles:
                     f"{self.weights} does not hold the weights of epoch {description.best_epoch}, "
                     f"the best of the run that {self.state} goes on with; put them back"
                 )
-            self._write_weights(content.state["model"], description)
+            kept = model if averaged is None else averaged.module
+            self._write_weights(kept.state_dict(), description)
         self.write_description(description)
 
     def _hold_best(self, description: Description) -> bool:

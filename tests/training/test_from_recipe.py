@@ -1,0 +1,136 @@
+"""What the entries of a recipe make of a run."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import data, training
+from lucid.training import Recipe, Run
+
+pytest.importorskip("sklearn")
+
+QUICK = Recipe(
+    model="mobilenetv4_conv_small_035", epochs=3, batch_size=10, size=32, limit=40, lr=1e-3
+)
+# Everything that has a state of its own, or changes from epoch to epoch.
+ALL = replace(
+    QUICK, head_epochs=1, freeze=1, layer_decay=0.7, dropout=0.2, drop_path=0.1, ema=0.9,
+    accumulate=2, clip_grad=1.0, class_weights=True,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def weights(path: str) -> dict[str, np.ndarray]:
+    return {name: value.data for name, value in lucid.load(f"{path}/weights.npz").items()}
+
+
+def run_to_the_end(run: Run) -> training.Score:
+    with run:
+        run.prepare()
+        for _ in run.fit():
+            pass
+        return run.finish()
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_run_with_everything_ends_as_one_that_was_not_interrupted(done: int) -> None:
+    whole = run_to_the_end(Run.create("whole", ALL))
+    with Run.create("parts", ALL) as run:
+        run.prepare()
+        for _, epoch in zip(range(done), run.fit()):
+            assert epoch.train.count == 40
+    resumed = Run.resume("parts")
+    assert resumed.recipe == ALL
+    assert run_to_the_end(resumed) == whole
+    second = weights("parts")
+    for name, value in weights("whole").items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def test_the_classifier_first_and_then_all_but_the_frozen_stages() -> None:
+    recipe = replace(QUICK, head_epochs=1, freeze=2)
+    with Run.create("a", recipe) as run:
+        run.prepare()
+        states = [{name: value.data.copy() for name, value in run.model.state_dict().items()}]
+        for _ in run.fit():
+            states.append({n: value.data.copy() for n, value in run.model.state_dict().items()})
+    changed = [
+        {name.split(".")[0] + name.split(".")[1] * name.startswith("layers")
+         for name, value in a.items() if not np.array_equal(value, b[name])}
+        for a, b in itertools.pairwise(states)
+    ]  # fmt: skip
+    assert changed[0] == {"classifier"}
+    assert changed[1] == changed[2] == {
+        "classifier", "head", *(f"layers{stage}" for stage in range(1, 5))
+    }  # fmt: skip
+
+
+def test_the_head_has_a_schedule_of_its_own() -> None:
+    recipe = replace(QUICK, head_epochs=1, epochs=3, warmup=0.0)
+    with Run.create("a", recipe) as run:
+        run.prepare()
+        rates = [run.scheduler.lr_at(step) / recipe.lr for step in range(13)]
+    assert run.steps == 4
+    half_a_cosine = [0.5 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    assert rates[:4] == pytest.approx(half_a_cosine)
+    assert rates[4:] == pytest.approx([0.5 * (1 + np.cos(np.pi * s / 8)) for s in range(9)])
+
+
+def test_the_average_is_judged_and_kept() -> None:
+    with Run.create("a", replace(QUICK, ema=0.5)) as run:
+        run.prepare()
+        for epoch in run.fit():
+            validation = data.DataLoader(run.images.validation, 10)
+            assert epoch.validation.loss == pytest.approx(
+                training.evaluate(run.averaged, validation).loss
+            )
+            if run.description.best_epoch == epoch.number:
+                best = {n: v.data.copy() for n, v in run.averaged.module.state_dict().items()}
+        assert run.averaged.n_averaged.item() == 12
+    for name, value in weights("a").items():
+        np.testing.assert_array_equal(value, best[name], err_msg=name)
+
+
+def test_patience() -> None:
+    recipe = replace(QUICK, epochs=50, lr=1e-9, patience=2)  # too slow to become better for long
+    with Run.create("a", recipe) as run:
+        run.prepare()
+        epochs = [epoch.number for epoch in run.fit()]
+    assert epochs[-1] == run.description.best_epoch + 2 < 50
+    with Run.resume("a") as run:
+        run.prepare()
+        assert list(run.fit()) == []
+        run.finish()
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"head_epochs": 3}, "'head_epochs': expected fewer than the 3 epochs"),
+        ({"layer_decay": 1.5}, r"'layer_decay': expected a number in \(0, 1\], or null, got 1.5"),
+        ({"ema": 1.0}, r"'ema': expected a number in \[0, 1\), or null, got 1.0"),
+        ({"clip_grad": 0}, "'clip_grad': expected a number over 0, or null, got 0"),
+        ({"patience": 0}, "'patience': expected an integer from 1"),
+    ],
+)
+def test_entries_that_cannot_be(entries: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **entries)  # type: ignore[arg-type]
+
+
+def test_too_many_frozen_stages() -> None:
+    with (
+        Run.create("a", replace(QUICK, freeze=8)) as run,
+        pytest.raises(ValueError, match="expected 0 to 7 stages"),
+    ):
+        run.prepare()
