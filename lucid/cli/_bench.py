@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -31,6 +30,7 @@ from lucid.cli._errors import CommandError
 from lucid.cli._output import add_format, add_overwrite, check_new, write
 from lucid.graph import called, evaluation
 from lucid.nn import functional
+from lucid.training._environment import processor
 from lucid.visual import summary
 from lucid.visual._summary import table
 
@@ -309,16 +309,6 @@ def _gflops(macs: int, ms: float) -> float:
 
 def _ms(macs: int, gflops: float) -> float:
     return 2e-6 * macs / gflops
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _text(facts: dict[str, Any], measured: list[Measurement]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.cli._weights import check_weights
 from lucid.data import Images
-from lucid.training import DivergedError, Epoch, Recipe, Run
+from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score
 from lucid.training._recipe import Kind
 
 
@@ -147,8 +148,9 @@ def _run(run: Run, images: Images) -> int:
             run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
         try:
-            with Progress("batch") as progress:
-                _fit(run, progress)
+            with Progress("image") as progress:
+                for _ in run.fit([_Watch(progress)]):
+                    pass
             score = run.finish()
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
@@ -163,18 +165,38 @@ def _run(run: Run, images: Images) -> int:
     return 0
 
 
-def _fit(run: Run, progress: Progress) -> None:
-    epochs = run.recipe.epochs
+class _Watch(Callback):
+    """Shows the bar of an epoch, and prints a line after it."""
 
-    def start(number: int) -> None:
-        if number <= epochs:
-            progress.start(run.steps, f"epoch {number}/{epochs}")
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._images = 0  # of the epoch, that the bar has shown
+        self._steps = 0  # since the start
+        self._began = 0.0
 
-    start(run.done + 1)
-    for epoch in run.fit(after_step=lambda score: progress.step(text=str(score))):
-        progress.end()
-        print(_line(epoch, epochs, run.description.best_epoch == epoch.number), flush=True)
-        start(epoch.number + 1)
+    def on_start(self, run: Run) -> None:
+        self._began = time.monotonic()
+        self._show(run)
+
+    def on_step(self, run: Run, score: Score) -> None:
+        self._steps += 1
+        left = run.steps * run.recipe.epochs - run.scheduler.last_epoch
+        seconds = (time.monotonic() - self._began) / self._steps * left
+        text = f"{score}, {_clock(seconds)} left of the run"
+        self._progress.step(score.count - self._images, text)
+        self._images = score.count
+
+    def on_epoch(self, run: Run, epoch: Epoch) -> None:
+        self._progress.end()
+        best = run.description.best_epoch == epoch.number
+        print(_line(epoch, run.recipe.epochs, best), flush=True)
+        self._show(run)
+
+    def _show(self, run: Run) -> None:
+        self._images = 0
+        if run.done < run.recipe.epochs and not run.stopped:
+            images = run.steps * min(run.recipe.batch_size, len(run.images.train))
+            self._progress.start(images, f"epoch {run.done + 1}/{run.recipe.epochs}")
 
 
 # -- what is printed --------------------------------------------------------------------------
@@ -195,6 +217,12 @@ def _line(epoch: Epoch, epochs: int, better: bool) -> str:
         f"epoch {epoch.number:{len(str(epochs))}}/{epochs}  train: {epoch.train}  "
         f"validation: {epoch.validation}  {epoch.seconds:.1f} s{'  best' if better else ''}"
     )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def _what_is_kept(run: Run) -> str:

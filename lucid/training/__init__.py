@@ -24,6 +24,7 @@ from lucid.training._loop import train_epoch as train_epoch
 from lucid.training._loop import warmup_cosine as warmup_cosine
 from lucid.training._recipe import Recipe as Recipe
 from lucid.training._recipe import list_recipes as list_recipes
+from lucid.training._run import Callback as Callback
 from lucid.training._run import Run as Run
 from lucid.training._run_files import FinishedError as FinishedError
 from lucid.training._run_files import RunFiles as RunFiles

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -106,6 +108,14 @@ class Description:
             "settings": entries.pop("recipe"),
             **entries,
         }
+
+    def csv(self) -> str:
+        """Return the history as a table: a line an epoch, empty for a loss not finite."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*_RECORD], lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.history)
+        return text.getvalue()
 
     @classmethod
     def of(cls, document: Any) -> Description:

@@ -88,13 +88,21 @@ def finite(loss: float) -> float | None:
     return loss if math.isfinite(loss) else None
 
 
-class _Meter:
-    """Adds up the scores of batches of different sizes."""
+@dataclass
+class Meter:
+    """Adds up the scores of batches of different sizes.
 
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self.correct = 0
-        self.count = 0
+    Args:
+        loss: the sum of the losses of all images.
+        correct: how many were named correctly.
+        count: how many there were.
+        seconds: how long they took, if an epoch was interrupted.
+    """
+
+    loss: float = 0.0
+    correct: int = 0
+    count: int = 0
+    seconds: float = 0.0
 
     def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
         size = labels.shape[0]
@@ -126,7 +134,7 @@ def evaluate(model: Module, batches: Batches) -> Score:
         4
     """
     criterion = CrossEntropyLoss()
-    meter = _Meter()
+    meter = Meter()
     with evaluation(model), no_grad():
         for images, labels, *_ in batches:
             logits = model(images)
@@ -144,6 +152,7 @@ def train_epoch(
     accumulate: int = 1,
     clip_grad: float | None = None,
     averaged: AveragedModel | None = None,
+    meter: Meter | None = None,
 ) -> Score:
     """Take one optimiser step a batch, or one for several, and return the score on the way.
 
@@ -159,12 +168,13 @@ def train_epoch(
             the parts. Each counts by its images; the last step of an epoch may have fewer.
         clip_grad: the largest norm of all gradients together; longer ones are scaled down to it.
         averaged: takes the weights in after each step.
+        meter: adds to this score, of an epoch that goes on.
 
     Raises:
         DivergedError: as soon as a loss is not finite; that batch does not change the model's
             parameters.
     """
-    meter = _Meter()
+    meter = meter or Meter()
     if not model.training:
         model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lucid._random import manual_seed
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
 from lucid.data._readable import READERS
+from lucid.training import _loop
 from lucid.training._description import Description
 from lucid.training._evaluation import Evaluation
 from lucid.training._from_recipe import (
@@ -26,7 +28,7 @@ from lucid.training._from_recipe import (
     build_schedule,
     set_frozen,
 )
-from lucid.training._loop import Epoch, Score, finite, fit
+from lucid.training._loop import Epoch, Score, finite
 from lucid.training._recipe import Recipe
 from lucid.training._run_files import RunFiles
 
@@ -92,6 +94,7 @@ class Run:
         self.files = files
         self.recipe = recipe
         self.resumed = False
+        self._stop = False
         self._description = description
         self._held = held
 
@@ -189,9 +192,11 @@ class Run:
 
     @property
     def stopped(self) -> bool:
-        """Whether the last epochs, as many as the recipe's ``patience``, were not the best."""
+        """Whether it was stopped, or so many epochs as its ``patience`` were not the best."""
         patience, best = self.recipe.patience, self.description.best_epoch
-        return patience is not None and best is not None and self.done - best >= patience
+        return self._stop or (
+            patience is not None and best is not None and self.done - best >= patience
+        )
 
     # -- the steps of a run -------------------------------------------------------------------
 
@@ -267,50 +272,70 @@ class Run:
                 self.model, self.optimizer, self.scheduler, description, self.averaged
             )
 
-    def fit(self, after_step: Callable[[Score], Any] | None = None) -> Iterator[Epoch]:
+    def fit(self, callbacks: Iterable[Callback] = ()) -> Iterator[Epoch]:
         """Train, and yield each epoch as soon as it is on disk.
 
         Args:
-            after_step: called after each step with the epoch's score so far.
+            callbacks: watch the training.
 
         Raises:
             DivergedError: as soon as a loss is not finite.
             OSError: if the files cannot be written.
             UnreadableError: if too many pictures cannot be read any more.
         """
-        description, recipe = self.description, self.recipe
+        callbacks = list(callbacks)
+        if not self.resumed and not self.description.history:
+            self.files.begin(
+                self.model, self.optimizer, self.scheduler, self.description, self.averaged
+            )
+        try:
+            for callback in callbacks:
+                callback.on_start(self)
+            while self.done < self.recipe.epochs and not self.stopped:
+                epoch = self._epoch(callbacks)
+                for callback in callbacks:
+                    callback.on_epoch(self, epoch)
+                yield epoch
+        finally:
+            for callback in callbacks:
+                callback.on_end(self)
+
+    def stop(self) -> None:
+        """Let the epoch that is under way be the last."""
+        self._stop = True
+
+    def _epoch(self, callbacks: list[Callback]) -> Epoch:
+        """Train for one epoch and write it."""
 
         def step(score: Score) -> None:
             self.scheduler.step()
-            if after_step is not None:
-                after_step(score)
+            for callback in callbacks:
+                callback.on_step(self, score)
 
-        if not self.resumed and not description.history:
-            self.files.begin(self.model, self.optimizer, self.scheduler, description, self.averaged)
-        validation = self.images.validation
+        recipe, validation = self.recipe, self.images.validation
         assert validation is not None
-        if self.stopped:
-            return
+        began = time.perf_counter()
         set_frozen(recipe, self.model, self.done + 1)
-        for epoch in fit(
+        score = _loop.train_epoch(
             self.model,
             self._batches,
-            DataLoader(validation, recipe.batch_size, num_workers=READERS),
             self.optimizer,
-            epochs=recipe.epochs,
-            start=len(description.history),
-            criterion=build_loss(recipe, self.images.train, len(description.classes)),
+            criterion=build_loss(recipe, self.images.train, len(self.description.classes)),
             after_step=step,
             accumulate=recipe.accumulate,
             clip_grad=recipe.clip_grad,
             averaged=self.averaged,
-        ):
-            description.add(epoch.record())
-            self.files.write(self.model, self.optimizer, self.scheduler, description, self.averaged)
-            yield epoch
-            if self.stopped:
-                return
-            set_frozen(recipe, self.model, self.done + 1)
+        )
+        held_out = _loop.evaluate(
+            self.model if self.averaged is None else self.averaged,
+            DataLoader(validation, recipe.batch_size, num_workers=READERS),
+        )
+        epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
+        self.description.add(epoch.record())
+        self.files.write(
+            self.model, self.optimizer, self.scheduler, self.description, self.averaged
+        )
+        return epoch
 
     def finish(self) -> Score:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
@@ -327,6 +352,53 @@ class Run:
         self.files.write_description(description)
         self.files.state.unlink()
         return score
+
+
+class Callback:
+    """Watches a run, and may stop it; a subclass overrides what it needs.
+
+    Example::
+
+        class Goal(training.Callback):
+            def on_epoch(self, run, epoch):
+                if epoch.validation.accuracy > 0.98:
+                    run.stop()
+
+        with training.Run.create("runs/digits", training.Recipe()) as run:
+            run.prepare()
+            for epoch in run.fit([Goal()]):
+                print(epoch.validation)
+    """
+
+    def on_start(self, run: Run) -> None:
+        """Called before the first step; of a run that goes on, before its next one.
+
+        Args:
+            run: has its images, model and optimiser by now.
+        """
+
+    def on_step(self, run: Run, score: Score) -> None:
+        """Called after each step of the optimiser and of the schedule.
+
+        Args:
+            run: the run.
+            score: that of the epoch so far.
+        """
+
+    def on_epoch(self, run: Run, epoch: Epoch) -> None:
+        """Called after each epoch, when it is on disk.
+
+        Args:
+            run: the run.
+            epoch: what it did.
+        """
+
+    def on_end(self, run: Run) -> None:
+        """Called after the last epoch, and when an error or the caller ends the training.
+
+        Args:
+            run: the run.
+        """
 
 
 @dataclass(frozen=True)

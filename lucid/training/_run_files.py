@@ -44,6 +44,7 @@ from lucid.optim import Optimizer
 from lucid.optim.lr_scheduler import LRScheduler
 from lucid.optim.swa_utils import AveragedModel
 from lucid.training._description import Description, new_name
+from lucid.training._environment import environment
 
 # The entry of the metadata of weights and states that holds their description, as JSON.
 DESCRIPTION = "lucid.description"
@@ -185,7 +186,7 @@ class RunFiles:
         if not self.state.exists():
             self._write_state(model, optimizer, scheduler, description, averaged)
         if not self._replaces:
-            self._write_recipe(description)
+            self._write_records(description)
 
     def write(
         self,
@@ -209,13 +210,20 @@ class RunFiles:
         """Write what the weights are."""
         with atomic_path(self.description) as path:
             path.write_text(json.dumps(description.document(), indent=2) + "\n", encoding="utf-8")
-        self._write_recipe(description)
+        self._write_records(description)
 
-    def _write_recipe(self, description: Description) -> None:
-        text = description.recipe.toml().encode("utf-8", "replace")
-        if not self.recipe.is_file() or self.recipe.read_bytes() != text:
-            with atomic_path(self.recipe) as path:
-                path.write_bytes(text)
+    def _write_records(self, description: Description) -> None:
+        """Write those files that are only looked at, if there is something new in them."""
+        contents = {
+            self.recipe: description.recipe.toml(),
+            self.history: description.csv(),
+            self.environment: json.dumps(environment(), indent=2) + "\n",
+        }
+        for path, text in contents.items():
+            content = text.encode("utf-8", "replace")
+            if not path.is_file() or path.read_bytes() != content:
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(content)
 
     def _write_weights(self, state: dict[str, Any], description: Description) -> None:
         save(state, self.weights, _metadata(description))
@@ -245,8 +253,8 @@ class RunFiles:
         saved = self.saved(description)
         if saved is not None and not saved.history:
             self.state.unlink()
-            if not self._replaces:
-                self.recipe.unlink(missing_ok=True)
+            for path in () if self._replaces else (self.recipe, self.history, self.environment):
+                path.unlink(missing_ok=True)
 
     # -- reading ------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from lucid.training import RunFiles, _loop
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
 
+OTHERS = (".environment.json", ".history.csv", ".json", ".recipe.toml")
 QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2", "--size", "32"]
 
 
@@ -65,8 +66,7 @@ def test_eval_prints_what_train_printed(name, capsys):
     assert last_line(capsys) == lines[-1]
     folder = Path(name).parent
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
-        Path(name).with_suffix(suffix).name
-        for suffix in (Path(name).suffix, ".json", ".recipe.toml")
+        Path(name).with_suffix(suffix).name for suffix in (Path(name).suffix, *OTHERS)
     )
 
 
@@ -327,8 +327,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(epoch, capsys, monkey
     original = os.fsync
 
     def fsync(descriptor):
-        # The state and the recipe before the first epoch, then three files an epoch.
-        if next(written) >= 2 * (2 + 3 * (epoch - 1)):
+        # The state and what is only looked at before the first epoch, then four files an epoch.
+        if next(written) >= 2 * (4 + 4 * (epoch - 1)):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(descriptor)
 

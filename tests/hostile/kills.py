@@ -16,7 +16,7 @@ from tests.hostile.runs import NAME, SMALL, end, finished_run, start
 from tests.hostile.verdict import check
 
 TRAIN = ["train", *SMALL, "--epochs", "3", "--output", NAME]
-OURS = {"run.npz", "run.json", "run.state.npz"}
+OURS = {f"run.{end}" for end in ("npz", "json", "recipe.toml", "history.csv", "environment.json")}
 
 
 @functools.cache

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +49,9 @@ def test_a_run_interrupted_and_gone_on_with_ends_as_one_that_was_not() -> None:
     for name, value in first_weights.items():
         np.testing.assert_array_equal(value.data, second_weights[name].data, err_msg=name)
     assert sorted(path.name for path in Path().iterdir()) == [
-        f"{name}.{end}" for name in ("parts", "whole") for end in ("json", "npz", "recipe.toml")
+        f"{name}.{end}"
+        for name in ("parts", "whole")
+        for end in ("environment.json", "history.csv", "json", "npz", "recipe.toml")
     ]
     with pytest.raises(training.FinishedError, match="the run is finished"):
         Run.resume("parts.npz")
@@ -94,6 +99,7 @@ def test_a_folder_holds_a_run() -> None:
         run.prepare()
         next(run.fit())
     names = {"recipe.toml", "state.npz", "weights.json", "weights.npz"}
+    names |= {"environment.json", "history.csv"}
     assert {path.name for path in Path("runs/a").iterdir()} == names
     with pytest.raises(FileExistsError, match=r"runs.a is there already"):
         Run.create("runs/a", QUICK)
@@ -119,12 +125,88 @@ def test_a_new_run_in_a_folder_without_an_epoch_leaves_nothing() -> None:
         with Run.create(name, QUICK) as run:
             run.prepare()
             with pytest.raises(KeyboardInterrupt):
-                next(run.fit(after_step=interrupt))
+                next(run.fit([Interrupt()]))
     assert [path.name for path in Path().rglob("*")] == ["deep"]
 
 
-def interrupt(score: training.Score) -> None:
-    raise KeyboardInterrupt
+class Interrupt(training.Callback):
+    """Ctrl-C after so many steps."""
+
+    def __init__(self, steps: int = 1) -> None:
+        self.steps = steps
+
+    def on_step(self, run: Run, score: training.Score) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            raise KeyboardInterrupt
+
+
+class Log(training.Callback):
+    """Notes what is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def on_start(self, run: Run) -> None:
+        self.calls.append(("start", run.done))
+
+    def on_step(self, run: Run, score: training.Score) -> None:
+        self.calls.append(("step", score.count))
+
+    def on_epoch(self, run: Run, epoch: training.Epoch) -> None:
+        assert json.loads(Path("a/weights.json").read_text())["history"][-1] == epoch.record()
+        self.calls.append(("epoch", epoch.number))
+
+    def on_end(self, run: Run) -> None:
+        self.calls.append(("end", run.done))
+
+
+class StopAfter(training.Callback):
+    """Stops after an epoch."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_epoch(self, run: Run, epoch: training.Epoch) -> None:
+        if epoch.number == self.number:
+            run.stop()
+
+
+def test_callbacks_are_called_at_their_moments() -> None:
+    log = Log()
+    with Run.create("a", replace(QUICK, epochs=3)) as run:
+        run.prepare()
+        assert [epoch.number for epoch in run.fit([log, StopAfter(1)])] == [1]
+    epoch = [("step", 20), ("step", 40), ("epoch", 1), ("end", 1)]
+    assert log.calls == [("start", 0), *epoch]
+    log.calls.clear()
+    with Run.resume("a") as run:
+        run.prepare()
+        with pytest.raises(KeyboardInterrupt):
+            next(run.fit([log, Interrupt()]))
+        assert log.calls == [("start", 1), ("step", 20), ("end", 1)]
+        run.finish()
+
+
+def test_the_history_is_a_table() -> None:
+    with Run.create("a", QUICK) as run:
+        run.prepare()
+        epochs = list(run.fit())
+    with Path("a/history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == [
+        epoch.record() for epoch in epochs
+    ]
+
+
+def test_the_environment_is_told() -> None:
+    with Run.create("a", QUICK) as run:
+        run.prepare()
+        next(run.fit())
+    found = json.loads(Path("a/environment.json").read_text())
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["backend"] == lucid.kernels.get_backend()
+    assert found["command"] == sys.argv
 
 
 def test_images_of_ones_own() -> None:

@@ -120,7 +120,7 @@ def write_until(run: Run, losses: list[float | None]) -> None:
 
 
 @pytest.mark.parametrize("earlier", ["none", "finished", "unfinished", "foreign"])
-@pytest.mark.parametrize("written", range(10))
+@pytest.mark.parametrize("written", range(20))
 def test_every_prefix_of_what_is_written_can_be_resumed(
     weights: Path, earlier: str, written: int, killed_at: Any
 ) -> None:
