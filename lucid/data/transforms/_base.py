@@ -1,0 +1,125 @@
+"""What a transform of images is, and one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid._check import is_whole
+from lucid.autograd import Tensor
+from lucid.autograd._tensor import wrap
+from lucid.data._pillow import is_image
+
+Array = np.ndarray
+
+
+class Shown:
+    """Shows itself as its class with its settings."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Compose:
+    """One transform after the other.
+
+    Args:
+        transforms: functions of one argument.
+
+    Raises:
+        TypeError: if one cannot be called.
+
+    Example:
+        >>> from lucid.data.transforms import CenterCrop, Compose, Normalize
+        >>> transform = Compose([CenterCrop(2), Normalize(0.5, 0.25)])
+        >>> transform
+        Compose([CenterCrop(...), Normalize(...)])
+        >>> transform(lucid.ones(1, 4, 4))
+        tensor([[[2., 2.],
+                 [2., 2.]]])
+    """
+
+    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
+        for transform in transforms:
+            if not callable(transform):
+                raise TypeError(f"Compose: expected functions, got {transform!r}")
+        self.transforms = list(transforms)
+
+    def __call__(self, image: Any) -> Any:
+        """Return the image after all transforms."""
+        for transform in self.transforms:
+            image = transform(image)
+        return image
+
+    def __repr__(self) -> str:
+        return f"Compose([{', '.join(map(repr, self.transforms))}])"
+
+
+class Transform(Shown):
+    """The base of the transforms of images: what is given decides which method does the work.
+
+    A subclass has ``_pillow``, from Pillow image to Pillow image, and ``_arrays``, from
+    ``(N, H, W, C)`` to ``(N, H', W', C)``.
+    """
+
+    def __call__(self, image: Any) -> Any:
+        """Return the changed image or batch, of the kind that was given.
+
+        Raises:
+            TypeError: if it is no image, array or tensor.
+            ValueError: if an array does not have three or four axes.
+        """
+        if is_image(image):
+            return self._pillow(image)
+        if isinstance(image, Tensor):
+            return wrap(self(image.data))
+        who = type(self).__name__
+        if not isinstance(image, Array):
+            raise TypeError(
+                f"{who}: expected a Pillow image, an array or a tensor, got {type(image).__name__}"
+            )
+        if image.ndim not in (3, 4):
+            raise ValueError(
+                f"{who}: expected an image (C, H, W) or a batch (N, C, H, W), got shape "
+                f"{image.shape}"
+            )
+        batch = image if image.ndim == 4 else image[None]
+        result = self._arrays(np.ascontiguousarray(batch.transpose(0, 2, 3, 1)))
+        result = result.transpose(0, 3, 1, 2)
+        return result if image.ndim == 4 else result[0]
+
+    def _pillow(self, image: Any) -> Any:
+        raise TypeError(f"{type(self).__name__}: expected an array or a tensor; use ToTensor first")
+
+    def _arrays(self, images: Array) -> Array:
+        raise NotImplementedError
+
+
+def colour(image: Any, value: float) -> Any:
+    """Return a value for all bands of a Pillow image, as Pillow takes it."""
+    value = value if image.mode == "F" else int(value)
+    bands = len(image.getbands())
+    return value if bands == 1 else (value,) * bands
+
+
+def check_floating(images: Array, who: str) -> None:
+    if images.dtype.kind != "f":
+        raise TypeError(
+            f"{who}: expected floating-point images, got {images.dtype}; use ToTensor first"
+        )
+
+
+def check_size(size: Any, who: str) -> tuple[int, int]:
+    """Return height and width, checked."""
+    sizes = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sizes) != 2:
+        raise ValueError(f"{who}: size must be one number or (height, width), got {size!r}")
+    for value in sizes:
+        if not is_whole(value):
+            raise TypeError(f"{who}: size must be integers, got {size!r}")
+        if value < 1:
+            raise ValueError(f"{who}: size must be at least 1, got {size!r}")
+    return int(sizes[0]), int(sizes[1])
