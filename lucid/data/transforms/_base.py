@@ -1,8 +1,8 @@
-"""What a transform of images is, and one after the other."""
+"""What a transform of images is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,43 +19,10 @@ class Shown:
     """Shows itself as its class with its settings."""
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        settings = ", ".join(
+            f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_"
+        )
         return f"{type(self).__name__}({settings})"
-
-
-class Compose:
-    """One transform after the other.
-
-    Args:
-        transforms: functions of one argument.
-
-    Raises:
-        TypeError: if one cannot be called.
-
-    Example:
-        >>> from lucid.data.transforms import CenterCrop, Compose, Normalize
-        >>> transform = Compose([CenterCrop(2), Normalize(0.5, 0.25)])
-        >>> transform
-        Compose([CenterCrop(...), Normalize(...)])
-        >>> transform(lucid.ones(1, 4, 4))
-        tensor([[[2., 2.],
-                 [2., 2.]]])
-    """
-
-    def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
-        for transform in transforms:
-            if not callable(transform):
-                raise TypeError(f"Compose: expected functions, got {transform!r}")
-        self.transforms = list(transforms)
-
-    def __call__(self, image: Any) -> Any:
-        """Return the image after all transforms."""
-        for transform in self.transforms:
-            image = transform(image)
-        return image
-
-    def __repr__(self) -> str:
-        return f"Compose([{', '.join(map(repr, self.transforms))}])"
 
 
 class Transform(Shown):
@@ -98,11 +65,36 @@ class Transform(Shown):
         raise NotImplementedError
 
 
-def colour(image: Any, value: float) -> Any:
-    """Return a value for all bands of a Pillow image, as Pillow takes it."""
-    value = value if image.mode == "F" else int(value)
+class PillowTransform(Shown):
+    """The base of the transforms that Pillow's images alone have."""
+
+    def __call__(self, image: Any) -> Any:
+        """Return the changed image.
+
+        Raises:
+            TypeError: if it is no Pillow image in colour or grey.
+        """
+        if not is_image(image) or image.mode not in ("RGB", "L"):
+            given = f"one of mode {image.mode!r}" if is_image(image) else type(image).__name__
+            raise TypeError(
+                f"{type(self).__name__}: expected a Pillow image of mode 'RGB' or 'L', got "
+                f"{given}; use it before ToTensor"
+            )
+        return self._pillow(image)
+
+    def _pillow(self, image: Any) -> Any:
+        raise NotImplementedError
+
+
+def colour(image: Any, value: float | Sequence[float]) -> Any:
+    """Return a value for all bands of a Pillow image, or one for each, as Pillow takes it."""
     bands = len(image.getbands())
-    return value if bands == 1 else (value,) * bands
+    values = [float(part) for part in value] if isinstance(value, Sequence) else [value] * bands
+    if len(values) != bands:
+        values = [sum(values) / len(values)] * bands
+    if image.mode != "F":
+        values = [int(part) for part in values]
+    return values[0] if bands == 1 else tuple(values)
 
 
 def check_floating(images: Array, who: str) -> None:
@@ -123,3 +115,10 @@ def check_size(size: Any, who: str) -> tuple[int, int]:
         if value < 1:
             raise ValueError(f"{who}: size must be at least 1, got {size!r}")
     return int(sizes[0]), int(sizes[1])
+
+
+def check_range(values: Any, name: str, who: str) -> tuple[float, float]:
+    """Return ``(low, high)`` with 0 < low <= high; ValueError if it is none."""
+    if not isinstance(values, Sequence) or len(values) != 2 or not 0 < values[0] <= values[1]:
+        raise ValueError(f"{who}: {name} must be a range above 0, got {values!r}")
+    return float(values[0]), float(values[1])

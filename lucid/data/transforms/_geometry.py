@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lucid import _random
+from lucid._check import probability
 from lucid.data._pillow import check_interpolation, pillow, resampling
 from lucid.data._read_image import MAX_PIXELS
-from lucid.data.transforms._base import Array, Transform, check_floating, check_size, colour
+from lucid.data.transforms._base import (
+    Array,
+    Transform,
+    check_floating,
+    check_range,
+    check_size,
+    colour,
+)
 
 
 class Resize(Transform):
@@ -52,20 +61,8 @@ class Resize(Transform):
         return image.resize((width, height), resampling(self.interpolation))
 
     def _arrays(self, images: Array) -> Array:
-        image_module, method = pillow(), resampling(self.interpolation)
-        n, h, w, c = images.shape
-        height, width = self.output_size(h, w)
-        # Pillow's single channels: bytes, which it rounds itself, or float32.
-        planes = images if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
-        result = np.empty((n, height, width, c), planes.dtype)
-        for index in range(n):
-            for channel in range(c):
-                plane = image_module.fromarray(planes[index, :, :, channel])
-                result[index, :, :, channel] = plane.resize((width, height), method)
-        if images.dtype.kind in "iu" and images.dtype != np.uint8:
-            limits = np.iinfo(images.dtype)
-            return np.clip(np.rint(result), limits.min, limits.max).astype(images.dtype)
-        return result.astype(images.dtype, copy=False)
+        size = self.output_size(*images.shape[1:3])
+        return resized(images, *size, resampling(self.interpolation))
 
 
 class CenterCrop(Transform):
@@ -156,7 +153,106 @@ class RandomCrop(Transform):
         return padded[np.arange(n)[:, None, None], top[:, :, None], left[:, None, :]]
 
 
-class RandomHorizontalFlip(Transform):
+class RandomResizedCrop(Transform):
+    """Cut out a part of random size, proportions and place, and resize it.
+
+    The training crop of "Going Deeper with Convolutions" (Szegedy et al., 2014), as torchvision and
+    timm draw it. A data set of files decodes a large JPEG at a half, a quarter or an eighth of its
+    size for it, as long as the smallest part is no smaller than the result: the picture is
+    smoothed by the decoder then, and several times as fast to read.
+
+    Args:
+        size: height and width of the result, or one number for both.
+        scale: the range of the part's area, as a share of the image's.
+        ratio: the range of its width divided by its height.
+        interpolation: ``"bilinear"``, ``"bicubic"``, ``"nearest"``, or ``"random"`` for one of
+            the first two each time, as in timm.
+
+    Raises:
+        ValueError: if a size is below 1, a range out of order or not above 0, or there is no such
+            interpolation.
+        ImportError: in use, if Pillow is not installed.
+
+    Example:
+        >>> crop = data.transforms.RandomResizedCrop(32, scale=(0.5, 1.0))
+        >>> crop(lucid.rand(3, 48, 64)).shape
+        (3, 32, 32)
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.size = check_size(size, "RandomResizedCrop")
+        self.scale = check_range(scale, "scale", "RandomResizedCrop")
+        self.ratio = check_range(ratio, "ratio", "RandomResizedCrop")
+        if self.scale[1] > 1:
+            raise ValueError(f"RandomResizedCrop: scale must be at most 1, got {scale}")
+        self.interpolation = check_random_interpolation(interpolation, "RandomResizedCrop")
+
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Draw a part of an image of this size: its row, column, height and width."""
+        rng = _random.generator()
+        low, high = np.log(self.ratio)
+        for _ in range(10):
+            area = rng.uniform(*self.scale) * height * width
+            ratio = math.exp(rng.uniform(low, high))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                top = int(rng.integers(height - h + 1))
+                return top, int(rng.integers(width - w + 1)), h, w
+        # The middle, of the nearest proportions.
+        ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
+        w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def draft(self, width: int, height: int) -> tuple[int, int]:
+        """Return how small an image of this size may be decoded."""
+        # The shorter side of the smallest part, also if the image is to be turned.
+        least = math.sqrt(self.scale[0] * width * height * min(self.ratio[0], 1 / self.ratio[1]))
+        smaller = max(least / max(self.size), 1)
+        return math.ceil(width / smaller), math.ceil(height / smaller)
+
+    def _pillow(self, image: Any) -> Any:
+        top, left, h, w = self.box(image.height, image.width)
+        part = image.crop((left, top, left + w, top + h))
+        return part.resize(self.size[::-1], drawn_resampling(self.interpolation))
+
+    def _arrays(self, images: Array) -> Array:
+        result = np.empty((len(images), *self.size, images.shape[3]), images.dtype)
+        for index in range(len(images)):
+            top, left, h, w = self.box(*images.shape[1:3])
+            part = images[index : index + 1, top : top + h, left : left + w]
+            method = drawn_resampling(self.interpolation)
+            result[index] = resized(part, *self.size, method)[0]
+        return result
+
+
+class _Flip(Transform):
+    """Mirror with a probability."""
+
+    _axis: int  # of (N, H, W, C)
+    _method: str  # Pillow's name of it
+
+    def __init__(self, p: float = 0.5) -> None:
+        self.p = probability(p, "p", type(self).__name__)
+
+    def _pillow(self, image: Any) -> Any:
+        if _random.generator().random() >= self.p:
+            return image
+        return image.transpose(getattr(pillow().Transpose, self._method))
+
+    def _arrays(self, images: Array) -> Array:
+        chosen = _random.generator().random(len(images)) < self.p
+        result = images.copy()
+        result[chosen] = np.flip(images[chosen], self._axis)
+        return result
+
+
+class RandomHorizontalFlip(_Flip):
     """Mirror left and right with a probability.
 
     Args:
@@ -166,21 +262,20 @@ class RandomHorizontalFlip(Transform):
         ValueError: if it is not between 0 and 1.
     """
 
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"RandomHorizontalFlip: p must be between 0 and 1, got {p}")
-        self.p = p
+    _axis, _method = 2, "FLIP_LEFT_RIGHT"
 
-    def _pillow(self, image: Any) -> Any:
-        from PIL import ImageOps
 
-        return ImageOps.mirror(image) if _random.generator().random() < self.p else image
+class RandomVerticalFlip(_Flip):
+    """Mirror top and bottom with a probability.
 
-    def _arrays(self, images: Array) -> Array:
-        chosen = _random.generator().random(len(images)) < self.p
-        result = images.copy()
-        result[chosen] = images[chosen, :, ::-1]
-        return result
+    Args:
+        p: the probability.
+
+    Raises:
+        ValueError: if it is not between 0 and 1.
+    """
+
+    _axis, _method = 1, "FLIP_TOP_BOTTOM"
 
 
 class RandomAffine(Transform):
@@ -274,3 +369,32 @@ class RandomAffine(Transform):
         first += w + 2
         lower = pixels[first] * (1 - right_part) + pixels[first + 1] * right_part
         return (upper * (1 - lower_part) + lower * lower_part).astype(images.dtype, copy=False)
+
+
+def resized(images: Array, height: int, width: int, method: Any) -> Array:
+    """Return ``(N, height, width, C)`` by one of Pillow's methods, of the dtype of ``images``."""
+    image_module = pillow()
+    n, _, _, c = images.shape
+    # Pillow's single channels: bytes, which it rounds itself, or float32.
+    planes = images if images.dtype == np.uint8 else images.astype(np.float32, copy=False)
+    result = np.empty((n, height, width, c), planes.dtype)
+    for index in range(n):
+        for channel in range(c):
+            plane = image_module.fromarray(planes[index, :, :, channel])
+            result[index, :, :, channel] = plane.resize((width, height), method)
+    if images.dtype.kind in "iu" and images.dtype != np.uint8:
+        limits = np.iinfo(images.dtype)
+        return np.clip(np.rint(result), limits.min, limits.max).astype(images.dtype)
+    return result.astype(images.dtype, copy=False)
+
+
+def drawn_resampling(interpolation: str) -> Any:
+    """Return Pillow's constant for an interpolation; for ``"random"`` one of two."""
+    if interpolation == "random":
+        interpolation = ("bilinear", "bicubic")[int(_random.generator().integers(2))]
+    return resampling(interpolation)
+
+
+def check_random_interpolation(interpolation: str, who: str) -> str:
+    """Return ``interpolation`` if there is such a one, or it is ``"random"``; else ValueError."""
+    return interpolation if interpolation == "random" else check_interpolation(interpolation, who)

@@ -1,12 +1,22 @@
-"""Transforms from a picture to what a model takes: for evaluation, and for training."""
+"""From a picture to what a model takes: for evaluation, and for training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lucid import nn
-from lucid.data.transforms._base import Compose
-from lucid.data.transforms._geometry import CenterCrop, Resize
+from lucid.data.transforms._auto_augment import RandAugment
+from lucid.data.transforms._colour import ColorJitter
+from lucid.data.transforms._compose import Compose
+from lucid.data.transforms._erasing import RandomErasing
+from lucid.data.transforms._geometry import (
+    CenterCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+)
 from lucid.data.transforms._values import Convert, Normalize, ToTensor
 from lucid.models._checkpoints import DEFAULT
 
@@ -57,3 +67,66 @@ def for_model(model: nn.Module) -> Compose:
             Normalize(mean, std),
         ]
     )
+
+
+def training(
+    preset: str = "light",
+    size: int = 224,
+    mean: Sequence[float] = DEFAULT["mean"],
+    std: Sequence[float] = DEFAULT["std"],
+    interpolation: str = "bicubic",
+) -> Compose:
+    """Return a transform of Pillow images for training, by the name of what it varies.
+
+    ========== ===================================================================================
+    ``none``   nothing: the middle, resized to ``size``
+    ``light``  crops of 35 % to 100 % of the area, mirrored, brightness, contrast and saturation by
+               up to 20 %: for fine-tuning and small sets
+    ``strong`` crops of 8 % to 100 %, mirrored, ``rand-m9-mstd0.5-inc1``, and a rectangle of noise
+               in a quarter of the images: for long training on many images
+    ``rand-…`` as timm does by that string (:meth:`RandAugment.from_string`): crops of 8 % to
+               100 %, mirrored, RandAugment
+    ========== ===================================================================================
+
+    Args:
+        preset: a name of the table.
+        size: height and width of the result.
+        mean: what is subtracted from pixels between 0 and 1; one number makes the images grey.
+        std: what they are divided by then.
+        interpolation: how parts are resized: ``"bicubic"``, ``"bilinear"``, ``"nearest"`` or
+            ``"random"``.
+
+    Returns:
+        From a Pillow image to a float32 tensor ``(C, size, size)``.
+
+    Raises:
+        ValueError: if there is no such preset; of a string of timm's the message names the part.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform = data.transforms.training("rand-m9-mstd0.5-inc1", size=32)
+        >>> transform(Image.new("RGB", (64, 48))).shape
+        (3, 32, 32)
+    """
+    steps: list[Callable[[Any], Any]]
+    if preset == "none":
+        steps = [Resize(size, interpolation), CenterCrop(size)]
+    else:
+        least = 0.35 if preset == "light" else 0.08
+        crop = RandomResizedCrop(size, (least, 1.0), interpolation=interpolation)
+        steps = [crop, RandomHorizontalFlip()]
+    if preset == "light":
+        steps.append(ColorJitter(0.2, 0.2, 0.2))
+    elif preset == "strong" or preset.startswith("rand"):
+        config = "rand-m9-mstd0.5-inc1" if preset == "strong" else preset
+        fill = [min(255, round(255 * value)) for value in mean]
+        steps.append(RandAugment.from_string(config, interpolation=interpolation, fill=fill))
+    elif preset != "none":
+        raise ValueError(
+            f"training: expected none, light, strong or a string such as rand-m9-mstd0.5-inc1, "
+            f"got {preset!r}"
+        )
+    steps += [Convert("L" if len(mean) == 1 else "RGB"), ToTensor(), Normalize(mean, std)]
+    if preset == "strong":
+        steps.append(RandomErasing(0.25, value="random"))
+    return Compose([Convert("RGB"), *steps])
