@@ -27,6 +27,8 @@ extensions = [
     "mathml",
     "public_names",
     "explorer_data",
+    "extras",
+    "performance",
     "command_line",
     "source_pages",
     "lucid.visual.sphinx",

@@ -12,7 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from lucid.cli import _main
 
-WIDTH = "92"
+WIDTH = "80"  # what a box of these pages holds on a desk's screen
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

@@ -6,7 +6,6 @@
 - ``pretrained-table``: all published weights; ``checkpoint-table``: those of one architecture.
 - ``published-table``: the variants' published accuracy.
 - ``accuracy-plot``: accuracy over one of the figures; ``size-plot``: the figures as bars.
-- ``latency-table`` and ``benchmark-results``: what ``benchmarks/results/*.json`` hold.
 - ``project-file``: CONTRIBUTING.md and its like.
 - ``storeys``: the package's storeys, from the linter's contract.
 - ``drawing``: an SVG file, put into the page itself so that its colours follow the page's.
@@ -16,15 +15,13 @@ from __future__ import annotations
 
 import functools
 import html
-import json
-import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from plots import Bar, bars, both, figure, scatter
 from published import PAPER
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -38,7 +35,6 @@ else:
     import tomli as tomllib  # Sphinx requires it there
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
 #: In the order of their size.
 VARIANTS = tuple(PAPER)
 
@@ -204,92 +200,6 @@ class PretrainedTable(Generated):
 # -- plots ------------------------------------------------------------------------------------
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round numbers over a range."""
-    step = (high - low) / count
-    power = 10 ** math.floor(math.log10(step))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step)
-    first = math.ceil(low / step)
-    return [n * step for n in range(first, math.floor(high / step) + 1)]
-
-
-def figure(svg: list[str], width: int, height: int, title: str, caption: str) -> str:
-    """Return a drawing with its description."""
-    return "\n".join(
-        [
-            '<figure class="drawing">',
-            f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
-            f'aria-label="{html.escape(title)}">',
-            *svg,
-            "</svg>",
-            f"<figcaption>{html.escape(caption)}</figcaption>",
-            "</figure>",
-        ]
-    )
-
-
-Point = tuple[str, float, float, str]
-
-
-def scatter(points: list[Point], x_title: str, caption: str) -> str:
-    """Return named points as an SVG: (label, x, y, class)."""
-    width, height, left, right, top, bottom = 640, 380, 56, 90, 16, 46
-    xs, ys = [p[1] for p in points], [p[2] for p in points]
-    low, high = math.floor(min(ys)) - 1, math.ceil(max(ys)) + 1
-    most = max(xs) * 1.08
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + (width - left - right) * x / most,
-            top + (height - top - bottom) * (1 - (y - low) / (high - low)),
-        )
-
-    svg = []
-    for tick in ticks(0, most):
-        x, y = at(tick, low)
-        svg.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{y:.1f}"/>')
-        label = f"{tick:g}"
-        svg.append(
-            f'<text class="small" x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{label}</text>'
-        )
-    for tick in ticks(low, high):
-        x, y = at(0, tick)
-        svg.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="small" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        )
-    middle = (left + width - right) / 2
-    svg.append(f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{x_title}</text>')
-    centre = (top + height - bottom) / 2
-    svg.append(
-        f'<text x="14" y="{centre}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {centre})">top-1 accuracy, per cent</text>'
-    )
-    for label, px, py, kind in points:
-        x, y = at(px, py)
-        svg.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        svg.append(f'<text class="small" x="{x + 8:.1f}" y="{y + 4:.1f}">{label}</text>')
-    return figure(svg, width, height, f"Accuracy over {x_title}", caption)
-
-
-def bars(values: list[tuple[str, float, str]], title: str, unit: str, caption: str) -> str:
-    """Return horizontal bars as an SVG: (label, value, class)."""
-    row, left, right, width = 30, 130, 90, 640
-    height = row * len(values) + 12
-    most = max(value for _, value, _ in values)
-    svg = []
-    for index, (label, value, kind) in enumerate(values):
-        y = 6 + index * row
-        length = (width - left - right) * value / most
-        svg.append(f'<text x="{left - 8}" y="{y + 19}" text-anchor="end">{label}</text>')
-        svg.append(
-            f'<rect class="{kind}" x="{left}" y="{y + 5}" width="{length:.1f}" height="19" rx="2"/>'
-        )
-        end = left + length + 6
-        svg.append(f'<text class="small" x="{end:.1f}" y="{y + 19}">{value:.3g} {unit}</text>')
-    return figure(svg, width, height, title, caption)
-
-
 def kind(name: str) -> str:
     """Return the class of a variant's marks: hybrids have the second colour."""
     return "b" if "hybrid" in name else "a"
@@ -301,14 +211,18 @@ class AccuracyPlot(Generated):
     def content_nodes(self) -> list[nodes.Node]:
         """Return the plot."""
         points = [
-            (short(name), paper.macs, paper.top1, f"dot-{kind(name)}")
-            for name, paper in PAPER.items()
+            (short(name), paper.macs, paper.top1, kind(name)) for name, paper in PAPER.items()
         ]
         caption = (
             "Top-1 accuracy on ImageNet-1k and multiply-adds as the paper reports them, each "
             "variant at its own image size. Orange: with attention."
         )
-        return self.html(scatter(points, "multiply-adds, billions", caption))
+        titles = (
+            "multiply-adds, billions",
+            "top-1 accuracy, per cent",
+            "Accuracy over multiply-adds",
+        )
+        return self.html(figure(both(lambda width: scatter(points, *titles, width)), caption))
 
 
 class SizePlot(Generated):
@@ -328,64 +242,13 @@ class SizePlot(Generated):
             ),
         }
         read, title, unit = get[self.arguments[0]]
-        values = [(short(name), read(figures(name, 224)), f"bar-{kind(name)}") for name in VARIANTS]
+        values = {name: read(figures(name, 224)) for name in VARIANTS}
+        rows = [
+            Bar(short(name), value, f"{value:.3g} {unit}", kind(name))
+            for name, value in values.items()
+        ]
         caption = f"{title}, at 224×224, counted by lucid. Orange: with attention."
-        return self.html(bars(values, title, unit, caption))
-
-
-# -- benchmarks -------------------------------------------------------------------------------
-
-
-def results() -> dict[str, Any]:
-    """Return the benchmarks' results by the name of the file."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(RESULTS.glob("*.json"))
-    }
-
-
-NO_RESULTS = (
-    "There is no result file in ``benchmarks/results`` yet, so there is nothing to show here. "
-    "Speed depends on the machine: measure on yours with the scripts in ``benchmarks/``."
-)
-
-
-class BenchmarkResults(Generated):
-    """``benchmark-results``: the table that ``benchmarks.compare`` wrote beside each result."""
-
-    def content_nodes(self) -> list[nodes.Node]:
-        """Return the tables, or the sentence that there are none."""
-        texts = [RESULTS / f"{name}.md" for name in results()]
-        found = [path.read_text(encoding="utf-8") for path in texts if path.is_file()]
-        if not found:
-            return self.rst(NO_RESULTS)
-        # Headings as bold lines: sections from inside a directive would come before its text.
-        text = re.sub(r"^## (.*)$", r"**\1**", "\n\n".join(found), flags=re.MULTILINE)
-        return self.parse_text_to_nodes(text)
-
-
-class LatencyTable(Generated):
-    """``latency-table``: the fastest time of each variant that was measured, and with what."""
-
-    def content_nodes(self) -> list[nodes.Node]:
-        """Return the table, or the sentence that there is none."""
-        rows = []
-        for value in results().values():
-            machine = value.get("machine", {})
-            where = f"{machine.get('processor', '?')}, {machine.get('threads', '?')} threads"
-            for case in value.get("cases", []):
-                ours = {
-                    name: row["median_ms"]
-                    for name, row in case["rows"].items()
-                    if name.startswith("lucid") and "median_ms" in row
-                }
-                if case["mode"] == "inference" and ours:
-                    name = min(ours, key=ours.__getitem__)
-                    time = f"{ours[name]:.1f} ms"
-                    rows.append([case["variant"], str(case["batch"]), time, name, where])
-        if not rows:
-            return self.rst(NO_RESULTS)
-        return self.rst(table(["model", "batch", "median", "with", "on"], rows))
+        return self.html(figure(both(lambda width: bars(rows, width, title)), caption))
 
 
 # -- files and drawings ----------------------------------------------------------------------
@@ -468,8 +331,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "published-table": PublishedTable,
         "accuracy-plot": AccuracyPlot,
         "size-plot": SizePlot,
-        "benchmark-results": BenchmarkResults,
-        "latency-table": LatencyTable,
         "project-file": ProjectFile,
         "drawing": Drawing,
         "storeys": Storeys,

@@ -14,6 +14,7 @@ table links there; ``:skip:`` leaves names out.
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -124,7 +125,16 @@ class PublicNames(SphinxDirective):
         return [*table, "", *bodies]
 
 
+def name_aliases(
+    app: Sphinx, kind: str, name: str, value: Any, options: Any, signature: str, returns: str
+) -> tuple[str | None, str | None]:
+    """Write a type's alias by its name, where Sphinx puts its own object for it into a union."""
+    alias = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
+    return signature and alias.sub(r"\1", signature), returns and alias.sub(r"\1", returns)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive."""
     app.add_directive("public-names", PublicNames)
+    app.connect("autodoc-process-signature", name_aliases)
     return {"parallel_read_safe": True}

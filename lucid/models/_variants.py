@@ -5,28 +5,7 @@ that the published weights are of. lucid's own names, ``mobilenet_v4_conv_small`
 build the form of the documentation page: ReLU6 everywhere, and the last convolution before the
 pooling.
 
-``weights`` is one of
-
-- True (or ``pretrained=True``): the recommended ones of :func:`list_pretrained`;
-- a tag such as ``"e2400_r224_in1k"``, a name with its tag, or a Hugging Face repo id such as
-  ``"timm/mobilenetv4_conv_small.e2400_r224_in1k"``: these are fetched into the hub's usual cache
-  (extra ``hub``), and their sha256 is compared with the one that the hub reports;
-- a path to a ``.safetensors`` or ``.npz`` file, or to one of PyTorch's (``.pth``, ``.pt``,
-  ``.bin``, ``.pth.tar``), in lucid's names or in timm's, which are told apart.
-
-The form is that of the weights: lucid's names build the released form for released weights, and the
-model's ``name`` tells. timm's names take no weights of the page's form. A file that ``lucid.save``
-makes keeps its form. Arrays of other dtypes become float32.
-
-The number of classes is that of the weights, 11,821 for those tagged ``in12k``. Another number
-leaves the classifier fresh, with a warning. Other ``in_channels`` (``in_chans``) than 3 adapt the
-first convolution as timm does: a single channel gets the sum over the three, more get them repeated
-and scaled. A file that does not fit raises a ValueError that names it and the first such entry.
-
-``model.pretrained_cfg`` then tells what the images should be. It is read from the repository's
-``config.json``, or from one beside a local file if it is in timm's layout and not another
-architecture's; what it does not say is taken from a table of the published checkpoints, by the
-name of the repository or file. ``model.default_cfg`` has all of timm's keys, also without weights.
+:mod:`lucid.models` tells what ``weights`` may be.
 """
 
 from __future__ import annotations
@@ -65,7 +44,7 @@ def _model(name: str, title: str, parameters: int = 0) -> Callable[..., MobileNe
     Args:
         num_classes: width of the classifier; 0 returns the features ``(N, 1280)``. By default
             that of the weights, or 1000.
-        weights: True, a tag, a file or a Hugging Face repo id, as the module's first lines tell.
+        weights: True, a tag, a file or a Hugging Face repo id: :mod:`lucid.models` tells of each.
         **kwargs: see :class:`MobileNet_V4`: ``in_channels``, ``features_only``, ``out_indices``, …
     """
     return register(factory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,9 +13,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ["-W", "--keep-going", "-q"]
+
+
+def extension(name: str) -> ModuleType:
+    """Import a file of docs/_ext; skip the caller's module where there are no sources."""
+    path = ROOT / "docs" / "_ext" / f"{name}.py"
+    if not path.is_file():
+        pytest.skip("not run from a source checkout", allow_module_level=True)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def build(folder: Path) -> Path:

@@ -187,6 +187,22 @@ def test_diagrams_follow_the_theme(visit):
     assert red > 150, f"titles are {colour} on a dark page"
 
 
+@pytest.mark.parametrize("width", [1400, 1024])
+def test_help_texts_fit_their_boxes(visit, width):
+    page = visit("reference/command_line.html", width=width)
+    wide = "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+    assert page.locator("pre").evaluate_all(wide) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_code_is_not_underlined(visit, scheme):
+    page = visit("index.html", color_scheme=scheme)
+    lines = "all => all.map(e => getComputedStyle(e).textDecorationLine)"
+    assert set(page.locator(".highlight .nn").evaluate_all(lines)) == {"none"}
+    link = "e => getComputedStyle(e).textDecorationLine"
+    assert page.locator("article p a.reference").first.evaluate(link) == "underline"
+
+
 # -- explorer ---------------------------------------------------------------------------------
 
 
@@ -370,6 +386,42 @@ def test_explorer_keeps_the_model_to_compare_with(visit):
 def test_explorer_survives_a_damaged_link(visit, link):
     page = explorer(visit, link)
     assert_counts(page, configs.conv_small())
+    notice = page.locator("#explorer-notice")
+    assert notice.is_visible()
+    assert "This link is damaged" in notice.inner_text()
+    assert "mobilenet_v4_conv_small, 1000 classes, 224×224" in notice.inner_text()
+    page.locator("#explorer-variant").select_option("mobilenet_v4_conv_medium")
+    assert not notice.is_visible()
+
+
+def test_explorer_says_which_part_of_a_link_is_damaged(visit):
+    page = explorer(visit, "#a=mobilenet_v4_conv_large&acfg=%%%&b=nothing")
+    text = page.locator("#explorer-notice").inner_text()
+    assert "its changes to mobilenet_v4_conv_large cannot be read" in text
+    assert 'there is no model "nothing"' in text
+    whole = explorer(visit, "#a=mobilenet_v4_conv_large&classes=10&size=96x96")
+    assert not whole.locator("#explorer-notice").is_visible()
+
+
+@pytest.mark.parametrize("width", [1400, 1024, 390])
+def test_explorer_keeps_totals_and_errors_in_sight(visit, width):
+    page = explorer(visit, width=width, height=800)
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        open_stage(page, name)
+    last = control(page, "layer4.block_specs[3].start_dw_kernel")
+    last.focus()
+    last.scroll_into_view_if_needed()
+    page.wait_for_function("scrollY > 300")
+    sight = page.locator(".explorer-sight").bounding_box()
+    assert sight["y"] >= 0
+    assert sight["y"] + sight["height"] < 300
+    on_top = "p => document.elementFromPoint(p.x, p.y).closest('.explorer-sight') !== null"
+    totals = page.locator('[data-total="a-params"]').bounding_box()
+    point = {"x": totals["x"] + totals["width"] / 2, "y": totals["y"] + totals["height"] / 2}
+    assert page.evaluate(on_top, point)
+    last.fill("4")
+    error = page.locator("#explorer-error").bounding_box()
+    assert 0 <= error["y"] < 400
 
 
 def test_explorer_opens_from_the_disk(visit, site):

@@ -34,7 +34,6 @@ NOT_CODE = {
     "{raw}",
     "{eval-rst}",
     "{project-file}",
-    "{benchmark-results}",
     "{classified-photographs}",
     "{literalinclude}",
 }

@@ -7,22 +7,15 @@ A function of one argument needs none, nor do the tensors of an operation.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-NAMES = Path(__file__).resolve().parents[2] / "docs" / "_ext" / "names.py"
-if not NAMES.is_file():
-    pytest.skip("not run from a source checkout", allow_module_level=True)
-_spec = importlib.util.spec_from_file_location("names", NAMES)
-assert _spec is not None
-assert _spec.loader is not None
-_names = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_names)
+from tests.docs.site import extension
+
+_names = extension("names")
 MODULES, public_names = _names.MODULES, _names.public_names
 
 #: What the operations call the tensors they compute with.

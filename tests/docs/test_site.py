@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,8 +13,15 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import lucid
-from tests.docs.site import ROOT
+from tests.docs.site import ROOT, extension
 from tests.docs.test_docstrings import MODULES, public_names
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+results = extension("results")
 
 
 class Page(HTMLParser):
@@ -123,3 +132,57 @@ def test_the_landing_page_shows_the_readmes_code():
         return found[1]
 
     assert first(ROOT / "docs" / "index.md") == first(ROOT / "README.md")
+
+
+def words(page: Path) -> str:
+    """Return a page's text with single spaces."""
+    text = re.sub(
+        r"<(script|style|svg)\b.*?</\1>|<[^>]+>", " ", page.read_text("utf-8"), flags=re.S
+    )
+    return " ".join(html.unescape(text).split())
+
+
+def test_no_type_is_written_as_sphinx_own_object(site):
+    for page in site.glob("reference/*.html"):
+        assert "TypeAliasForwardRef" not in page.read_text("utf-8"), page.name
+    text = re.sub(r"<[^>]+>", "", (site / "reference" / "lucid.html").read_text("utf-8"))
+    assert "dtype: DTypeLike | None = None" in html.unescape(text)
+
+
+def test_every_extra_has_its_line(site):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    page = (site / "installation.html").read_text("utf-8")
+    rows = [re.findall(r"<td>(.*?)</td>", row, re.S) for row in page.split("<tr")]
+    cells = {words_of(row[0]): words_of(row[1]) for row in rows if len(row) == 3}
+    wanted = settings["project"]["optional-dependencies"]
+    assert cells.keys() == wanted.keys()
+    for name, requirements in wanted.items():
+        for requirement in requirements:
+            distribution = re.match(r"[\w-]+", requirement)[0]
+            assert distribution in cells[name] or distribution == "lucid-numpy"
+
+
+def words_of(fragment: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", "", fragment).split())
+
+
+def test_the_models_page_begins_with_a_sentence(site):
+    page = (site / "models" / "index.html").read_text("utf-8")
+    assert re.search(r"</h1>\s*<p>All models are", page)
+
+
+def test_the_pages_of_the_models_lead_to_what_weights_may_be(site):
+    told = words(site / "reference" / "models.html")
+    assert "weights is one of" in told
+    for name in lucid.models.list_models():
+        page = (site / "models" / f"{name}.html").read_text("utf-8")
+        assert "first lines" not in page
+        assert 'href="../reference/models.html#module-lucid.models"' in page, name
+
+
+def test_the_times_of_the_variants_are_in_order_and_once(site):
+    page = (site / "comparison.html").read_text("utf-8")
+    table = page[page.index('id="latency"') :]
+    rows = re.findall(r"<tr[^>]*>\s*<td>(.*?)</td>\s*<td>(.*?)</td>", table, re.S)
+    found = [(words_of(name), words_of(batch)) for name, batch in rows]
+    assert found == [(name, batch) for name in results.VARIANTS for batch in ("1", "16")]

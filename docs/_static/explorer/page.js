@@ -86,11 +86,14 @@
     if (hash !== window.location.hash) window.history.replaceState(null, "", hash);
   }
 
+  /* Take the state from the link, and tell what in it could not be read. */
   async function readLink() {
     const link = new URLSearchParams(window.location.hash.slice(1));
+    const problems = [];
     for (const name of ["a", "b"]) {
       const base = link.get(name);
       if (!Object.prototype.hasOwnProperty.call(VARIANTS, base || "")) {
+        if (base) problems.push(`there is no model "${base}"`);
         if (name === "b") state.b = { base: "", cfg: null };
         continue;
       }
@@ -98,15 +101,31 @@
       try {
         if (link.has(name + "cfg")) cfg = await unpacked(link.get(name + "cfg"));
       } catch {
-        // A damaged link: the variant as it is published.
+        problems.push(`its changes to ${base} cannot be read`);
       }
       state[name] = { base, cfg };
     }
-    const number = (text, least) => (/^\d+$/.test(text || "") && +text >= least ? +text : null);
-    state.classes = number(link.get("classes"), 0) ?? state.classes;
-    const [height, width] = (link.get("size") || "").split("x");
-    state.height = number(height, 1) ?? state.height;
-    state.width = number(width, 1) ?? state.width;
+    const number = (name, text, least) => {
+      const right = /^\d+$/.test(text) && +text >= least;
+      if (right) state[name] = +text;
+      else problems.push(`"${text}" is no ${name}`);
+    };
+    if (link.has("classes")) number("classes", link.get("classes"), 0);
+    if (link.has("size")) {
+      const [height, width] = link.get("size").split("x");
+      number("height", height, 1);
+      number("width", width ?? "", 1);
+    }
+    return problems;
+  }
+
+  function notice(problems) {
+    const box = byId("notice");
+    box.hidden = !problems.length;
+    box.textContent = problems.length
+      ? `This link is damaged: ${problems.join("; ")}. Shown in its place: ` +
+        `${title(state.a)}, ${state.classes} classes, ${state.height}×${state.width}.`
+      : "";
   }
 
   // -- the form -------------------------------------------------------------------------------
@@ -402,7 +421,9 @@
       input.removeAttribute("aria-invalid");
       input.removeAttribute("aria-describedby");
     }
-    byId("results").classList.toggle("is-stale", Boolean(error));
+    for (const name of ["totals", "results"]) {
+      byId(name).classList.toggle("is-stale", Boolean(error));
+    }
     box.hidden = !error;
     if (!error) {
       box.replaceChildren();
@@ -424,27 +445,41 @@
     }
   }
 
+  /* A line a model, so that the table is low enough to stay in sight. */
   function totals(pair) {
-    const lines = [
+    const columns = [
       ["parameters", "params", count],
       ["multiply-adds", "macs", count],
-      ["activations in float32", "activations", megabytes],
+      ["activations", "activations", megabytes],
     ];
-    const head = ["", ...pair.map(([, slot]) => title(slot))];
-    if (pair.length === 2) head.push("second ÷ first");
-    const body = lines.map(([label, key, write]) => {
-      const values = pair.map(([, , result]) => result[key]);
-      const cells = values.map((value, index) =>
-        element("td", { "data-total": `${pair[index][0]}-${key}`, "data-value": value }, write(value))
+    const rows = pair.map(([name, slot, result]) =>
+      element(
+        "tr",
+        {},
+        element(
+          "th",
+          { scope: "row" },
+          element("span", { class: `swatch bar-${name}` }),
+          element("span", { class: "totals-name" }, title(slot))
+        ),
+        ...columns.map(([, key, write]) =>
+          element("td", { "data-total": `${name}-${key}`, "data-value": result[key] }, write(result[key]))
+        )
+      )
+    );
+    if (pair.length === 2) {
+      const [first, second] = pair.map(([, , result]) => result);
+      const ratios = columns.map(([, key]) =>
+        element("td", {}, (second[key] / first[key]).toFixed(2))
       );
-      if (values.length === 2) cells.push(element("td", {}, (values[1] / values[0]).toFixed(2)));
-      return element("tr", {}, element("th", { scope: "row" }, label), ...cells);
-    });
+      rows.push(element("tr", {}, element("th", { scope: "row" }, "second ÷ first"), ...ratios));
+    }
+    const heads = ["", ...columns.map(([label]) => label)];
     return element(
       "table",
       { class: "totals" },
-      element("thead", {}, element("tr", {}, ...head.map((h) => element("th", { scope: "col" }, h)))),
-      element("tbody", {}, ...body)
+      element("thead", {}, element("tr", {}, ...heads.map((h) => element("th", { scope: "col" }, h)))),
+      element("tbody", {}, ...rows)
     );
   }
 
@@ -644,7 +679,8 @@
     try {
       shown.b = state.b.cfg ? figures(state.b) : null;
     } catch {
-      state.b = { base: "", cfg: null }; // from a damaged link
+      notice([`what it calls ${state.b.base} is no configuration`]);
+      state.b = { base: "", cfg: null };
       shown.b = null;
     }
     explain(problem);
@@ -695,6 +731,7 @@
 
   let timer = 0;
   function changed() {
+    notice([]);
     showJson();
     show();
     window.clearTimeout(timer);
@@ -772,14 +809,14 @@
     wholeNumber("height", 1);
     wholeNumber("width", 1);
     window.addEventListener("hashchange", async () => {
-      await readLink();
+      notice(await readLink());
       everything();
     });
   }
 
   async function start() {
     listen();
-    await readLink();
+    notice(await readLink());
     everything();
     await writeLink();
     byId("app").dataset.ready = "true";

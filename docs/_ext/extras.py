@@ -1,0 +1,73 @@
+"""The directive ``extras-table``: the extras of ``pyproject.toml``, and what each is for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # Sphinx requires it there
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+
+#: In the order of the table: what a user needs, all of that, what a developer needs.
+PURPOSES = {
+    "fast": "kernels compiled for the machine, chosen by themselves",
+    "data": "images from files, the handwritten digits, progress bars",
+    "hub": "weights from the Hugging Face hub",
+    "plot": "pictures: ``--explain``, figures",
+    "all": "all that lucid can use",
+    "test": "the tests",
+    "torch": "the tests that compare with PyTorch",
+    "bench": "the benchmarks beside PyTorch, ONNX Runtime and OpenVINO",
+    "emulator": "the tests of the kernels for ARM on any processor",
+    "lint": "checks of the code",
+    "docs": "these pages",
+    "browser": "the tests of these pages in Chromium",
+}
+
+
+def extras() -> dict[str, list[str]]:
+    """Return each extra's requirements as they are written."""
+    settings = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    return settings["project"]["optional-dependencies"]
+
+
+def named(requirement: str) -> str:
+    """Return what a requirement brings: a distribution, or other extras of lucid."""
+    if own := re.match(r"lucid-numpy\[(.+)\]", requirement):
+        return ", ".join(f"``[{name}]``" for name in own[1].split(","))
+    return re.match(r"[\w-]+", requirement)[0]
+
+
+class ExtrasTable(SphinxDirective):
+    """See the module."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table; an extra without a purpose is an error, and so is the reverse."""
+        self.env.note_dependency(str(PROJECT))
+        required = extras()
+        if different := sorted(required.keys() ^ PURPOSES.keys()):
+            names = ", ".join(different)
+            raise self.error(f"extras-table: {names} is in pyproject.toml or in PURPOSES alone")
+        lines = [".. list-table::", "    :header-rows: 1", ""]
+        rows = [["extra", "adds", "for"]]
+        for name, purpose in PURPOSES.items():
+            rows.append([f"``{name}``", ", ".join(map(named, required[name])), purpose])
+        for row in rows:
+            lines += [f"    {'*' if cell is row[0] else ' '} - {cell}" for cell in row]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("extras-table", ExtrasTable)
+    return {"parallel_read_safe": True}
