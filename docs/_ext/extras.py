@@ -23,6 +23,7 @@ PURPOSES = {
     "fast": "kernels compiled for the machine, chosen by themselves",
     "data": "images from files, the handwritten digits, progress bars",
     "hub": "weights from the Hugging Face hub",
+    "recipes": "recipes of training read with Python 3.10, whose library has no TOML",
     "plot": "pictures: ``--explain``, figures",
     "all": "all that lucid can use",
     "test": "the tests",
@@ -57,7 +58,9 @@ class ExtrasTable(SphinxDirective):
         required = extras()
         if different := sorted(required.keys() ^ PURPOSES.keys()):
             names = ", ".join(different)
-            raise self.error(f"extras-table: {names} is in pyproject.toml or in PURPOSES alone")
+            raise self.error(
+                f"{names}: in pyproject.toml or in PURPOSES of docs/_ext/extras.py alone"
+            )
         lines = [".. list-table::", "    :header-rows: 1", ""]
         rows = [["extra", "adds", "for"]]
         for name, purpose in PURPOSES.items():
