@@ -117,14 +117,19 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(self, total: int, description: str | None = None) -> None:
-        """Show a bar of which nothing is done."""
+    def start(self, total: int, description: str | None = None, done: int = 0) -> None:
+        """Show a bar of which so much is done."""
         if sys.stderr.isatty():
             with contextlib.suppress(ImportError):
                 from tqdm import tqdm
 
                 self._bar = tqdm(
-                    total=total, desc=description, unit=self._unit, leave=False, file=sys.stderr
+                    total=total,
+                    desc=description,
+                    initial=done,
+                    unit=self._unit,
+                    leave=False,
+                    file=sys.stderr,
                 )
 
     def step(self, count: int = 1, text: str = "") -> None:

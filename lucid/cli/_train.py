@@ -155,6 +155,8 @@ def _run(run: Run, images: Images) -> int:
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
         except DivergedError as error:
+            for file in error.files:
+                tell("train", f"in the batch: {file}")
             raise CommandError(
                 f"epoch {run.done + 1}: {error} than {recipe.lr:g}. {_what_is_kept(run)}"
             ) from error
@@ -193,10 +195,11 @@ class _Watch(Callback):
         self._show(run)
 
     def _show(self, run: Run) -> None:
-        self._images = 0
+        batch_size = min(run.recipe.batch_size, len(run.images.train))
+        self._images = run.description.batch * batch_size
         if run.done < run.recipe.epochs and not run.stopped:
-            images = run.steps * min(run.recipe.batch_size, len(run.images.train))
-            self._progress.start(images, f"epoch {run.done + 1}/{run.recipe.epochs}")
+            total = len(run.images.train) // batch_size * batch_size
+            self._progress.start(total, f"epoch {run.done + 1}/{run.recipe.epochs}", self._images)
 
 
 # -- what is printed --------------------------------------------------------------------------
@@ -230,9 +233,10 @@ def _what_is_kept(run: Run) -> str:
     if run.description.test is not None:
         return f"The run is finished; its weights are in {files.weights}"
     saved = files.saved(run.description)
-    if saved is None or not saved.history:
+    if saved is None or not (saved.history or saved.batch):
         return "No epoch was finished, so nothing was saved"
-    return (
-        f"The best weights so far (epoch {saved.best_epoch}) are in {files.weights}; "
-        f"`lucid train --resume {files.path}` goes on after epoch {len(saved.history)}"
-    )
+    place = f"after epoch {len(saved.history)}"
+    if saved.batch:
+        place = f"in epoch {len(saved.history) + 1}, after batch {saved.batch}"
+    best = f"The best weights so far (epoch {saved.best_epoch}) are in {files.weights}; "
+    return f"{best if saved.history else ''}`lucid train --resume {files.path}` goes on {place}"

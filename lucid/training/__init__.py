@@ -6,6 +6,7 @@ from lucid.training._decay_groups import decay_groups as decay_groups
 from lucid.training._description import Description as Description
 from lucid.training._distillation import DistillationLoss as DistillationLoss
 from lucid.training._distillation import Taught as Taught
+from lucid.training._diverged import DivergedError as DivergedError
 from lucid.training._evaluation import ClassScore as ClassScore
 from lucid.training._evaluation import Confusion as Confusion
 from lucid.training._evaluation import Evaluation as Evaluation
@@ -15,7 +16,6 @@ from lucid.training._find_lr import LRCurve as LRCurve
 from lucid.training._find_lr import find_lr as find_lr
 from lucid.training._freeze import freeze as freeze
 from lucid.training._freeze import unfreeze as unfreeze
-from lucid.training._loop import DivergedError as DivergedError
 from lucid.training._loop import Epoch as Epoch
 from lucid.training._loop import Score as Score
 from lucid.training._loop import evaluate as evaluate

@@ -26,6 +26,7 @@ _DESCRIPTION: dict[str, Check] = {
         lambda v: is_list(v, lambda x: is_number(x, 1e-6, 1e6)),
     ),
     "history": ("a list with an object an epoch", lambda v: isinstance(v, list)),
+    "batch": ("an integer of at least 0", lambda v: is_integer(v, 0)),
     "best_epoch": (
         "a positive integer, or null",
         lambda v: v is None or is_integer(v, 1, math.inf),
@@ -62,6 +63,7 @@ class Description:
         best_epoch: whose weights are kept; None before the first epoch.
         test: the score of the best weights on the test images; None before the end.
         run: a name of the run that no other one has.
+        batch: how many batches are done of the epoch that follows those of the history.
     """
 
     recipe: Recipe
@@ -73,6 +75,7 @@ class Description:
     best_epoch: int | None = None
     test: dict[str, Any] | None = None
     run: str = field(default_factory=new_name)
+    batch: int = 0
 
     def of_weights(self) -> dict[str, Any]:
         """Return what the weights are and expect, as their file itself says it."""
@@ -94,6 +97,7 @@ class Description:
         that is no finite number, is worse than any number.
         """
         self.history.append(record)
+        self.batch = 0
         if self.best_epoch is None or _rank(record) < _rank(self.history[self.best_epoch - 1]):
             self.best_epoch = record["epoch"]
         return self.best_epoch == record["epoch"]
@@ -125,7 +129,7 @@ class Description:
             ValueError: naming the entry that is missing or cannot be.
         """
         if isinstance(document, dict):
-            document = {"run": "", **document}  # earlier versions gave no name
+            document = {"run": "", "batch": 0, **document}  # earlier versions had neither
         check_entries(document, {**_DESCRIPTION, "settings": ("an object", lambda v: True)})
         settings = document["settings"]
         if isinstance(settings, dict):  # earlier versions had fewer

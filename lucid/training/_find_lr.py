@@ -14,7 +14,8 @@ from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import CrossEntropyLoss, Module
 from lucid.optim import Optimizer
-from lucid.training._loop import Batch, Batches, DivergedError, LossFunction, train_epoch
+from lucid.training._diverged import DivergedError
+from lucid.training._loop import Batch, Batches, LossFunction, train_epoch
 
 _SMOOTHING = 0.95  # the share of the past in the smoothed loss
 _DIVERGED = 4.0  # times the least loss: the test is over

@@ -15,14 +15,11 @@ from lucid.nn import CrossEntropyLoss, Module
 from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import Optimizer
 from lucid.optim.swa_utils import AveragedModel
+from lucid.training._diverged import diverged
 
 Batch = tuple[Tensor, ...]  # images, labels, and what else a loss wants
 Batches = Iterable[Batch]
 LossFunction = Callable[..., Tensor]
-
-
-class DivergedError(RuntimeError):
-    """The loss is not a finite number any more."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +175,7 @@ def train_epoch(
     if not model.training:
         model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    done = 0
     for together in _groups(batches, accumulate):
         total = sum(labels.shape[0] for _, labels, *_ in together)
         optimizer.zero_grad()
@@ -186,7 +184,8 @@ def train_epoch(
             loss = criterion(logits, labels, *more)
             value = loss.item()
             if not math.isfinite(value):
-                raise DivergedError(f"the loss became {value}; try a lower learning rate")
+                raise diverged(model, images, value, done)
+            done += 1
             part = labels.shape[0] / total
             (loss if part == 1 else loss * part).backward()
             meter.add(value, logits, labels)

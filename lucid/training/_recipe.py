@@ -170,6 +170,12 @@ class Recipe:
         "use at most so many images of each part, for a quick try",
     )
     seed: int = _entry(0, _AT_LEAST_0, "the same seed gives the same run")
+    save_minutes: float = _entry(
+        10.0, _NOT_NEGATIVE, "write the state also within an epoch, after so many minutes at a time"
+    )
+    keep_states: int = _entry(
+        1, _COUNT, "keep the states of so many of the last epochs, until the run is finished"
+    )
     max_unreadable: float = _entry(
         0.25,
         _SHARE,

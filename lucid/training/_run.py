@@ -7,18 +7,19 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lucid import nn, optim
 from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
-from lucid.autograd import Tensor
 from lucid.data import DataLoader, Images, load_images, readable
+from lucid.data._dataset import paths_of
 from lucid.data._readable import READERS
 from lucid.training import _loop
 from lucid.training._description import Description
+from lucid.training._diverged import DivergedError
 from lucid.training._evaluation import Evaluation
 from lucid.training._from_recipe import (
     build_average,
@@ -29,6 +30,7 @@ from lucid.training._from_recipe import (
     set_frozen,
 )
 from lucid.training._loop import Epoch, Score, finite
+from lucid.training._progress import Progress
 from lucid.training._recipe import Recipe
 from lucid.training._run_files import RunFiles
 
@@ -41,8 +43,8 @@ class Run:
     The run's name is held, so that no other process trains into its files.
 
     After an interrupt or a kill, ``training.Run.resume("digits")`` in place of :meth:`create`
-    goes on after the last whole epoch, and ends with the weights of a run that was never
-    interrupted.
+    goes on from the last state, which is written after each epoch and within one after so many
+    minutes (``save_minutes``). It ends with the weights of a run that was never interrupted.
 
     Args:
         files: what is on disk; :meth:`create` and :meth:`resume` hold it and make the run.
@@ -263,14 +265,12 @@ class Run:
             transform=images.augmentation if recipe.augment else None,
             num_workers=READERS,
         )
-        self._batches = _LargeBatches(loader, min(2, batch_size))
+        self._progress = Progress(loader, min(2, batch_size), description)
         self.steps = -(-len(loader) // recipe.accumulate)
         self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
         self.resumed = self.files.saved(description) is not None
         if self.resumed:
-            self.files.load_state(
-                self.model, self.optimizer, self.scheduler, description, self.averaged
-            )
+            self.files.load_state(*self._parts(), progress=self._progress)
 
     def fit(self, callbacks: Iterable[Callback] = ()) -> Iterator[Epoch]:
         """Train, and yield each epoch as soon as it is on disk.
@@ -285,9 +285,8 @@ class Run:
         """
         callbacks = list(callbacks)
         if not self.resumed and not self.description.history:
-            self.files.begin(
-                self.model, self.optimizer, self.scheduler, self.description, self.averaged
-            )
+            self.files.begin(*self._parts())
+        self._saved = time.monotonic()
         try:
             for callback in callbacks:
                 callback.on_start(self)
@@ -309,33 +308,62 @@ class Run:
 
         def step(score: Score) -> None:
             self.scheduler.step()
+            if time.monotonic() - self._saved >= 60 * recipe.save_minutes:
+                self.description.batch = progress.done
+                meter.seconds = time.perf_counter() - began
+                self.files.write_state(*self._parts(), progress=progress)
+                self._saved = time.monotonic()
             for callback in callbacks:
                 callback.on_step(self, score)
 
         recipe, validation = self.recipe, self.images.validation
         assert validation is not None
-        began = time.perf_counter()
+        progress = self._progress
+        meter = progress.begin()
+        began = time.perf_counter() - meter.seconds
         set_frozen(recipe, self.model, self.done + 1)
-        score = _loop.train_epoch(
-            self.model,
-            self._batches,
-            self.optimizer,
-            criterion=build_loss(recipe, self.images.train, len(self.description.classes)),
-            after_step=step,
-            accumulate=recipe.accumulate,
-            clip_grad=recipe.clip_grad,
-            averaged=self.averaged,
-        )
+        try:
+            score = _loop.train_epoch(
+                self.model,
+                progress,
+                self.optimizer,
+                criterion=build_loss(recipe, self.images.train, len(self.description.classes)),
+                after_step=step,
+                accumulate=recipe.accumulate,
+                clip_grad=recipe.clip_grad,
+                averaged=self.averaged,
+                meter=meter,
+            )
+        except DivergedError as error:
+            raise self._located(error) from error
         held_out = _loop.evaluate(
             self.model if self.averaged is None else self.averaged,
             DataLoader(validation, recipe.batch_size, num_workers=READERS),
         )
         epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
         self.description.add(epoch.record())
-        self.files.write(
-            self.model, self.optimizer, self.scheduler, self.description, self.averaged
-        )
+        self.files.write(*self._parts())
+        self._saved = time.monotonic()
         return epoch
+
+    def _parts(
+        self,
+    ) -> tuple[
+        nn.Module,
+        optim.Optimizer,
+        optim.lr_scheduler.LRScheduler,
+        Description,
+        optim.swa_utils.AveragedModel | None,
+    ]:
+        """Return what the files of the run are made of."""
+        return self.model, self.optimizer, self.scheduler, self.description, self.averaged
+
+    def _located(self, error: DivergedError) -> DivergedError:
+        """Return the error with what only the run knows: the step, and the pictures."""
+        paths = paths_of(self.images.train)
+        files = [str(paths[index]) for index in self._progress.samples(error.batch) if paths]
+        step = self.scheduler.last_epoch + 1
+        return DivergedError(f"step {step}: {error}", error.layer, error.batch, step, files)
 
     def finish(self) -> Score:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
@@ -350,7 +378,7 @@ class Run:
         score = self.evaluation.score
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}
         self.files.write_description(description)
-        self.files.state.unlink()
+        self.files.remove_states()
         return score
 
 
@@ -399,17 +427,6 @@ class Callback:
         Args:
             run: the run.
         """
-
-
-@dataclass(frozen=True)
-class _LargeBatches:
-    """The batches of a loader that have at least so many images."""
-
-    loader: DataLoader
-    least: int
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (batch for batch in self.loader if len(batch[1]) >= self.least)
 
 
 def _check_name(path: Path) -> None:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,6 +51,16 @@ from lucid.training._environment import environment
 DESCRIPTION = "lucid.description"
 # The entry of a state's metadata that says which other runs' files it may replace, as JSON.
 _REPLACES = "lucid.replaces"
+
+
+class Stateful(Protocol):
+    """What a state may have more parts of."""
+
+    def state_dict(self) -> Any:
+        """Return what is to be kept."""
+
+    def load_state_dict(self, state_dict: Any) -> Any:
+        """Put it back."""
 
 
 class FinishedError(RuntimeError):
@@ -184,7 +195,7 @@ class RunFiles:
         found = (_run_of(self.weights), _run_of(self.description))
         self._replaces = [run for run in found if run is not None]
         if not self.state.exists():
-            self._write_state(model, optimizer, scheduler, description, averaged)
+            self.write_state(model, optimizer, scheduler, description, averaged)
         if not self._replaces:
             self._write_records(description)
 
@@ -200,11 +211,12 @@ class RunFiles:
 
         The weights are those of ``averaged``, if the training keeps a moving average.
         """
-        self._write_state(model, optimizer, scheduler, description, averaged)
+        self.write_state(model, optimizer, scheduler, description, averaged)
         if description.best_epoch == len(description.history):
             kept = model if averaged is None else averaged.module
             self._write_weights(kept.state_dict(), description)
         self.write_description(description)
+        self._keep_state(description)
 
     def write_description(self, description: Description) -> None:
         """Write what the weights are."""
@@ -228,30 +240,63 @@ class RunFiles:
     def _write_weights(self, state: dict[str, Any], description: Description) -> None:
         save(state, self.weights, _metadata(description))
 
-    def _write_state(
+    def write_state(
         self,
         model: Module,
         optimizer: Optimizer,
         scheduler: LRScheduler,
         description: Description,
-        averaged: AveragedModel | None,
+        averaged: AveragedModel | None = None,
+        progress: Stateful | None = None,
     ) -> None:
-        state = {
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "random": _random.generator().bit_generator.state,
+        """Write what the run needs to go on from here; ``progress``, within an epoch."""
+        parts: dict[str, Stateful | None] = {
+            "model": model,
+            "optimizer": optimizer,
+            "scheduler": scheduler,
+            "averaged": averaged,
+            "progress": progress,
         }
-        if averaged is not None:
-            state["averaged"] = averaged.state_dict()
+        state = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        state["random"] = _random.generator().bit_generator.state
         # Once an epoch is done, all files are this run's.
         replaces = self._replaces if len(description.history) <= 1 else []
         save(state, self.state, {**_metadata(description), _REPLACES: json.dumps(replaces)})
 
+    def states(self) -> dict[int, Path]:
+        """Return the states that are kept of earlier epochs, by the number of the epoch."""
+        first = self._beside("state-")
+        found = {}
+        for path in self.weights.parent.glob("*.*"):
+            number = path.name.removeprefix(first.name).removesuffix(self.weights.suffix)
+            if number.isdecimal() and path.name == f"{first.name}{number}{self.weights.suffix}":
+                found[int(number)] = path
+        return dict(sorted(found.items()))
+
+    def _keep_state(self, description: Description) -> None:
+        """Keep the state as that of its epoch too, and remove those of epochs too long ago."""
+        done, kept = len(description.history), description.recipe.keep_states
+        if kept > 1:
+            copy = self._beside(f"state-{done:04}{self.weights.suffix}")
+            with atomic_path(copy) as path:
+                path.unlink(missing_ok=True)
+                try:
+                    os.link(self.state, path)
+                except OSError:  # a file system without links
+                    shutil.copyfile(self.state, path)
+        for number, path in self.states().items():
+            if not (done - kept < number <= done and kept > 1):
+                path.unlink()
+
+    def remove_states(self) -> None:
+        """Remove what a run that is finished does not need any more."""
+        for path in (self.state, *self.states().values()):
+            path.unlink()
+
     def forget(self, description: Description) -> None:
-        """Remove the state of a run that ended before its first epoch did: nothing is in it."""
+        """Remove the state of a run that ended before anything was saved: nothing is in it."""
         saved = self.saved(description)
-        if saved is not None and not saved.history:
+        if saved is not None and not saved.history and not saved.batch:
             self.state.unlink()
             for path in () if self._replaces else (self.recipe, self.history, self.environment):
                 path.unlink(missing_ok=True)
@@ -348,7 +393,11 @@ class RunFiles:
                 raise ValueError(f"{_REPLACES!r}: expected a list of names")
             return Description.of(parse_json(metadata[DESCRIPTION]))
         except ValueError as error:
-            raise ValueError(f"{self.state} is not the state of a run: {error}") from error
+            hint = "".join(
+                f"; copy {path.name} over it to go on after epoch {number}"
+                for number, path in [*self.states().items()][-1:]
+            )
+            raise ValueError(f"{self.state} is not the state of a run: {error}{hint}") from error
 
     def saved(self, description: Description) -> Description | None:
         """Return what the state of this run says, if it has one by now."""
@@ -361,6 +410,7 @@ class RunFiles:
         scheduler: LRScheduler,
         description: Description,
         averaged: AveragedModel | None = None,
+        progress: Stateful | None = None,
     ) -> None:
         """Put everything back as :meth:`write` found it, and write what it did not come to.
 
@@ -378,6 +428,8 @@ class RunFiles:
         }
         if averaged is not None:
             parts["averaged"] = averaged.load_state_dict
+        if progress is not None and description.batch:
+            parts["progress"] = progress.load_state_dict
         for key, load in parts.items():
             try:
                 if not isinstance(content.state.get(key), dict):
@@ -390,7 +442,7 @@ class RunFiles:
         if description.best_epoch is None:
             return
         if not self._hold_best(description):
-            if description.best_epoch != len(description.history):
+            if description.best_epoch != len(description.history) or description.batch:
                 raise ValueError(
                     f"{self.weights} does not hold the weights of epoch {description.best_epoch}, "
                     f"the best of the run that {self.state} goes on with; put them back"
@@ -403,7 +455,10 @@ class RunFiles:
         if _run_of(self.weights) != description.run:
             return False
         written = Description.of(parse_json(read_metadata(self.weights)[DESCRIPTION]))
-        return written.best_epoch == description.best_epoch
+        # With a state of an earlier epoch put back, they are of one that will come again.
+        return written.best_epoch == description.best_epoch or (
+            written.best_epoch is not None and written.best_epoch > len(description.history)
+        )
 
 
 def _metadata(description: Description) -> dict[str, str]:

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -429,6 +430,23 @@ def test_a_loss_that_is_not_a_number(capsys):
     assert error.count("\n") == 1
     assert "the loss became" in error
     assert "try a lower learning rate than 1e+30" in error
+
+
+def test_a_loss_that_is_not_a_number_names_step_layer_and_pictures(capsys):
+    write_images("photos", 12)
+    options = ["--epochs", "9", "--batch-size", "8", "--size", "32", "--seed", "1"]
+    assert main(["train", "--data", "photos", *options, "--lr", "1e30", "--output", "a"]) == 1
+    *files, error = capsys.readouterr().err.splitlines()
+    found = re.match(
+        r"lucid train: epoch (\d+): step (\d+): the loss became \w+: (.*) is the", error
+    )
+    assert found, error
+    assert (int(found[2]) - 1) // 2 == int(found[1]) - 1  # 17 pictures to learn from: two steps
+    assert re.match(r"[\w.]+ \(\w+\)$", found[3])
+    assert len(files) == 8
+    names = {line.removeprefix("lucid train: in the batch: ") for line in files}
+    assert len(names) == 8
+    assert all(Path(name).is_file() for name in names)
 
 
 def test_unknown_data(capsys):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +57,58 @@ def test_a_run_with_everything_ends_as_one_that_was_not_interrupted(done: int) -
     second = weights("parts")
     for name, value in weights("whole").items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+class Interrupt(training.Callback):
+    """Ctrl-C after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_step(self, run: Run, score: training.Score) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (3, 1), (1, 2), (4, 2)])
+def test_a_run_with_everything_goes_on_within_an_epoch(
+    steps: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted again and again, and gone on with from the last step or the one before it."""
+    recipe = replace(ALL, save_minutes=0)
+    whole = run_to_the_end(Run.create("whole", replace(recipe, save_minutes=1e6)))
+    write = training.RunFiles.write_state
+    calls = iter(range(1000))
+
+    def sometimes(*args: Any, **kwargs: Any) -> None:
+        if kwargs.get("progress") is None or next(calls) % every == 0:
+            write(*args, **kwargs)
+
+    monkeypatch.setattr(training.RunFiles, "write_state", sometimes)
+    run = Run.create("parts", recipe)
+    for _ in range(10):
+        with run:
+            run.prepare()
+            try:
+                for _ in run.fit([Interrupt(steps + every - 1)]):
+                    pass
+                assert run.finish() == whole
+                break
+            except KeyboardInterrupt:
+                pass
+        run = Run.resume("parts")
+    assert not list(Path("parts").glob("state*"))
+    second = weights("parts")
+    for name, value in weights("whole").items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    histories = [Path(name, "weights.json").read_text() for name in ("whole", "parts")]
+    first, other = ([drop_seconds(r) for r in json.loads(h)["history"]] for h in histories)
+    assert first == other
+
+
+def drop_seconds(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "seconds"}
 
 
 def test_the_classifier_first_and_then_all_but_the_frozen_stages() -> None:

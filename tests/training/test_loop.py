@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import nn, optim, training
+from lucid import Tensor, nn, optim, training
 from lucid.data import DataLoader, TensorDataset
 
 
@@ -95,7 +95,7 @@ def test_evaluate_restores_the_mode_after_an_error(model):
 def test_a_loss_that_is_no_number_stops_before_the_step(model):
     before = [parameter.data.copy() for parameter in model.parameters()]
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(training.DivergedError, match="the loss became nan; try a lower"):
+    with pytest.raises(training.DivergedError, match=r"the loss became nan: .*; try a lower"):
         training.train_epoch(
             model,
             DataLoader(halves(), 20),
@@ -205,3 +205,47 @@ def test_class_weights():
         training.class_weights([0, 2], 2)
     with pytest.raises(ValueError, match=r"expected integers of shape \(N,\)"):
         training.class_weights([0.5], 2)
+
+
+# -- a loss that is no number -----------------------------------------------------------------
+
+
+class Broken(nn.Module):
+    """Divides by zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 0.0
+
+
+def diverge(model: nn.Module, images: Tensor, labels: Tensor) -> training.DivergedError:
+    optimizer = optim.SGD([lucid.nn.Parameter(lucid.zeros(1))], lr=0.1)
+    with np.errstate(all="ignore"), pytest.raises(training.DivergedError) as error:
+        training.train_epoch(model, [(images, labels)], optimizer, criterion=nn.functional.mse_loss)
+    return error.value
+
+
+def test_the_first_layer_whose_output_is_not_finite_is_named() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), Broken()), nn.Softmax(1))
+    x, y = lucid.ones(2, 2), lucid.zeros(2, 2)
+    error = diverge(model, x, y)
+    assert error.layer == "1.1"
+    assert str(error).startswith(
+        "the loss became nan: 1.1 (Broken) is the first layer whose output"
+    )
+    assert str(error).endswith("; try a lower learning rate")
+    model[0].weight.data[0, 0] = np.inf
+    error = diverge(model, x, y)
+    assert error.layer == "0"
+    assert "0 (Linear) is the first layer whose output is not finite, nor is its weight;" in str(
+        error
+    )
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_else_a_loss_may_come_from() -> None:
+    model = nn.Linear(2, 2)
+    bad = lucid.tensor([[1.0, float("nan")], [0.0, 0.0]])
+    assert "the images are not finite numbers themselves" in str(diverge(model, bad, bad))
+    error = diverge(model, lucid.ones(2, 2), bad)
+    assert error.layer is None
+    assert "so the labels or the loss are to blame" in str(error)

@@ -180,6 +180,62 @@ def test_resuming_writes_what_a_kill_kept_from_being_written(weights: Path, kill
     assert json.loads(run.files.description.read_text())["best_epoch"] == 2
 
 
+def test_within_an_epoch_the_model_is_not_taken_for_the_best(weights: Path) -> None:
+    run = new_run(weights)
+    write_until(run, [3.0])
+    run.description.batch = 5
+    run.model.weight.data[...] = 77
+    run.files.write_state(run.model, run.optimizer, run.scheduler, run.description)
+    again = resume(weights)
+    assert (again.description.batch, again.model.weight.item()) == (5, 77)
+    assert evaluated(weights) == (run.description.run, 1)
+    weights.unlink()
+    with pytest.raises(ValueError, match="does not hold the weights of epoch 1, the best of"):
+        resume(weights)
+
+
+def test_what_was_saved_within_the_first_epoch_stays(weights: Path) -> None:
+    run = new_run(weights)
+    run.begin()
+    run.description.batch = 5
+    run.files.write_state(run.model, run.optimizer, run.scheduler, run.description)
+    run.files.forget(run.description)
+    assert resume(weights).description.batch == 5
+
+
+def test_a_rolling_set_of_states(weights: Path) -> None:
+    run = new_run(weights, keep_states=2)
+    write_until(run, [3.0, 4.0, 2.0, 5.0])
+    assert [*run.files.states()] == [3, 4]
+    (weights.parent / f"{weights.stem}.state-x{weights.suffix}").write_bytes(b"of another kind")
+    run.files.state.write_bytes(b"damaged")
+    copy = run.files.states()[3]
+    with pytest.raises(
+        ValueError, match=f"is not the state of a run: .*; copy {weights.stem}.state-0004.* over it"
+    ):
+        resume(weights)
+    run.files.state.write_bytes(copy.read_bytes())
+    again = resume(weights)
+    assert [r["validation_loss"] for r in again.description.history] == [3.0, 4.0, 2.0]
+    assert again.model.weight.item() == 3
+    again.train(4, 5.0)
+    assert [*run.files.states()] == [3, 4]
+    assert evaluated(weights) == (run.description.run, 3)
+    run.files.remove_states()
+    assert not run.files.states()
+    assert not run.files.state.exists()
+
+
+def test_weights_of_an_epoch_that_will_come_again_stay(weights: Path) -> None:
+    run = new_run(weights, keep_states=3)
+    write_until(run, [3.0, 4.0, 2.0])
+    run.files.state.write_bytes(run.files.states()[2].read_bytes())
+    again = resume(weights)
+    assert again.description.best_epoch == 1
+    again.train(3, 2.0)
+    assert evaluated(weights) == (run.description.run, 3)
+
+
 def test_before_its_first_epoch_there_is_nothing_to_evaluate(weights: Path) -> None:
     run = new_run(weights)
     run.begin()
@@ -338,6 +394,7 @@ def test_a_loss_that_is_no_number_is_never_best_against_a_number(
         ("history", [3], r"history\[0\]: expected an object, got 3"),
         ("history", [record(2, 1.0)], r"'history\[0\].epoch': expected 1"),
         ("history", [{**record(1, 1.0), "train_loss": "x"}], r"'history\[0\].train_loss'"),
+        ("batch", -1, "'batch': expected an integer of at least 0, got -1"),
         ("best_epoch", 3, "'best_epoch': expected one of 'history', got 3"),
         ("best_epoch", None, "'best_epoch': expected one of 'history', got None"),
         ("test", 3, "'test': expected an object, or null, got 3"),
