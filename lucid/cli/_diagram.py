@@ -16,7 +16,7 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._output import add_output, check_new, write
 from lucid.visual import mermaid, svg
-from lucid.visual._chart import REPEATS
+from lucid.visual._chart import LEVELS, REPEATS
 
 SUFFIXES = (".mmd", ".svg", ".html")
 
@@ -55,21 +55,28 @@ def add_parsers(add_command: AddCommand) -> None:
         "Draw a model: its layers, shapes and the ways of the data. As a Mermaid chart, an SVG "
         "image or a page; neither of them needs anything else to be seen.",
         "  lucid diagram mobilenet_v4_conv_medium -o medium.svg\n"
+        "  lucid diagram mobilenet_v4_hybrid_large --level stage -o hybrid.svg\n"
         "  lucid diagram mobilenet_v4_hybrid_medium --depth 3 --direction TB > hybrid.mmd",
     )
     add_model(parser)
     add_output(parser, "ends in .mmd (Mermaid), .svg or .html (default: print Mermaid)")
     parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        default="layer",
+        help="a box a stage, a block in its stage, or a layer as --depth says (default: layer)",
+    )
+    parser.add_argument(
         "--depth",
         type=_depth,
         default=4,
-        help="draw modules this deep as one box; `all` opens everything (default: 4)",
+        help="of layers: draw modules this deep as one box; `all` opens everything (default: 4)",
     )
     parser.add_argument(
         "--direction",
         choices=("LR", "RL", "TB", "BT"),
-        default="LR",
-        help="from left to right, from top to bottom, … (default: LR)",
+        help="from left to right, from top to bottom, … (default: LR; images of stages and blocks "
+        "are rows with figures, from top to bottom)",
     )
     parser.add_argument(
         "--repeats",
@@ -96,8 +103,10 @@ def draw(args: argparse.Namespace) -> int:
         "depth": args.depth,
         "collapse_repeats": REPEATS[args.repeats],
         "show_shapes": not args.no_shapes,
-        "direction": args.direction,
+        "level": args.level,
     }
+    if args.direction is not None:
+        options["direction"] = args.direction
     if suffix == ".svg":
         text = svg(model, shape, **options)
     elif suffix == ".mmd":

@@ -25,6 +25,14 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hardswish": nn.Hardswish,
 }
 
+# Has it a starting, a middle depthwise convolution -> what the paper calls it (figure 4).
+_UIB_FORMS = {
+    (True, True): "UIB ExtraDW",
+    (False, True): "UIB IB",
+    (True, False): "UIB ConvNext",
+    (False, False): "UIB FFN",
+}
+
 # Where layer scale starts (Touvron et al. 2021, "Going deeper with Image Transformers").
 _LAYER_SCALE = 1e-5
 
@@ -95,6 +103,8 @@ class _LayerScale(nn.Module):
 class _InvertedResidual(_Residual):
     """Fused inverted bottleneck: 3×3 expansion with the stride, 1×1 projection, residual."""
 
+    diagram_label = "Fused IB"
+
     def __init__(self, spec: FusedIBSpec, act: str, aa: str | None = None) -> None:
         super().__init__()
         hidden = spec.hidden
@@ -135,6 +145,7 @@ class _UniversalInvertedBottleneck(_Residual):
             else nn.Identity()
         )
         self.project = convbn(hidden, spec.out_channels, 1, layer_scale=layer_scale)
+        self.diagram_label = _UIB_FORMS[bool(start), bool(mid)]
 
     def forward(self, x: Tensor) -> Tensor:
         return self._joined(x, self.project(self.mid_dw(self.expand(self.start_dw(x)))))
@@ -148,6 +159,8 @@ class _MobileAttention(_Residual):
     map made smaller by ``kv_stride``; queries too, by their strides, and the result is then
     brought back to the input's size by bilinear interpolation.
     """
+
+    diagram_label = "MQA"
 
     def __init__(self, channels: int, spec: AttentionSpec) -> None:
         super().__init__()

@@ -37,7 +37,9 @@ def _build_group(group: GroupSpec) -> nn.Sequential:
             )
             if spec.attention is not None:
                 blocks[f"attention_{index}"] = _MobileAttention(spec.out_channels, spec.attention)
-    return nn.Sequential(blocks)
+    stage = nn.Sequential(blocks)
+    stage.diagram_label = group.name
+    return stage
 
 
 def _stride(groups: Sequence[GroupSpec]) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import nn
@@ -18,6 +20,8 @@ from lucid.nn import Module
 from lucid.visual._traced import check_model, traced
 
 DIRECTIONS = ("LR", "RL", "TB", "TD", "BT")
+LEVELS = ("stage", "block", "layer")
+Level = Literal["stage", "block", "layer"]
 Collapse = bool | Literal["exact"]
 REPEATS: dict[str, Collapse] = {"like": True, "exact": "exact", "all": False}  # as users type it
 
@@ -40,6 +44,10 @@ _KINDS = {
     "_dropout": "dropout",
 }
 
+# The kinds that make a block what it is, those that say most first.
+_MAIN = ("attention", "conv", "linear", "embedding")
+_TELLING = ("attention", "block", *_MAIN[1:], "pool")
+
 # Operations that join two flows, as they are written.
 _SYMBOLS = {"Add": "+", "Sub": "-", "Mul": "×", "Div": "÷", "MatMul": "matmul", "Cat": "cat"}
 
@@ -57,6 +65,10 @@ class Node:
         kind: of layer, such as ``"conv"``; empty for others.
         count: how many in a row it stands for.
         id: unique in the chart.
+        note: what stands below the title.
+        where: the path of its module in the model.
+        params: parameter elements in it that no earlier node has counted.
+        macs: multiply-adds in it.
     """
 
     title: str
@@ -73,6 +85,10 @@ class Node:
     ends: tuple[Node, Node] | None = None  # "first" and "last"
     level: int = 0
     name: str = ""  # the attribute
+    note: str = ""
+    where: str = ""
+    params: int = 0
+    macs: int = 0
 
     def path(self) -> list[Node]:
         """Return the groups that this node is in, the outermost first, and the node itself."""
@@ -116,9 +132,10 @@ def chart(
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None,
     depth: int | None,
     collapse_repeats: Collapse,
-    direction: str,
+    direction: str | None,
     title: str | None,
     dtype: DTypeLike,
+    level: str = "layer",
 ) -> Chart:
     """Run ``model`` if there is a shape to run it on, and return what is to be drawn.
 
@@ -131,10 +148,14 @@ def chart(
         raise ValueError(
             f"{who}: collapse_repeats must be True, False or 'exact', got {collapse_repeats!r}"
         )
-    if direction not in DIRECTIONS:
+    if direction is not None and direction not in DIRECTIONS:
         raise ValueError(f"{who}: direction must be one of {DIRECTIONS}, got {direction!r}")
+    if level not in LEVELS:
+        raise ValueError(f"{who}: level must be one of {LEVELS}, got {level!r}")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"{who}: title must be a string, got {type(title).__name__}")
+    if level != "layer":
+        depth = None
     builder = _Builder(model, depth, title or _own_name(model))
     if input_shape is None:
         builder.structure()
@@ -154,14 +175,30 @@ def chart(
             if isinstance(leaf, Value) and leaf in builder.made:
                 builder.connect(builder.made[leaf], node)
         builder.prune()
-    edges = builder.edges
-    if collapse_repeats:
+    _count(builder.root, set())
+    edges, groups = builder.edges, [builder.root]
+    if level != "layer":
+        groups = stages(builder.root)
+        edges = _close(builder.root, groups, edges, level)
+    if collapse_repeats and level != "stage":
         known = input_shape is not None
-        _collapse(builder.root, list(edges), exact=collapse_repeats == "exact", flow=known)
+        for group in groups:
+            _collapse(group, list(edges), exact=collapse_repeats == "exact", flow=known)
         edges = _redirect(builder.root, edges, flow=known)
     drawn = Chart(builder.root, builder.inputs, builder.outputs, list(edges))
     _number(drawn)
     return drawn
+
+
+def layers_of(
+    who: str,
+    model: Module,
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None,
+    title: str | None = None,
+    dtype: DTypeLike = np.float32,
+) -> Chart:
+    """Return a model with every layer, none collapsed: its stages and blocks are taken from it."""
+    return chart(who, model, input_shape, None, False, None, title, dtype)
 
 
 def _own_name(model: Module) -> str:
@@ -231,6 +268,7 @@ class _Builder:
     def _walk(self, call: Call, node: Node) -> None:
         """Go through ``call``, which is drawn in ``node``."""
         self._called.add(id(call.module))
+        node.macs += call.macs
         if node.what == "box" and node.module is call.module:
             # Not all that goes into a layer goes into an operation that is seen: indices, say.
             for value in call.inputs:
@@ -277,6 +315,7 @@ class _Builder:
     def _node(self, module: Module, name: str, outer: Node, what: str = "box") -> Node:
         node = Node(type(module).__name__, outer, what, module, _kind(module))
         node.level, node.name = outer.level + 1, name
+        node.where = f"{outer.where}.{name}" if outer.where else name
         outer.children.append(node)
         self._home.setdefault(id(module), node)
         return node
@@ -296,6 +335,7 @@ class _Builder:
             target = sources[0]
         elif sources:
             target = Node(_SYMBOLS.get(operation.name, operation.name.lower()), node, "op")
+            target.macs, target.output_shape = operation.macs, operation.outputs[0].shape
             node.children.append(target)
         else:
             return
@@ -369,6 +409,171 @@ def _kind(module: Module) -> str:
         if package in ("lucid.nn.modules", "lucid.models") and file in _KINDS:
             return _KINDS[file]
     return ""
+
+
+def _count(node: Node, counted: set[int]) -> None:
+    """Add up multiply-adds and parameters over what is inside, each parameter once."""
+    assert node.module is not None
+    for child in node.children:
+        if child.what != "op":  # those are among the group's own
+            _count(child, counted)
+            node.macs += child.macs
+            node.params += child.params
+    for parameter in node.module.parameters():
+        if id(parameter) not in counted:
+            counted.add(id(parameter))
+            node.params += parameter.data.size
+
+
+# -- levels -----------------------------------------------------------------------------------
+
+
+def stages(root: Node) -> list[Node]:
+    """Return the stages of a model: what is directly in it.
+
+    A container of stages, such as a ``Sequential`` of ``Sequential`` of blocks, is replaced by
+    what is in it; so is a module that is alone.
+    """
+    found: list[Node] = []
+    for child in root.children:
+        if child.what != "op":
+            found += stages(child) if _holds_stages(child) else [child]
+    alone = len(found) == 1 and found[0].what == "group"
+    return stages(found[0]) if alone else found or [root]
+
+
+def _holds_stages(node: Node) -> bool:
+    return any(
+        _is_container(node)
+        and _is_container(inner)
+        and any(n.what == "group" for n in inner.children)
+        for inner in node.children
+    )
+
+
+def _is_container(node: Node) -> bool:
+    return node.what == "group" and isinstance(node.module, _CONTAINERS)
+
+
+def stage_title(stage: Node) -> str:
+    """Return how a stage is called: as its module says in ``diagram_label``, or its path."""
+    return getattr(stage.module, "diagram_label", None) or stage.where or stage.title
+
+
+def main_layers(node: Node) -> list[Node]:
+    """Return the layers in ``node`` that hold most of its weights: no norm, no activation."""
+    return [n for n in node.walk() if n.what == "box" and n.kind in _MAIN]
+
+
+def label(node: Node) -> str:
+    """Return what a block or a layer is: what it says itself, its only main layer, or its class."""
+    own = getattr(node.module, "diagram_label", None)
+    if isinstance(own, str):
+        return own
+    main = main_layers(node)
+    if _is_container(node) and len(main) == 1:
+        return label(main[0])
+    name = type(node.module).__name__.lstrip("_") if node.module is not None else node.title
+    if isinstance(node.module, nn.Conv2d):
+        return f"{'Depthwise' if is_depthwise(node.module) else 'Conv'} {kernel(node.module)}"
+    return name
+
+
+def kernel(conv: nn.Conv2d) -> str:
+    """Return the size of a kernel, such as ``3×3``."""
+    return "×".join(map(str, conv.kernel_size))
+
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Whether each channel is filtered by itself."""
+    return conv.groups == conv.in_channels > 1
+
+
+def kind(node: Node) -> str:
+    """Return the kind of a block or a layer, which is its colour."""
+    if any("Attention" in type(inner.module).__name__ for inner in node.walk()):
+        return "attention"
+    main = main_layers(node)
+    if len(main) > 1:
+        return "block"
+    inside = [inner.kind for inner in node.walk() if inner.what == "box"]
+    return main[0].kind if main else next((k for k in inside if k), node.kind)
+
+
+def stage_kind(stage: Node) -> str:
+    """Return the kind of those blocks in a stage that say most."""
+    kinds = [kind(block) for block in blocks(stage)]
+    return min(kinds, key=lambda k: _TELLING.index(k) if k in _TELLING else len(_TELLING))
+
+
+def contents(stage: Node) -> list[tuple[str, int]]:
+    """Return the kinds of blocks in a stage and how many there are of each."""
+    return list(Counter(label(block) for block in blocks(stage)).items())
+
+
+def blocks(stage: Node) -> list[Node]:
+    """Return the blocks of a stage; a layer is its own."""
+    inside = [node for node in stage.children if node.what != "op"]
+    # A stage of layers alone is one block.
+    return inside if any(node.what == "group" for node in inside) else [stage]
+
+
+def in_words(counts: Sequence[tuple[str, int]]) -> str:
+    """Return kinds and counts, such as ``2 × UIB ExtraDW, MQA``."""
+    return ", ".join(name if count == 1 else f"{count} × {name}" for name, count in counts)
+
+
+def _close(root: Node, found: list[Node], edges: dict[Edge, None], level: str) -> dict[Edge, None]:
+    """Make boxes of the stages or of their blocks, and return the edges between those.
+
+    What the stages were in is not drawn.
+    """
+    if found == [root]:
+        return edges
+    ends: dict[Node, tuple[Node, Node]] = {}  # where an edge to a node, and from it, goes now
+    shown = list(_shown(root, found))
+    for node in root.walk():
+        inside = [stage for stage in found if node in stage.path()]
+        if inside and node not in found:
+            ends[node] = inside[0], inside[-1]
+    for stage in found:
+        title, text = stage_title(stage), in_words(contents(stage))
+        inner = blocks(stage)
+        if level == "stage" or inner == [stage]:
+            stage.kind = stage_kind(stage)
+            _to_box(stage, title, text if text != title else "", ends)
+        else:
+            for block in inner:
+                block.kind = kind(block)
+                _to_box(block, label(block), "", ends)
+            stage.title = title
+        stage.parent = root
+    for node in shown:
+        node.parent = root
+    root.children = shown
+    moved = (
+        Edge(ends.get(e.start, (e.start,))[-1], ends.get(e.end, (e.end,))[0], e.style, e.label)
+        for e in edges
+    )
+    return {edge: None for edge in moved if edge.start is not edge.end}
+
+
+def _shown(group: Node, found: list[Node]) -> Iterator[Node]:
+    """Yield the stages, and the operations between them."""
+    for child in group.children:
+        if child in found or child.what == "op":
+            yield child
+        else:
+            yield from _shown(child, found)
+
+
+def _to_box(node: Node, title: str, note: str, ends: dict[Node, tuple[Node, Node]]) -> None:
+    for inner in node.walk():
+        if inner is not node:
+            ends[inner] = node, node
+    node.title, node.note, node.children = title, note, []
+    if node.what == "group":
+        node.what = "box"
 
 
 # -- repeats ----------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from numpy.typing import DTypeLike
 
 from lucid.graph import Shape
 from lucid.nn import Module
-from lucid.visual._chart import Collapse, Edge, Node, chart
+from lucid.visual._chart import Collapse, Edge, Level, Node, chart
 
 # Kind of node -> fill and line: light boxes with dark text, readable on light and dark pages.
 COLOURS = {
+    "block": ("#e6fffa", "#2c7a7b"),
     "conv": ("#ffe8e8", "#c53030"),
     "norm": ("#e6fffa", "#2c7a7b"),
     "activation": ("#faf5ff", "#6b46c1"),
@@ -44,6 +45,7 @@ def mermaid(
     direction: str = "LR",
     title: str | None = None,
     dtype: DTypeLike = np.float32,
+    level: Level = "layer",
 ) -> str:
     """Return a `Mermaid <https://mermaid.js.org>`_ flowchart of ``model``.
 
@@ -75,6 +77,9 @@ def mermaid(
         direction: ``"LR"``, ``"RL"``, ``"TB"`` (or ``"TD"``) or ``"BT"``.
         title: of the whole; by default ``model.name`` if that is a string, else its class.
         dtype: of the zeros: an integer type for models that begin with an embedding.
+        level: ``"stage"``: a box a stage, with its blocks' kinds and counts; ``"block"``: a box a
+            block, in its stage; ``"layer"``: as ``depth`` says, which counts only here. Stages are
+            the modules directly in the model; a ``Sequential`` of stages is opened.
 
     Returns:
         The chart as text. Whatever names hold (quotes, HTML, Mermaid's own words) is shown as it
@@ -101,7 +106,9 @@ def mermaid(
         >>> "(1,4) → (1,2)" in visual.mermaid(model, (1, 4))  # of an input shape: all shapes
         True
     """
-    drawn = chart("mermaid", model, input_shape, depth, collapse_repeats, direction, title, dtype)
+    drawn = chart(
+        "mermaid", model, input_shape, depth, collapse_repeats, direction, title, dtype, level
+    )
     lines = [
         '%%{init: {"flowchart": {"curve": "monotoneX", "nodeSpacing": 50, "rankSpacing": 50}}}%%',
         f"flowchart {direction}",
@@ -149,6 +156,12 @@ def shown_shapes(node: Node) -> str:
     return f"{_shape(before)} → {_shape(after)}"
 
 
+def notes(node: Node, show_shapes: bool) -> list[str]:
+    """Return the lines below a node's title."""
+    last = "not called" if node.what == "unused" else shown_shapes(node) if show_shapes else ""
+    return [line for line in (node.note, last) if line]
+
+
 def shown_title(node: Node) -> str:
     """Return a node's title, with how many it stands for; a very long name is cut."""
     title = node.title
@@ -172,9 +185,8 @@ def _node(node: Node, show_shapes: bool, direction: str, indent: str = "") -> li
         for child in (*(node.ends or ()), *node.children):
             lines += _node(child, show_shapes, direction, indent + "    ")
         return [*lines, f"{indent}end"]
-    below = "not called" if node.what == "unused" else shown_shapes(node) if show_shapes else ""
-    if below:
-        text += f"<br/><small>{below}</small>"
+    for below in notes(node, show_shapes):
+        text += f"<br/><small>{escape(below) if below is node.note else below}</small>"
     left, right = "[", "]"
     if node.what == "op":
         left, right = "((", "))"

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid.nn import Module
-from lucid.visual._chart import Chart, Collapse, Edge, Node, chart, shared
-from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, shown_shapes, shown_title, style
+from lucid.visual._chart import Chart, Collapse, Edge, Level, Node, chart, layers_of, shared
+from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, notes, shown_title, style
+from lucid.visual._outline import outline
+from lucid.visual._picture import clean, rows_svg
 
 _FONT = "13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 _PAD, _TITLE = 12.0, 28.0  # around what is in a group; above it, with its title
@@ -52,9 +54,10 @@ def svg(
     depth: int | None = 4,
     collapse_repeats: Collapse = True,
     show_shapes: bool = True,
-    direction: str = "LR",
+    direction: str | None = None,
     title: str | None = None,
     dtype: DTypeLike = np.float32,
+    level: Level = "layer",
 ) -> str:
     """Return the diagram of ``model`` as an SVG image that needs nothing else to be shown.
 
@@ -67,9 +70,12 @@ def svg(
         depth: how deep modules are opened.
         collapse_repeats: whether like neighbours are drawn as one.
         show_shapes: write shapes.
-        direction: in which the data flow.
+        direction: in which the data flow. By default layers run from left to right; stages and
+            blocks are rows from top to bottom, each with its parameters, its multiply-adds and the
+            shape of its output: a box, the wider the map, the taller the more channels.
         title: of the whole.
         dtype: of the input.
+        level: ``"stage"``, ``"block"`` or ``"layer"``.
 
     Raises:
         TypeError, ValueError: as :func:`mermaid` does.
@@ -81,8 +87,12 @@ def svg(
         >>> "Linear" in drawing
         True
     """
-    drawn = chart("svg", model, input_shape, depth, collapse_repeats, direction, title, dtype)
-    return _Layout(drawn, show_shapes, "TB" if direction == "TD" else direction).write()
+    if level in ("stage", "block") and direction is None:
+        return rows_svg(outline(layers_of("svg", model, input_shape, title, dtype)), level)
+    drawn = chart(
+        "svg", model, input_shape, depth, collapse_repeats, direction, title, dtype, level
+    )
+    return _Layout(drawn, show_shapes, "TB" if direction == "TD" else direction or "LR").write()
 
 
 class _Layout:
@@ -172,12 +182,8 @@ class _Layout:
         return max(width, 56.0), 18.0 + 18.0 * len(lines)
 
     def _lines(self, node: Node) -> list[str]:
-        lines = [shown_title(node)]
-        if node.what == "unused":
-            lines.append("not called")
-        elif self._show_shapes and shown_shapes(node):
-            lines.append(shown_shapes(node))
-        return [_clean(line) for line in lines]
+        lines = [shown_title(node), *notes(node, self._show_shapes)]
+        return [clean(line) for line in lines]
 
     def _measure_group(self, group: Node) -> _Place:
         children = _inside(group)
@@ -240,7 +246,7 @@ class _Layout:
         for edge in self._chart.edges:
             if edge.style != "hidden":
                 self._draw_edge(edge, body)
-        title = quoteattr(f"Diagram of {_clean(self._chart.root.title)}")
+        title = quoteattr(f"Diagram of {clean(self._chart.root.title)}")
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="lucid" role="img" '
             f'aria-label={title} width="{width:.0f}" height="{height:.0f}" '
@@ -275,7 +281,7 @@ class _Layout:
         middle = x + width / 2
         if node.what == "group":
             kind = "title" if node.parent is None else ""
-            title = _text(middle, y + _TITLE / 2, _clean(shown_title(node)), kind)
+            title = _text(middle, y + _TITLE / 2, clean(shown_title(node)), kind)
             body.append(f'<g class="group"><rect {rect} rx="4"/>{title}')
             for child in _inside(node):
                 self._draw(child, body)
@@ -344,8 +350,3 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
 def _width(text: str, size: float) -> float:
     """Return about how wide a text is: no font is asked."""
     return sum(size * (1.0 if unicodedata.east_asian_width(c) in "WF" else 0.58) for c in text)
-
-
-def _clean(text: str) -> str:
-    """Return ``text`` with what XML cannot hold replaced."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)

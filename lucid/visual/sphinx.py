@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -37,8 +38,10 @@ from sphinxcontrib.mermaid import mermaid as mermaid_node
 import lucid
 from lucid import models
 from lucid.nn import Module
-from lucid.visual._chart import REPEATS
+from lucid.visual._chart import REPEATS, layers_of
 from lucid.visual._mermaid import mermaid
+from lucid.visual._outline import outline
+from lucid.visual._picture import rows_html
 from lucid.visual._summary import Summary, summary
 
 _HEADER = ("Name", "Kind", "Output shape", "Parameters", "Multiply-adds")
@@ -89,27 +92,33 @@ class LucidModel(SphinxDirective):
             if "no-table" not in self.options:
                 depth = self.options.get("table-depth")
                 counts = summary(model, shape, depth=depth)
-                result += _folded(_in_words(counts), _table(counts))
+                result += _folded(_in_words(counts), _table(counts), "lucid-layers")
             return result
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise self.error(f"lucid-model: {name!r}: {error}") from error
 
     def _diagram(self, name: str, model: Module, shape: tuple[int, ...]) -> nodes.Node:
-        node = mermaid_node()
-        node["code"] = mermaid(
+        chart = mermaid_node()
+        chart["code"] = mermaid(
             model,
             shape,
             depth=self.options.get("depth", 4),
             direction=self.options.get("direction", "LR"),
             collapse_repeats=REPEATS[self.options.get("repeats", "like")],
         )
-        node["options"] = {}
-        node["alt"] = f"Diagram of {name}"
-        self.set_source_info(node)
-        diagram: nodes.Node = node
+        chart["options"] = {}
+        chart["alt"] = f"Diagram of {name}"
+        self.set_source_info(chart)
+        full = layers_of("lucid-model", model, shape)
+        diagram: nodes.Element = nodes.container(
+            "",
+            nodes.raw("", rows_html(outline(full)), format="html"),
+            *_folded("Chart of the layers", chart, "lucid-chart"),
+            classes=["lucid-model"],
+        )
         if "caption" in self.options:
             caption = nodes.caption(self.options["caption"], "", *self._inline())
-            diagram = nodes.figure("", node, caption)
+            diagram = nodes.figure("", diagram, caption)
         self.add_name(diagram)
         return diagram
 
@@ -137,11 +146,12 @@ def _in_words(counts: Summary) -> str:
     return f"{layers}, {counts.total_params:,} parameters, {counts.total_macs:,} multiply-adds"
 
 
-def _folded(title: str, table: nodes.Node) -> list[nodes.Node]:
-    """Return ``table`` under a line that opens it: other formats than HTML show it as it is."""
+def _folded(title: str, content: nodes.Node, name: str) -> list[nodes.Node]:
+    """Return ``content`` under a line that opens it: other formats than HTML show it as it is."""
+    start = f'<details class="{name}" data-part="{name}"><summary>{title}</summary>'
     return [
-        nodes.raw("", f'<details class="lucid-layers"><summary>{title}</summary>', format="html"),
-        table,
+        nodes.raw("", start, format="html"),
+        content,
         nodes.raw("", "</details>", format="html"),
     ]
 
@@ -174,9 +184,15 @@ def _row(texts: Sequence[str], *, literal: bool, strong: bool = False) -> nodes.
     return row
 
 
+def _add_static(app: Sphinx) -> None:
+    app.config.html_static_path.append(str(Path(__file__).parent / "static"))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directive, and sphinxcontrib-mermaid, which shows its diagrams."""
+    """Add the directive, how its rows look, and sphinxcontrib-mermaid, which draws its charts."""
     app.setup_extension("sphinxcontrib.mermaid")
+    app.connect("builder-inited", _add_static)
+    app.add_css_file("lucid-model.css")
     app.add_directive("lucid-model", LucidModel)
     return {
         "version": lucid.__version__,

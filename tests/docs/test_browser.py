@@ -138,6 +138,7 @@ def test_search_finds_the_model(visit):
 
 def test_a_diagram_zooms_moves_and_fills_the_window(visit):
     page = visit("models/mobilenet_v4_conv_small.html")
+    page.locator(".lucid-chart > summary").click()
     page.wait_for_function(DRAWN)
     view = page.locator(".diagram-viewport")
     canvas = page.locator(".diagram-canvas")
