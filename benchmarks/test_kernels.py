@@ -194,14 +194,14 @@ def _macs(shape: Shape, y: np.ndarray) -> int:
 
 def _operands(shape: Shape, backend: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, weight = normal(*shape.x), normal(*shape.weight)
-    return x, weight, backend.conv2d(x, weight, None, shape.conv)
+    return x, weight, backend.conv2d(x, weight, shape.conv)
 
 
 def test_conv2d(benchmark, backend, convolution):
     x, weight, y = _operands(convolution, backend)
     timed(
         benchmark,
-        lambda: backend.conv2d(x, weight, None, convolution.conv),
+        lambda: backend.conv2d(x, weight, convolution.conv),
         _macs(convolution, y),
     )
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Bounds, Conv, Epilogue, Padding, Pair, Shape
+from lucid.kernels.geometry import NOTHING, PLAIN, Bounds, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.prepared import Bound, Prepared
 
 Array = np.ndarray
@@ -63,8 +63,8 @@ class Backend(Protocol):
         self,
         x: Array,
         weight: Array,
-        bias: Array | None = None,
         conv: Conv = PLAIN,
+        epilogue: Epilogue = NOTHING,
     ) -> Array: ...
     def conv2d_input_grad(
         self,
@@ -78,15 +78,6 @@ class Backend(Protocol):
         x: Array,
         grad: Array,
         weight_shape: Shape,
-        conv: Conv = PLAIN,
-    ) -> Array: ...
-    def conv_norm_act(
-        self,
-        x: Array,
-        weight: Array,
-        scale: Array,
-        shift: Array,
-        bounds: Bounds = NO_BOUNDS,
         conv: Conv = PLAIN,
     ) -> Array: ...
     def conv_norm_act_train(

@@ -111,6 +111,28 @@ class Epilogue(NamedTuple):
         return weight * self.scale.reshape(-1, *[1] * (weight.ndim - 1)), self.shift
 
 
+def norm_scale_shift(
+    mean: np.ndarray,
+    variance: np.ndarray,
+    weight: np.ndarray | None,
+    bias: np.ndarray | None,
+    eps: float,
+    dtype: np.dtype,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factor and the summand ``(C,)`` that batch norm by given statistics amounts to.
+
+    They are computed in the statistics' dtype, or in ``dtype`` if that is wider.
+    """
+    wide = np.result_type(mean, dtype)
+    scale = (1 / np.sqrt(variance + np.float64(eps))).astype(wide)
+    if weight is not None:
+        scale = scale * weight
+    shift = -mean * scale
+    if bias is not None:
+        shift = shift + bias
+    return scale.astype(dtype, copy=False), shift.astype(dtype, copy=False)
+
+
 class Phase(NamedTuple):
     """The convolution that gives the gradient of some of the input's pixels.
 

@@ -10,6 +10,7 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import mark_changed, wrap
+from lucid.kernels.geometry import norm_scale_shift
 from lucid.ops._common import Array, operand, wide
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import from_nhwc, to_nhwc
@@ -50,12 +51,11 @@ class BatchNormTraining(Function):
     ) -> tuple[Array, Array, Array]:
         rows = _rows(x.data)
         mean, variance = kernels.active().batch_norm_stats(rows)
-        inverse_std = 1 / np.sqrt(variance + eps)
-        scale = inverse_std if weight is None else inverse_std * weight.data
-        shift = -mean * scale if bias is None else bias.data - mean * scale
-        y = kernels.active().scale_shift(rows, scale.astype(rows.dtype), shift.astype(rows.dtype))
+        scale, shift = scale_and_shift(weight, bias, mean, variance, eps, rows.dtype)
+        y = kernels.active().scale_shift(rows, scale, shift)
         ctx.save_for_backward(x, weight)
-        ctx.mean, ctx.inverse_std = mean.astype(rows.dtype), inverse_std.astype(rows.dtype)
+        ctx.mean = mean.astype(rows.dtype)
+        ctx.inverse_std = _inverse_std(variance, eps, rows.dtype)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
         return _unrows(y, x.shape, x.dtype), mean, variance
@@ -112,14 +112,15 @@ def scale_and_shift(
     eps: float,
     dtype: np.dtype,
 ) -> tuple[Array, Array]:
-    """Return the factor and the summand ``(C,)`` that batch norm by given statistics amounts to."""
-    scale = _inverse_std(variance, eps, dtype)
-    if weight is not None:
-        scale *= weight.data
-    shift = mean * -scale
-    if bias is not None:
-        shift += bias.data
-    return scale, shift.astype(dtype, copy=False)
+    """Return :func:`norm_scale_shift` of tensors."""
+    return norm_scale_shift(
+        mean,
+        variance,
+        None if weight is None else weight.data,
+        None if bias is None else bias.data,
+        eps,
+        dtype,
+    )
 
 
 class BatchNormInference(Function):

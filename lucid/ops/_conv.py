@@ -9,7 +9,7 @@ from lucid._check import pair
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.kernels.geometry import NO_PADDING, UNIT, Bounds, Conv, Padding, Pair, Shape
+from lucid.kernels.geometry import NO_PADDING, NOTHING, UNIT, Conv, Epilogue, Padding, Pair, Shape
 from lucid.ops._common import Array, operand, save_factors, wanted
 from lucid.ops._layout import check_image, check_positive, from_nhwc, to_nhwc
 
@@ -21,11 +21,8 @@ class Conv2d(Function):
     def forward(ctx: Node, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv) -> Array:
         save_factors(ctx, x, weight)
         ctx.x_shape, ctx.weight_shape, ctx.conv = x.shape, weight.shape, conv
-        return from_nhwc(
-            kernels.active().conv2d(
-                to_nhwc(x.data), weight.data, None if bias is None else bias.data, conv
-            )
-        )
+        epilogue = NOTHING if bias is None else Epilogue(shift=bias.data)
+        return from_nhwc(kernels.active().conv2d(to_nhwc(x.data), weight.data, conv, epilogue))
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -152,13 +149,12 @@ def apply_conv2d(who: str, input: Any, weight: Any, bias: Any, *settings: Any) -
     return Conv2d.apply(*checked(who, input, weight, bias, *settings))
 
 
-def apply_conv_norm_act(
-    who: str, input: Any, weight: Tensor, scale: Array, shift: Array, bounds: Bounds, *settings: Any
+def apply_conv_epilogue(
+    who: str, input: Any, weight: Tensor, epilogue: Epilogue, *settings: Any
 ) -> Tensor:
-    """Convolve, scale and shift each channel, and clip: inference only, nothing is recorded."""
+    """Convolve and finish the sums: inference only, nothing is recorded."""
     x, w, _, conv = checked(who, input, weight, None, *settings)
-    y = kernels.active().conv_norm_act(to_nhwc(x.data), w.data, scale, shift, bounds, conv)
-    return wrap(from_nhwc(y))
+    return wrap(from_nhwc(kernels.active().conv2d(to_nhwc(x.data), w.data, conv, epilogue)))
 
 
 def checked(

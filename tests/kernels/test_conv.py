@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid import kernels
-from lucid.kernels.geometry import NO_BOUNDS, Conv
+from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
 
 
 def positions(size, kernel, stride, padding, dilation):
@@ -89,7 +89,7 @@ def check(backend, case, dtype, rtol, atol):
     expected = conv2d_by_definition(x, weight, bias, *how)
     for array in (x, weight, bias):
         array.flags.writeable = False
-    y = backend.conv2d(x, weight, bias, how)
+    y = backend.conv2d(x, weight, how, Epilogue(shift=bias))
     assert y.dtype == dtype
     assert y.flags.c_contiguous
     np.testing.assert_allclose(y, expected, rtol=rtol, atol=atol)
@@ -145,10 +145,10 @@ def test_any_geometry(data):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("bounds", [NO_BOUNDS, (0.0, np.inf), (0.0, 6.0)])
-def test_conv_norm_act(backend, case, bounds):
+def test_epilogue(backend, case, bounds):
     x, weight, scale, how = build(case, np.float64)
     shift = np.random.default_rng(3).standard_normal(scale.shape)
-    y = backend.conv_norm_act(x, weight, scale, shift, bounds, how)
+    y = backend.conv2d(x, weight, how, Epilogue(scale, shift, bounds))
     expected = conv2d_by_definition(x, weight, None, *how) * scale + shift
     if bounds != NO_BOUNDS:
         expected = np.clip(expected, *bounds)

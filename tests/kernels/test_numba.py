@@ -136,9 +136,9 @@ def test_convolution_and_gradients(fast, case, threads):
     scale, shift = random(o, seed=2), random(o, seed=3)
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
     depth = i // groups * k * k
-    expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), None, how)
-    close(fast.conv2d(x, weight, shift, how), expected + shift, depth)
-    actual = fast.conv_norm_act(x, weight, scale, shift, (0.0, 6.0), how)
+    expected = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), how)
+    close(fast.conv2d(x, weight, how, Epilogue(shift=shift)), expected + shift, depth)
+    actual = fast.conv2d(x, weight, how, Epilogue(scale, shift, (0.0, 6.0)))
     close(actual, np.clip(expected * scale + shift, 0, 6), depth)
     grad = random(*expected.shape, seed=4)
     wide = grad.astype(np.float64)
@@ -154,7 +154,7 @@ def test_prepared(fast, case):
     n, h, w, i, o, k, s, p, groups = CONVOLUTIONS[case]
     x, weight, bias = random(n, h, w, i), random(o, i // groups, k, k, seed=1), random(o, seed=3)
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
-    plain = reference.conv2d(x, weight, bias, how)
+    plain = reference.conv2d(x, weight, how, Epilogue(shift=bias))
     residual = random(*plain.shape, seed=5)
     for end, function in (
         (Epilogue(), lambda y: y),
@@ -174,13 +174,12 @@ def test_nan_and_infinity_pass(fast):
     x = random(1, 4, 4, 32)
     x[0, 1, 1], x[0, 2, 2] = np.nan, np.inf
     weight = np.ones((32, 1, 1, 1), np.float32)
+    clipped = Epilogue(weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], (0.0, np.inf))
     for array in (
-        fast.conv_norm_act(x, weight, weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], (0.0, np.inf),
-                           Conv(groups=32)),
+        fast.conv2d(x, weight, Conv(groups=32), clipped),
         fast.clip(x, 0.0, np.inf),
-        fast.conv_norm_act(x, np.eye(32, dtype=np.float32)[:, :, None, None],
-                           weight[:, 0, 0, 0], 0 * weight[:, 0, 0, 0], (0.0, np.inf)),
-    ):  # fmt: skip
+        fast.conv2d(x, np.eye(32, dtype=np.float32)[:, :, None, None], epilogue=clipped),
+    ):
         assert np.isnan(array[0, 1, 1]).all()
     assert (fast.clip(x, 0.0, np.inf)[0, 2, 2] == np.inf).all()
 
@@ -238,7 +237,8 @@ def test_prepared_convolution_with_any_activation(fast, case, activation, thread
     x, weight = random(n, h, w, i), random(o, i // groups, k, k, seed=1) / np.float32(k)
     bias = random(o, seed=2)
     how = Conv((s, s), ((p, p), (p, p)), groups=groups)
-    sums = reference.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), how)
+    wide_x, wide_weight = x.astype(np.float64), weight.astype(np.float64)
+    sums = reference.conv2d(wide_x, wide_weight, how, Epilogue(shift=bias.astype(np.float64)))
     expected = ACTIVATIONS[activation](sums)
     end = Epilogue(None, bias, activation=activation)
     run = fast.prepare_conv(x.shape, weight, how, end)

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lucid.kernels.geometry import NO_PADDING, UNIT, Conv
+from lucid.kernels.geometry import NO_PADDING, UNIT, Conv, Epilogue
 
 PADDINGS = [NO_PADDING, ((1, 1), (1, 0))]
 STRIDES = [(1, 1), (2, 2)]
@@ -55,8 +55,9 @@ def output_shape(x, weight, how):
 
 def conv2d(a):
     for x, weight, how in convolutions():
-        yield a(*x), a(*weight), a(weight[0]), how
-        yield a(*x), a(*weight), None, how
+        yield a(*x), a(*weight), how
+        yield a(*x), a(*weight), how, Epilogue(shift=a(weight[0]))
+        yield a(*x), a(*weight), how, Epilogue(a(weight[0]), a(weight[0]), (0.0, np.inf))
 
 
 def conv2d_input_grad(a):
@@ -67,11 +68,6 @@ def conv2d_input_grad(a):
 def conv2d_weight_grad(a):
     for x, weight, how in convolutions():
         yield a(*x), a(*output_shape(x, weight, how)), weight, how
-
-
-def conv_norm_act(a):
-    for x, weight, how in convolutions():
-        yield a(*x), a(*weight), a(weight[0]), a(weight[0]), (0.0, np.inf), how
 
 
 def conv_norm_act_train(a):
@@ -217,7 +213,6 @@ KERNELS = {
     "conv2d": conv2d,
     "conv2d_input_grad": conv2d_input_grad,
     "conv2d_weight_grad": conv2d_weight_grad,
-    "conv_norm_act": conv_norm_act,
     "conv_norm_act_train": conv_norm_act_train,
     "conv_norm_act_train_grad": conv_norm_act_train_grad,
     "cross_entropy": losses,
@@ -254,7 +249,8 @@ def test_every_kernel_is_here(backend):
 
 
 def arrays_of(values):
-    return [value for value in values if isinstance(value, np.ndarray)]
+    flat = [part for value in values for part in (value if type(value) is Epilogue else [value])]
+    return [value for value in flat if isinstance(value, np.ndarray)]
 
 
 def called(kernel, arguments):

@@ -82,7 +82,7 @@ def test_joined_steps_run_in_their_order(backend, threads):
         kernels.set_num_threads(count)
         run(x)
         first = x * scale + shift
-        second = backend.conv2d(first, weight, bias, how).clip(0, 6) + x
+        second = backend.conv2d(first, weight, how, Epilogue(shift=bias)).clip(0, 6) + x
         np.testing.assert_allclose(b, second, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(mean, 2 * second.mean((1, 2)), rtol=1e-4, atol=1e-4)
 
@@ -111,9 +111,9 @@ def test_more_images_than_a_launch_counts_chunks(backend, threads):
     backend.prepare_average(x.shape, np.dtype(np.float32))(out, x)
     np.testing.assert_allclose(out, x.mean((1, 2)), rtol=1e-6, atol=1e-6)
     weight = random(5, 1, 1, 1, seed=1)
-    y = backend.conv2d(x, weight, None, Conv(groups=5))
+    y = backend.conv2d(x, weight, Conv(groups=5))
     np.testing.assert_allclose(y, x * weight.reshape(5), rtol=1e-6)
     how = Conv(padding=((1, 1), (1, 1)))
     kernel = np.zeros((5, 5, 3, 3), np.float32)
     kernel[range(5), range(5), 1, 1] = 2
-    np.testing.assert_allclose(backend.conv2d(x, kernel, None, how), 2 * x, rtol=1e-6)
+    np.testing.assert_allclose(backend.conv2d(x, kernel, how), 2 * x, rtol=1e-6)

@@ -198,7 +198,7 @@ def test_the_same_results_with_any_number_of_threads():
         kernels.set_num_threads(threads)
         k = kernels.active()
         how = Conv(padding=((1, 1), (1, 1)))
-        y = k.conv2d(x, weight, None, how)
+        y = k.conv2d(x, weight, how)
         results.append(
             (
                 y,

@@ -32,10 +32,14 @@ def one_by_one(model, x):
 @pytest.fixture
 def fused_calls(monkeypatch):
     calls = []
-    original = kernels.active().conv_norm_act
-    monkeypatch.setattr(
-        kernels.active(), "conv_norm_act", lambda *a, **k: calls.append(a) or original(*a, **k)
-    )
+    original = kernels.active().conv2d
+
+    def conv2d(x, weight, conv, epilogue):
+        if epilogue.scale is not None:
+            calls.append(epilogue)
+        return original(x, weight, conv, epilogue)
+
+    monkeypatch.setattr(kernels.active(), "conv2d", conv2d)
     return calls
 
 

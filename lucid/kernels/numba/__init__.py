@@ -20,7 +20,6 @@ from lucid.kernels.numba._batch_norm import scale_shift as scale_shift
 from lucid.kernels.numba._conv import conv2d as conv2d
 from lucid.kernels.numba._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numba._conv import conv2d_weight_grad as conv2d_weight_grad
-from lucid.kernels.numba._conv import conv_norm_act as conv_norm_act
 from lucid.kernels.numba._conv_norm_act import conv_norm_act_train as conv_norm_act_train
 from lucid.kernels.numba._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,

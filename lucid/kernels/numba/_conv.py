@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from lucid.kernels.geometry import NO_BOUNDS, PLAIN, UNIT, Bounds, Conv, Shape
+from lucid.kernels.geometry import NO_BOUNDS, NOTHING, PLAIN, UNIT, Bounds, Conv, Epilogue, Shape
 from lucid.kernels.numba._batch_norm import Records
 from lucid.kernels.numba._dense import dense_instruction, scratch_size
 from lucid.kernels.numba._depthwise import (
@@ -54,38 +54,14 @@ def is_product(weight_shape: tuple[int, ...], conv: Conv) -> bool:
 
 
 @accelerates(reference.conv2d)
-def conv2d(x: Array, weight: Array, bias: Array | None = None, conv: Conv = PLAIN) -> Array:
-    return _convolve(x, weight, None, bias, NO_BOUNDS, conv)
-
-
-@accelerates(reference.conv_norm_act)
-def conv_norm_act(
-    x: Array,
-    weight: Array,
-    scale: Array,
-    shift: Array,
-    bounds: Bounds = NO_BOUNDS,
-    conv: Conv = PLAIN,
-) -> Array:
-    # The scale is multiplied into the weights, the shift is where the sums start.
-    return _convolve(x, weight, scale, shift, bounds, conv)
-
-
-def _convolve(
-    x: Array,
-    weight: Array,
-    scale: Array | None,
-    bias: Array | None,
-    bounds: Bounds,
-    conv: Conv,
-) -> Any:
-    if not is_fast(x, weight, conv):
+def conv2d(x: Array, weight: Array, conv: Conv = PLAIN, epilogue: Epilogue = NOTHING) -> Array:
+    if not is_fast(x, weight, conv) or epilogue.activation is not None:
         return NotImplemented
     out = empty(conv.output_shape(x.shape, weight.shape))
     if out.size == 0:
         return out
     workspace.start()
-    instructions, _inputs = forward_instructions(x, weight, out, conv, scale, bias, bounds)
+    instructions, _inputs = forward_instructions(x, weight, out, conv, epilogue)
     _threads.launch(*instructions)
     return out
 
@@ -189,13 +165,15 @@ def forward_instructions(
     weight: Array,
     out: Array,
     conv: Conv,
-    scale: Array | None = None,
-    bias: Array | None = None,
-    bounds: Bounds = NO_BOUNDS,
+    epilogue: Epilogue = NOTHING,
     records: Records | None = None,
 ) -> tuple[list[Instruction], Any]:
-    """Return the instructions that pack and convolve into ``out``, and what must live for it."""
-    packed, pack_weights, inputs = _pack(weight, conv, scale, bias, workspace.empty)
+    """Return the instructions that pack and convolve into ``out``, and what must live for it.
+
+    The scale is multiplied into the weights, the shift is where the sums start.
+    """
+    scale, shift, bounds, _ = epilogue
+    packed, pack_weights, inputs = _pack(weight, conv, scale, shift, workspace.empty)
     size = conv_scratch(packed, x, out)
     scratch = workspace.empty((size,)) if size else None
     convolve = conv_instruction(packed, x, out, bounds, scratch=scratch, records=records)

@@ -16,7 +16,6 @@ from lucid.kernels.numpy._batch_norm import scale_shift as scale_shift
 from lucid.kernels.numpy._conv import conv2d as conv2d
 from lucid.kernels.numpy._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numpy._conv import conv2d_weight_grad as conv2d_weight_grad
-from lucid.kernels.numpy._conv import conv_norm_act as conv_norm_act
 from lucid.kernels.numpy._conv_norm_act import conv_norm_act_train as conv_norm_act_train
 from lucid.kernels.numpy._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,

@@ -16,17 +16,7 @@ import math
 import numpy as np
 
 from lucid.kernels._memory import empty
-from lucid.kernels.geometry import (
-    NO_BOUNDS,
-    NOTHING,
-    PLAIN,
-    UNIT,
-    Bounds,
-    Conv,
-    Epilogue,
-    Pair,
-    Shape,
-)
+from lucid.kernels.geometry import NOTHING, PLAIN, UNIT, Conv, Epilogue, Pair, Shape
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._prepared import (
     DepthwiseWindows,
@@ -46,33 +36,13 @@ def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
 
 @in_float32
 def conv2d(
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None = None,
-    conv: Conv = PLAIN,
+    x: np.ndarray, weight: np.ndarray, conv: Conv = PLAIN, epilogue: Epilogue = NOTHING
 ) -> np.ndarray:
-    """Return the cross-correlation ``(N, H', W', O)`` of ``x`` ``(N, H, W, I)`` with ``weight``."""
-    return _convolve(x, weight, conv, Epilogue(shift=bias))
+    """Return the cross-correlation ``(N, H', W', O)`` of ``x`` ``(N, H, W, I)`` with ``weight``.
 
-
-@in_float32
-def conv_norm_act(
-    x: np.ndarray,
-    weight: np.ndarray,
-    scale: np.ndarray,
-    shift: np.ndarray,
-    bounds: Bounds = NO_BOUNDS,
-    conv: Conv = PLAIN,
-) -> np.ndarray:
-    """Return ``clip(conv2d(x, weight) * scale + shift, *bounds)``, for inference.
-
-    ``scale`` and ``shift`` ``(O,)`` are a batch norm's; each block of the output is finished
+    Each block of its sums goes through the epilogue, such as a bias, or a batch norm and a clip,
     while it is in the cache.
     """
-    return _convolve(x, weight, conv, Epilogue(scale, shift, bounds))
-
-
-def _convolve(x: np.ndarray, weight: np.ndarray, conv: Conv, epilogue: Epilogue) -> np.ndarray:
     y = empty(conv.output_shape(x.shape, weight.shape), x.dtype)
     if y.size == 0:
         return y

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels._memory import empty, empty_like
-from lucid.kernels.geometry import NO_BOUNDS, NOTHING, UNIT, Bounds, Conv
+from lucid.kernels.geometry import NO_BOUNDS, NOTHING, UNIT, Bounds, Conv, norm_scale_shift
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
 from lucid.kernels.numpy._conv import (
@@ -84,7 +84,7 @@ def conv_norm_act_train(
     variance = squares - mean * mean
     if not np.isfinite(squares).all() or (mean * mean > _DEVIATIONS**2 * variance).any():
         mean, variance = batch_norm_stats(rows)
-    scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     y = empty_like(z)
     layout = Rows(*rows.shape)
     wide_z, wide_y = layout.wide(z), layout.wide(y)
@@ -99,23 +99,6 @@ def conv_norm_act_train(
 
     in_parts(finish, layout.wide_count, z.size)
     return y, z, mean, variance
-
-
-def _scale_shift(
-    mean: np.ndarray,
-    variance: np.ndarray,
-    norm_weight: np.ndarray | None,
-    norm_bias: np.ndarray | None,
-    eps: float,
-    dtype: np.dtype,
-) -> tuple[np.ndarray, np.ndarray]:
-    scale = 1 / np.sqrt(variance + eps)
-    if norm_weight is not None:
-        scale = scale * norm_weight
-    shift = -mean * scale
-    if norm_bias is not None:
-        shift = shift + norm_bias
-    return scale.astype(dtype), shift.astype(dtype)
 
 
 @in_float32
@@ -140,7 +123,7 @@ def conv_norm_act_train_grad(
     :func:`conv_norm_act_train` returned, the other arguments what it took. What is not needed is
     None.
     """
-    scale, shift = _scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     passed = _Passed(grad, z, scale, shift, bounds)
     sums = passed.layout.sums(passed.pair, z.size, z.dtype)
     # The gradient of z is a * g + b * z + c, column by column, with g what passes the clip.

@@ -15,13 +15,13 @@ from typing import Any
 
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
-from lucid.kernels.geometry import NO_BOUNDS, Bounds
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
 from lucid.ops._batch_norm import scale_and_shift
-from lucid.ops._conv import apply_conv_norm_act
+from lucid.ops._conv import apply_conv_epilogue
 from lucid.ops._conv_norm_act import apply_conv_norm_act_train
 
 # The bounds that an activation clips to.
@@ -98,9 +98,8 @@ class ConvNormAct:
         )
         if conv.bias is not None:
             shift = shift + conv.bias.data * scale
-        return apply_conv_norm_act(
-            "Conv2d", input, conv.weight, scale, shift, bounds, *conv._settings
-        )
+        epilogue = Epilogue(scale, shift, bounds)
+        return apply_conv_epilogue("Conv2d", input, conv.weight, epilogue, *conv._settings)
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:
