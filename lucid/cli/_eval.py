@@ -26,6 +26,7 @@ from lucid.cli._output import (
 from lucid.cli._weights import check_weights, open_model
 from lucid.data import load_images, readable
 from lucid.training import Evaluation, Recipe, RunFiles, Score
+from lucid.training._recipe import SIZE
 from lucid.visual._summary import table
 
 # So many classes are listed, the worst ones; of so few, it is shown which is taken for which.
@@ -79,7 +80,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
             raise UsageError(f"{args.weights} was not trained on digits but on {recipe.data}")
         recipe = replace(recipe, data=args.data)
     model, classes = open_model("eval", str(args.weights), None)
-    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else recipe.size
+    size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else SIZE
     images = load(lambda: load_images(recipe.data, size, model=model, limit=recipe.limit))
     check_classes(images, classes, model.num_classes)
     tell_line = partial(tell, "eval")

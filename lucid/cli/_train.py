@@ -17,7 +17,7 @@ from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, rea
 from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.cli._weights import check_weights
-from lucid.data import Images
+from lucid.data import Images, UnreadableError
 from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score
 from lucid.training._recipe import Kind
 
@@ -117,7 +117,7 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
         with reading_run():
             return Run.create(path, recipe, overwrite=args.overwrite, numbered=args.output is None)
     except ValueError as error:
-        raise UsageError(f"--output: {error}") from error
+        raise _of_option(error, "--output: ") from error
     except OSError as error:
         if error.errno is not None:
             raise UsageError(f"--output: cannot write to {path}: {error.strerror}") from error
@@ -140,12 +140,23 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
         return Run.resume(args.resume, max_unreadable=max_unreadable)
 
 
+def _of_option(error: ValueError, otherwise: str = "") -> UsageError:
+    """Return an error about an entry of the recipe as one about its option."""
+    named = str(error).partition(":")[0] in [entry.name for entry in fields(Recipe)]
+    return UsageError(f"{'--' if named else otherwise}{error}")
+
+
 def _run(run: Run, images: Images) -> int:
     """Train from the beginning, or from where the run's state has come to."""
     recipe = run.recipe
     with unreadable_share(recipe.max_unreadable):
-        with Progress("image") as checking:
-            run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
+        try:
+            with Progress("image") as checking:
+                run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
+        except UnreadableError:
+            raise
+        except ValueError as error:
+            raise _of_option(error) from error
         print(_headline(run), flush=True)
         try:
             with Progress("image") as progress:

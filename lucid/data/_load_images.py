@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ def load_images(
     size: int,
     *,
     model: nn.Module | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     validation: float | None = None,
     limit: int | None = None,
 ) -> Images:
@@ -84,6 +86,9 @@ def load_images(
         size: height and width of the images.
         model: a trained one, for which the images are prepared as its weights expect; by default
             they are prepared as suits the data.
+        mean: what to subtract from pixels between 0 and 1, a number a channel, as weights to start
+            from expect it; by default as suits the data.
+        std: what to divide them by then.
         validation: the part of each class of the training images that is held out for validation,
             if the data have no such part; None holds nothing out.
         limit: use at most so many images of each part, evenly from the whole.
@@ -102,9 +107,13 @@ def load_images(
         (64, 1, 16, 16)
     """
     if source == "digits":
-        images, labels = _from_digits(size, getattr(model, "in_channels", 1))
+        cfg = getattr(model, "pretrained_cfg", None) or {}
+        images, labels = _from_digits(
+            size, getattr(model, "in_channels", 1), mean or cfg.get("mean"), std or cfg.get("std")
+        )
     elif Path(source).is_dir():
-        images, labels = _from_folder(Path(source), size, model)
+        mean, std = list(mean or DEFAULT["mean"]), list(std or DEFAULT["std"])
+        images, labels = _from_folder(Path(source), size, model, mean, std)
     else:
         raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
     train, chosen_by = images.train, images.validation
@@ -125,9 +134,14 @@ def _limit(dataset: Dataset, limit: int | None) -> Dataset:
     return Subset(dataset, np.linspace(0, len(dataset) - 1, limit).astype(np.int64))
 
 
-def _from_digits(size: int, channels: int) -> tuple[Images, np.ndarray]:
+def _from_digits(
+    size: int, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Images, np.ndarray]:
     """Return the digits, and the labels of the training images."""
-    train, test = datasets.digits(size, channels)
+    train, test = (
+        _normalised(part, mean or part.mean, std or part.std)
+        for part in datasets.digits(size, channels)
+    )
     images = Images(
         train=train,
         validation=None,
@@ -141,7 +155,26 @@ def _from_digits(size: int, channels: int) -> tuple[Images, np.ndarray]:
     return images, train.labels
 
 
-def _from_folder(root: Path, size: int, model: nn.Module | None) -> tuple[Images, np.ndarray]:
+def _normalised(
+    digits: datasets.ImageArrays, mean: Sequence[float], std: Sequence[float]
+) -> datasets.ImageArrays:
+    """Return the digits normalised in another way; by numbers for colour, by their mean."""
+    channels = len(digits.mean)
+    if len(mean) != channels:
+        mean, std = [sum(mean) / len(mean)] * channels, [sum(std) / len(std)] * channels
+    if (tuple(mean), tuple(std)) == (digits.mean, digits.std):
+        return digits
+    old, new = np.array([digits.mean, digits.std], np.float32), np.array([mean, std], np.float32)
+    pixels = digits.images.transpose(0, 2, 3, 1) * old[1] + old[0]
+    pixels = (pixels - new[0]) / new[1]
+    return datasets.ImageArrays(
+        pixels.transpose(0, 3, 1, 2), digits.labels, digits.classes, tuple(mean), tuple(std)
+    )
+
+
+def _from_folder(
+    root: Path, size: int, model: nn.Module | None, mean: list[float], std: list[float]
+) -> tuple[Images, np.ndarray]:
     """Return the images in a folder, and the labels of the training images."""
     if model is None:
         transform = transforms.Compose(
@@ -149,7 +182,7 @@ def _from_folder(root: Path, size: int, model: nn.Module | None) -> tuple[Images
                 transforms.Resize(size, "bicubic"),
                 transforms.CenterCrop(size),
                 transforms.ToTensor(),
-                transforms.Normalize(DEFAULT["mean"], DEFAULT["std"]),
+                transforms.Normalize(mean, std),
             ]
         )
     else:
@@ -196,8 +229,8 @@ def _from_folder(root: Path, size: int, model: nn.Module | None) -> tuple[Images
         test=test,
         classes=whole.classes,
         in_channels=3,
-        mean=list(DEFAULT["mean"]),
-        std=list(DEFAULT["std"]),
+        mean=mean,
+        std=std,
         augmentation=augmentation,
         notes=notes,
     )

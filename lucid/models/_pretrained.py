@@ -125,6 +125,11 @@ def _check_arguments(name: str, given: Mapping[str, Any]) -> None:
             raise TypeError(f"{name}: expected arguments {', '.join(known)}, got {key!r}{hint}")
 
 
+def open_named(name: str, weights: Any) -> Checkpoint:
+    """Return the weights that a model of this name is given, by a file, a tag, True and so on."""
+    return open_checkpoint(_named(name, weights))
+
+
 def _named(name: str, weights: Any) -> Any:
     """Return the repository of weights that are given by True or a tag; others as they are.
 

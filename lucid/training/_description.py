@@ -11,7 +11,7 @@ from typing import Any
 
 from lucid._check import Check, check_entries, is_integer, is_list, is_number
 from lucid._version import __version__
-from lucid.training._recipe import Recipe, checks
+from lucid.training._recipe import SIZE, Recipe, checks
 
 _DESCRIPTION: dict[str, Check] = {
     "run": ("the name of a run", lambda v: isinstance(v, str)),
@@ -79,7 +79,7 @@ class Description:
 
     def of_weights(self) -> dict[str, Any]:
         """Return what the weights are and expect, as their file itself says it."""
-        size = self.recipe.size
+        size = self.recipe.size or SIZE
         return {
             "architecture": self.recipe.model,
             "classes": self.classes,

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from lucid import models, nn, optim
 from lucid.data import Dataset
 from lucid.data._dataset import labels_of
+from lucid.models._pretrained import (
+    Checkpoint,
+    build_from,
+    known_settings,
+    open_named,
+    variant_of,
+)
 from lucid.optim.lr_scheduler import LambdaLR
 from lucid.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lucid.training._class_weights import class_weights
@@ -16,12 +25,73 @@ from lucid.training._loop import LossFunction, warmup_cosine
 from lucid.training._recipe import Recipe
 
 
-def build_model(recipe: Recipe, classes: int, in_channels: int) -> nn.Module:
-    """Return the model, with fresh weights."""
+class Start(NamedTuple):
+    """What a model starts from.
+
+    Args:
+        checkpoint: the weights.
+        size: height and width of the images that they expect; None if they do not say it.
+        mean: what is subtracted from pixels between 0 and 1, or None.
+        std: what they are divided by then, or None.
+        classes: the names of their classes, or None.
+    """
+
+    checkpoint: Checkpoint
+    size: int | None
+    mean: list[float] | None
+    std: list[float] | None
+    classes: list[str] | None
+
+
+def open_weights(recipe: Recipe) -> Start | None:
+    """Read the weights that a recipe names, if it does.
+
+    Raises:
+        ValueError: if they are damaged, or the recipe's model takes none.
+        FileNotFoundError: if there are no such weights.
+    """
+    if recipe.weights is None:
+        return None
+    if variant_of(recipe.model) == recipe.model:
+        raise ValueError(f"weights: only MobileNetV4 starts from weights, not {recipe.model}")
+    checkpoint = open_named(recipe.model, recipe.weights)
+    known = known_settings(checkpoint, recipe.model)
+    mean, std, classes = (
+        list(known[key]) if key in known else None for key in ("mean", "std", "classes")
+    )
+    return Start(checkpoint, known.get("input_size", (None,))[-1], mean, std, classes)
+
+
+def build_model(
+    recipe: Recipe,
+    classes: list[str],
+    in_channels: int,
+    start: Start | None,
+    tell: Callable[[str], Any],
+) -> nn.Module:
+    """Return the model, with fresh weights or those to start from.
+
+    The classifier is kept if it is for these classes, and starts fresh if not.
+
+    Raises:
+        ValueError: if the weights do not fit.
+    """
     rates = {"drop_rate": recipe.dropout, "drop_path_rate": recipe.drop_path}
     # Not every model takes them.
     given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate}
-    return models.create_model(recipe.model, num_classes=classes, in_channels=in_channels, **given)
+    given["in_channels"] = in_channels
+    if start is None:
+        return models.create_model(recipe.model, num_classes=len(classes), **given)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*starts from fresh weights")
+        model = build_from(start.checkpoint, recipe.model, len(classes), **given)
+    count = model.pretrained_cfg["num_classes"] if model.pretrained_cfg else 0
+    if start.classes not in (None, classes) and count == len(classes):
+        model.reset_classifier(count)
+        count = 0
+    if count != len(classes):
+        tell(f"all of {start.checkpoint.source} is loaded, except for a fresh classifier")
+    return model
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> optim.Optimizer:

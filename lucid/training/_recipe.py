@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from lucid import models
 from lucid._check import Check, check_entries, is_integer, is_number, nearest
 from lucid._extras import extra
 from lucid._version import __version__
+
+SIZE = 48  # height and width of the images, if neither recipe nor weights say it
 
 _SHIPPED = Path(__file__).parent / "recipes"
 
@@ -52,6 +54,11 @@ _NOT_NEGATIVE = Kind(float, "a number of at least 0", lambda v: is_number(v, 0))
 _SHARE = Kind(float, "a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE))
 _PART = Kind(float, "a number between 0 and 1", lambda v: is_number(v, _SMALLEST, _BELOW_ONE))
 _TEXT = Kind(str, "a text", lambda v: isinstance(v, str) and v != "")
+_WEIGHTS = Kind(
+    lambda text: True if text == "true" else text,
+    "a file, the folder of a run, a name that `lucid models --pretrained` lists, or true",
+    lambda v: v is True or (isinstance(v, str) and v != ""),
+)
 
 
 def _or_none(kind: Kind) -> Kind:
@@ -118,6 +125,13 @@ class Recipe:
         0.1, _SHARE, "the part of a label that is spread over all classes"
     )
     warmup: float = _entry(0.1, _SHARE, "share of the steps that warm up")
+    weights: str | bool | None = _entry(
+        None,
+        _or_none(_WEIGHTS),
+        "what to start from: a file, the folder of a run, a name that `lucid models --pretrained` "
+        "lists, or true for those that are recommended; size, mean and standard deviation of the "
+        "images are taken from it",
+    )
     head_epochs: int = _entry(
         0, _AT_LEAST_0, "so many epochs at first, of `epochs`, train the classifier alone"
     )
@@ -152,10 +166,10 @@ class Recipe:
     patience: int | None = _entry(
         None, _or_none(_COUNT), "stop after so many epochs that were not the best so far"
     )
-    size: int = _entry(
-        48,
-        Kind(int, "an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096)),
-        "height and width of the images for the model",
+    size: int | None = _entry(
+        None,
+        Kind(int, "an integer from 1 to 4096", lambda v: v is None or is_integer(v, 1, 4096)),
+        "height and width of the images for the model: that of the weights, or else 48",
     )
     augment: bool = _entry(True, _FLAG, "change the training images at random")
     validation: float = _entry(
@@ -190,6 +204,14 @@ class Recipe:
                 f"'head_epochs': expected fewer than the {self.epochs} epochs, of which they are "
                 f"the first, got {self.head_epochs}"
             )
+
+    def settled(self, images: int | None = None) -> Recipe:
+        """Return it with numbers in the place of what is chosen for it.
+
+        Args:
+            images: how many there are to train on; None leaves open what depends on it.
+        """
+        return replace(self, size=self.size or SIZE)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:

@@ -22,16 +22,18 @@ from lucid.training._description import Description
 from lucid.training._diverged import DivergedError
 from lucid.training._evaluation import Evaluation
 from lucid.training._from_recipe import (
+    Start,
     build_average,
     build_loss,
     build_model,
     build_optimizer,
     build_schedule,
+    open_weights,
     set_frozen,
 )
 from lucid.training._loop import Epoch, Score, finite
 from lucid.training._progress import Progress
-from lucid.training._recipe import Recipe
+from lucid.training._recipe import SIZE, Recipe
 from lucid.training._run_files import RunFiles
 
 
@@ -51,6 +53,7 @@ class Run:
         held: lets go of the files when it is closed.
         recipe: how the model is trained.
         description: of a run that goes on.
+        start: the weights that a new run starts from.
 
     Attributes:
         resumed: whether there was something to go on from.
@@ -92,12 +95,14 @@ class Run:
         held: contextlib.ExitStack,
         recipe: Recipe,
         description: Description | None = None,
+        start: Start | None = None,
     ) -> None:
         self.files = files
         self.recipe = recipe
         self.resumed = False
         self._stop = False
         self._description = description
+        self._start = start
         self._held = held
 
     @classmethod
@@ -124,11 +129,18 @@ class Run:
             FileExistsError: if there are such files, and they are not to be replaced.
             HeldElsewhereError: if another process is training into them.
             ValueError: if it is a folder with other files in it, or the name of something else.
-            OSError: if the folder cannot be made or written to.
+            OSError: if the folder cannot be made or written to, or there are no such weights to
+                start from.
         """
         recipe = recipe or Recipe()
         if recipe.data != "digits":  # the run may be resumed from another folder
             recipe = replace(recipe, data=str(Path(recipe.data).resolve()))
+        if isinstance(recipe.weights, str) and Path(recipe.weights).exists():
+            recipe = replace(recipe, weights=str(Path(recipe.weights).resolve()))
+        start = open_weights(recipe)
+        if start is not None:
+            recipe = replace(recipe, size=recipe.size or start.size)
+        recipe = recipe.settled()
         _check_name(Path(path))
         with contextlib.ExitStack() as held:
             if numbered:
@@ -140,7 +152,7 @@ class Run:
                     raise ValueError(f"{path} is a folder with other files in it; name another")
                 if files.exist() and not overwrite:
                     raise FileExistsError(f"{path} is there already")
-            return cls(files, held.pop_all(), recipe)
+            return cls(files, held.pop_all(), recipe, start=start)
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str], *, max_unreadable: float | None = None) -> Run:
@@ -204,9 +216,12 @@ class Run:
 
     def load_images(self) -> Images:
         """Return the images that the recipe names; raises as :func:`lucid.data.load_images`."""
+        expected = self._description or self._start
         return load_images(
             self.recipe.data,
-            self.recipe.size,
+            self.recipe.size or SIZE,
+            mean=expected and expected.mean,
+            std=expected and expected.std,
             validation=self.recipe.validation,
             limit=self.recipe.limit,
         )
@@ -243,7 +258,12 @@ class Run:
         recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
         manual_seed(recipe.seed)
-        self.model = build_model(recipe, len(images.classes), description.in_channels)
+        self.model = build_model(
+            recipe, description.classes, description.in_channels, self._start, tell
+        )
+        if self._start is not None:  # lucid's name takes weights of the other form too
+            name = getattr(self.model, "name", None) or recipe.model
+            recipe = self.recipe = description.recipe = replace(recipe, model=name)
         self.optimizer = build_optimizer(recipe, self.model)
         self.averaged = build_average(recipe, self.model)
         for note in images.notes:

@@ -188,3 +188,80 @@ def test_too_many_frozen_stages() -> None:
         pytest.raises(ValueError, match="expected 0 to 7 stages"),
     ):
         run.prepare()
+
+
+# -- weights to start from ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start() -> Path:
+    """Weights that expect other images than the digits are, with a classifier of ten classes."""
+    lucid.manual_seed(5)
+    with Run.create("first", replace(QUICK, size=40, epochs=1)) as run:
+        run.prepare()
+        next(run.fit())
+        run.finish()
+    content = lucid.load("first/weights.npz")
+    path = Path("start.safetensors")
+    described = {
+        "architecture": QUICK.model, "input_size": (1, 40, 40), "mean": (0.25,), "std": (0.5,),
+    }  # fmt: skip
+    from lucid._files import save
+    from lucid.models._checkpoints import as_metadata
+
+    save(content, path, as_metadata(described))
+    return path
+
+
+def test_images_are_as_the_weights_expect_them(start: Path) -> None:
+    recipe = replace(QUICK, size=None, weights=str(start), epochs=2)
+    with Run.create("a", recipe) as run:
+        assert run.recipe.size == 40
+        assert Path(str(run.recipe.weights)).is_absolute()
+        run.prepare()
+        for name, value in lucid.load(start).items():
+            np.testing.assert_array_equal(value.data, run.model.state_dict()[name].data)
+        assert (run.description.mean, run.description.std) == ([0.25], [0.5])
+        pixels = run.images.test.batch(np.arange(40))[0].data * 0.5 + 0.25
+        plain = data.datasets.digits(40, 1).test.images * 0.376 + 0.305
+        np.testing.assert_allclose(pixels[0], plain[0], atol=1e-6)
+        next(run.fit())
+    start.unlink()  # the state is enough to go on
+    with Run.resume("a") as run:
+        run.prepare()
+        assert (run.images.mean, run.images.std) == ([0.25], [0.5])
+        list(run.fit())
+        score = run.finish()
+    model = lucid.models.load_model("a")
+    images = data.load_images("digits", 40, model=model, limit=40)
+    again = training.evaluate(model, data.DataLoader(images.test, 10))
+    assert again.loss == pytest.approx(score.loss, rel=1e-5)
+
+
+def test_a_classifier_of_other_classes_starts_fresh(start: Path) -> None:
+    told: list[str] = []
+    images = data.load_images("digits", 32, validation=0.1, limit=40)
+    recipe = replace(QUICK, weights="first")  # a run's folder names its classes
+    with Run.create("same", recipe) as run:
+        run.prepare(images, tell=told.append)
+    assert told == []
+    with Run.create("other", recipe) as run:
+        run.prepare(replace(images, classes=[*"abcdefghij"]), tell=told.append)
+        mine, theirs = run.model.state_dict(), lucid.load("first/weights.npz")
+    assert len(told) == 1
+    assert "loaded, except for a fresh classifier" in told[0]
+    for name, value in theirs.items():
+        assert np.array_equal(value.data, mine[name].data) == (not name.startswith("classifier"))
+
+
+def test_weights_that_cannot_be(start: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'none\.npz'"):
+        Run.create("a", replace(QUICK, weights="none.npz"))
+    with (
+        Run.create("a", replace(QUICK, model="mobilenetv4_conv_small", weights=str(start))) as run,
+        pytest.raises(ValueError, match="does not fit mobilenetv4_conv_small: "),
+    ):
+        run.prepare()
+    with pytest.raises(ValueError, match="weights: none are published for mobilenetv4_conv_small_"):
+        Run.create("a", replace(QUICK, weights=True))
+    assert not Path("a").exists()
