@@ -66,6 +66,7 @@ html_math_renderer = "mathml"
 html_title = "lucid"
 html_static_path = ["_static"]
 html_css_files = ["lucid.css"]
+html_js_files = ["offline.js"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False

@@ -188,6 +188,60 @@ def test_diagrams_follow_the_theme(visit):
     assert red > 150, f"titles are {colour} on a dark page"
 
 
+def test_search_works_without_a_server(visit, site):
+    page = visit((site / "search.html").as_uri() + "?q=Conv2d")
+    page.wait_for_selector("#search-results li a")
+    titles = page.locator("#search-results li a").all_inner_texts()
+    assert any("Conv2d" in title for title in titles)
+
+
+#: The text that is too pale on its background: a ratio below 4.5, or 3 for large letters (WCAG AA).
+PALE = """() => {
+  const parse = (colour) => {
+    const parts = colour.match(/[\\d.]+/g).map(Number);
+    return parts.length === 4 ? parts : [...parts, 1];
+  };
+  const over = (a, b) => [0, 1, 2].map((i) => a[i] * a[3] + b[i] * (1 - a[3]));
+  const light = (colour) => {
+    const part = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * part(colour[0]) + 0.7152 * part(colour[1]) + 0.0722 * part(colour[2]);
+  };
+  const pale = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim();
+    const e = walker.currentNode.parentElement;
+    if (!text || e.closest("script, style, noscript, .diagram, :disabled")) continue;
+    if (!e.checkVisibility() || !e.getClientRects().length) continue;
+    const style = getComputedStyle(e);
+    const drawn = e.namespaceURI.endsWith("svg");
+    const behind = [];
+    for (let a = drawn ? e.closest("svg").parentElement : e; a; a = a.parentElement) {
+      const colour = parse(getComputedStyle(a).backgroundColor);
+      if (colour[3] > 0) behind.push(colour);
+    }
+    let back = [255, 255, 255];
+    for (const colour of behind.reverse()) back = over(colour, back);
+    const [high, low] = [light(over(parse(drawn ? style.fill : style.color), back)), light(back)]
+      .sort((a, b) => b - a);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < (large ? 3 : 4.5)) pale.push(`${text.slice(0, 40)}: ${ratio.toFixed(2)}`);
+  }
+  return pale;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "name", ["index", "performance", "comparison", "explorer", "tutorials/train", "reference/nn"]
+)
+def test_text_stands_out_from_its_background(visit, name, scheme):
+    page = visit(f"{name}.html", color_scheme=scheme)
+    assert page.evaluate(PALE) == []
+
+
 @pytest.mark.parametrize("width", [1400, 1024])
 def test_help_texts_fit_their_boxes(visit, width):
     page = visit("reference/command_line.html", width=width)
