@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import bisect
+import copy
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from lucid._check import is_whole
+from lucid._check import count, is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
 
@@ -126,25 +129,142 @@ class Subset:
         return batch and (lambda indices: batch(self.indices[indices]))
 
 
+class ConcatDataset:
+    """Datasets one after the other.
+
+    Args:
+        datasets: at least one.
+
+    Attributes:
+        cumulative_sizes: where each ends.
+
+    Raises:
+        ValueError: if there is none.
+
+    Example:
+        >>> dataset = data.ConcatDataset(["ab", "cde"])
+        >>> len(dataset), dataset[2], dataset[-1]
+        (5, 'c', 'e')
+    """
+
+    def __init__(self, datasets: Iterable[Dataset]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ValueError("ConcatDataset: expected at least one dataset")
+        self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
+
+    def __len__(self) -> int:
+        return int(self.cumulative_sizes[-1])
+
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample."""
+        index = check_index(index, len(self), "ConcatDataset")
+        number = bisect.bisect_right(self.cumulative_sizes, index)
+        before = self.cumulative_sizes[number - 1] if number else 0
+        return self.datasets[number][index - before]
+
+
+class Cached:
+    """Pictures from files that stay in memory once they are decoded, as far as it is allowed.
+
+    What their transform draws is drawn anew each time: it is done after the cache.
+
+    Args:
+        dataset: an :class:`ImageFolder` or :class:`ImageList`, or subsets of them.
+        max_bytes: how much memory pictures may take, 4 bytes a pixel; what comes later is read
+            each time.
+
+    Raises:
+        TypeError: if the pictures are not from files, or have no transform.
+    """
+
+    def __init__(self, dataset: Dataset, max_bytes: int = 2**32) -> None:
+        self.transform = transform_of(dataset)
+        if self.transform is None:
+            raise TypeError(
+                f"Cached: expected pictures from files, with a transform, got "
+                f"{type(dataset).__name__}"
+            )
+        self.dataset = with_transform(dataset, _Decoded(self.transform))
+        self.max_bytes = count(max_bytes, "max_bytes", "Cached", 0)
+        self._kept: dict[int, tuple[Any, Any]] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return one image, transformed, and its label."""
+        index = check_index(index, len(self), "Cached")
+        image, label = self._kept.get(index) or self._read(index)
+        assert self.transform is not None
+        return self.transform(image), label
+
+    def _read(self, index: int) -> tuple[Any, Any]:
+        sample: tuple[Any, Any] = self.dataset[index]
+        size = 4 * sample[0].width * sample[0].height
+        with self._lock:
+            if index not in self._kept and self._bytes + size <= self.max_bytes:
+                self._bytes += size
+                self._kept[index] = sample
+        return sample
+
+
+class _Decoded:
+    """In place of a transform: the image as it is decoded for that."""
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.draft = getattr(transform, "draft", None)
+
+    def __call__(self, image: Any) -> Any:
+        return image
+
+
+def parts_of(dataset: Any) -> list[Any]:
+    """Return the datasets that one is made of; [] if it is made of none."""
+    return getattr(dataset, "datasets", [dataset.dataset] if hasattr(dataset, "dataset") else [])
+
+
 def paths_of(dataset: Any) -> list[Path]:
-    """Return the file of each sample of an image folder or a subset of one; [] of what has none."""
+    """Return the file of each sample, also of datasets made of others; [] if there are none."""
+    paths = [path for part in parts_of(dataset) for path in paths_of(part)]
     if isinstance(dataset, Subset):
-        paths = paths_of(dataset.dataset)
         return [paths[index] for index in dataset.indices] if paths else []
-    return [path for path, _ in getattr(dataset, "samples", ())]
+    return paths or [path for path, _ in getattr(dataset, "samples", ())]
 
 
 def labels_of(dataset: Any) -> Array:
-    """Return the class of each sample of a dataset with ``labels``, or of a subset of one.
+    """Return the class of each sample of a dataset with ``labels``, or of one made of such.
 
     Raises:
         TypeError: if the dataset does not say them.
     """
-    if isinstance(dataset, Subset):
-        return labels_of(dataset.dataset)[dataset.indices]
-    if not hasattr(dataset, "labels"):
+    if hasattr(dataset, "labels"):
+        return np.asarray(dataset.labels)
+    if not parts_of(dataset):
         raise TypeError(f"{type(dataset).__name__} has no attribute `labels`")
-    return np.asarray(dataset.labels)
+    labels = np.concatenate([labels_of(part) for part in parts_of(dataset)])
+    return labels[dataset.indices] if isinstance(dataset, Subset) else labels
+
+
+def transform_of(dataset: Any) -> Callable[[Any], Any] | None:
+    """Return the transform of a dataset's pictures, also of one made of others."""
+    if hasattr(dataset, "transform"):
+        return dataset.transform
+    return next((transform_of(part) for part in parts_of(dataset)), None)
+
+
+def with_transform(dataset: Any, transform: Callable[[Any], Any] | None) -> Any:
+    """Return the same pictures with another transform, also of a dataset made of others."""
+    result = copy.copy(dataset)
+    if hasattr(dataset, "transform"):
+        result.transform = transform
+    elif hasattr(dataset, "datasets"):
+        result.datasets = [with_transform(part, transform) for part in dataset.datasets]
+    elif hasattr(dataset, "dataset"):
+        result.dataset = with_transform(dataset.dataset, transform)
+    return result
 
 
 def check_index(index: int, size: int, who: str) -> int:

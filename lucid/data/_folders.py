@@ -6,7 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lucid.data._read_image import SUFFIXES
 
@@ -83,13 +83,18 @@ def describe_left_out(left_out: Counter[str]) -> str:
     return f"{total} file{'s' * (total != 1)} ({listing})"
 
 
+def part_of(name: Any) -> str | None:
+    """Return train, val or test for what a part may be called; None for another name."""
+    return _PARTS.get(name.casefold()) if isinstance(name, str) else None
+
+
 def find_parts(root: Path) -> tuple[dict[str, Path], list[str]]:
     """Return the folders of train, val and test, if ``root`` is divided so, and notes on others.
 
     A folder such as train/ that holds pictures and no folders is a class of that name.
     """
     folders = subfolders(root)
-    named = [(_PARTS.get(folder.name.casefold()), folder) for folder in folders]
+    named = [(part_of(folder.name), folder) for folder in folders]
     if not any(part and subfolders(folder) for part, folder in named):
         return {}, []
     parts: dict[str, Path] = {}

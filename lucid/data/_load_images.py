@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,24 @@ import numpy as np
 
 from lucid import nn
 from lucid.data import datasets, transforms
-from lucid.data._dataset import Dataset, Subset, paths_of
+from lucid.data._dataset import Dataset, Subset, labels_of, paths_of, with_transform
 from lucid.data._folders import describe_left_out, find_parts, first_of, subfolders
+from lucid.data._lists import LISTS, read_list
 from lucid.data._split import hold_out
+from lucid.data.transforms._presets import expected
 from lucid.models._checkpoints import DEFAULT
+
+_Pictures = datasets.ImageFolder | datasets.ImageList
+_Parts = tuple[_Pictures, Mapping[str, _Pictures], list[str]]
+
+# How pictures are prepared for a model without weights: none of a square one is cut off.
+_PREPARED: dict[str, Any] = {
+    "mean": DEFAULT["mean"],
+    "std": DEFAULT["std"],
+    "interpolation": "bicubic",
+    "crop_pct": 1.0,
+    "channels": 3,
+}
 
 TEST_PART = 0.2  # of a folder that does not say itself what is for the test
 
@@ -34,7 +48,11 @@ class Images:
         in_channels: channels of an image.
         mean: what was subtracted from pixels between 0 and 1, per channel.
         std: what they were divided by then.
-        augmentation: changes a batch at random, for training.
+        augmentation: changes a batch of training images at random; None if each image is changed
+            as it is loaded, or none is.
+        transform: what the validation's and test's pictures go through; None of what is in memory.
+        crop_pct: the part of a resized picture's shorter side that this keeps.
+        interpolation: how it resizes.
         notes: what one should know of the data, a line each.
     """
 
@@ -45,7 +63,10 @@ class Images:
     in_channels: int
     mean: list[float]
     std: list[float]
-    augmentation: Callable[[Any], Any]
+    augmentation: Callable[[Any], Any] | None
+    transform: Callable[[Any], Any] | None = None
+    crop_pct: float = 1.0
+    interpolation: str = "bicubic"
     notes: list[str] = field(default_factory=list)
 
     def check_classes(self, classes: list[str] | None, count: int) -> None:
@@ -69,6 +90,7 @@ def load_images(
     size: int,
     *,
     model: nn.Module | None = None,
+    augment: str = "light",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     validation: float | None = None,
@@ -77,25 +99,31 @@ def load_images(
     """Load the images to train a model with, divided into parts that are the same each time.
 
     A folder holds a folder of pictures for each class. It may also hold such folders in ``train/``
-    and in ``test/``, ``val/`` or both (``training/``, ``Valid/`` and the like work too). Without
-    ``test/`` the images in ``val/`` are the test; without either a fifth of each class is. So there
-    always is a test.
+    and in ``test/``, ``val/`` or both (``training/``, ``Valid/`` and the like work too). A list
+    (:class:`lucid.data.datasets.ImageList`) says the same in a column ``split``. Without test the
+    images of val are the test; without either a fifth of each class is. So there always is a test.
+
+    The training images are changed at random as they are loaded; the others are not.
 
     Args:
-        source: a folder, or ``"digits"`` for :func:`lucid.data.datasets.digits`.
+        source: a folder, a CSV or JSON file that lists pictures, or ``"digits"`` for
+            :func:`lucid.data.datasets.digits`.
         size: height and width of the images.
         model: a trained one, for which the images are prepared as its weights expect; by default
             they are prepared as suits the data.
         mean: what to subtract from pixels between 0 and 1, a number a channel, as weights to start
             from expect it; by default as suits the data.
         std: what to divide them by then.
+        augment: how training images are changed: ``"none"``, ``"light"``, ``"strong"`` or a string
+            of timm's, see :func:`lucid.data.transforms.training`. The digits are turned and
+            shifted instead, at ``"strong"`` with a rectangle erased; they have no other.
         validation: the part of each class of the training images that is held out for validation,
             if the data have no such part; None holds nothing out.
         limit: use at most so many images of each part, evenly from the whole.
 
     Raises:
         ValueError: if there are no such data, they cannot be divided, or are too few to hold some
-            out.
+            out; or if there is no such augmentation.
         OSError: if a folder cannot be read.
 
     Example:
@@ -106,19 +134,38 @@ def load_images(
         >>> next(iter(loader))[0].shape
         (64, 1, 16, 16)
     """
+    changing = None
     if source == "digits":
         cfg = getattr(model, "pretrained_cfg", None) or {}
-        images, labels = _from_digits(
-            size, getattr(model, "in_channels", 1), mean or cfg.get("mean"), std or cfg.get("std")
+        channels = getattr(model, "in_channels", 1)
+        images = _from_digits(
+            size, channels, augment, mean or cfg.get("mean"), std or cfg.get("std")
         )
-    elif Path(source).is_dir():
-        mean, std = list(mean or DEFAULT["mean"]), list(std or DEFAULT["std"])
-        images, labels = _from_folder(Path(source), size, model, mean, std)
     else:
-        raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
+        path = Path(source)
+        listed = path.suffix.lower() in LISTS and path.is_file()
+        if not listed and not path.is_dir():
+            raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
+        prepared = {} if model is None else expected(model)
+        prepared = {**_PREPARED, **prepared, "size": size}
+        prepared |= {"mean": mean or prepared["mean"], "std": std or prepared["std"]}
+        crop_pct = prepared.pop("crop_pct")
+        changing = transforms.training(augment, **prepared)
+        transform = transforms.evaluation(**prepared, crop_pct=crop_pct)
+        images = _from_files(path, transform, listed)
+        images = replace(
+            images,
+            in_channels=prepared["channels"],
+            mean=list(prepared["mean"]),
+            std=list(prepared["std"]),
+            crop_pct=crop_pct,
+            interpolation=prepared["interpolation"],
+        )
     train, chosen_by = images.train, images.validation
     if validation is not None and chosen_by is None:
-        train, chosen_by = hold_out(train, labels, validation)
+        train, chosen_by = hold_out(train, labels_of(train), validation)
+    if changing is not None:
+        train = with_transform(train, changing)
     return replace(
         images,
         train=_limit(train, limit),
@@ -135,14 +182,27 @@ def _limit(dataset: Dataset, limit: int | None) -> Dataset:
 
 
 def _from_digits(
-    size: int, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Images, np.ndarray]:
-    """Return the digits, and the labels of the training images."""
+    size: int,
+    channels: int,
+    augment: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Images:
+    """Return the digits, with what changes a batch of them at random."""
+    if augment not in ("none", "light", "strong"):
+        raise ValueError(
+            f"the digits can be augmented by none, light or strong, not by {augment!r}: save them "
+            "as pictures in folders for that"
+        )
     train, test = (
         _normalised(part, mean or part.mean, std or part.std)
         for part in datasets.digits(size, channels)
     )
-    images = Images(
+    augmentation: Callable[[Any], Any] | None = None if augment == "none" else train.augmentation()
+    if augment == "strong":
+        erase = transforms.RandomErasing(0.25, value="random")
+        augmentation = transforms.Compose([train.augmentation(), erase])
+    return Images(
         train=train,
         validation=None,
         test=test,
@@ -150,9 +210,8 @@ def _from_digits(
         in_channels=channels,
         mean=list(train.mean),
         std=list(train.std),
-        augmentation=train.augmentation(),
+        augmentation=augmentation,
     )
-    return images, train.labels
 
 
 def _normalised(
@@ -172,21 +231,47 @@ def _normalised(
     )
 
 
-def _from_folder(
-    root: Path, size: int, model: nn.Module | None, mean: list[float], std: list[float]
-) -> tuple[Images, np.ndarray]:
-    """Return the images in a folder, and the labels of the training images."""
-    if model is None:
-        transform = transforms.Compose(
-            [
-                transforms.Resize(size, "bicubic"),
-                transforms.CenterCrop(size),
-                transforms.ToTensor(),
-                transforms.Normalize(mean, std),
-            ]
-        )
+def _from_files(source: Path, transform: Callable[[Any], Any], listed: bool) -> Images:
+    """Return the pictures of a folder or of a list, all with the transform for evaluation."""
+    find = _parts_of_list if listed else _parts_of_folder
+    whole, others, notes = find(source, transform)
+    train: Dataset = whole
+    test: Dataset
+    validation = None
+    if others:
+        test = others.get("test", others.get("val", whole))
+        validation = others.get("val") if "test" in others else None
     else:
-        transform = transforms.for_model(model)
+        train, test = hold_out(whole, whole.labels, TEST_PART)
+    left_out = sum((part.left_out for part in (whole, *others.values())), Counter[str]())
+    if left_out:
+        notes.append(f"{source}: passed over: {describe_left_out(left_out)}")
+    for name, part in others.items():
+        absent = [name for name, label in whole.class_to_idx.items() if label not in part.labels]
+        if absent:
+            place = f"{source}, split {name}," if listed else part.root
+            notes.append(f"{place} has no pictures of {first_of(absent)}")
+    shared = _in_both(train, test)
+    if shared:
+        notes.append(
+            f"{len(shared)} of the test's {len(test)} pictures are among those to learn from too, "
+            f"so the test says little of them: {first_of(shared)}"
+        )
+    return Images(
+        train=train,
+        validation=validation,
+        test=test,
+        classes=whole.classes,
+        in_channels=3,
+        mean=list(DEFAULT["mean"]),
+        std=list(DEFAULT["std"]),
+        augmentation=None,
+        transform=transform,
+        notes=notes,
+    )
+
+
+def _parts_of_folder(root: Path, transform: Callable[[Any], Any]) -> _Parts:
     parts, notes = find_parts(root)
     whole = datasets.ImageFolder(parts.pop("train", root), transform)
     _check_two_classes(whole)
@@ -194,47 +279,29 @@ def _from_folder(
         name: datasets.ImageFolder(folder, transform, classes=whole.classes)
         for name, folder in parts.items()
     }
-    train: Dataset = whole
-    test: Dataset
-    labels = whole.labels
-    validation = None
-    if others:
-        test = others.get("test", others.get("val", whole))
-        validation = others.get("val") if "test" in others else None
+    return whole, others, notes
+
+
+def _parts_of_list(file: Path, transform: Callable[[Any], Any]) -> _Parts:
+    splits = {entry.split for entry in read_list(file)}
+    if splits <= {""}:
+        splits, whole = set(), datasets.ImageList(file, transform)
+    elif splits - {"train"} and "train" in splits and "" not in splits:
+        whole = datasets.ImageList(file, transform, split="train")
     else:
-        train, test = hold_out(whole, labels, TEST_PART)
-        labels = labels[train.indices]
-    left_out = sum((part.left_out for part in (whole, *others.values())), Counter[str]())
-    if left_out:
-        notes.append(f"{root}: passed over: {describe_left_out(left_out)}")
-    for part in others.values():
-        absent = [name for name, label in whole.class_to_idx.items() if label not in part.labels]
-        if absent:
-            notes.append(f"{part.root} has no pictures of {first_of(absent)}")
-    shared = _in_both(train, test)
-    if shared:
-        notes.append(
-            f"{len(shared)} of the test's {len(test)} pictures are among those to learn from too, "
-            f"so the test says little of them: {first_of(shared)}"
+        named = ", ".join(repr(split) for split in sorted(splits))
+        raise ValueError(
+            f"{file}: expected no column split, or train and test, val or both in it, got {named}"
         )
-    augmentation = transforms.Compose(
-        [
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomCrop(size, padding=max(size // 8, 1)),
-        ]
-    )
-    images = Images(
-        train=train,
-        validation=validation,
-        test=test,
-        classes=whole.classes,
-        in_channels=3,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
-        notes=notes,
-    )
-    return images, labels
+    if len(whole.classes) == 1:
+        raise ValueError(
+            f"{file} lists one class only, {whole.classes[0]!r}: expected at least two"
+        )
+    others = {
+        name: datasets.ImageList(file, transform, classes=whole.classes, split=name)
+        for name in sorted(splits - {"train"})
+    }
+    return whole, others, []
 
 
 def _check_two_classes(folder: datasets.ImageFolder) -> None:

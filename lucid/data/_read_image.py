@@ -36,6 +36,10 @@ MAX_SIDE = 2**16
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
+# From the width and height of a picture to those that are enough of it.
+Draft = Callable[[int, int], tuple[int, int]]
+
+
 def read_image(path: str | os.PathLike[str]) -> Any:
     """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
 
@@ -53,12 +57,17 @@ def read_image(path: str | os.PathLike[str]) -> Any:
             for it; the message names it.
         ImportError: if Pillow is not installed.
     """
+    return _read(path, None)
+
+
+def _read(path: str | os.PathLike[str], draft: Draft | None) -> Any:
+    """Read a picture; a JPEG at a half, a quarter or an eighth of its size if that is enough."""
     image_module = pillow()
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         try:
-            return _decode(path)
+            return _decode(path, draft)
         except (ValueError, SyntaxError, OSError):
             # A PNG's pixels may be sound although what it says besides them is damaged.
             if (pixels_alone := _png_without_extras(Path(path))) is None:
@@ -76,9 +85,11 @@ def read_image(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _decode(file: str | os.PathLike[str] | IO[bytes]) -> Any:
+def _decode(file: str | os.PathLike[str] | IO[bytes], draft: Draft | None = None) -> Any:
     with pillow().open(file, formats=tuple(FORMATS)) as image:
         _check_size(*image.size)
+        if draft is not None:
+            image.draft(None, draft(*image.size))
         image.load()
         return convert(_upright(image), "RGB")
 
@@ -104,8 +115,11 @@ def _png_without_extras(path: Path) -> IO[bytes] | None:
 
 
 def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:
-    """Return a picture after a transform; whatever fails is an error that names the file."""
-    image = read_image(path)
+    """Return a picture after a transform; whatever fails is an error that names the file.
+
+    A transform may have a function ``draft``: from width and height to what is enough for it.
+    """
+    image = _read(path, getattr(transform, "draft", None))
     try:
         return transform(image)
     except (ValueError, MemoryError) as error:

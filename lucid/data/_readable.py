@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from lucid.data._dataset import Dataset, Subset
+from lucid import _random
+from lucid.data._dataset import Dataset, Subset, paths_of
 from lucid.data._loader import PassedOverError
-from lucid.data.datasets import ImageFolder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -138,8 +138,8 @@ def readable(
         train, test = data.readable([images.train, images.test], max_unreadable=0.01)
 
     Args:
-        parts: an :class:`ImageFolder` each, or a :class:`Subset` of one. What does not come from
-            files is returned as it is.
+        parts: an :class:`ImageFolder` or :class:`ImageList` each, or a :class:`Subset` of one.
+            What does not come from files is returned as it is.
         max_unreadable: share of all pictures that may be unreadable. At least one may be, except
             if it is 0.
         tell: called with a line of text for each unreadable picture, a warning if left out.
@@ -149,7 +149,7 @@ def readable(
         UnreadableError: if too many cannot be read, or all of a part; also later, when too many
             cannot be read any more.
     """
-    if not _is_of_files(parts[0]):
+    if not paths_of(parts[0]):
         return list(parts)
     total, done = sum(map(len, parts)), 0
     messages: list[str] = []
@@ -172,11 +172,6 @@ def readable(
 
 
 def _probe(dataset: Dataset, index: int) -> None:
-    """Read a sample and keep nothing of it."""
-    dataset[index]
-
-
-def _is_of_files(dataset: Any) -> bool:
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return isinstance(dataset, ImageFolder)
+    """Read a sample and keep nothing of it, nor draw from lucid's generator."""
+    with _random.seeded(index):
+        dataset[index]

@@ -13,6 +13,7 @@ import numpy as np
 from lucid._extras import extra
 from lucid.data._dataset import TensorDataset, check_index
 from lucid.data._folders import describe_left_out, find_pictures, first_of, subfolders
+from lucid.data._lists import read_list
 from lucid.data._pillow import check_interpolation, pillow
 from lucid.data._read_image import SUFFIXES, load_picture
 from lucid.data._read_image import read_image as read_image
@@ -136,7 +137,34 @@ def digits(
     )
 
 
-class ImageFolder:
+class _Pictures:
+    """What ImageFolder and ImageList share: paths and labels, read when they are asked for."""
+
+    root: Path
+    transform: Callable[[Any], Any] | None
+    classes: list[str]
+    class_to_idx: dict[str, int]
+    samples: list[tuple[Path, int]]
+    labels: Array
+    left_out: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """Return one image, transformed, and its label.
+
+        Raises:
+            FileNotFoundError: if the file is not there any more; the message names it.
+            ValueError: if the file cannot be read as an image, or the transform raises it; the
+                message names it.
+        """
+        path, label = self.samples[check_index(index, len(self), type(self).__name__)]
+        image = read_image(path) if self.transform is None else load_picture(path, self.transform)
+        return image, label
+
+
+class ImageFolder(_Pictures):
     """Pictures in one folder per class: ``root/cat/1.jpg``, ``root/dog/deep/er/2.png``.
 
     JPEG, PNG, WebP, BMP, GIF, TIFF and PPM files are read when they are asked for, by
@@ -222,17 +250,69 @@ class ImageFolder:
         self.samples.sort(key=lambda sample: sample[1])
         self.labels = np.array([label for _, label in self.samples], np.int64)
 
-    def __len__(self) -> int:
-        return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        """Return one image, transformed, and its label.
+class ImageList(_Pictures):
+    r"""Pictures that a file lists, each with its class: ``photos.csv`` or ``photos.json``.
 
-        Raises:
-            FileNotFoundError: if the file is not there any more; the message names it.
-            ValueError: if the file cannot be read as an image, or the transform raises it; the
-                message names it.
-        """
-        path, label = self.samples[check_index(index, len(self), "ImageFolder")]
-        image = read_image(path) if self.transform is None else load_picture(path, self.transform)
-        return image, label
+    A CSV file has a first line that names its columns, ``path`` and ``label`` among them; a JSON
+    file is a list of objects with these keys. Paths count from the folder of the file. Pictures
+    are read as :class:`ImageFolder` reads them.
+
+    Args:
+        file: the list, UTF-8.
+        transform: what is done to each image; as of an image folder.
+        classes: the names of the classes, in the order of the labels, such as those of the
+            training. What the file names, sorted, if left out; as numbers if all are whole ones.
+        split: take the entries alone whose column ``split`` says this.
+
+    Attributes:
+        classes: the names of the classes.
+        class_to_idx: from those names to labels.
+        samples: path and label of each image, in the order of the file.
+        labels: those labels, ``(N,)`` int64.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such list, is empty, or has a class that is not among ``classes``;
+            the message names the entry.
+        ImportError: if Pillow is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("birds.csv").write_text("path,label\na.jpg,owl\nb.jpg,kite\nc.jpg,owl\n")
+        >>> dataset = data.datasets.ImageList("birds.csv")
+        >>> dataset.classes, dataset.labels
+        (['kite', 'owl'], array([1, 0, 1]))
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        split: str | None = None,
+    ) -> None:
+        pillow()
+        self.root = Path(file)
+        self.transform = transform
+        entries = read_list(self.root)
+        if split is not None:
+            entries = [entry for entry in entries if entry.split == split]
+        if not entries:
+            of_split = "" if split is None else f" whose split is {split!r}"
+            raise ValueError(f"ImageList: {self.root} lists no pictures{of_split}")
+        found = {entry.label for entry in entries}
+        numbers = all(name.isdecimal() for name in found)
+        self.classes = sorted(found, key=int if numbers else str) if classes is None else [*classes]
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        for entry in entries:
+            if entry.label not in self.class_to_idx:
+                raise ValueError(
+                    f"ImageList: {self.root}, {entry.place}: {entry.label!r} is none of the "
+                    f"classes {first_of(self.classes)}"
+                )
+        folder = self.root.parent
+        self.samples = [(folder / entry.path, self.class_to_idx[entry.label]) for entry in entries]
+        self.labels = np.array([label for _, label in self.samples], np.int64)
+        self.left_out = Counter()

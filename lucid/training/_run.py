@@ -220,6 +220,7 @@ class Run:
         return load_images(
             self.recipe.data,
             self.recipe.size or SIZE,
+            augment="light" if self.recipe.augment else "none",
             mean=expected and expected.mean,
             std=expected and expected.std,
             validation=self.recipe.validation,
@@ -282,7 +283,7 @@ class Run:
             batch_size,
             shuffle=True,
             drop_last=True,
-            transform=images.augmentation if recipe.augment else None,
+            transform=images.augmentation,
             num_workers=READERS,
         )
         self._progress = Progress(loader, min(2, batch_size), description)

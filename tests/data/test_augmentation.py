@@ -203,10 +203,10 @@ def test_tensors_are_mixed_into_tensors() -> None:
 @pytest.mark.parametrize("preset", ["none", "light", "strong", "rand-m9-mstd0.5-inc1"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
 def test_a_preset_makes_tensors_of_pictures(preset: str, mode: str) -> None:
-    for mean, std in (((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), ((0.5,), (0.25,))):
-        transform = transforms.training(preset, 24, mean, std)
+    for channels, mean in ((3, (0.5, 0.4, 0.3)), (3, (0.5,)), (1, (0.5,))):
+        transform = transforms.training(preset, 24, mean, (0.25,), channels=channels)
         image = transform(noise(mode, (50, 40)))
-        assert image.shape == (len(mean), 24, 24)
+        assert image.shape == (channels, 24, 24)
         assert image.dtype == np.float32
         assert np.isfinite(image.data).all()
 

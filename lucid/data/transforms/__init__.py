@@ -24,6 +24,7 @@ from lucid.data.transforms._geometry import RandomVerticalFlip as RandomVertical
 from lucid.data.transforms._geometry import Resize as Resize
 from lucid.data.transforms._mix import CutMix as CutMix
 from lucid.data.transforms._mix import MixUp as MixUp
+from lucid.data.transforms._presets import evaluation as evaluation
 from lucid.data.transforms._presets import for_model as for_model
 from lucid.data.transforms._presets import training as training
 from lucid.data.transforms._values import Convert as Convert

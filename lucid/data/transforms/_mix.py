@@ -124,8 +124,8 @@ class CutMix(_Mix):
     Example:
         >>> mix = data.transforms.CutMix(num_classes=2)
         >>> images, labels = mix(lucid.rand(4, 1, 8, 8), lucid.tensor([0, 1, 1, 0]))
-        >>> labels.sum(axis=1)
-        tensor([1., 1., 1., 1.])
+        >>> images.shape, labels.shape
+        ((4, 1, 8, 8), (4, 2))
     """
 
     def _mixed(self, images: Array, part: float) -> tuple[Array, float]:

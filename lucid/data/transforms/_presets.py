@@ -41,6 +41,12 @@ def for_model(model: nn.Module) -> Compose:
         TypeError: if ``model`` is no module.
         ValueError: if the model's images are not square, or have neither one channel nor three.
     """
+    settings = expected(model)
+    return evaluation(settings.pop("size"), **settings)
+
+
+def expected(model: nn.Module) -> dict[str, Any]:
+    """Return what :func:`for_model` prepares images by, as arguments of :func:`evaluation`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"for_model: expected a lucid.nn.Module, got {type(model).__name__}")
     settings = {**DEFAULT, **(getattr(model, "pretrained_cfg", None) or {})}
@@ -58,11 +64,39 @@ def for_model(model: nn.Module) -> Compose:
         )
     if channels == 1:  # weights for colour, adapted to grey
         mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    same = {key: settings[key] for key in ("interpolation", "crop_pct")}
+    return {"size": height, "mean": mean, "std": std, **same, "channels": channels}
+
+
+def evaluation(
+    size: int = 224,
+    mean: Sequence[float] = DEFAULT["mean"],
+    std: Sequence[float] = DEFAULT["std"],
+    interpolation: str = "bicubic",
+    crop_pct: float = 0.875,
+    channels: int = 3,
+) -> Compose:
+    """Return a transform of Pillow images that changes nothing at random: the middle, resized.
+
+    Args:
+        size: height and width of the result.
+        mean: what is subtracted from pixels between 0 and 1, for each channel or all.
+        std: what they are divided by then.
+        interpolation: ``"bicubic"``, ``"bilinear"`` or ``"nearest"``.
+        crop_pct: the part of the resized image's shorter side that is kept.
+        channels: 3 for colour, 1 for grey.
+
+    Returns:
+        From a Pillow image to a float32 tensor ``(C, size, size)``.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
     return Compose(
         [
             Convert("L" if channels == 1 else "RGB"),
-            Resize(math.floor(height / settings["crop_pct"]), settings["interpolation"]),
-            CenterCrop(height),
+            Resize(math.floor(size / crop_pct), interpolation),
+            CenterCrop(size),
             ToTensor(),
             Normalize(mean, std),
         ]
@@ -75,6 +109,7 @@ def training(
     mean: Sequence[float] = DEFAULT["mean"],
     std: Sequence[float] = DEFAULT["std"],
     interpolation: str = "bicubic",
+    channels: int = 3,
 ) -> Compose:
     """Return a transform of Pillow images for training, by the name of what it varies.
 
@@ -91,10 +126,11 @@ def training(
     Args:
         preset: a name of the table.
         size: height and width of the result.
-        mean: what is subtracted from pixels between 0 and 1; one number makes the images grey.
+        mean: what is subtracted from pixels between 0 and 1, for each channel or all.
         std: what they are divided by then.
         interpolation: how parts are resized: ``"bicubic"``, ``"bilinear"``, ``"nearest"`` or
             ``"random"``.
+        channels: 3 for colour, 1 for grey.
 
     Returns:
         From a Pillow image to a float32 tensor ``(C, size, size)``.
@@ -108,25 +144,30 @@ def training(
         >>> transform(Image.new("RGB", (64, 48))).shape
         (3, 32, 32)
     """
-    steps: list[Callable[[Any], Any]]
     if preset == "none":
-        steps = [Resize(size, interpolation), CenterCrop(size)]
-    else:
-        least = 0.35 if preset == "light" else 0.08
-        crop = RandomResizedCrop(size, (least, 1.0), interpolation=interpolation)
-        steps = [crop, RandomHorizontalFlip()]
+        return evaluation(size, mean, std, interpolation, 1.0, channels)
+    least = 0.35 if preset == "light" else 0.08
+    change: Callable[[Any], Any]
     if preset == "light":
-        steps.append(ColorJitter(0.2, 0.2, 0.2))
+        change = ColorJitter(0.2, 0.2, 0.2)
     elif preset == "strong" or preset.startswith("rand"):
         config = "rand-m9-mstd0.5-inc1" if preset == "strong" else preset
         fill = [min(255, round(255 * value)) for value in mean]
-        steps.append(RandAugment.from_string(config, interpolation=interpolation, fill=fill))
-    elif preset != "none":
+        change = RandAugment.from_string(config, interpolation=interpolation, fill=fill)
+    else:
         raise ValueError(
-            f"training: expected none, light, strong or a string such as rand-m9-mstd0.5-inc1, "
+            "training: expected none, light, strong or a string such as rand-m9-mstd0.5-inc1, "
             f"got {preset!r}"
         )
-    steps += [Convert("L" if len(mean) == 1 else "RGB"), ToTensor(), Normalize(mean, std)]
-    if preset == "strong":
-        steps.append(RandomErasing(0.25, value="random"))
-    return Compose([Convert("RGB"), *steps])
+    return Compose(
+        [
+            Convert("RGB"),
+            RandomResizedCrop(size, (least, 1.0), interpolation=interpolation),
+            RandomHorizontalFlip(),
+            change,
+            Convert("L" if channels == 1 else "RGB"),
+            ToTensor(),
+            Normalize(mean, std),
+            *([RandomErasing(0.25, value="random")] if preset == "strong" else []),
+        ]
+    )
