@@ -24,6 +24,7 @@ PURPOSES = {
     "data": "images from files, the handwritten digits, progress bars",
     "hub": "weights from the Hugging Face hub",
     "recipes": "recipes of training read with Python 3.10, whose library has no TOML",
+    "tensorboard": "event files of a training, for TensorBoard",
     "plot": "pictures: ``--explain``, figures",
     "all": "all that lucid can use",
     "test": "the tests",

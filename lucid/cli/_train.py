@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 from lucid._check import one_line
 from lucid._files import READABLE, SUFFIXES
 from lucid.cli._arguments import AddCommand, model_name
-from lucid.cli._data import add_unreadable, check_classes, checked, load, unreadable_share
+from lucid.cli._data import add_unreadable, checked, load, unreadable_share
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
 from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.cli._weights import check_weights
-from lucid.data import Images, UnreadableError
-from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score
+from lucid.data import Images
+from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score, TensorBoard
 from lucid.training._recipe import Kind
 
 
@@ -56,6 +57,12 @@ def add_parsers(add_command: AddCommand) -> None:
         metavar="FOLDER",
         help="go on with the interrupted run in this folder, or of these weights",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write curves for TensorBoard too, into the folder tensorboard of the run (needs the "
+        "extra tensorboard)",
+    )
 
 
 def _add_entry(parser: argparse.ArgumentParser, entry: Field[Any]) -> None:
@@ -89,13 +96,9 @@ def train_model(args: argparse.Namespace) -> int:
         for field in fields(Recipe)
         if getattr(args, field.name) is not None
     }
-    if args.resume is None:
-        with _new_run(args, given) as run:
-            return _run(run, load(run.load_images))
-    with _resume(args, given) as run:
-        images = load(run.load_images)
-        check_classes(images, run.description.classes, len(run.description.classes))
-        return _run(run, images)
+    callbacks = [TensorBoard()] if args.tensorboard else []
+    with _new_run(args, given) if args.resume is None else _resume(args, given) as run:
+        return _run(run, load(run.load_images), callbacks)
 
 
 def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
@@ -146,21 +149,20 @@ def _of_option(error: ValueError, otherwise: str = "") -> UsageError:
     return UsageError(f"{'--' if named else otherwise}{error}")
 
 
-def _run(run: Run, images: Images) -> int:
+def _run(run: Run, images: Images, callbacks: Sequence[Callback]) -> int:
     """Train from the beginning, or from where the run's state has come to."""
     recipe = run.recipe
+    try:
+        run.build(images, tell=partial(tell, "train"))
+    except ValueError as error:
+        raise _of_option(error) from error
     with unreadable_share(recipe.max_unreadable):
-        try:
-            with Progress("image") as checking:
-                run.prepare(images, tell=partial(tell, "train"), after_each=checked(checking))
-        except UnreadableError:
-            raise
-        except ValueError as error:
-            raise _of_option(error) from error
+        with Progress("image") as checking:
+            run.prepare(tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
         try:
             with Progress("image") as progress:
-                for _ in run.fit([_Watch(progress)]):
+                for _ in run.fit([_Watch(progress), *callbacks]):
                     pass
             score = run.finish()
         except KeyboardInterrupt:

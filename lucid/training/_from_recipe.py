@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lucid import models, nn, optim
+from lucid import _random, models, nn, optim
+from lucid._check import one_line
+from lucid.autograd import no_grad
 from lucid.data import Dataset
 from lucid.data._dataset import labels_of
 from lucid.models._pretrained import (
@@ -16,6 +18,7 @@ from lucid.models._pretrained import (
     open_named,
     variant_of,
 )
+from lucid.ops import zeros
 from lucid.optim.lr_scheduler import LambdaLR
 from lucid.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lucid.training._class_weights import class_weights
@@ -139,3 +142,23 @@ def set_frozen(recipe: Recipe, model: nn.Module, epoch: int) -> None:
         freeze(model, len(stages_of(model)) - 1)
     elif recipe.freeze:
         freeze(model, recipe.freeze)
+
+
+def check_input(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless the model can be trained with such images; it stays as it is."""
+    buffers = {name: buffer.data.copy() for name, buffer in model.named_buffers()}
+    generator = _random.generator().bit_generator
+    state = generator.state
+    try:
+        with no_grad():
+            model(zeros(*shape))
+    except ValueError as error:
+        height, width = shape[-2:]
+        raise ValueError(
+            f"the model cannot be trained with {shape[0]} images of {height}×{width} at a time: "
+            f"{one_line(error)}"
+        ) from error
+    finally:
+        generator.state = state
+        for name, buffer in model.named_buffers():
+            buffer.data[...] = buffers[name]

@@ -28,6 +28,7 @@ from lucid.training._from_recipe import (
     build_model,
     build_optimizer,
     build_schedule,
+    check_input,
     open_weights,
     set_frozen,
 )
@@ -57,8 +58,8 @@ class Run:
 
     Attributes:
         resumed: whether there was something to go on from.
-        images: the images that can be read, in their parts; after :meth:`prepare`, as are all
-            below.
+        images: the images in their parts; after :meth:`prepare` those that can be read. All below
+            are there after it too.
         model: the model.
         optimizer: holds its parameters.
         scheduler: takes a step after each of the optimiser's.
@@ -227,29 +228,24 @@ class Run:
             limit=self.recipe.limit,
         )
 
-    def prepare(
-        self,
-        images: Images | None = None,
-        *,
-        tell: Callable[[str], Any] = warnings.warn,
-        after_each: Callable[[int, int], Any] | None = None,
+    def build(
+        self, images: Images | None = None, *, tell: Callable[[str], Any] = warnings.warn
     ) -> None:
-        """Read all pictures once, build the model, and load the state of a run that goes on.
+        """Build the model, and check that it can take the images; their pictures are not read.
 
-        lucid's generator is seeded from the recipe, or goes on where the run was.
+        lucid's generator is seeded from the recipe.
 
         Args:
             images: what to train on, with a validation part; as :meth:`load_images` returns them
                 if left out.
-            tell: called with what one should know of the images, a line each; warnings if left
+            tell: called with what one should know of the weights to start from; a warning if left
                 out.
-            after_each: called with the number of pictures read so far and of all.
 
         Raises:
-            ValueError: if the images are not of the run's classes, or the state does not fit.
-            UnreadableError: if too many pictures cannot be read.
+            ValueError: if the images are not of the run's classes, or the model cannot take their
+                size or so few at a time.
         """
-        images = images or self.load_images()
+        self.images = images = images or self.load_images()
         if images.validation is None:
             raise ValueError("Run: the images have no validation part to choose the weights by")
         if self._description is None:
@@ -267,6 +263,32 @@ class Run:
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
         self.optimizer = build_optimizer(recipe, self.model)
         self.averaged = build_average(recipe, self.model)
+        count, size = min(2, recipe.batch_size, len(images.train)), recipe.size or SIZE
+        check_input(self.model, (count, description.in_channels, size, size))
+
+    def prepare(
+        self,
+        images: Images | None = None,
+        *,
+        tell: Callable[[str], Any] = warnings.warn,
+        after_each: Callable[[int, int], Any] | None = None,
+    ) -> None:
+        """Read all pictures once, and load the state of a run that goes on.
+
+        Args:
+            images: as :meth:`build` takes them, which is called unless it was.
+            tell: called with what one should know of the images, a line each; warnings if left
+                out.
+            after_each: called with the number of pictures read so far and of all.
+
+        Raises:
+            ValueError: as :meth:`build` does, or if the state does not fit.
+            UnreadableError: if too many pictures cannot be read.
+        """
+        if images is not None or not hasattr(self, "model"):
+            self.build(images, tell=tell)
+        recipe, description, images = self.recipe, self.description, self.images
+        assert images.validation is not None
         for note in images.notes:
             tell(note)
         train, validation, test = readable(

@@ -102,6 +102,7 @@ class RunFiles:
         environment: where it was trained, as JSON.
         report: a page about the run.
         report_data: the numbers on that page, as JSON.
+        tensorboard: a folder of TensorBoard's event files.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -120,6 +121,7 @@ class RunFiles:
         self.environment = self._beside("environment.json")
         self.report = self._beside("report.html")
         self.report_data = self._beside("report.json")
+        self.tensorboard = self._beside("tensorboard")
         name = "run" if self._in_folder else path.stem
         self._lock = self.weights.with_name(f".lucid-{name}.lock")
         self._replaces: list[str] = []
@@ -138,7 +140,8 @@ class RunFiles:
             return not self.exist()
         if not self.path.is_dir():
             return not self.path.exists()
-        return all(path == self._lock for path in self.path.iterdir())
+        # What a process left that was killed before it wrote anything whole, or a lock.
+        return all(path.name.startswith(".lucid-") for path in self.path.iterdir())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

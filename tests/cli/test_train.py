@@ -368,6 +368,17 @@ def test_a_size_that_no_memory_holds(capsys):
     assert "--size: expected an integer from 1 to 4096, got '1000000000'" in capsys.readouterr().err
 
 
+def test_a_size_that_the_network_cannot_take(capsys):
+    assert train("--model", "mobilenetv4_conv_aa_medium", "--size", "16", "--output", "a") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert (
+        "lucid train: the model cannot be trained with 2 images of 16×16 at a time: "
+        in captured.err
+    )
+    assert not Path("a").exists()
+
+
 # -- what goes wrong --------------------------------------------------------------------------
 
 

@@ -67,13 +67,13 @@ def _check_end(argv: list[str], status: int, err: str) -> None:
 
 
 @functools.cache
-def _finished() -> Path:
+def _finished(name: str) -> Path:
     folder = Path(tempfile.mkdtemp())
-    check(command(["train", *SMALL, "--epochs", "2", "--output", str(folder / NAME)]) == 0, "train")
+    check(command(["train", *SMALL, "--epochs", "2", "--output", str(folder / name)]) == 0, "train")
     return folder
 
 
-def finished_run(folder: Path) -> Path:
-    """Lay a copy of a finished run into a folder, and return the path of its weights."""
-    shutil.copytree(_finished(), folder, dirs_exist_ok=True)
-    return folder / NAME
+def finished_run(folder: Path, name: str = NAME) -> Path:
+    """Lay a copy of a finished run into a folder, and return the path that the run is called by."""
+    shutil.copytree(_finished(name), folder, dirs_exist_ok=True)
+    return folder / name

@@ -222,6 +222,37 @@ def test_images_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            {"model": "mobilenetv4_conv_aa_medium", "size": 16},
+            "cannot be trained with 2 images of 16×16 at a time: avg_pool2d: a window of 2×2",
+        ),
+        ({"batch_size": 1}, "cannot be trained with 1 images of 32×32 at a time: BatchNorm2d: in"),
+    ],
+)
+def test_what_the_model_cannot_take(entries: dict[str, Any], message: str) -> None:
+    with (
+        Run.create("a", replace(QUICK, **entries)) as run,
+        pytest.raises(ValueError, match=message),
+    ):
+        run.build()
+    assert not Path("a").exists()
+
+
+def test_the_check_leaves_model_and_generator_alone() -> None:
+    with Run.create("a", QUICK) as run:
+        run.build()
+        lucid.manual_seed(0)
+        expected = lucid.models.create_model(QUICK.model, num_classes=10, in_channels=1)
+        state = lucid._random.generator().bit_generator.state
+        run.build()
+        assert lucid._random.generator().bit_generator.state == state
+    for name, value in expected.state_dict().items():
+        np.testing.assert_array_equal(value.data, run.model.state_dict()[name].data, err_msg=name)
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"size": 0}, "'size': expected an integer from 1 to 4096, got 0"),
