@@ -55,7 +55,7 @@ class ExtrasTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table; an extra without a purpose is an error, and so is the reverse."""
-        self.env.note_dependency(str(PROJECT))
+        self.env.note_reread()  # the extras are in another file than the page
         required = extras()
         if different := sorted(required.keys() ^ PURPOSES.keys()):
             names = ", ".join(different)

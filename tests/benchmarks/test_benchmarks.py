@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import between, growth
+import lucid
+from benchmarks import accuracy, between, growth, size
 from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
 from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
@@ -181,3 +182,35 @@ def test_compare_takes_turns():
     timings = [lambda: calls.append("old") or 1.0, lambda: calls.append("new") or 2.0]
     assert between.compare(timings, args) == [[1.0] * 3, [2.0] * 3]
     assert calls == ["old", "new", "new", "old", "old", "new"]
+
+
+def test_size_sums_all_files_and_lists_the_versions(tmp_path):
+    packages = tmp_path / "packages"
+    for name, count in (
+        ("a/__init__.py", 10),
+        ("a/deep/data.bin", 500),
+        ("a_b-1.2.dist-info/METADATA", 7),
+        ("Z-3.dist-info/RECORD", 3),
+    ):
+        path = packages / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * count)
+    assert size.size(packages) == 520
+    assert list(size.installed(packages).items()) == [("a_b", "1.2"), ("Z", "3")]
+
+
+def test_accuracy_is_the_largest_difference_over_the_largest_logit(monkeypatch):
+    path = ROOT / "tests" / "reference" / "mobilenetv4_conv_small_050.json"
+    reference = json.loads(path.read_text("utf-8"))
+    logits = reference["eval"]["logits_first_image"]
+    before = lucid.get_backend()
+    try:
+        right = dict(accuracy.differences(reference, "numpy"))
+        shift = max(map(abs, logits)) / 2
+        logits[3] += shift
+        wrong = dict(accuracy.differences(reference, "numpy"))
+    finally:
+        lucid.set_backend(before)
+    assert right.keys() == {"eager", "compiled"}
+    assert max(right.values()) < 1e-5
+    assert wrong["compiled"] == pytest.approx(shift / max(map(abs, logits)), rel=1e-4)

@@ -135,6 +135,9 @@ def test_the_front_page_shows_what_was_measured(site):
         assert f"{best(one, family):.1f} ms" in page
     for row in json.loads((RESULTS / "size.json").read_text("utf-8"))["rows"].values():
         assert f"{row['bytes'] / 1e6:.0f} MB" in page
+    rows = json.loads((RESULTS / "accuracy.json").read_text("utf-8"))["rows"]
+    digits, exponent = f"{max(row['difference'] for row in rows):.1e}".split("e-0")
+    assert re.search(rf"{digits} · 10\s*−{exponent}\s*of the largest", page)
     for name in ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large"):
         entries = models.list_pretrained(f"mobilenetv4_{name}.*")
         accuracies = [value for e in entries for value in (e.top1, e.test_top1) if value]
