@@ -9,6 +9,7 @@ import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
+from lucid.kernels._memory import empty
 
 Array = np.ndarray
 
@@ -77,5 +78,10 @@ def _stack(arrays: list[Array]) -> Array:
     if arrays[0].ndim == 3:
         channels_last = [array.transpose(1, 2, 0) for array in arrays]
         if all(array.flags.c_contiguous for array in channels_last):
-            return np.stack(channels_last, dtype=dtype).transpose(0, 3, 1, 2)
-    return np.stack(arrays, dtype=dtype)
+            return _stacked(channels_last, dtype).transpose(0, 3, 1, 2)
+    return _stacked(arrays, dtype)
+
+
+def _stacked(arrays: list[Array], dtype: np.dtype[Any]) -> Array:
+    result = empty((len(arrays), *arrays[0].shape), dtype)
+    return np.stack(arrays, out=result)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lucid._extras import extra
+from lucid.kernels._memory import empty
 
 Array = np.ndarray
 
@@ -98,7 +99,8 @@ def scaled(array: Array) -> Array:
 
     The result is an array of its own, in C order.
     """
-    result = array.astype(np.float32, order="C")
+    result = empty(array.shape)
+    result[...] = array
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-        result /= np.float32(np.iinfo(array.dtype).max)
+        result /= np.float32(2 ** (8 * array.dtype.itemsize) - 1)
     return result

@@ -33,6 +33,8 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 MAX_PIXELS = 2**26
 MAX_SIDE = 2**16
 
+_BUFFER = 2**18  # bytes: most photographs in few system calls
+
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -67,7 +69,8 @@ def _read(path: str | os.PathLike[str], draft: Draft | None) -> Any:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         try:
-            return _decode(path, draft)
+            with open(path, "rb", _BUFFER) as file:
+                return _decode(file, draft)
         except (ValueError, SyntaxError, OSError):
             # A PNG's pixels may be sound although what it says besides them is damaged.
             if (pixels_alone := _png_without_extras(Path(path))) is None:

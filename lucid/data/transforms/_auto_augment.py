@@ -13,7 +13,7 @@ from lucid import _random
 from lucid._check import count, probability
 from lucid.data._pillow import pillow
 from lucid.data.transforms._base import PillowTransform, colour
-from lucid.data.transforms._colour import brightness, contrast, saturation
+from lucid.data.transforms._colour import brightness, contrast, saturation, sharpness
 from lucid.data.transforms._geometry import check_random_interpolation, drawn_resampling
 
 # -- what is done to an image ------------------------------------------------------------------
@@ -44,12 +44,6 @@ def _solarize(image: Any, threshold: float) -> Any:
 def _solarize_add(image: Any, added: float) -> Any:
     table = [min(255, value + int(added)) if value < 128 else value for value in range(256)]
     return image.point(table * len(image.getbands()))
-
-
-def _sharpness(image: Any, factor: float) -> Any:
-    from PIL import ImageEnhance
-
-    return ImageEnhance.Sharpness(image).enhance(factor)
 
 
 def _blur(image: Any, radius: float) -> Any:
@@ -158,8 +152,8 @@ _OPERATIONS = {
     "ContrastIncreasing": _Operation(contrast, _around_one),
     "Brightness": _Operation(brightness, _from_little),
     "BrightnessIncreasing": _Operation(brightness, _around_one),
-    "Sharpness": _Operation(_sharpness, _from_little),
-    "SharpnessIncreasing": _Operation(_sharpness, _around_one),
+    "Sharpness": _Operation(sharpness, _from_little),
+    "SharpnessIncreasing": _Operation(sharpness, _around_one),
     "Desaturate": _Operation(saturation, lambda part, _: 1 - min(0.5 + 0.5 * part, 1)),
     "GaussianBlur": _Operation(_blur, lambda part, _: min(0.1 + 1.9 * part, 2)),
 }
@@ -373,7 +367,7 @@ _WIDE: list[tuple[Callable[..., Any], float, float, bool]] = [
     (brightness, 0, 0.99, True),
     (saturation, 0, 0.99, True),
     (contrast, 0, 0.99, True),
-    (_sharpness, 0, 0.99, True),
+    (sharpness, 0, 0.99, True),
     (_posterize, 8, 2, False),
     (_solarize, 255, 0, False),
     (_of_image_ops("autocontrast"), 0, 0, False),
@@ -420,6 +414,6 @@ class TrivialAugmentWide(_AutoAugment):
             strength = int(strength)
         if signed and rng.integers(2):
             strength = -strength
-        if change in (brightness, saturation, contrast, _sharpness):
+        if change in (brightness, saturation, contrast, sharpness):
             strength += 1
         return self._changed(image, change, strength)

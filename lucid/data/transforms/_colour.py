@@ -82,21 +82,26 @@ def brightness(image: Any, factor: float) -> Any:
 
 def contrast(image: Any, factor: float) -> Any:
     """Return an image with so much times the contrast, as ``ImageEnhance.Contrast``."""
-    counts = np.array((image if image.mode == "L" else image.convert("L")).histogram())
-    return _away_from(image, int(counts @ np.arange(256) / counts.sum() + 0.5), factor)
+    grey = np.asarray(image.convert("L"))
+    return _away_from(image, int(grey.sum() / grey.size + 0.5), factor)
 
 
 def _away_from(image: Any, level: int, factor: float) -> Any:
-    """Blend with an even grey, as ``Image.blend`` does, by a table of the 256 values."""
+    """Blend with an even grey as ``Image.blend`` does; by a table, which takes half of the time."""
     table = np.float32(level) + np.float32(factor) * (_BYTES - np.float32(level))
     return image.point(np.clip(table, 0, 255).astype(np.uint8).tolist() * len(image.getbands()))
 
 
 def saturation(image: Any, factor: float) -> Any:
     """Return an image with so much times the saturation, as ``ImageEnhance.Color``."""
-    if image.mode == "L":
-        return image
     return pillow().blend(image.convert("L").convert(image.mode), image, factor)
+
+
+def sharpness(image: Any, factor: float) -> Any:
+    """Return an image with so much times the sharpness, as ``ImageEnhance.Sharpness``."""
+    from PIL import ImageEnhance
+
+    return ImageEnhance.Sharpness(image).enhance(factor)
 
 
 def hue(image: Any, shift: float) -> Any:

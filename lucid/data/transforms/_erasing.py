@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from lucid import _random
 from lucid._check import is_number, probability
 from lucid.data.transforms._base import Array, Transform, check_floating, check_range
@@ -68,7 +66,7 @@ class RandomErasing(Transform):
 
     def _erase(self, image: Array, rng: Any) -> None:
         height, width, channels = image.shape
-        low, high = np.log(self.ratio)
+        low, high = map(math.log, self.ratio)
         for _ in range(10):
             area = rng.uniform(*self.scale) * height * width
             ratio = math.exp(rng.uniform(low, high))

@@ -196,7 +196,7 @@ class RandomResizedCrop(Transform):
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a part of an image of this size: its row, column, height and width."""
         rng = _random.generator()
-        low, high = np.log(self.ratio)
+        low, high = map(math.log, self.ratio)
         for _ in range(10):
             area = rng.uniform(*self.scale) * height * width
             ratio = math.exp(rng.uniform(low, high))

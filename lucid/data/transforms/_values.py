@@ -11,6 +11,7 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.data._pillow import convert, is_image, pixels, scaled
 from lucid.data.transforms._base import Array, Shown, Transform, check_floating
+from lucid.kernels._memory import empty
 
 
 class Convert(Shown):
@@ -66,15 +67,17 @@ class ToTensor(Shown):
                 raise ValueError(
                     f'ToTensor: an image of mode {image.mode!r} must be converted: convert("RGB")'
                 )
-            image = pixels(image)
-        if not isinstance(image, Array) or image.dtype.kind not in "fiub":
+            array = pixels(image)
+        elif not isinstance(image, Array) or image.dtype.kind not in "fiub":
             raise TypeError(
                 f"ToTensor: expected a Pillow image or a numeric array, got {type(image).__name__}"
             )
-        if image.ndim not in (2, 3):
+        elif image.ndim not in (2, 3):
             raise ValueError(f"ToTensor: expected (H, W) or (H, W, C), got shape {image.shape}")
-        hwc = image if image.ndim == 3 else image[:, :, None]
-        return wrap(scaled(hwc).transpose(2, 0, 1))
+        else:
+            array = scaled(image)
+        hwc = array if array.ndim == 3 else array[:, :, None]
+        return wrap(hwc.transpose(2, 0, 1))
 
 
 class Normalize(Transform):
@@ -116,6 +119,7 @@ class Normalize(Transform):
             np.tile(np.broadcast_to(np.asarray(values, images.dtype), c), w)
             for values in (self.mean, self.std)
         )
-        result = images.reshape(n, h, w * c) - mean
+        result = empty((n, h, w * c), images.dtype)
+        np.subtract(images.reshape(result.shape), mean, out=result)
         result /= std
         return result.reshape(images.shape)
