@@ -51,6 +51,7 @@ _LAZY = {
     "models": "lucid.models",
     "nn": "lucid.nn",
     "optim": "lucid.optim",
+    "report": "lucid.report",
     "save": "lucid._files:save",
     "summary": "lucid.visual:summary",
     "training": "lucid.training",
@@ -62,6 +63,7 @@ if _TYPE_CHECKING:
     from lucid import models as models
     from lucid import nn as nn
     from lucid import optim as optim
+    from lucid import report as report
     from lucid import training as training
     from lucid import visual as visual
     from lucid._compile import compile as compile

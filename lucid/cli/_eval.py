@@ -25,7 +25,9 @@ from lucid.cli._output import (
 )
 from lucid.cli._weights import check_weights, open_model
 from lucid.data import load_images, readable
+from lucid.report import write_report
 from lucid.training import Evaluation, Recipe, RunFiles, Score
+from lucid.training._environment import environment
 from lucid.training._recipe import SIZE
 from lucid.visual._summary import table
 
@@ -59,6 +61,13 @@ def add_parsers(add_command: AddCommand) -> None:
     add_unreadable(parser, "default: that of the training")
     add_format(parser, "--json")
     add_format(parser, "--csv")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write a page on it, .html, with the worst mistakes as pictures, and its numbers as "
+        ".json beside it",
+    )
     add_overwrite(parser)
 
 
@@ -66,9 +75,18 @@ def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
     if args.json == args.csv == "-":
         raise UsageError("--json - and --csv - would both print; give one of them a file")
-    for option, target in (("--json", args.json), ("--csv", args.csv)):
+    written: dict[Path, str] = {}
+    for option, target, suffixes in (
+        ("--json", args.json, ()),
+        ("--csv", args.csv, ()),
+        ("--report", args.report, (".html",)),
+        ("--report", args.report and args.report.with_suffix(".json"), ()),
+    ):
         if target not in (None, "-"):
-            check_new(Path(target), option, args.overwrite)
+            path = check_new(Path(target), option, args.overwrite, suffixes)
+            if path in written:
+                raise UsageError(f"{written[path]} and {option} both write {path}; name another")
+            written[path] = option
     check_weights(args.weights)
     files = RunFiles(args.weights)
     recipe = Recipe()
@@ -81,7 +99,18 @@ def evaluate_model(args: argparse.Namespace) -> int:
         recipe = replace(recipe, data=args.data)
     model, classes = open_model("eval", str(args.weights), None)
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else SIZE
-    images = load(lambda: load_images(recipe.data, size, model=model, limit=recipe.limit))
+    # A report on the run's own images compares their parts, so it wants those of the training.
+    own = args.report is not None and args.data is None
+    images = load(
+        lambda: load_images(
+            recipe.data,
+            size,
+            model=model,
+            augment="light" if recipe.augment else "none",
+            validation=recipe.validation if own else None,
+            limit=recipe.limit,
+        )
+    )
     check_classes(images, classes, model.num_classes)
     tell_line = partial(tell, "eval")
     for note in images.notes:
@@ -99,6 +128,15 @@ def evaluate_model(args: argparse.Namespace) -> int:
                 batch_size=args.batch_size or recipe.batch_size,
                 flips=args.flips,
                 after_each=progress.reach,
+            )
+        if args.report is not None:
+            write_report(
+                args.report,
+                evaluation,
+                model=model,
+                images=replace(images, test=test),
+                description=files.read_description() if own else None,
+                environment=environment(),
             )
     if args.json is not None:
         write(json.dumps(evaluation.document()) + "\n", args.json)

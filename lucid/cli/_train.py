@@ -19,6 +19,7 @@ from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_writable, tell
 from lucid.cli._weights import check_weights
 from lucid.data import Images
+from lucid.report import write_run_report
 from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score, TensorBoard
 from lucid.training._recipe import Kind
 
@@ -50,6 +51,12 @@ def add_parsers(add_command: AddCommand) -> None:
         parser,
         "the run's folder; or a name ending in .npz or .safetensors for the weights, beside which "
         "the other files stand (default: runs/MODEL-DATA, numbered if it exists)",
+    )
+    parser.add_argument(
+        "--no-report",
+        dest="report",
+        action="store_false",
+        help="do not write a report.html: curves, mistakes as pictures, calibration and more",
     )
     parser.add_argument(
         "--resume",
@@ -98,7 +105,7 @@ def train_model(args: argparse.Namespace) -> int:
     }
     callbacks = [TensorBoard()] if args.tensorboard else []
     with _new_run(args, given) if args.resume is None else _resume(args, given) as run:
-        return _run(run, load(run.load_images), callbacks)
+        return _run(run, load(run.load_images), callbacks, args.report)
 
 
 def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
@@ -149,8 +156,8 @@ def _of_option(error: ValueError, otherwise: str = "") -> UsageError:
     return UsageError(f"{'--' if named else otherwise}{error}")
 
 
-def _run(run: Run, images: Images, callbacks: Sequence[Callback]) -> int:
-    """Train from the beginning, or from where the run's state has come to."""
+def _run(run: Run, images: Images, callbacks: Sequence[Callback], with_report: bool) -> int:
+    """Train from the beginning, or from where the run's state has come to; then report."""
     recipe = run.recipe
     try:
         run.build(images, tell=partial(tell, "train"))
@@ -165,6 +172,8 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback]) -> int:
                 for _ in run.fit([_Watch(progress), *callbacks]):
                     pass
             score = run.finish()
+            if with_report:
+                write_run_report(run)
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
         except DivergedError as error:
@@ -176,6 +185,8 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback]) -> int:
         except OSError as error:
             raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
     print(f"best weights: epoch {run.description.best_epoch}, {run.files.weights}")
+    if with_report:
+        print(f"report: {run.files.report}")
     print(result_line(score))
     return 0
 

@@ -226,6 +226,21 @@ def parts_of(dataset: Any) -> list[Any]:
     return getattr(dataset, "datasets", [dataset.dataset] if hasattr(dataset, "dataset") else [])
 
 
+class Numbered:
+    """The samples of a data set, each behind its index."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return the index, and what the sample holds."""
+        return (index, *self.dataset[index])
+
+
 def paths_of(dataset: Any) -> list[Path]:
     """Return the file of each sample, also of datasets made of others; [] if there are none."""
     paths = [path for part in parts_of(dataset) for path in paths_of(part)]

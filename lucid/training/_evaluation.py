@@ -16,7 +16,7 @@ from lucid._check import count
 from lucid._compile import compile
 from lucid.autograd import Tensor, no_grad
 from lucid.data import DataLoader, Dataset
-from lucid.data._dataset import paths_of
+from lucid.data._dataset import Numbered, paths_of
 from lucid.data._readable import READERS
 from lucid.graph import evaluation
 from lucid.nn import Module
@@ -191,7 +191,7 @@ class Evaluation:
         logits: list[Array] = []
         labels: list[Array] = []
         indices: list[int] = []
-        loader = DataLoader(_Numbered(dataset), size, num_workers=READERS)
+        loader = DataLoader(Numbered(dataset), size, num_workers=READERS)
         with evaluation(model), no_grad():
             for places, images, wanted in loader:
                 if run is None:
@@ -214,6 +214,10 @@ class Evaluation:
             [str(paths[index]) for index in indices] if paths else (),
             flips,
         )
+
+    def place(self, row: int) -> int:
+        """Return where an image of this evaluation stands in the data set."""
+        return row if self.indices is None else int(self.indices[row])
 
     # -- image by image -----------------------------------------------------------------------
 
@@ -379,19 +383,6 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
         }
         return without_nan(document)
-
-
-class _Numbered:
-    """The samples of a data set, each behind its index."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return (index, *self._dataset[index])
 
 
 def without_nan(value: Any) -> Any:

@@ -219,6 +219,8 @@ class RunFiles:
             kept = model if averaged is None else averaged.module
             self._write_weights(kept.state_dict(), description)
         self.write_description(description)
+        for page in (self.report, self.report_data):  # on an earlier run of this name
+            page.unlink(missing_ok=True)
         self._keep_state(description)
 
     def write_description(self, description: Description) -> None:

@@ -35,8 +35,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib.mermaid import mermaid as mermaid_node
 
-import lucid
 from lucid import models
+from lucid._version import __version__
 from lucid.nn import Module
 from lucid.visual._chart import REPEATS, layers_of
 from lucid.visual._mermaid import mermaid
@@ -195,7 +195,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_css_file("lucid-model.css")
     app.add_directive("lucid-model", LucidModel)
     return {
-        "version": lucid.__version__,
+        "version": __version__,
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -237,7 +237,7 @@ def test_trained_weights_keep_what_they_are(tmp_path, capsys, monkeypatch, own):
     pytest.importorskip("sklearn")
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
-    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40"]
+    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40", "--no-report"]
     assert main(["train", "--data", "digits", *quick, "--output", "run.npz"]) == 0
     image.new("L", (30, 40), 90).save("x.png")
     if not own:
@@ -264,7 +264,7 @@ def test_contradictions_are_told(tmp_path, capsys, monkeypatch):
     pytest.importorskip("sklearn")
     image = pytest.importorskip("PIL.Image")
     monkeypatch.chdir(tmp_path)
-    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40"]
+    quick = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40", "--no-report"]
     assert main(["train", "--data", "digits", *quick, "--output", "run.npz"]) == 0
     document = json.loads((tmp_path / "run.json").read_text())
     document["settings"]["size"] = 64

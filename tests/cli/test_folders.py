@@ -16,7 +16,7 @@ from tests.data.test_load_images import fill
 Image = pytest.importorskip("PIL.Image")
 
 QUICK = ["--batch-size", "8", "--epochs", "1", "--size", "32", "--validation", "0.25"]
-QUICK += ["--output", "a.npz"]
+QUICK += ["--output", "a.npz", "--no-report"]
 
 
 @pytest.fixture(autouse=True)

@@ -278,7 +278,7 @@ def test_classes_from_a_file(name, content, capsys, tmp_path):
 def test_weights_of_a_training(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--limit", "40", "--batch-size", "20", "--epochs", "1", "--size", "40"]
-    options += ["--output", "run.npz", "--model", NAME]
+    options += ["--output", "run.npz", "--model", NAME, "--no-report"]
     assert main(["train", "--data", "digits", *options]) == 0
     Image.new("L", (30, 40), 90).save("x.png")
     capsys.readouterr()

@@ -19,13 +19,13 @@ import pytest
 
 import lucid
 from lucid.cli import main
-from lucid.training import RunFiles, _loop
+from lucid.training import Run, RunFiles, _loop
 
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
 
 OTHERS = (".environment.json", ".history.csv", ".json", ".recipe.toml")
-QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2", "--size", "32"]
+QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2", "--size", "32", "--no-report"]
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +168,35 @@ def test_eval_with_flips_sees_each_image_twice(capsys):
     assert plain["loss"] != flips["loss"]
 
 
+def test_a_run_ends_in_a_report(capsys):
+    options = [option for option in QUICK if option != "--no-report"]
+    assert main(["train", "--data", "digits", *options, "--output", "a"]) == 0
+    assert "report: a/report.html" in capsys.readouterr().out
+    document = json.loads(Path("a/report.json").read_text())
+    assert len(document["training"]["history"]) == 2
+    assert Path("a/report.html").read_text().startswith("<!DOCTYPE html>")
+    assert train("--output", "a", "--overwrite") == 0
+    assert not Path("a/report.html").exists()  # it was on the run before
+    assert main(["eval", "a", "--report", "b.html", "--flips"]) == 0
+    again = json.loads(Path("b.json").read_text())
+    assert again["training"]["history"] != []
+    assert again["evaluation"]["flips"]
+    assert main(["eval", "a", "--report", "b.html"]) == 2
+    assert "--report: b.html is there already; give --overwrite" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_loses_nothing(capsys, monkeypatch):
+    def fail(run: Run) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.files.report))
+
+    monkeypatch.setattr("lucid.cli._train.write_run_report", fail)
+    options = [option for option in QUICK if option != "--no-report"]
+    assert main(["train", "--data", "digits", *options, "--output", "a"]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device. The run is finished; its weights are in a/weights.npz" in error
+    assert main(["eval", "a"]) == 0
+
+
 def test_eval_lists_the_worst_of_many_classes(capsys):
     for index in range(25):
         for part, number in (("train", 2), ("val", 1), ("test", 1)):
@@ -191,6 +220,8 @@ def test_eval_lists_the_worst_of_many_classes(capsys):
         (["--json", "--csv"], "would both print"),
         (["--json", "a.json"], "--json: a.json is there already; give --overwrite"),
         (["--csv", "."], "--csv: . is a folder"),
+        (["--report", "a.txt"], "--report: expected a name ending in .html, got a.txt"),
+        (["--report", "b.html", "--json", "b.json"], "--json and --report both write b.json"),
     ],
 )
 def test_eval_refuses_files_before_any_work(options, message, capsys):

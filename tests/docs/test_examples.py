@@ -18,7 +18,7 @@ from tests.docs.test_docstrings import MODULES
 GIVEN = """
 import numpy as np
 import lucid
-from lucid import data, models, nn, optim, training, visual
+from lucid import data, models, nn, optim, report, training, visual
 from lucid.nn import functional as F
 """
 
@@ -64,6 +64,7 @@ MAIN = {
     "lucid.data.datasets": ["ImageFolder", "digits"],
     "lucid.data.transforms": ["Compose", "Normalize", "ToTensor"],
     "lucid.training": ["Recipe", "Run", "Score", "decay_groups", "evaluate", "fit"],
+    "lucid.report": ["write_report"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
 }
 
@@ -72,7 +73,9 @@ EXTRAS = {
     "lucid.data.datasets.ImageFolder": "PIL",
     "lucid.data._load_images.load_images": "sklearn",
     "lucid.data.datasets.digits": "sklearn",
+    "lucid.training._evaluation.Evaluation.measure": "sklearn",
     "lucid.training._run.Run": "sklearn",
+    "lucid.report._report.write_run_report": "sklearn",
 }
 
 DOCSTRINGS = docstrings_with(">>>")
