@@ -125,7 +125,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
                 model,
                 test,
                 images.classes,
-                batch_size=args.batch_size or recipe.batch_size,
+                batch_size=args.batch_size or recipe.batch_size or 64,
                 flips=args.flips,
                 after_each=progress.reach,
             )

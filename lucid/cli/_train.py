@@ -77,11 +77,11 @@ def _add_entry(parser: argparse.ArgumentParser, entry: Field[Any]) -> None:
     more: dict[str, Any] = {"type": partial(_parsed, kind), "choices": kind.options}
     if kind.parse is bool:
         more = {"action": argparse.BooleanOptionalAction}
-    note = "none" if entry.default is None else entry.default
+    note = "" if entry.default is None else f" (default: {entry.default})"
     parser.add_argument(
         f"--{entry.name.replace('_', '-')}",
         default=None,
-        help=f"{entry.metadata['help']} (default: {note})",
+        help=f"{entry.metadata['help']}{note}",
         **more,
     )
 
@@ -180,7 +180,7 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], with_report: b
             for file in error.files:
                 tell("train", f"in the batch: {file}")
             raise CommandError(
-                f"epoch {run.done + 1}: {error} than {recipe.lr:g}. {_what_is_kept(run)}"
+                f"epoch {run.done + 1}: {error} than {run.recipe.lr:g}. {_what_is_kept(run)}"
             ) from error
         except OSError as error:
             raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
@@ -219,7 +219,7 @@ class _Watch(Callback):
         self._show(run)
 
     def _show(self, run: Run) -> None:
-        batch_size = min(run.recipe.batch_size, len(run.images.train))
+        batch_size = run.batch_size
         self._images = run.description.batch * batch_size
         if run.done < run.recipe.epochs and not run.stopped:
             total = len(run.images.train) // batch_size * batch_size

@@ -99,6 +99,8 @@ def build_model(
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> optim.Optimizer:
     """Return the optimiser of all parameters that are trained in the run's last epoch."""
+    if recipe.lr is None:
+        raise ValueError("lr: expected a settled recipe, with a number")
     set_frozen(recipe, model, recipe.epochs)
     groups = decay_groups(model, recipe.weight_decay, lr=recipe.lr, layer_decay=recipe.layer_decay)
     if recipe.optimizer == "sgd":
@@ -140,7 +142,7 @@ def set_frozen(recipe: Recipe, model: nn.Module, epoch: int) -> None:
     unfreeze(model)
     if epoch <= recipe.head_epochs:
         freeze(model, len(stages_of(model)) - 1)
-    elif recipe.freeze:
+    else:
         freeze(model, recipe.freeze)
 
 

@@ -68,6 +68,11 @@ def _or_none(kind: Kind) -> Kind:
     )
 
 
+def _or_chosen(kind: Kind) -> Kind:
+    """Return a kind that :meth:`Recipe.settled` chooses where it is left out."""
+    return kind._replace(is_right=lambda v: v is None or kind.is_right(v))
+
+
 def _one_of(*options: str) -> Kind:
     return Kind(str, " or ".join(map(repr, options)), lambda v: v in options, options)
 
@@ -90,8 +95,8 @@ class Recipe:
 
     Example:
         >>> recipe = training.Recipe(data="photos/", size=224, epochs=30)
-        >>> recipe.batch_size
-        64
+        >>> recipe.settled(images=1000).batch_size
+        32
         >>> "epochs = 30" in recipe.toml().splitlines()
         True
         >>> training.Recipe(epochs=0)
@@ -111,9 +116,17 @@ class Recipe:
         "in train/ and test/ or val/",
     )
     epochs: int = _entry(15, _COUNT, "passes over the training images")
-    batch_size: int = _entry(64, _COUNT, "images in a step")
-    lr: float = _entry(
-        3e-3, _OVER_0, "highest learning rate; it warms up, then follows a cosine to 0"
+    batch_size: int | None = _entry(
+        None,
+        _or_chosen(_COUNT),
+        "images in a batch: the power of two from 8 to 64 that gives an epoch 20 batches or more",
+    )
+    lr: float | None = _entry(
+        None,
+        _or_chosen(_OVER_0),
+        "highest learning rate; it warms up, then follows a cosine to 0: 0.003 for AdamW, 0.001 "
+        "from weights, times the root of images in a step / 64; 0.05 for SGD, 0.01 from weights, "
+        "times images in a step / 64",
     )
     optimizer: str = _entry(
         "adamw", _one_of("adamw", "sgd"), "AdamW, or SGD with Nesterov's momentum of 0.9"
@@ -168,7 +181,7 @@ class Recipe:
     )
     size: int | None = _entry(
         None,
-        Kind(int, "an integer from 1 to 4096", lambda v: v is None or is_integer(v, 1, 4096)),
+        _or_chosen(Kind(int, "an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096))),
         "height and width of the images for the model: that of the weights, or else 48",
     )
     augment: bool = _entry(True, _FLAG, "change the training images at random")
@@ -206,12 +219,24 @@ class Recipe:
             )
 
     def settled(self, images: int | None = None) -> Recipe:
-        """Return it with numbers in the place of what is chosen for it.
+        """Return it with numbers in the place of what is chosen for it: size, batches and rate.
 
         Args:
             images: how many there are to train on; None leaves open what depends on it.
         """
-        return replace(self, size=self.size or SIZE)
+        if images is None:
+            return replace(self, size=self.size or SIZE)
+        batch_size = self.batch_size or max(8, 1 << (min(images // 20, 64) or 1).bit_length() - 1)
+        share = batch_size * self.accumulate / 64  # of the batches for which these rates are good
+        if self.optimizer == "sgd":
+            # Goyal et al. 2017, "Accurate, Large Minibatch SGD": rates in proportion to batches.
+            rate = (0.05 if self.weights is None else 0.01) * share
+        else:
+            # Malladi et al. 2022, "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms".
+            rate = (3e-3 if self.weights is None else 1e-3) * math.sqrt(share)
+        return replace(
+            self, size=self.size or SIZE, batch_size=batch_size, lr=self.lr or float(f"{rate:.3g}")
+        )
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Recipe:

@@ -65,6 +65,7 @@ class Run:
         scheduler: takes a step after each of the optimiser's.
         averaged: the moving average of the model, if the recipe asks for one (``ema``): it is what
             is judged and kept.
+        batch_size: how many images a batch has.
         steps: how many steps an epoch has.
         evaluation: of the best weights on the test images; after :meth:`finish`.
 
@@ -87,6 +88,7 @@ class Run:
     optimizer: optim.Optimizer
     scheduler: optim.lr_scheduler.LRScheduler
     averaged: optim.swa_utils.AveragedModel | None
+    batch_size: int
     steps: int
     evaluation: Evaluation
 
@@ -261,7 +263,7 @@ class Run:
         if self._start is not None:  # lucid's name takes weights of the other form too
             name = getattr(self.model, "name", None) or recipe.model
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
-        self.optimizer = build_optimizer(recipe, self.model)
+        set_frozen(recipe, self.model, recipe.epochs)  # whether there are so many stages
         self.averaged = build_average(recipe, self.model)
         count, size = min(2, recipe.batch_size, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
@@ -298,7 +300,9 @@ class Run:
             after_each=after_each,
         )
         self.images = replace(images, train=train, validation=validation, test=test)
-        batch_size = min(recipe.batch_size, len(train))
+        recipe = self.recipe = description.recipe = recipe.settled(len(train))
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.batch_size = batch_size = min(recipe.batch_size or 1, len(train))
         # Batch norm dislikes a small last batch, and has nothing to do with one image.
         loader = DataLoader(
             train,
@@ -381,7 +385,7 @@ class Run:
             raise self._located(error) from error
         held_out = _loop.evaluate(
             self.model if self.averaged is None else self.averaged,
-            DataLoader(validation, recipe.batch_size, num_workers=READERS),
+            DataLoader(validation, self.batch_size, num_workers=READERS),
         )
         epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
         self.description.add(epoch.record())
@@ -416,7 +420,7 @@ class Run:
             self.model,
             self.images.test,
             description.classes,
-            batch_size=self.recipe.batch_size,
+            batch_size=self.batch_size,
         )
         score = self.evaluation.score
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}

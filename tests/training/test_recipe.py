@@ -105,3 +105,17 @@ def test_options_override_a_recipe(
         assert capsys.readouterr().err == f"lucid train: {message}\n"
     assert main(["train", "--resume", "a", "--recipe", "quick.toml"]) == 2
     assert "leave out --recipe" in capsys.readouterr().err
+
+
+def test_what_is_not_given_is_chosen() -> None:
+    settled = Recipe().settled(images=1295)
+    assert (settled.size, settled.batch_size, settled.lr) == (48, 64, 3e-3)
+    sizes = [Recipe().settled(n).batch_size for n in (1, 319, 320, 640, 1279, 1280, 10**6)]
+    assert sizes == [8, 8, 16, 32, 32, 64, 64]
+    assert Recipe(batch_size=16).settled(10**4).lr == 1.5e-3  # by the root
+    assert Recipe(batch_size=16, accumulate=4).settled(10**4).lr == 3e-3
+    assert Recipe(batch_size=16, optimizer="sgd").settled(10**4).lr == 0.0125
+    assert Recipe(weights="a.npz").settled(10**4).lr == 1e-3
+    given = Recipe(size=32, batch_size=7, lr=0.5)
+    assert given.settled(100) == given
+    assert Recipe().settled().batch_size is None

@@ -19,7 +19,7 @@ from lucid.training import Recipe, Run
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL.Image")
 
-QUICK = Recipe(epochs=2, batch_size=20, size=32, limit=40)
+QUICK = Recipe(epochs=2, batch_size=20, lr=3e-3, size=32, limit=40)
 
 
 @pytest.fixture(autouse=True)
