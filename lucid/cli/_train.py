@@ -75,6 +75,9 @@ def add_parsers(add_command: AddCommand) -> None:
 def _add_entry(parser: argparse.ArgumentParser, entry: Field[Any]) -> None:
     kind: Kind = entry.metadata["kind"]
     more: dict[str, Any] = {"type": partial(_parsed, kind), "choices": kind.options}
+    if entry.name == "augment":
+        parser.add_argument("--no-augment", dest="augment", action="store_const", const="none")
+        more |= {"nargs": "?", "const": entry.default, "metavar": "PRESET"}
     if kind.parse is bool:
         more = {"action": argparse.BooleanOptionalAction}
     note = "" if entry.default is None else f" (default: {entry.default})"

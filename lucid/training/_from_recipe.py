@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from lucid import _random, models, nn, optim
 from lucid._check import one_line
-from lucid.autograd import no_grad
-from lucid.data import Dataset
-from lucid.data._dataset import labels_of
+from lucid.autograd import Tensor, no_grad
+from lucid.data import Cached, DataLoader, Dataset, balanced
+from lucid.data._dataset import labels_of, transform_of
+from lucid.data.transforms import CutMix, MixUp
 from lucid.models._pretrained import (
     Checkpoint,
     build_from,
@@ -24,7 +25,7 @@ from lucid.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lucid.training._class_weights import class_weights
 from lucid.training._decay_groups import decay_groups
 from lucid.training._freeze import freeze, stages_of, unfreeze
-from lucid.training._loop import LossFunction, warmup_cosine
+from lucid.training._loop import Batch, LossFunction, warmup_cosine
 from lucid.training._recipe import Recipe
 
 
@@ -135,6 +136,38 @@ def build_loss(recipe: Recipe, train: Dataset, classes: int) -> LossFunction:
     """Return the loss, given the training images."""
     weight = class_weights(labels_of(train), classes) if recipe.class_weights else None
     return nn.CrossEntropyLoss(weight, label_smoothing=recipe.label_smoothing)
+
+
+def build_loader(recipe: Recipe, train: Dataset, batch_size: int, transform: Any) -> DataLoader:
+    """Return the loader of the training images.
+
+    Batch norm dislikes a small last batch, so it is dropped.
+    """
+    return DataLoader(
+        Cached(train) if recipe.cache and transform_of(train) else train,  # others are in memory
+        batch_size,
+        shuffle=not recipe.balanced,
+        sampler=balanced(labels_of(train)) if recipe.balanced else None,
+        drop_last=True,
+        transform=transform,
+        num_workers=recipe.workers,
+    )
+
+
+def build_mix(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], Batch] | None:
+    """Return what makes pairs of images of a batch one, now and then; None if nothing does."""
+    kinds = {MixUp: recipe.mixup, CutMix: recipe.cutmix}
+    mixes = [kind(alpha=alpha, num_classes=classes) for kind, alpha in kinds.items() if alpha]
+    if not mixes:
+        return None
+
+    def mix(images: Tensor, labels: Tensor) -> Batch:
+        rng = _random.generator()
+        if rng.random() >= recipe.mix_probability:
+            return images, labels
+        return mixes[int(rng.integers(len(mixes)))](images, labels)
+
+    return mix
 
 
 def set_frozen(recipe: Recipe, model: nn.Module, epoch: int) -> None:

@@ -21,6 +21,8 @@ from lucid import models
 from lucid._check import Check, check_entries, is_integer, is_number, nearest
 from lucid._extras import extra
 from lucid._version import __version__
+from lucid.data import transforms
+from lucid.data._readable import READERS
 
 SIZE = 48  # height and width of the images, if neither recipe nor weights say it
 
@@ -59,6 +61,16 @@ _WEIGHTS = Kind(
     "a file, the folder of a run, a name that `lucid models --pretrained` lists, or true",
     lambda v: v is True or (isinstance(v, str) and v != ""),
 )
+
+
+def _is_augmentation(value: Any) -> bool:
+    if isinstance(value, bool):  # as earlier versions had it
+        return True
+    try:
+        transforms.training(value)
+    except (ValueError, AttributeError):
+        return False
+    return True
 
 
 def _or_none(kind: Kind) -> Kind:
@@ -184,7 +196,34 @@ class Recipe:
         _or_chosen(Kind(int, "an integer from 1 to 4096", lambda v: is_integer(v, 1, 4096))),
         "height and width of the images for the model: that of the weights, or else 48",
     )
-    augment: bool = _entry(True, _FLAG, "change the training images at random")
+    augment: str = _entry(
+        "light",
+        Kind(
+            str,
+            "'none', 'light', 'strong' or a string of timm's such as 'rand-m9-mstd0.5-inc1'",
+            _is_augmentation,
+        ),
+        "how training images are changed at random: none, light, strong, or a string of timm's "
+        "such as rand-m9-mstd0.5-inc1",
+    )
+    mixup: float = _entry(
+        0.0, _NOT_NEGATIVE, "alpha of MixUp, which adds pairs of images; 0 for none"
+    )
+    cutmix: float = _entry(
+        0.0, _NOT_NEGATIVE, "alpha of CutMix, which puts a part of an image into another; 0: none"
+    )
+    mix_probability: float = _entry(
+        1.0,
+        Kind(float, "a number in [0, 1]", lambda v: is_number(v, 0, 1)),
+        "how likely a batch is mixed; with both, each is as likely",
+    )
+    balanced: bool = _entry(
+        False, _FLAG, "show the images of rare classes as often as those of others"
+    )
+    workers: int = _entry(
+        READERS, _AT_LEAST_0, "threads that read pictures; the result is the same for any number"
+    )
+    cache: bool = _entry(False, _FLAG, "keep decoded training pictures in memory, up to 4 GiB")
     validation: float = _entry(
         0.1,
         _PART,
@@ -211,6 +250,8 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.augment, bool):
+            object.__setattr__(self, "augment", "light" if self.augment else "none")
         check_entries(asdict(self), checks())
         if self.head_epochs >= self.epochs:
             raise ValueError(

@@ -24,7 +24,9 @@ from lucid.training._evaluation import Evaluation
 from lucid.training._from_recipe import (
     Start,
     build_average,
+    build_loader,
     build_loss,
+    build_mix,
     build_model,
     build_optimizer,
     build_schedule,
@@ -32,7 +34,7 @@ from lucid.training._from_recipe import (
     open_weights,
     set_frozen,
 )
-from lucid.training._loop import Epoch, Score, finite
+from lucid.training._loop import Batch, Epoch, Score, finite
 from lucid.training._progress import Progress
 from lucid.training._recipe import SIZE, Recipe
 from lucid.training._run_files import RunFiles
@@ -223,7 +225,7 @@ class Run:
         return load_images(
             self.recipe.data,
             self.recipe.size or SIZE,
-            augment="light" if self.recipe.augment else "none",
+            augment=self.recipe.augment,
             mean=expected and expected.mean,
             std=expected and expected.std,
             validation=self.recipe.validation,
@@ -303,15 +305,7 @@ class Run:
         recipe = self.recipe = description.recipe = recipe.settled(len(train))
         self.optimizer = build_optimizer(recipe, self.model)
         self.batch_size = batch_size = min(recipe.batch_size or 1, len(train))
-        # Batch norm dislikes a small last batch, and has nothing to do with one image.
-        loader = DataLoader(
-            train,
-            batch_size,
-            shuffle=True,
-            drop_last=True,
-            transform=images.augmentation,
-            num_workers=READERS,
-        )
+        loader = build_loader(recipe, train, batch_size, images.augmentation)
         self._progress = Progress(loader, min(2, batch_size), description)
         self.steps = -(-len(loader) // recipe.accumulate)
         self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
@@ -372,7 +366,7 @@ class Run:
         try:
             score = _loop.train_epoch(
                 self.model,
-                progress,
+                self._changed(progress),
                 self.optimizer,
                 criterion=build_loss(recipe, self.images.train, len(self.description.classes)),
                 after_step=step,
@@ -392,6 +386,11 @@ class Run:
         self.files.write(*self._parts())
         self._saved = time.monotonic()
         return epoch
+
+    def _changed(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Return batches as the model is given them."""
+        mix = build_mix(self.recipe, len(self.description.classes))
+        return batches if mix is None else (mix(*batch) for batch in batches)
 
     def _parts(
         self,

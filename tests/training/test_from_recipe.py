@@ -14,6 +14,7 @@ import pytest
 import lucid
 from lucid import data, training
 from lucid.training import Recipe, Run
+from lucid.training._from_recipe import build_loader, build_mix
 
 pytest.importorskip("sklearn")
 
@@ -265,3 +266,60 @@ def test_weights_that_cannot_be(start: Path) -> None:
     with pytest.raises(ValueError, match="weights: none are published for mobilenetv4_conv_small_"):
         Run.create("a", replace(QUICK, weights=True))
     assert not Path("a").exists()
+
+
+# -- what training images go through --------------------------------------------------------------
+
+
+def test_mixed_batches_and_rare_classes_resume_too() -> None:
+    recipe = replace(
+        QUICK, epochs=2, mixup=0.4, cutmix=1.0, mix_probability=0.7, balanced=True, workers=0,
+        augment="strong",
+    )  # fmt: skip
+    whole = run_to_the_end(Run.create("whole", replace(recipe, workers=2)))
+    with Run.create("parts", recipe) as run:
+        run.prepare()
+        next(run.fit())
+    assert run_to_the_end(Run.resume("parts")) == whole
+    second = weights("parts")
+    for name, value in weights("whole").items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def test_how_often_batches_are_mixed() -> None:
+    lucid.manual_seed(0)
+    mix = build_mix(replace(QUICK, mixup=0.4, cutmix=1.0, mix_probability=0.5), 3)
+    assert mix is not None
+    batch = lucid.randn(6, 1, 8, 8), lucid.tensor([0, 1, 2, 0, 1, 2])
+    made = [mix(*batch) for _ in range(200)]
+    mixed = [(images.data, labels.data) for images, labels in made if labels.ndim == 2]
+    assert 70 < len(mixed) < 130
+    for _, labels in mixed:
+        np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)
+    # CutMix leaves each pixel as it is in one of the two images.
+    cut = [
+        ((images == batch[0].data) | (images == batch[0].data[::-1])).all() for images, _ in mixed
+    ]
+    assert 0.3 < np.mean(cut) < 0.7
+    assert build_mix(QUICK, 3) is None
+
+
+def test_rare_classes_are_shown_as_often() -> None:
+    labels = np.repeat([0, 1], [190, 10])
+    images = data.datasets.ImageArrays(
+        np.zeros((200, 1, 4, 4), np.float32), labels, ["a", "b"], (0.0,), (1.0,)
+    )
+    loader = build_loader(replace(QUICK, balanced=True, cache=True), images, 10, None)
+    lucid.manual_seed(0)
+    seen = np.concatenate([batch[1].data for batch in loader])
+    assert 70 < (seen == 1).sum() < 130
+    plain = build_loader(QUICK, images, 10, None)
+    assert sum((batch[1].data == 1).sum() for batch in plain) == 10
+
+
+def test_augmentations() -> None:
+    assert replace(QUICK, augment=True).augment == "light"  # type: ignore[arg-type]
+    assert replace(QUICK, augment=False).augment == "none"  # type: ignore[arg-type]
+    replace(QUICK, augment="rand-m9-mstd0.5-inc1")
+    with pytest.raises(ValueError, match="'augment': expected 'none', 'light', 'strong' or a"):
+        replace(QUICK, augment="rand-x3")

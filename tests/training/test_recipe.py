@@ -58,7 +58,7 @@ def test_what_a_file_does_not_name_has_its_default(tmp_path: Path) -> None:
         ("epochs = 0", r"a\.toml: 'epochs': expected an integer from 1 to 1,000,000, got 0"),
         ("epochs = 'x'", "'epochs': expected an integer from 1 to 1,000,000, got 'x'"),
         ("lr = nan", "'lr': expected a number over 0, got nan"),
-        ("augment = 1", "'augment': expected true or false, got 1"),
+        ("cache = 1", "'cache': expected true or false, got 1"),
         ("epochs = ", r"a\.toml: "),
         ("epochs = 1\nepochs = 2", r"a\.toml: "),
         ("[training]\nepochs = 1", "there is no entry 'training'"),
@@ -81,7 +81,7 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
 
 
 def quick(**more: Any) -> Recipe:
-    return replace(Recipe(epochs=1, batch_size=20, size=32, limit=40), **more)
+    return replace(Recipe(epochs=1, batch_size=20, lr=3e-3, size=32, limit=40), **more)
 
 
 def test_options_override_a_recipe(
@@ -89,9 +89,9 @@ def test_options_override_a_recipe(
 ) -> None:
     pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
-    Path("quick.toml").write_text(quick(epochs=2, augment=False).toml())
+    Path("quick.toml").write_text(quick(epochs=2, augment="none").toml())
     assert main(["train", "--recipe", "quick.toml", "--epochs", "1", "--output", "a"]) == 0
-    assert Recipe.read("a") == quick(augment=False)
+    assert Recipe.read("a") == quick(augment="none")
     assert main(["train", "--recipe", "a", "--augment", "--output", "b"]) == 0
     assert Recipe.read("b") == quick()
     Path("wrong.toml").write_text("epoch = 3")
