@@ -162,6 +162,13 @@ def test_every_extra_has_its_line(site):
             assert distribution in cells[name] or distribution == "lucid-numpy"
 
 
+def test_every_extra_has_a_purpose():
+    pytest.importorskip("sphinx")
+    extras = extension("extras")
+    assert extras.PURPOSES.keys() == extras.extras().keys()
+    assert all(extras.PURPOSES.values())
+
+
 def words_of(fragment: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", "", fragment).split())
 
