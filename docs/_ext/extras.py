@@ -23,7 +23,6 @@ PURPOSES = {
     "fast": "kernels compiled for the machine, chosen by themselves",
     "data": "images from files, the handwritten digits, progress bars",
     "hub": "weights from the Hugging Face hub",
-    "tensorboard": "``training.TensorBoard``, event files of a run",
     "recipes": "recipes of training read with Python 3.10, whose library has no TOML",
     "tensorboard": "event files of a training, for TensorBoard",
     "plot": "pictures: ``--explain``, figures",
