@@ -267,7 +267,7 @@ class Run:
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
         set_frozen(recipe, self.model, recipe.epochs)  # whether there are so many stages
         self.averaged = build_average(recipe, self.model)
-        count, size = min(2, recipe.batch_size, len(images.train)), recipe.size or SIZE
+        count, size = min(2, recipe.batch_size or 2, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
 
     def prepare(
