@@ -22,6 +22,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinxcontrib.mermaid",
     "diagrams",
+    "executed",
     "figures",
     "photographs",
     "mathml",

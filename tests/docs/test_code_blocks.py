@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import io
 import re
-import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lucid import cli, models
+from lucid import models
 from lucid.models import _timm, configs
 from lucid.models._config import read_config
 from tests.docs.docstrings import docstrings_with
+from tests.docs.site import ROOT, extension
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not run from a source checkout")
+run_page = extension("run_page")
 
 # Blocks in these languages are data, output or drawings, and not run.
 NOT_CODE = {
@@ -48,17 +46,9 @@ EXCERPTS |= {"index.md"}
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md")])
 
 
-class Block(NamedTuple):
-    line: int
-    language: str
-    text: str
-
-
-def blocks(page: Path) -> list[Block]:
+def blocks(page: Path) -> list[Any]:
     """Return the fenced blocks of a Markdown page."""
-    text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\S+)[^\n]*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [Block(text[: m.start()].count("\n") + 1, m[1], m[2]) for m in found]
+    return run_page.blocks(page.read_text(encoding="utf-8"))
 
 
 def pages_with(*languages: str) -> list[Any]:
@@ -67,26 +57,6 @@ def pages_with(*languages: str) -> list[Any]:
         for page in PAGES
         if page.name not in EXCERPTS and any(b.language in languages for b in blocks(page))
     ]
-
-
-def run_shell(text: str) -> str:
-    """Run the ``lucid`` commands of a block in this process; there are to be no others."""
-    out = io.StringIO()
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-            assert words[0] == "lucid", f"only lucid's commands can be run here: {line}"
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
-                assert cli.main(words[1:]) == 0, line
-    return out.getvalue()
-
-
-def run_python(block: Block, page: Path, names: dict[str, Any]) -> str:
-    out = io.StringIO()
-    code = "\n" * block.line + block.text  # so that a traceback names the line of the page
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, str(page), "exec"), names)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("page", pages_with("python", "bash"))
@@ -101,22 +71,12 @@ def test_page(page, tmp_path, monkeypatch, request):
         monkeypatch.setattr(sys, "path", list(sys.path))  # the page adds the examples' folder
         (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    printed = None
-    for block in blocks(page):
-        where = f"{page.relative_to(ROOT)}, line {block.line}"
-        if block.language == "python":
-            printed = run_python(block, page, names)
-        elif block.language == "bash" and page.name not in INSTALLS:
-            printed = run_shell(block.text)
-        elif block.language == "output":
-            assert printed is not None, f"{where}: output of nothing"
-            checker = doctest.OutputChecker()
-            options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            assert checker.check_output(block.text, printed, options), (
-                f"{where}: expected\n{block.text}\nprinted\n{printed}"
-            )
-            printed = None
+    text = page.read_text(encoding="utf-8")
+    for _ in run_page.run(text, str(page.relative_to(ROOT)), shell=page.name not in INSTALLS):
+        pass
+    if page.parent.name == "tutorials":
+        for product in run_page.products(text):
+            assert Path(product).is_file(), f"no block has written {product}"
 
 
 # A signature, not a program.
@@ -176,9 +136,9 @@ BLOCKS = {path: it for path, it in docstrings_with("::\n").items() if "numba" no
 GIVEN = """
 import numpy as np
 import lucid
+from lucid.data.transforms import *  # one of them is called training
 from lucid import data, models, nn, optim, training
 from lucid.data import DataLoader
-from lucid.data.transforms import *
 from lucid.training import fit
 lucid.manual_seed(0)
 x = lucid.tensor([1.0, 2.0], requires_grad=True)
