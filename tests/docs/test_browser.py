@@ -242,6 +242,36 @@ def test_text_stands_out_from_its_background(visit, name, scheme):
     assert page.evaluate(PALE) == []
 
 
+@pytest.mark.parametrize("width", [1400, 1024, 390])
+@pytest.mark.parametrize("name", ["index", "performance", "comparison"])
+def test_plots_are_as_wide_as_their_column_and_readable(visit, name, width):
+    page = visit(f"{name}.html", width=width)
+    plots = page.locator(".plot svg:visible, .card svg:visible")
+    assert plots.count() >= 3
+    for plot in plots.all():
+        box = plot.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        drawn = float(plot.get_attribute("viewBox").split()[2])
+        assert box["width"] / drawn * 11 > 10  # pixels of the smallest text
+        assert ": " in plot.get_attribute("aria-label"), "it says its figures to a screen reader"
+        outside = """svg => [...svg.querySelectorAll("text")].filter((text) => {
+          const [own, all] = [text.getBoundingClientRect(), svg.getBoundingClientRect()];
+          return own.left < all.left - 1 || own.right > all.right + 1;
+        }).map((text) => text.textContent)"""
+        assert plot.evaluate(outside) == []
+
+
+def test_rows_are_folded_away_and_open(visit):
+    page = visit("performance.html")
+    folds = page.locator("details.rows")
+    assert folds.count() == 4
+    for fold in folds.all():
+        assert not fold.locator("table").is_visible()
+        fold.locator("summary").click()
+        assert fold.locator("table").is_visible()
+
+
 @pytest.mark.parametrize("width", [1400, 1024])
 def test_help_texts_fit_their_boxes(visit, width):
     page = visit("reference/command_line.html", width=width)
