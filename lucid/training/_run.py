@@ -438,7 +438,8 @@ class Callback:
                 if epoch.validation.accuracy > 0.98:
                     run.stop()
 
-        with training.Run.create("runs/digits", training.Recipe()) as run:
+        recipe = training.Recipe(data="digits", epochs=2, size=32, limit=40)
+        with training.Run.create("runs/digits", recipe) as run:
             run.prepare()
             for epoch in run.fit([Goal()]):
                 print(epoch.validation)

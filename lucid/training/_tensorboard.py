@@ -24,8 +24,11 @@ class TensorBoard(Callback):
 
     Example::
 
-        for epoch in run.fit([training.TensorBoard()]):
-            print(epoch.validation)
+        recipe = training.Recipe(data="digits", epochs=1, size=32, limit=40)
+        with training.Run.create("runs/digits", recipe) as run:
+            run.prepare()
+            for epoch in run.fit([training.TensorBoard()]):
+                print(epoch.validation)
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:

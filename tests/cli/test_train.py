@@ -19,7 +19,9 @@ import pytest
 
 import lucid
 from lucid.cli import main
-from lucid.training import Run, RunFiles, _loop
+from lucid.cli._output import Progress
+from lucid.cli._train import _clock
+from lucid.training import Run, RunFiles, _loop, _run_files
 
 pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
@@ -115,6 +117,43 @@ def test_a_bar_where_stderr_is_a_terminal(capsys, monkeypatch):
     captured = capsys.readouterr()
     assert "epoch 1/2:" in captured.err
     assert "epoch 1/2 " in captured.out
+
+
+def test_the_bar_counts_pictures_and_tells_the_time_left(monkeypatch):
+    shown = []
+    monkeypatch.setattr(Progress, "start", lambda self, *args: shown.append(args))
+    monkeypatch.setattr(Progress, "step", lambda self, *args: shown.append(args))
+    assert train("--output", "a") == 0
+    assert [args[0] for args in shown] == [40, 20, 20, 40, 20, 20]
+    for _, text in shown[1:3] + shown[4:]:
+        assert re.fullmatch(
+            r"loss \d\.\d{4}, accuracy \d+\.\d\d %, \d\d:\d\d left of the run", text
+        )
+    assert shown[-1][1].endswith("00:00 left of the run")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "00:00"), (61, "01:01"), (3599.6, "1:00:00"), (90061, "25:01:01")]
+)
+def test_a_time_as_a_clock_shows_it(seconds, text):
+    assert _clock(seconds) == text
+
+
+def test_a_folder_that_cannot_be_written_to(capsys, monkeypatch):
+    assert train("--output", "a", "--epochs", "1") == 0
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    capsys.readouterr()
+    monkeypatch.setattr(_run_files, "hold", refuse)
+    assert train("--output", "b") == 2
+    assert (
+        capsys.readouterr().err == "lucid train: --output: cannot write to b: Permission denied\n"
+    )
+    assert main(["train", "--resume", "a"]) == 1
+    assert capsys.readouterr().err == "lucid train: a/.lucid-run.lock: Permission denied\n"
+    assert not Path("b").exists()
 
 
 def test_no_bar_elsewhere(capsys):

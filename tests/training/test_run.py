@@ -14,6 +14,7 @@ import pytest
 
 import lucid
 from lucid import data, nn, training
+from lucid._files import read
 from lucid.training import Recipe, Run
 
 pytest.importorskip("sklearn")
@@ -186,6 +187,35 @@ def test_callbacks_are_called_at_their_moments() -> None:
             next(run.fit([log, Interrupt()]))
         assert log.calls == [("start", 1), ("step", 20), ("end", 1)]
         run.finish()
+
+
+def test_a_run_of_an_earlier_version_is_gone_on_with() -> None:
+    """It had three files by the name of the weights, and fewer settings."""
+    whole = run_to_the_end(Run.create("whole", QUICK))
+    with Run.create("a.npz", QUICK) as run:
+        run.prepare()
+        next(run.fit())
+    for path in Path().glob("a.*.*"):
+        if path.name != "a.state.npz":
+            path.unlink()
+    for name in ("a.npz", "a.state.npz"):
+        content = read(name)
+        metadata = dict(content.metadata)
+        metadata["lucid.description"] = as_earlier(metadata["lucid.description"])
+        lucid.save(content.state, name, metadata)
+    Path("a.json").write_text(as_earlier(Path("a.json").read_text()))
+    assert training.RunFiles("a.npz").read_description().best_epoch == 1
+    assert run_to_the_end(Run.resume("a.npz")) == whole
+    assert Recipe.read("a.recipe.toml") == Recipe.read("whole")
+
+
+def as_earlier(text: str) -> str:
+    document = json.loads(text)
+    del document["batch"]
+    names = "model data epochs batch_size lr optimizer weight_decay label_smoothing warmup size"
+    names += " augment validation limit seed max_unreadable"
+    document["settings"] = {name: document["settings"][name] for name in names.split()}
+    return json.dumps(document)
 
 
 def test_the_history_is_a_table() -> None:
