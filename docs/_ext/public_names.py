@@ -55,6 +55,23 @@ TITLES = {
     "_loss": "Losses",
     "_resize": "Resizing",
     "functional": "Norms and distances",
+    "_load_images": "Images in their parts",
+    "_dataset": "Datasets",
+    "_loader": "Batches",
+    "_collate": "Samples put together",
+    "_sampler": "Orders",
+    "_split": "Parts",
+    "_readable": "Pictures that cannot be read",
+    "_classes": "Names of classes",
+    "_presets": "Whole transforms",
+    "_geometry": "Sizes, cuts, mirrors and turns",
+    "_colour": "Colours",
+    "_auto_augment": "Operations from a list",
+    "_erasing": "Erasing",
+    "_mix": "Mixed batches",
+    "_values": "Numbers",
+    "_compose": "Several transforms",
+    "_base": "A transform of your own",
 }
 ORDER = {name: index for index, name in enumerate(TITLES)}
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -206,6 +210,42 @@ def test_an_interrupt_at_any_moment_ends_the_threads() -> None:
         gc.collect()
         assert loading(patience=10) == [], step
     assert step > 100
+
+
+SCRIPT = """
+import time
+from lucid.data import DataLoader
+
+class Slow:
+    def __len__(self):
+        return 10_000
+
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return index
+
+batches = iter(DataLoader(Slow(), 4, num_workers=3))
+print(next(batches), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_ctrl_c_while_batches_are_awaited_ends_the_process() -> None:
+    command = [sys.executable, "-c", f"{SCRIPT}\nfor batch in batches: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert errors.decode().rstrip().endswith("KeyboardInterrupt")
+
+
+def test_a_process_may_end_in_the_middle_of_an_epoch() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, timeout=120, check=True
+    )
+    assert result.stderr == b""
 
 
 @pytest.mark.parametrize("where", ["collate_fn", "transform"])
