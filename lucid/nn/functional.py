@@ -62,8 +62,9 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     """
     who = "cosine_similarity"
     a, b = _operands(_floating(x1, who), _floating(x2, who), who)
-    shape = np.broadcast_shapes(a.shape, b.shape)  # whose axes dim counts
-    a, b = a.expand(shape), b.expand(shape)
+    if a.shape != b.shape:
+        shape = np.broadcast_shapes(a.shape, b.shape)  # whose axes dim counts
+        a, b = a.expand(shape), b.expand(shape)
     return (normalize(a, dim=dim, eps=eps) * normalize(b, dim=dim, eps=eps)).sum(dim)
 
 

@@ -292,8 +292,10 @@ class Hardsigmoid(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        number = wrap(np.fmax(y.data, 0))  # at NaN PyTorch's is 0, unlike relu6's
-        return ClipGrad.apply(grad, number, 0.0, 1.0) / 6.0
+        number = y.data
+        if np.isnan(kernels.active().sums(number, tuple(range(number.ndim)))):
+            number = np.fmax(number, 0)  # at NaN PyTorch's is 0, unlike relu6's
+        return ClipGrad.apply(grad, wrap(number), 0.0, 1.0) / 6.0
 
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:

@@ -463,7 +463,11 @@ def _step(ufunc: Any, doc: str, name: str = "") -> Unary:
 
 
 def _sign(x: Array) -> Array:
-    return np.nan_to_num(np.sign(x), nan=0.0)
+    if x.dtype.kind != "f":
+        return np.sign(x)
+    signs = (x > 0).view(np.int8)
+    signs -= (x < 0).view(np.int8)
+    return signs.astype(x.dtype)
 
 
 sign: Unary = _step(

@@ -17,7 +17,7 @@ from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
-from lucid.ops._common import Array, as_float, floating, operand
+from lucid.ops._common import Array, as_float, floating, operand, wanted
 from lucid.ops._elementwise import astype, exp, log, where, widened
 from lucid.ops._index import PutAdd
 
@@ -406,6 +406,31 @@ def nll_loss(
     return _reduce_rows(losses, labels, shape, weights, reduction)
 
 
+class KLDivergence(Function):
+    """``t log t - t x``, where 0 log 0 is 0."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, t: Tensor) -> Array:
+        ctx.save_for_backward(x, t)
+        y = np.asarray(np.log(t.data))
+        y *= t.data
+        zero = t.data == 0
+        if zero.any():
+            y[zero] = 0
+        y -= t.data * x.data
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, t = ctx.saved_tensors
+
+        def grad_t() -> Tensor:
+            positive = where(t.data == 0, 1.0, t)
+            return grad * (log(positive) + t / positive - x)
+
+        return wanted(ctx, lambda: -grad * t, grad_t)
+
+
 def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Tensor:
     r"""Return :math:`t\,(\log t - x)`, the terms of the Kullback-Leibler divergence.
 
@@ -422,11 +447,7 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
     who = "kl_div"
     one_of(reduction, (*_REDUCTIONS, "batchmean"), "reduction", who)
     x, t = _pair(input, target, who)
-    if log_target:
-        losses = exp(t) * (t - x)
-    else:
-        t_log_t = t * log(where(t.data == 0, 1.0, t))  # 0 log 0 is 0
-        losses = t_log_t - t * x
+    losses = exp(t) * (t - x) if log_target else KLDivergence.apply(x, t)
     if reduction != "batchmean":
         return _reduce(losses, reduction)
     mean = widened(losses).sum() / float(x.shape[0] if x.ndim else 1)

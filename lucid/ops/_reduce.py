@@ -7,6 +7,7 @@ axes stay with size 1.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._dtype import as_dtype
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import Dim, ValuesIndices, wrap
+from lucid.kernels._memory import empty_like
 from lucid.ops._common import (
     Array,
+    at_axis,
     convert,
     floating,
     normalize_axes,
@@ -31,12 +34,22 @@ from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
 from lucid.ops._index import take_along_dim
-from lucid.ops._shape import cat, flip
+from lucid.ops._shape import cat
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumsum",
     "logsumexp", "max", "mean", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
 ]  # fmt: skip
+
+
+# So many numbers at a time, with what is made of them, stay in the second-level cache.
+_BLOCK = 1 << 17
+
+# Slices of so many numbers are worth a call.
+_LONG = 1 << 9
+
+# Up to so many deviations a mean is exact enough where it is rounded.
+_ALIKE = 32
 
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
@@ -194,16 +207,46 @@ def _nan_if_zero(divisor: float) -> float:
 
 def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
     """Return the variance, not yet rounded to the dtype of ``x``."""
+    axis = _outermost(x, axes) if x.size > _BLOCK else None
+    if axis is not None and axis not in axes:
+        parts = [_variance(part, axes, True, divisor) for part in _blocks(x, axis)]
+        y = np.concatenate(parts, axis)
+        return y if keepdim else y.squeeze(axes)
     count = _count(x.shape, axes)
     values = wide(x)
+    parts = [values] if axis is None else _blocks(values, axis)
     sums = kernels.active().sums
     pivot = np.asarray(sums(values, axes, True) / count, values.dtype)
-    centred = np.asarray(values - pivot)
-    shift = sums(centred, axes, True) / count  # as the mean was rounded
-    total = sums(np.square(centred, out=centred), axes, True)
-    total = np.maximum(total - count * np.square(shift), 0)
-    y = np.asarray(total / total.dtype.type(divisor))
+
+    def total(of: Callable[..., Any]) -> Array:
+        totals = []
+        for part in parts:
+            distances = np.subtract(part, pivot, out=empty_like(part))
+            totals.append(sums(of(distances, out=distances), axes, True))
+        return totals[0] if axis is None else np.add.reduce(totals, 0, np.float64)
+
+    squares = total(np.square)
+    if not np.logical_and.reduce(pivot * pivot * (count / _ALIKE**2) <= squares, None):
+        shift = total(np.positive) / count  # as the mean was rounded
+        squares = np.maximum(squares - count * np.square(shift), 0)
+    y = np.asarray(squares / divisor)
     return y if keepdim else y.squeeze(axes)
+
+
+def _outermost(x: Array, axes: tuple[int, ...]) -> int:
+    """Return the axis to cut an array along: not one of ``axes`` if that gives long runs."""
+
+    def rank(axis: int) -> tuple[bool, bool, int]:
+        size, stride = x.shape[axis], x.strides[axis]
+        return size > 1, axis not in axes and 32 * size * stride >= x.nbytes, stride
+
+    return builtins.max(range(x.ndim), key=rank)
+
+
+def _blocks(x: Array, axis: int) -> list[Array]:
+    """Return parts of an array, cut along an axis, that stay in the cache if they can."""
+    step = builtins.max(1, _BLOCK * x.shape[axis] // x.size)
+    return [x[at_axis(axis, slice(i, i + step))] for i in range(0, x.shape[axis], step)]
 
 
 def _spread_over(dim: Dim, unbiased: bool | None, correction: float | None) -> tuple[Dim, float]:
@@ -356,20 +399,53 @@ def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     return y.reshape(shape)
 
 
+def _running_sums(x: Array, axis: int, backwards: bool) -> Array:
+    """Return the sums of floating-point numbers up to each one, added one by one in float64.
+
+    In float32 that of 2^24 ones would stay there. NumPy adds at the pace of one chain of additions,
+    so whole slices are added where they are long, and two rows as the parts of complex numbers.
+    """
+    y = empty_like(x)
+    order = (..., slice(None, None, -1 if backwards else 1))
+    rows, sums = x.swapaxes(axis, -1)[order], y.swapaxes(axis, -1)[order]
+    count = x.shape[axis]
+    if x.size >= _LONG * count and count > 1:
+        total = np.zeros(rows.shape[:-1])
+        for i in range(count):
+            total += rows[..., i]
+            sums[..., i] = total
+        return y
+    done = 0
+    if x.ndim > 1 and x.size >= _LONG:
+        most = builtins.max(1, _BLOCK // 8 * len(rows) // x.size)
+        pairs = np.empty((most, *rows.shape[1:]), np.complex128)
+        while half := builtins.min(most, (len(rows) - done) // 2):
+            first, second = slice(done, done + half), slice(done + half, done + 2 * half)
+            both = pairs[:half]
+            both.real, both.imag = rows[first], rows[second]
+            np.cumsum(both, -1, out=both)
+            sums[first], sums[second] = both.real, both.imag
+            done += 2 * half
+    if done < len(rows):
+        single = rows[done:].astype(np.float64)
+        sums[done:] = np.cumsum(single, -1, out=single)
+    return y
+
+
 class Cumsum(Function):
+    """The sums up to each element, or ``backwards`` from the end."""
+
     @staticmethod
-    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
-        ctx.axis = axis
+    def forward(ctx: Node, x: Tensor, axis: int, backwards: bool) -> Array:
+        ctx.how = axis, backwards
         if x.dtype.kind != "f":
             return np.cumsum(x.data, axis, dtype=np.int64)
-        # One by one, so in float64: that of 2^24 ones would stay there in float32. NumPy's own
-        # conversion, piece by piece, takes twice as long as one before.
-        sums = x.data.astype(np.float64)
-        return np.cumsum(sums, axis, out=sums).astype(x.dtype, copy=False)
+        return _running_sums(x.data, axis, backwards)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        return flip(Cumsum.apply(flip(grad, ctx.axis), ctx.axis), ctx.axis)
+        axis, backwards = ctx.how
+        return Cumsum.apply(grad, axis, not backwards)
 
 
 def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
@@ -379,7 +455,7 @@ def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     """
     x = _as(operand(x, "cumsum"), dtype, "cumsum")
     vector, axis = with_axis(x, dim, "cumsum")
-    sums = _as(Cumsum.apply(vector, axis), dtype, "cumsum")
+    sums = _as(Cumsum.apply(vector, axis, False), dtype, "cumsum")
     return sums if x.ndim else sums.reshape(())
 
 

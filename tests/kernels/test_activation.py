@@ -123,7 +123,8 @@ def test_smallest_values(backend, dtype):
     smallest = np.finfo(dtype).tiny
     x = np.full(600, np.log(float(smallest)) + 0.1, dtype)
     x[1:5] = -1000, -np.inf, 1000, np.inf
-    y = backend.sigmoid(x)
+    with np.errstate(over="ignore"):  # as it is in an operation
+        y = backend.sigmoid(x)
     np.testing.assert_allclose(y[0], np.exp(np.longdouble(x[0])), rtol=TAILS[dtype][1])
     np.testing.assert_array_equal(y[1:5], [0, 0, 1, 1])
 

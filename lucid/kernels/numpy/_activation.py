@@ -65,6 +65,8 @@ def clip(x: Array, low: float, high: float) -> Array:
     if x.ndim == 0:
         return np.asarray(np.clip(x, *bounds))
     y = empty_like(x)
+    if x.size <= _BLOCK:
+        return np.clip(x, *bounds, out=y)
 
     def part(rows: slice) -> None:
         np.clip(x[rows], *bounds, out=y[rows])  # also with infinity faster than np.maximum
@@ -103,8 +105,7 @@ def select(grad: Array, mask: Array, out: Array | None = None) -> Array:
 def _one_and_power(x: Array) -> Array:
     # Where the quotient by it is small it is as exact as e^x. By way of tanh it would be 0 there.
     y = np.negative(x)
-    with np.errstate(over="ignore"):  # infinite, and the quotient 0, as in PyTorch
-        np.exp(y, out=y)
+    np.exp(y, out=y)  # may be infinite, and the quotient 0, as in PyTorch
     y += 1
     return y
 
