@@ -16,7 +16,7 @@ from lucid.cli._arguments import AddCommand, model_name
 from lucid.cli._data import add_unreadable, checked, load, unreadable_share
 from lucid.cli._errors import CommandError, InterruptedRunError, UsageError, reading_run
 from lucid.cli._eval import result_line
-from lucid.cli._output import Progress, add_output, check_writable, tell
+from lucid.cli._output import Progress, add_output, check_new, check_writable, tell, write
 from lucid.cli._weights import check_weights
 from lucid.data import Images
 from lucid.report import write_run_report
@@ -46,6 +46,14 @@ def add_parsers(add_command: AddCommand) -> None:
     for entry in fields(Recipe):
         if entry.name != "max_unreadable":
             _add_entry(parser, entry)
+    parser.add_argument(
+        "--find-lr",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="do not train, but try rising learning rates for 100 steps, print the curve of the "
+        "loss and a rate to take; with FILE, write the curve there as CSV too",
+    )
     add_unreadable(parser, f"default: {Recipe().max_unreadable:g}")
     add_output(
         parser,
@@ -106,9 +114,11 @@ def train_model(args: argparse.Namespace) -> int:
         for field in fields(Recipe)
         if getattr(args, field.name) is not None
     }
+    if args.find_lr not in (None, "-"):
+        check_new(Path(args.find_lr), "--find-lr", args.overwrite)
     callbacks = [TensorBoard()] if args.tensorboard else []
     with _new_run(args, given) if args.resume is None else _resume(args, given) as run:
-        return _run(run, load(run.load_images), callbacks, args.report)
+        return _run(run, load(run.load_images), callbacks, args)
 
 
 def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
@@ -159,7 +169,7 @@ def _of_option(error: ValueError, otherwise: str = "") -> UsageError:
     return UsageError(f"{'--' if named else otherwise}{error}")
 
 
-def _run(run: Run, images: Images, callbacks: Sequence[Callback], with_report: bool) -> int:
+def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse.Namespace) -> int:
     """Train from the beginning, or from where the run's state has come to; then report."""
     recipe = run.recipe
     try:
@@ -170,12 +180,14 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], with_report: b
         with Progress("image") as checking:
             run.prepare(tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
+        if args.find_lr is not None:
+            return _find_lr(run, args.find_lr)
         try:
             with Progress("image") as progress:
                 for _ in run.fit([_Watch(progress), *callbacks]):
                     pass
             score = run.finish()
-            if with_report:
+            if args.report:
                 write_run_report(run)
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
@@ -188,9 +200,17 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], with_report: b
         except OSError as error:
             raise CommandError(f"{one_line(error)}. {_what_is_kept(run)}") from error
     print(f"best weights: epoch {run.description.best_epoch}, {run.files.weights}")
-    if with_report:
+    if args.report:
         print(f"report: {run.files.report}")
     print(result_line(score))
+    return 0
+
+
+def _find_lr(run: Run, target: str) -> int:
+    curve = run.find_lr()
+    print(curve)
+    if target != "-":
+        write(curve.csv(), target)
     return 0
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sized
+import csv
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lucid._check import is_number, probability, short
 from lucid.autograd import Tensor, no_grad
+from lucid.data import Dataset
+from lucid.data._dataset import paths_of
 from lucid.graph import evaluation
 from lucid.nn import CrossEntropyLoss, Module
 from lucid.nn.functional import kl_div, log_softmax
@@ -120,3 +128,87 @@ class Taught:
             with evaluation(self.teacher), no_grad():
                 logits = self.teacher(images)
             yield images, labels, logits
+
+
+class Answered:
+    """A dataset of pictures with the logarithms of a teacher's probabilities behind each label.
+
+    The probabilities are read from what ``lucid predict photos/ --weights TEACHER --top N --csv
+    FILE`` wrote, with ``N`` classes or more. Of classes that are not in the file, as ``N`` was
+    smaller, each has the same part of what is left.
+
+    Args:
+        dataset: pictures from files, with labels.
+        file: the CSV file; it names the pictures by their paths.
+        classes: the names of the classes, in the order of the labels.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is no such file, names other classes, or lacks a picture.
+    """
+
+    def __init__(
+        self, dataset: Dataset, file: str | os.PathLike[str], classes: Sequence[str]
+    ) -> None:
+        self.dataset = dataset
+        answers = _read_answers(file, classes)
+        paths = [path.resolve() for path in paths_of(dataset)]
+        missing = [path for path in paths if path not in answers]
+        if missing or not paths:
+            lacks = missing[0] if missing else "pictures from files"
+            raise ValueError(f"teacher: {file} has no answers for {lacks}")
+        self.log_probabilities = np.stack([answers[path] for path in paths])
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return an image, its label and the teacher's answer."""
+        return *self.dataset[index], Tensor(self.log_probabilities[index])
+
+
+def _read_answers(file: str | os.PathLike[str], classes: Sequence[str]) -> dict[Path, np.ndarray]:
+    given: dict[Path, dict[str, float]] = defaultdict(dict)
+    with open(file, encoding="utf-8", newline="") as lines:
+        try:
+            for row in csv.DictReader(lines):
+                given[Path(row["file"]).resolve()][row["name"]] = float(row["probability"])
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"teacher: {file} is not what `lucid predict --csv` writes: {error!r}"
+            ) from error
+    known = {name: index for index, name in enumerate(classes)}
+    answers = {}
+    for path, shares in given.items():
+        unknown = [name for name in shares if name not in known]
+        if unknown:
+            raise ValueError(
+                f"teacher: {file} names the class {unknown[0]!r}, expected those of the images"
+            )
+        rest = max(1 - sum(shares.values()), 0.0) / max(len(classes) - len(shares), 1)
+        chances = np.full(len(classes), rest)
+        chances[[known[name] for name in shares]] = list(shares.values())
+        answers[path] = np.log(np.maximum(chances, 1e-12)).astype(np.float32)
+    return answers
+
+
+class OtherImages(Module):
+    """A model that is given images normalised in another way than its own.
+
+    Args:
+        model: the model.
+        scale: what pixels as they are given are multiplied by, ``(C,)``.
+        shift: what is added then.
+    """
+
+    def __init__(self, model: Module, scale: np.ndarray, shift: np.ndarray) -> None:
+        super().__init__()
+        self.model = model
+        self.scale, self.shift = (
+            Tensor(x.astype(np.float32).reshape(-1, 1, 1)) for x in (scale, shift)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the model's logits of the images."""
+        return self.model(images * self.scale + self.shift)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lucid import _random, models, nn, optim
 from lucid._check import one_line
@@ -24,8 +27,10 @@ from lucid.optim.lr_scheduler import LambdaLR
 from lucid.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lucid.training._class_weights import class_weights
 from lucid.training._decay_groups import decay_groups
+from lucid.training._description import Description
+from lucid.training._distillation import Answered, DistillationLoss, OtherImages
 from lucid.training._freeze import freeze, stages_of, unfreeze
-from lucid.training._loop import Batch, LossFunction, warmup_cosine
+from lucid.training._loop import Batch, Batches, LossFunction, warmup_cosine
 from lucid.training._recipe import Recipe
 
 
@@ -135,16 +140,58 @@ def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
 def build_loss(recipe: Recipe, train: Dataset, classes: int) -> LossFunction:
     """Return the loss, given the training images."""
     weight = class_weights(labels_of(train), classes) if recipe.class_weights else None
-    return nn.CrossEntropyLoss(weight, label_smoothing=recipe.label_smoothing)
+    loss = nn.CrossEntropyLoss(weight, label_smoothing=recipe.label_smoothing)
+    if recipe.teacher is None:
+        return loss
+    return DistillationLoss(recipe.temperature, recipe.teacher_weight, loss)
 
 
-def build_loader(recipe: Recipe, train: Dataset, batch_size: int, transform: Any) -> DataLoader:
+def build_teacher(recipe: Recipe, description: Description) -> nn.Module | None:
+    """Return the model that is learned from, if the recipe names one.
+
+    Raises:
+        ValueError: if there is none, it knows other classes, or does not take such images.
+    """
+    if recipe.teacher is None or recipe.is_taught_by_file:
+        return None
+    try:
+        teacher = models.load_model(recipe.teacher, tell=lambda line: None)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"teacher: {one_line(error).removeprefix('weights: ')}") from error
+    cfg: dict[str, Any] = teacher.pretrained_cfg or {}
+    count, channels = len(description.classes), description.in_channels
+    if (teacher.num_classes, teacher.in_channels) != (count, channels):
+        raise ValueError(
+            f"teacher: expected a model of {count} classes and {channels} image channels, "
+            f"{recipe.teacher} is one of {teacher.num_classes} and {teacher.in_channels}"
+        )
+    if cfg.get("classes", description.classes) != description.classes:
+        raise ValueError(f"teacher: the classes of {recipe.teacher} have other names or order")
+    ours, theirs = (
+        np.broadcast_to([mean, std], (2, channels)) if len(mean) == 1 else np.array([mean, std])
+        for mean, std in ((description.mean, description.std), (cfg["mean"], cfg["std"]))
+    )
+    if theirs.shape[1] != channels:  # weights for colour, adapted to grey
+        theirs = theirs.mean(axis=1, keepdims=True)
+    if np.allclose(ours, theirs):
+        return teacher
+    return OtherImages(teacher, ours[1] / theirs[1], (ours[0] - theirs[0]) / theirs[1])
+
+
+def build_loader(
+    recipe: Recipe, train: Dataset, classes: list[str], batch_size: int, transform: Any
+) -> DataLoader:
     """Return the loader of the training images.
 
     Batch norm dislikes a small last batch, so it is dropped.
     """
+    images: Dataset = train
+    if recipe.cache and transform_of(train):  # others are in memory
+        images = Cached(images)
+    if recipe.teacher is not None and recipe.is_taught_by_file:
+        images = Answered(images, recipe.teacher, classes)
     return DataLoader(
-        Cached(train) if recipe.cache and transform_of(train) else train,  # others are in memory
+        images,
         batch_size,
         shuffle=not recipe.balanced,
         sampler=balanced(labels_of(train)) if recipe.balanced else None,
@@ -168,6 +215,17 @@ def build_mix(recipe: Recipe, classes: int) -> Callable[[Tensor, Tensor], Batch]
         return mixes[int(rng.integers(len(mixes)))](images, labels)
 
     return mix
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Batches of which :func:`build_mix` makes others."""
+
+    batches: Batches
+    mix: Callable[..., Batch]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self.mix(*batch) for batch in self.batches)
 
 
 def set_frozen(recipe: Recipe, model: nn.Module, epoch: int) -> None:

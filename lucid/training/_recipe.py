@@ -188,6 +188,20 @@ class Recipe:
     class_weights: bool = _entry(
         False, _FLAG, "let all classes count the same in the loss, however rare"
     )
+    teacher: str | None = _entry(
+        None,
+        _or_none(_TEXT),
+        "learn from its answers too: weights of another model that takes these images, or a CSV "
+        "file that `lucid predict --top N --csv FILE` wrote of the training images with N classes",
+    )
+    temperature: float = _entry(
+        2.0, _OVER_0, "what the teacher's and the student's logits are divided by"
+    )
+    teacher_weight: float = _entry(
+        0.5,
+        Kind(float, "a number in [0, 1]", lambda v: is_number(v, 0, 1)),
+        "the teacher's part of the loss; the labels have the rest",
+    )
     patience: int | None = _entry(
         None, _or_none(_COUNT), "stop after so many epochs that were not the best so far"
     )
@@ -258,6 +272,16 @@ class Recipe:
                 f"'head_epochs': expected fewer than the {self.epochs} epochs, of which they are "
                 f"the first, got {self.head_epochs}"
             )
+        if self.is_taught_by_file and (self.mixup or self.cutmix):
+            raise ValueError(
+                "'teacher': expected weights, not a file of answers, with mixup or cutmix: the "
+                f"answers are not of the mixed images, got {self.teacher!r}"
+            )
+
+    @property
+    def is_taught_by_file(self) -> bool:
+        """Whether the teacher's answers stand in a file."""
+        return self.teacher is not None and Path(self.teacher).suffix.lower() == ".csv"
 
     def settled(self, images: int | None = None) -> Recipe:
         """Return it with numbers in the place of what is chosen for it: size, batches and rate.

@@ -19,9 +19,12 @@ from lucid.data._dataset import paths_of
 from lucid.data._readable import READERS
 from lucid.training import _loop
 from lucid.training._description import Description
+from lucid.training._distillation import Taught
 from lucid.training._diverged import DivergedError
 from lucid.training._evaluation import Evaluation
+from lucid.training._find_lr import LRCurve, find_lr
 from lucid.training._from_recipe import (
+    Mixed,
     Start,
     build_average,
     build_loader,
@@ -30,11 +33,12 @@ from lucid.training._from_recipe import (
     build_model,
     build_optimizer,
     build_schedule,
+    build_teacher,
     check_input,
     open_weights,
     set_frozen,
 )
-from lucid.training._loop import Batch, Epoch, Score, finite
+from lucid.training._loop import Batches, Epoch, LossFunction, Score, finite
 from lucid.training._progress import Progress
 from lucid.training._recipe import SIZE, Recipe
 from lucid.training._run_files import RunFiles
@@ -67,6 +71,8 @@ class Run:
         scheduler: takes a step after each of the optimiser's.
         averaged: the moving average of the model, if the recipe asks for one (``ema``): it is what
             is judged and kept.
+        teacher: the model that is learned from, if the recipe names one.
+        loader: the batches of training images.
         batch_size: how many images a batch has.
         steps: how many steps an epoch has.
         evaluation: of the best weights on the test images; after :meth:`finish`.
@@ -90,6 +96,8 @@ class Run:
     optimizer: optim.Optimizer
     scheduler: optim.lr_scheduler.LRScheduler
     averaged: optim.swa_utils.AveragedModel | None
+    teacher: nn.Module | None
+    loader: DataLoader
     batch_size: int
     steps: int
     evaluation: Evaluation
@@ -140,8 +148,7 @@ class Run:
         recipe = recipe or Recipe()
         if recipe.data != "digits":  # the run may be resumed from another folder
             recipe = replace(recipe, data=str(Path(recipe.data).resolve()))
-        if isinstance(recipe.weights, str) and Path(recipe.weights).exists():
-            recipe = replace(recipe, weights=str(Path(recipe.weights).resolve()))
+        recipe = replace(recipe, weights=_whole(recipe.weights), teacher=_whole(recipe.teacher))
         start = open_weights(recipe)
         if start is not None:
             recipe = replace(recipe, size=recipe.size or start.size)
@@ -267,6 +274,7 @@ class Run:
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
         set_frozen(recipe, self.model, recipe.epochs)  # whether there are so many stages
         self.averaged = build_average(recipe, self.model)
+        self.teacher = build_teacher(recipe, description)
         count, size = min(2, recipe.batch_size or 2, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
 
@@ -305,7 +313,9 @@ class Run:
         recipe = self.recipe = description.recipe = recipe.settled(len(train))
         self.optimizer = build_optimizer(recipe, self.model)
         self.batch_size = batch_size = min(recipe.batch_size or 1, len(train))
-        loader = build_loader(recipe, train, batch_size, images.augmentation)
+        self.loader = loader = build_loader(
+            recipe, train, description.classes, batch_size, images.augmentation
+        )
         self._progress = Progress(loader, min(2, batch_size), description)
         self.steps = -(-len(loader) // recipe.accumulate)
         self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
@@ -340,6 +350,13 @@ class Run:
             for callback in callbacks:
                 callback.on_end(self)
 
+    def find_lr(self, low: float = 1e-6, high: float = 1.0, steps: int = 100) -> LRCurve:
+        """Return the losses at rising rates, as :func:`find_lr` finds them; nothing is changed."""
+        batches, loss = self._changed(self.loader), self._loss()
+        return find_lr(
+            self.model, batches, self.optimizer, criterion=loss, low=low, high=high, steps=steps
+        )
+
     def stop(self) -> None:
         """Let the epoch that is under way be the last."""
         self._stop = True
@@ -368,7 +385,7 @@ class Run:
                 self.model,
                 self._changed(progress),
                 self.optimizer,
-                criterion=build_loss(recipe, self.images.train, len(self.description.classes)),
+                criterion=self._loss(),
                 after_step=step,
                 accumulate=recipe.accumulate,
                 clip_grad=recipe.clip_grad,
@@ -387,10 +404,15 @@ class Run:
         self._saved = time.monotonic()
         return epoch
 
-    def _changed(self, batches: Iterable[Batch]) -> Iterable[Batch]:
-        """Return batches as the model is given them."""
+    def _changed(self, batches: Batches) -> Batches:
+        """Return batches as the model and the loss are given them."""
         mix = build_mix(self.recipe, len(self.description.classes))
-        return batches if mix is None else (mix(*batch) for batch in batches)
+        if mix is not None:
+            batches = Mixed(batches, mix)
+        return batches if self.teacher is None else Taught(batches, self.teacher)
+
+    def _loss(self) -> LossFunction:
+        return build_loss(self.recipe, self.images.train, len(self.description.classes))
 
     def _parts(
         self,
@@ -474,6 +496,11 @@ class Callback:
         Args:
             run: the run.
         """
+
+
+def _whole(given: Any) -> Any:
+    """Return the name of a file as seen from any folder; what is none as it is."""
+    return str(Path(given).resolve()) if isinstance(given, str) and Path(given).exists() else given
 
 
 def _check_name(path: Path) -> None:

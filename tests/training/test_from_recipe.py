@@ -323,3 +323,86 @@ def test_augmentations() -> None:
     replace(QUICK, augment="rand-m9-mstd0.5-inc1")
     with pytest.raises(ValueError, match="'augment': expected 'none', 'light', 'strong' or a"):
         replace(QUICK, augment="rand-x3")
+
+
+# -- a teacher ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder() -> Path:
+    """Pictures of two classes, told apart by their brightness, as files."""
+    image = pytest.importorskip("PIL.Image")
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        label = number % 2
+        path = Path("photos", "ab"[label], f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(100 * label, 100 * label + 150, (32, 32, 3), np.uint8)
+        image.fromarray(pixels).save(path)
+    return Path("photos").resolve()
+
+
+def test_a_teacher_and_its_stored_answers_teach_the_same(folder: Path) -> None:
+    from lucid.cli import main
+
+    recipe = replace(QUICK, data=str(folder), epochs=2, limit=None, augment="none", validation=0.25)
+    run_to_the_end(Run.create("teacher", replace(recipe, seed=7)))
+    options = ["--weights", "teacher", "--top", "2", "--csv", "answers.csv"]
+    assert main(["predict", str(folder), *options]) == 0
+    taught = replace(recipe, teacher="teacher", temperature=3.0, teacher_weight=0.7)
+    first = run_to_the_end(Run.create("live", taught))
+    second = run_to_the_end(Run.create("stored", replace(taught, teacher="answers.csv")))
+    assert first.loss == pytest.approx(second.loss, rel=1e-3)
+    assert first.loss != run_to_the_end(Run.create("alone", recipe)).loss
+    third = weights("stored")
+    for name, value in weights("live").items():
+        np.testing.assert_allclose(value, third[name], rtol=2e-2, atol=2e-3, err_msg=name)
+
+
+def test_a_teacher_sees_images_normalised_as_it_knows_them(start: Path) -> None:
+    recipe = replace(QUICK, teacher=str(start))
+    with Run.create("a", recipe) as run:
+        run.prepare()
+        (images, _, answers) = next(iter(run._changed(run.loader)))
+    teacher = lucid.models.load_model(start, tell=lambda line: None)
+    pixels = images.data * 0.376 + 0.305
+    with lucid.no_grad():
+        expected = teacher(lucid.tensor((pixels - 0.25) / 0.5))
+    np.testing.assert_allclose(answers.data, expected.data, rtol=1e-3, atol=1e-4)
+
+
+def test_teachers_that_cannot_be(folder: Path, start: Path) -> None:
+    recipe = replace(QUICK, data=str(folder), limit=None)
+
+    def prepare(**entries: object) -> None:
+        with Run.create("a", replace(recipe, **entries)) as run:
+            run.prepare()
+
+    with pytest.raises(ValueError, match="teacher: expected a model of 2 classes and 3 image chan"):
+        prepare(teacher=str(start))
+    with pytest.raises(ValueError, match=r"teacher: there is no file 'none\.npz'"):
+        prepare(teacher="none.npz")
+    with pytest.raises(ValueError, match="expected weights, not a file of answers, with mixup"):
+        prepare(teacher="answers.csv", mixup=0.2)
+    Path("answers.csv").write_text("file,rank,index,name,probability\n")
+    with pytest.raises(ValueError, match=r"teacher: .*answers\.csv has no answers for "):
+        prepare(teacher="answers.csv")
+    Path("answers.csv").write_text("file,name,probability\nx.png,c,1.0\n")
+    with pytest.raises(ValueError, match="names the class 'c', expected those of the images"):
+        prepare(teacher="answers.csv")
+    Path("answers.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="is not what `lucid predict --csv` writes"):
+        prepare(teacher="answers.csv")
+
+
+def test_the_curve_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    from lucid.cli import main
+
+    quick = ["--model", QUICK.model, "--limit", "40", "--batch-size", "10", "--size", "32"]
+    assert main(["train", "--data", "digits", *quick, "--find-lr", "curve.csv"]) == 0
+    assert "suggested learning rate: " in capsys.readouterr().out
+    lines = Path("curve.csv").read_text().splitlines()
+    assert lines[0] == "lr,loss"
+    assert len(lines) > 20
+    assert not Path("runs/mobilenetv4_conv_small_035-digits").exists()
+    assert main(["train", "--data", "digits", *quick, "--find-lr", "curve.csv"]) == 2
