@@ -8,11 +8,25 @@ screen.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinxcontrib.mermaid import install_js, mermaid
+
+from lucid.visual._colours import COLOURS
+
+#: What colours of charts are on a dark page: those of lucid's diagrams, and the explorer's own.
+DARK = {
+    "#1a202c": "#e2e8f0",
+    "#feebc8": "#42311f",
+    "#c05621": "#f6ad55",
+    "#b7791f": "#ecc94b",
+    "#a67c00": "#ecc94b",
+}
+for colour in COLOURS.values():
+    DARK |= {colour.fill: colour.dark_fill, colour.line: colour.dark_line}
 
 SCRIPTS = ("vendor/mermaid.min.js", "diagrams.js")
 
@@ -23,6 +37,8 @@ def add_scripts(
     """Add the scripts to a page that has a diagram, or asks for them as the explorer does."""
     metadata = app.env.metadata.get(page, {})
     if "diagrams" in metadata or (doctree is not None and doctree.next_node(mermaid)):
+        app.add_css_file("diagrams.css")
+        app.add_js_file(None, body=f"window.LucidColours = {json.dumps(DARK)};")
         for script in SCRIPTS:
             app.add_js_file(script, loading_method="defer")
 

@@ -1,15 +1,16 @@
 /* Draws the page's Mermaid diagrams, in light and dark colours, with pan, zoom and full screen.
  *
- * A diagram that is wider than the page starts at its left end in a readable size. It is moved by
+ * A diagram that is wider than the page starts at its left end, as high as its frame; below it a
+ * small picture of the whole says where that is, and a press on it goes elsewhere. It is moved by
  * dragging, the arrow keys or a horizontal wheel; zoomed by the buttons, + and -, Ctrl and the
- * wheel, or two fingers; f fills the window, Escape leaves again, 0 returns to the start.
+ * wheel, or two fingers; f fills the window with all of it, Escape leaves again, 0 returns to the
+ * start. What is folded away is drawn when it is opened.
  */
 (function () {
   "use strict";
 
   const MIN_SCALE = 0.05;
   const MAX_SCALE = 8;
-  const READABLE = 0.6; // below this the labels cannot be read, so the diagram is not shrunk to it
   const STEP = 1.25;
   const HEIGHT = 480;
 
@@ -34,6 +35,20 @@
     });
   }
 
+  /* The chart in the colours of the page: `window.LucidColours` says what is what on a dark one. */
+  function coloured(code) {
+    if (!isDark()) return code;
+    return code.replace(/#[0-9a-f]{6}\b/g, (colour) => window.LucidColours?.[colour] || colour);
+  }
+
+  function save(name, kind, text) {
+    const link = document.createElement("a");
+    link.download = name;
+    link.href = URL.createObjectURL(new Blob([text], { type: kind }));
+    link.click();
+    window.setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }
+
   function button(label, text, action) {
     const element = document.createElement("button");
     element.type = "button";
@@ -49,6 +64,7 @@
     constructor(host, code, label) {
       this.host = host;
       this.code = code;
+      this.name = (label || "diagram").replace(/^Diagram of /, "").replace(/[^\w.-]+/g, "_");
       this.view = { x: 0, y: 0, scale: 1 };
       this.moved = false;
       this.pointers = new Map();
@@ -72,11 +88,20 @@
         button("Zoom in", "+", () => this.zoom(STEP)),
         button("Zoom out", "−", () => this.zoom(1 / STEP)),
         button("Show all of it", "Fit", () => this.fit(true)),
+        button("Save as SVG", "SVG", () => save(this.name + ".svg", "image/svg+xml", this.text())),
+        button("Save as Mermaid", "Mermaid", () => save(this.name + ".mmd", "text/plain", this.code)),
         button("Full screen", "Full screen", () => this.toggleFull())
       );
       this.frame = document.createElement("div");
       this.frame.className = "diagram-frame";
-      this.frame.append(this.tools, this.viewport);
+      this.map = document.createElement("div"); // all of it, small
+      this.map.className = "diagram-map";
+      this.map.setAttribute("aria-hidden", "true");
+      this.image = document.createElement("img");
+      this.image.alt = "";
+      this.eye = document.createElement("span"); // what the viewport shows of it
+      this.map.append(this.image, this.eye);
+      this.frame.append(this.tools, this.viewport, this.map);
       host.append(this.frame);
       this.listen();
     }
@@ -96,7 +121,7 @@
       const code = this.code;
       const id = "diagram-" + ++counter;
       try {
-        const drawn = await window.mermaid.render(id, code);
+        const drawn = await window.mermaid.render(id, coloured(code));
         this.canvas.innerHTML = drawn.svg;
         this.svg = this.canvas.querySelector("svg");
         const box = this.svg.viewBox.baseVal;
@@ -104,10 +129,11 @@
         this.svg.setAttribute("width", box.width);
         this.svg.setAttribute("height", box.height);
         this.svg.style.maxWidth = "none";
+        this.image.src = "data:image/svg+xml," + encodeURIComponent(this.text());
         delete this.host.dataset.error;
         this.host.dataset.drawn = "true";
         if (this.moved) this.show();
-        else this.fit(false);
+        else this.fit(this.isFull());
       } catch (error) {
         document.getElementById("d" + id)?.remove();
         const source = document.createElement("pre");
@@ -124,17 +150,23 @@
       return this.dialog !== undefined;
     }
 
-    /* Show everything if it stays readable (or is asked for), else the left end, readable. */
+    /* The drawn chart as a file of its own. */
+    text() {
+      const copy = this.svg.cloneNode(true);
+      copy.style.fontFamily = "system-ui, sans-serif";
+      copy.style.background = getComputedStyle(document.body).backgroundColor;
+      return new XMLSerializer().serializeToString(copy);
+    }
+
+    /* Show everything if it is asked for or fits, else the left end, as high as the frame. */
     fit(everything) {
-      if (!this.size) return;
+      if (!this.size || !this.viewport.clientWidth) return;
       const width = this.viewport.clientWidth;
       const room = this.isFull() ? this.viewport.clientHeight : HEIGHT;
-      let scale = Math.min(width / this.size.width, room / this.size.height, 1);
-      if (!everything && scale < READABLE) {
-        scale = Math.min(1, Math.max(READABLE, room / this.size.height));
-      }
+      const high = Math.min(room / this.size.height, 1);
+      const scale = everything ? Math.min(width / this.size.width, high) : high;
       this.view.scale = scale;
-      this.resize(everything);
+      this.resize();
       const left = (width - this.size.width * scale) / 2;
       const top = (this.viewport.clientHeight - this.size.height * scale) / 2;
       this.view.x = Math.max(left, 0);
@@ -154,6 +186,17 @@
     show() {
       const { x, y, scale } = this.view;
       this.canvas.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
+      if (!this.size) return;
+      const whole = { x: this.size.width * scale, y: this.size.height * scale };
+      const { clientWidth, clientHeight } = this.viewport;
+      this.map.hidden = whole.x <= clientWidth + 1 && whole.y <= clientHeight + 1;
+      const share = (value, all) => `${Math.min(Math.max((100 * value) / all, 0), 100)}%`;
+      Object.assign(this.eye.style, {
+        left: share(-x, whole.x),
+        right: share(whole.x - clientWidth + x, whole.x),
+        top: share(-y, whole.y),
+        bottom: share(whole.y - clientHeight + y, whole.y),
+      });
     }
 
     move(dx, dy) {
@@ -217,7 +260,7 @@
       document.body.append(dialog);
       dialog.showModal();
       this.viewport.focus();
-      this.fit(false);
+      this.fit(true);
     }
 
     listen() {
@@ -279,10 +322,23 @@
           if (!pointers.size) viewport.classList.remove("is-held");
         });
       }
+      const look = (event) => {
+        const box = this.image.getBoundingClientRect();
+        const { scale } = this.view;
+        const x = ((event.clientX - box.left) / box.width) * this.size.width * scale;
+        const y = ((event.clientY - box.top) / box.height) * this.size.height * scale;
+        this.move(viewport.clientWidth / 2 - x - this.view.x, viewport.clientHeight / 2 - y - this.view.y);
+      };
+      this.map.addEventListener("pointerdown", (event) => {
+        event.preventDefault();
+        this.map.setPointerCapture(event.pointerId);
+        look(event);
+      });
+      this.map.addEventListener("pointermove", (event) => event.buttons && look(event));
       // A first width of 0 means the diagram was hidden; another width is another page.
       let width = 0;
       new ResizeObserver(() => {
-        if (viewport.clientWidth !== width && !this.moved) this.fit(false);
+        if (viewport.clientWidth !== width && !this.moved) this.fit(this.isFull());
         width = viewport.clientWidth;
       }).observe(viewport);
     }
@@ -303,9 +359,13 @@
     for (const source of document.querySelectorAll("pre.mermaid, div.mermaid")) {
       const host = document.createElement("div");
       if (source.id) host.id = source.id;
-      const label = source.getAttribute("aria-label") || source.getAttribute("alt");
       source.replaceWith(host);
-      draw(host, source.textContent.trim(), label);
+      const code = source.textContent.trim();
+      const title = code.match(/<b>([^<]+)<\/b>/); // that of lucid's charts
+      const label = source.getAttribute("aria-label") || (title && "Diagram of " + title[1]);
+      const folded = host.closest("details:not([open])");
+      if (!folded) draw(host, code, label);
+      else folded.addEventListener("toggle", () => draw(host, code, label), { once: true });
     }
     let dark = isDark();
     const follow = () => {

@@ -10,24 +10,7 @@ from numpy.typing import DTypeLike
 from lucid.graph import Shape
 from lucid.nn import Module
 from lucid.visual._chart import Collapse, Edge, Level, Node, chart
-
-# Kind of node -> fill and line: light boxes with dark text, readable on light and dark pages.
-COLOURS = {
-    "block": ("#e6fffa", "#2c7a7b"),
-    "conv": ("#ffe8e8", "#c53030"),
-    "norm": ("#e6fffa", "#2c7a7b"),
-    "activation": ("#faf5ff", "#6b46c1"),
-    "pool": ("#fefcbf", "#b7791f"),
-    "linear": ("#ebf8ff", "#2b6cb0"),
-    "attention": ("#fff5f7", "#b83280"),
-    "embedding": ("#f0fff4", "#2f855a"),
-    "dropout": ("#f7fafc", "#4a5568"),
-    "other": ("#f8fafc", "#475569"),
-    "op": ("#ffffff", "#1a202c"),
-    "inout": ("#fff3cd", "#a67c00"),
-    "port": ("#e2e8f0", "#64748b"),
-}
-TEXT_COLOUR = "#1a202c"
+from lucid.visual._colours import COLOURS, OTHERS
 
 _LONGEST_NAME = 80
 _NOTHING = "\u200b"
@@ -96,7 +79,7 @@ def mermaid(
         >>> print(visual.mermaid(model))
         %%{init: ...}%%
         flowchart LR
-        subgraph m0["<b>Sequential</b>"]
+        subgraph m0["<font size=4><b>Sequential</b></font>"]
             direction LR
             m1["Linear"]:::linear
             m2["ReLU"]:::activation
@@ -120,8 +103,8 @@ def mermaid(
     used = {style(node) for node in nodes if node.what != "group"}
     used |= {"port" for node in nodes if node.ends is not None}
     lines += [
-        f"classDef {name} fill:{fill},stroke:{line},stroke-width:1px,color:{TEXT_COLOUR}"
-        for name, (fill, line) in COLOURS.items()
+        f"classDef {name} fill:{c.fill},stroke:{c.line},stroke-width:1px,color:{OTHERS['ink'][0]}"
+        for name, c in COLOURS.items()
         if name in used
     ]
     if any(node.what == "unused" for node in nodes):
@@ -156,10 +139,9 @@ def shown_shapes(node: Node) -> str:
     return f"{_shape(before)} → {_shape(after)}"
 
 
-def notes(node: Node, show_shapes: bool) -> list[str]:
-    """Return the lines below a node's title."""
-    last = "not called" if node.what == "unused" else shown_shapes(node) if show_shapes else ""
-    return [line for line in (node.note, last) if line]
+def last_line(node: Node, show_shapes: bool) -> str:
+    """Return the last line below a node's title."""
+    return "not called" if node.what == "unused" else shown_shapes(node) if show_shapes else ""
 
 
 def shown_title(node: Node) -> str:
@@ -176,17 +158,20 @@ def _shape(shape: Shape) -> str:
 
 def _node(node: Node, show_shapes: bool, direction: str, indent: str = "") -> list[str]:
     # No style attributes: Mermaid takes a semicolon off a line that has one and a code with #.
+    # <font> does the same, and GitHub's pages keep it.
     text = escape(shown_title(node))
     if node.what == "group":
         if node.parent is None:
-            text = f"<b>{text}</b>"
+            text = f"<font size=4><b>{text}</b></font>"
         # Groups that no arrow enters would otherwise turn by a right angle.
         lines = [f'{indent}subgraph {node.id}["{text}"]', f"{indent}    direction {direction}"]
         for child in (*(node.ends or ()), *node.children):
             lines += _node(child, show_shapes, direction, indent + "    ")
         return [*lines, f"{indent}end"]
-    for below in notes(node, show_shapes):
-        text += f"<br/><small>{escape(below) if below is node.note else below}</small>"
+    if node.note:
+        text += f"<br/><small>{escape(node.note)}</small>"
+    if below := last_line(node, show_shapes):
+        text += f"<br/><small><font color={COLOURS[style(node)].line}>{below}</font></small>"
     left, right = "[", "]"
     if node.what == "op":
         left, right = "((", "))"

@@ -137,12 +137,13 @@ def _inside(block: Node) -> str:
 def _short_settings(node: Node) -> str:
     layer = node.module
     if isinstance(layer, nn.Linear):
-        return f"→ {layer.out_features}"
+        return f"→\u00a0{layer.out_features}"
     if not isinstance(layer, nn.Conv2d):
         return label(node)
     words = f"{'dw ' if is_depthwise(layer) else ''}{kernel(layer)}"
     words += "" if layer.stride == (1, 1) else f" /{layer.stride[0]}"
-    return words if is_depthwise(layer) else f"{words} → {layer.out_channels}"
+    words += "" if is_depthwise(layer) else f" → {layer.out_channels}"
+    return words.replace(" ", "\u00a0")
 
 
 def _sources(operation: Node, block: Node, drawn: Chart) -> str:

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import math
+from collections.abc import Sequence
 from textwrap import shorten, wrap
 from xml.sax.saxutils import escape, quoteattr
 
-from lucid.visual._mermaid import COLOURS
+from lucid.visual._colours import COLOURS, variables
 from lucid.visual._outline import Row
 
-#: Kind -> its colour on a dark page; that on a light one is the line in :data:`COLOURS`.
-DARK = {
-    "block": "#4fd1c5",
-    "conv": "#fc8181",
-    "norm": "#4fd1c5",
-    "activation": "#b794f4",
-    "pool": "#ecc94b",
-    "linear": "#63b3ed",
-    "attention": "#f687b3",
-    "embedding": "#68d391",
-    "dropout": "#a0aec0",
-    "other": "#94a3b8",
-    "op": "#e2e8f0",
-    "inout": "#ecc94b",
-}
-_COLOURS = {
-    "page": ("#ffffff", "#14171c"),
-    "ink": ("#1a202c", "#e2e8f0"),
-    "faint": ("#4a5568", "#a0aec0"),
-    "line": ("#cbd5e0", "#4a5568"),
-    "params": ("#2b6cb0", "#63b3ed"),
-    "macs": ("#c05621", "#f6ad55"),
-    **{kind: (COLOURS[kind][1], dark) for kind, dark in DARK.items()},
-}
-
 _STYLE = """\
-svg.lucid { color-scheme: light dark; LIGHT }
-@media (prefers-color-scheme: dark) { svg.lucid { DARK } }
 .lucid text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: var(--ink); }
 .lucid text.title { font-weight: 700; font-size: 20px; }
 .lucid text.name { font-weight: 700; font-size: 14px; }
@@ -79,7 +54,8 @@ def in_numbers(whole: Row) -> str:
 
 def clean(text: str) -> str:
     """Return ``text`` with what XML cannot hold replaced."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+    known = ((c, c.isprintable() or c == "\u00a0", c.isspace()) for c in text)
+    return "".join(c if shown else " " if blank else "\ufffd" for c, shown, blank in known)
 
 
 # -- the pictures in a row --------------------------------------------------------------------
@@ -107,7 +83,7 @@ class _Scale:
 
 
 def _kind(row: Row) -> str:
-    return row.kind if row.kind in DARK else "other"
+    return row.kind if row.kind in COLOURS else "other"
 
 
 def _box(x: float, y: float, width: float, height: float) -> str:
@@ -163,12 +139,10 @@ def rows_svg(whole: Row, level: str) -> str:
             body.append(_row(block, scale, y - 4, 22, [shorten(clean(block.text), 62)]))
             y += 22.0
     y += 12.0
-    style = _STYLE
-    for sign, dark in (("LIGHT", 0), ("DARK", 1)):
-        style = style.replace(sign, " ".join(f"--{k}: {v[dark]};" for k, v in _COLOURS.items()))
+    style = variables() + _STYLE
     style += "".join(
         f".lucid .{k} {{ fill: var(--{k}); stroke: var(--{k}); }}\n"
-        for k in (*DARK, "params", "macs")
+        for k in (*COLOURS, "params", "macs")
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="lucid" role="img" '
@@ -211,21 +185,34 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 # -- HTML -------------------------------------------------------------------------------------
 
 
-def rows_html(whole: Row) -> str:
-    """Return the stages of a model as a list that opens, row by row, with no script."""
+def rows_html(whole: Row, files: Sequence[tuple[str, str, str]] = ()) -> str:
+    """Return the stages of a model as a list that opens, row by row, with no script.
+
+    Args:
+        whole: the model.
+        files: what can be saved: the words of the link, the file's name, its text.
+    """
     scale = _Scale(whole)
     stages = f"{len(whole.rows)} stages" if len(whole.rows) != 1 else "1 stage"
     rows = "\n".join(_html_row(row, scale, "stage") for row in whole.rows)
-    first = (
-        f'<p class="lucid-input">Input <span>{size_text(whole)}</span></p>' if whole.shape else ""
-    )
+    given = "" if whole.shape is None else f"Input <b>{size_text(whole)}</b>"
+    links = "".join(_link(*file) for file in files)
     label = quoteattr(f"{clean(whole.title)}: {stages}, {in_numbers(whole)}")
     return (
-        f'<div class="lucid-stages"><p class="lucid-numbers">{stages}, {in_numbers(whole)}'
-        '<span class="lucid-key"><i class="params"></i> parameters '
+        f'<div class="lucid-stages"><p class="lucid-tools">{links}</p>'
+        f'<p class="lucid-input"><span>{given}</span>'
+        f'<span class="lucid-numbers">{in_numbers(whole)}</span>'
+        '<span class="lucid-key"><i class="params"></i> parameters<br/>'
         '<i class="macs"></i> multiply-adds</span>'
-        f"</p>{first}\n<ol aria-label={label}>\n{rows}\n</ol></div>\n"
+        f"</p>\n<ol aria-label={label}>\n{rows}\n</ol></div>\n"
     )
+
+
+def _link(words: str, name: str, text: str) -> str:
+    content = base64.b64encode(text.encode()).decode()
+    kind = "image/svg+xml" if name.endswith(".svg") else "text/plain"
+    href = f"data:{kind};charset=utf-8;base64,{content}"
+    return f'<a download={quoteattr(name)} href="{href}">{escape(words)}</a>'
 
 
 def _html_row(row: Row, scale: _Scale, level: str) -> str:

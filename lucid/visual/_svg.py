@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from lucid.nn import Module
 from lucid.visual._chart import Chart, Collapse, Edge, Level, Node, chart, layers_of, shared
-from lucid.visual._mermaid import COLOURS, TEXT_COLOUR, notes, shown_title, style
+from lucid.visual._colours import COLOURS, variables
+from lucid.visual._mermaid import last_line, shown_title, style
 from lucid.visual._outline import outline
 from lucid.visual._picture import clean, rows_svg
 
@@ -24,19 +25,21 @@ _LANE = 20.0  # room for one arrow that goes past boxes
 _TURN = 14.0  # the length in which such an arrow turns
 
 _STYLE = """\
-svg.lucid { color-scheme: light dark; --page: #ffffff; --ink: #1a202c; }
-@media (prefers-color-scheme: dark) { svg.lucid { --page: #14171c; --ink: #e2e8f0; } }
 .lucid .page { fill: var(--page); }
 .lucid text { font: FONT; text-anchor: middle; dominant-baseline: central; fill: var(--ink); }
-.lucid .node text { fill: TEXT; }
 .lucid text.small { font-size: 11px; }
-.lucid text.title { font-weight: 700; font-size: 15px; }
+.lucid text.title { font-weight: 700; font-size: 20px; }
 .lucid .group > rect { fill: #808080; fill-opacity: .1; stroke: #808080; }
 .lucid path.edge { fill: none; stroke: var(--ink); stroke-width: 1.5; }
 .lucid path.dotted { stroke-dasharray: 3 3; }
 .lucid .unused rect { stroke-dasharray: 4 3; }
 .lucid .tip { fill: var(--ink); }
-""".replace("FONT", _FONT).replace("TEXT", TEXT_COLOUR)
+""".replace("FONT", _FONT)
+_STYLE += "".join(
+    f".lucid .{kind} rect {{ fill: var(--{kind}-fill); stroke: var(--{kind}); }}\n"
+    f".lucid .{kind} text.small {{ fill: var(--{kind}); }}\n"
+    for kind in COLOURS
+)
 
 
 @dataclass
@@ -182,8 +185,8 @@ class _Layout:
         return max(width, 56.0), 18.0 + 18.0 * len(lines)
 
     def _lines(self, node: Node) -> list[str]:
-        lines = [shown_title(node), *notes(node, self._show_shapes)]
-        return [clean(line) for line in lines]
+        lines = [shown_title(node), node.note, last_line(node, self._show_shapes)]
+        return [clean(line) for line in lines if line]
 
     def _measure_group(self, group: Node) -> _Place:
         children = _inside(group)
@@ -210,7 +213,8 @@ class _Layout:
                 self._places[node].start = (along + (length - size[0]) / 2, position)
                 position += size[1] + _ACROSS
             along += length + _ALONG
-        title = _width(shown_title(group), 15) + 2 * _PAD if group is not self._all else 0.0
+        letters = 15 if group.parent else 20
+        title = _width(shown_title(group), letters) + 2 * _PAD if group is not self._all else 0.0
         width = along - _ALONG + sides[1]
         height = sides[2] + before + across + behind + sides[3]
         least = self._turn((title, 0.0))
@@ -250,7 +254,7 @@ class _Layout:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="lucid" role="img" '
             f'aria-label={title} width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {height:.0f}">\n<style>\n{_STYLE}</style>\n'
+            f'viewBox="0 0 {width:.0f} {height:.0f}">\n<style>\n{variables()}{_STYLE}</style>\n'
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" '
             'markerHeight="6" orient="auto"><path class="tip" d="M0 0L8 4L0 8z"/></marker></defs>\n'
             '<rect class="page" width="100%" height="100%"/>\n' + "\n".join(body) + "\n</svg>\n"
@@ -287,7 +291,7 @@ class _Layout:
                 self._draw(child, body)
             body.append("</g>")
             return
-        fill, line = COLOURS[style(node)]
+        colour = COLOURS[style(node)]
         round_ = node.what in ("op", "first", "last") or node.count > 1
         corner = height / 2 if round_ else 3
         lines = self._lines(node)
@@ -296,10 +300,10 @@ class _Layout:
             _text(middle, first + 16 * i, line_, "small" if i else "")
             for i, line_ in enumerate(lines)
         )
-        kind = "node unused" if node.what == "unused" else "node"
-        body.append(
-            f'<g class="{kind}"><rect {rect} rx="{corner:.1f}" fill="{fill}" stroke="{line}"/>'
-            f"{text}</g>"
+        kind = f"node {style(node)}{' unused' if node.what == 'unused' else ''}"
+        body.append(  # the attributes are for programs that know no variables
+            f'<g class="{kind}"><rect {rect} rx="{corner:.1f}" fill="{colour.fill}" '
+            f'stroke="{colour.line}"/>{text}</g>'
         )
 
     def _draw_edge(self, edge: Edge, body: list[str]) -> None:

@@ -41,7 +41,7 @@ from lucid.nn import Module
 from lucid.visual._chart import REPEATS, layers_of
 from lucid.visual._mermaid import mermaid
 from lucid.visual._outline import outline
-from lucid.visual._picture import rows_html
+from lucid.visual._picture import rows_html, rows_svg
 from lucid.visual._summary import Summary, summary
 
 _HEADER = ("Name", "Kind", "Output shape", "Parameters", "Multiply-adds")
@@ -109,11 +109,15 @@ class LucidModel(SphinxDirective):
         chart["options"] = {}
         chart["alt"] = f"Diagram of {name}"
         self.set_source_info(chart)
-        full = layers_of("lucid-model", model, shape)
+        whole = outline(layers_of("lucid-model", model, shape))
+        files = [
+            ("SVG", f"{name}.svg", rows_svg(whole, "stage")),
+            ("Mermaid", f"{name}.mmd", mermaid(model, shape, level="stage")),
+        ]
         diagram: nodes.Element = nodes.container(
             "",
-            nodes.raw("", rows_html(outline(full)), format="html"),
-            *_folded("Chart of the layers", chart, "lucid-chart"),
+            nodes.raw("", rows_html(whole, files), format="html"),
+            *_folded("Chart of all layers, with the ways of the data", chart, "lucid-chart"),
             classes=["lucid-model"],
         )
         if "caption" in self.options:
@@ -193,6 +197,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinxcontrib.mermaid")
     app.connect("builder-inited", _add_static)
     app.add_css_file("lucid-model.css")
+    app.add_js_file("lucid-model.js", loading_method="defer")
     app.add_directive("lucid-model", LucidModel)
     return {
         "version": __version__,

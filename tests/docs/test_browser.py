@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import lucid
 from lucid import models
 from lucid.models import configs
+from lucid.visual._colours import COLOURS
 from tests.docs import site as building
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -37,6 +39,7 @@ WITH_DIAGRAMS = [
     "tutorials/autograd",
     "explorer",
 ]
+UNFOLD = "for (const chart of document.querySelectorAll('.lucid-chart')) chart.open = true"
 DRAWN = """() => {
   const all = [...document.querySelectorAll(".diagram")];
   return all.length && all.every((d) => d.dataset.drawn || d.dataset.error);
@@ -102,6 +105,7 @@ def visit(browser, address) -> Iterator[Callable[..., Any]]:
 @pytest.mark.parametrize("name", WITH_DIAGRAMS)
 def test_every_diagram_is_drawn(visit, name, scheme):
     page = visit(f"{name}.html", color_scheme=scheme)
+    page.evaluate(UNFOLD)
     page.wait_for_function(DRAWN)
     diagrams = page.locator(".diagram")
     assert page.locator("pre.mermaid").count() == 0
@@ -174,7 +178,8 @@ def test_a_diagram_zooms_moves_and_fills_the_window(visit):
 
 
 def test_diagrams_follow_the_theme(visit):
-    page = visit("index.html", color_scheme="light")
+    page = visit("models/mobilenet_v4_conv_small.html", color_scheme="light")
+    page.evaluate(UNFOLD)
     page.wait_for_function(DRAWN)
     before = page.locator(".diagram svg").get_attribute("id")
     page.evaluate("document.body.dataset.theme = 'dark'")
@@ -186,6 +191,198 @@ def test_diagrams_follow_the_theme(visit):
     )
     red = int(colour.split("(")[1].split(",")[0])
     assert red > 150, f"titles are {colour} on a dark page"
+    fill = page.locator(".diagram .node.conv rect").first.evaluate(
+        "node => getComputedStyle(node).fill"
+    )
+    assert fill == "rgb({}, {}, {})".format(*bytes.fromhex(COLOURS["conv"].dark_fill[1:]))
+
+
+def test_full_screen_shows_all_of_a_chart(visit):
+    page = visit("models/mobilenet_v4_hybrid_large.html#open=lucid-chart")
+    page.wait_for_function(DRAWN)
+    frame, chart = page.locator(".diagram-viewport"), page.locator(".diagram-canvas svg")
+    outer, inner = frame.bounding_box(), chart.bounding_box()
+    assert inner["height"] <= outer["height"] + 1, "as high as its frame"
+    assert inner["width"] > outer["width"]
+    small = page.locator(".diagram-map")
+    assert small.is_visible()
+    before = page.locator(".diagram-map span").bounding_box()
+    small.click(position={"x": small.bounding_box()["width"] * 0.8, "y": 10})
+    assert page.locator(".diagram-map span").bounding_box()["x"] > before["x"] + 100
+    page.get_by_role("button", name="Full screen").click()
+    page.wait_for_function("document.querySelector('.diagram-map').hidden")
+    outer, inner = frame.bounding_box(), chart.bounding_box()
+    assert inner["x"] >= outer["x"] - 1
+    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1
+
+
+@pytest.mark.parametrize(("kind", "begins"), [("SVG", "<svg "), ("Mermaid", "%%{init: ")])
+def test_charts_are_saved(visit, kind, begins):
+    page = visit("models/mobilenet_v4_conv_small.html#open=lucid-chart")
+    page.wait_for_function(DRAWN)
+    for place, name in ((".lucid-tools", kind), (".diagram-tools", kind)):
+        with page.expect_download() as saved:
+            page.locator(place).get_by_text(name, exact=True).click()
+        suffix = {"SVG": ".svg", "Mermaid": ".mmd"}[kind]
+        assert saved.value.suggested_filename == f"mobilenet_v4_conv_small{suffix}"
+        text = Path(saved.value.path()).read_text(encoding="utf-8")
+        assert text.startswith(begins)
+        assert "mobilenet_v4_conv_small" in text
+    if kind == "Mermaid":
+        model = models.mobilenet_v4_conv_small()
+        assert text.strip() == lucid.visual.mermaid(model, (1, 3, 224, 224)).strip()
+
+
+# -- rows of stages ---------------------------------------------------------------------------
+
+
+def opened(page: Any) -> list[str]:
+    return page.evaluate(
+        "[...document.querySelectorAll('.lucid-stages details[open]')].map(d => d.dataset.part)"
+    )
+
+
+def settled(page: Any, names: list[str]) -> None:
+    page.wait_for_function(
+        """names => JSON.stringify(names) === JSON.stringify(
+            [...document.querySelectorAll('.lucid-stages details[open]')].map(d => d.dataset.part)
+        )""",
+        arg=names,
+    )
+
+
+def summary_of(page: Any, part: str) -> Any:
+    return page.locator(f'details[data-part="{part}"] > summary')
+
+
+@pytest.mark.parametrize("width", [390, 720, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_whole_network_is_seen_first(visit, width, scheme):
+    """Every stage below the last, nothing wider than the page; on a large one no scrolling."""
+    page = visit("models/mobilenet_v4_hybrid_large.html", width=width, color_scheme=scheme)
+    stages = page.locator(".lucid-stages > ol > li")
+    assert stages.count() == 8
+    boxes = [stages.nth(index).bounding_box() for index in range(8)]
+    assert all(a["y"] + a["height"] <= b["y"] for a, b in pairwise(boxes))
+    whole = page.locator(".lucid-stages").bounding_box()
+    assert whole["height"] <= (700 if width >= 720 else 1100)
+    for box in page.locator(".lucid-stages .lucid-row:visible").all():
+        assert box.evaluate("row => row.scrollWidth <= row.clientWidth")
+    assert "10 × UIB ExtraDW, 4 × MQA, UIB ConvNext" in stages.nth(3).inner_text()
+    assert opened(page) == []
+
+
+def test_rows_open_and_the_address_says_which(visit):
+    page = visit("models/mobilenet_v4_hybrid_large.html")
+    summary_of(page, "layers.2").click()
+    summary_of(page, "layers.2.attention_6").click()
+    both = ["layers.2", "layers.2.attention_6"]
+    page.wait_for_function("location.hash === '#open=layers.2,layers.2.attention_6'")
+    assert page.get_by_text("query.proj", exact=True).first.is_visible()
+    page.go_back()
+    settled(page, ["layers.2"])
+    page.go_back()
+    settled(page, [])
+    assert page.evaluate("location.hash") == ""
+    page.go_forward()
+    page.go_forward()
+    settled(page, both)
+    other = visit("models/mobilenet_v4_hybrid_large.html#open=layers.2,layers.2.attention_6")
+    settled(other, both)
+    other.evaluate("location.hash = 'some-heading'")
+    settled(other, both)
+
+
+def test_all_rows_open_and_close_at_once(visit):
+    page = visit("models/mobilenet_v4_conv_small.html")
+    page.get_by_role("button", name="Expand all").click()
+    page.wait_for_function("location.hash === '#open=all'")
+    # 6 stages with blocks: 5 of convolutions, by two but for the first, and twice 6.
+    assert len(opened(page)) == 6 + 1 + 3 * 2 + 2 * 6
+    page.get_by_role("button", name="Collapse all").click()
+    page.wait_for_function("location.hash === '#open='")
+    settled(page, [])
+    page.go_back()
+    page.wait_for_function("document.querySelectorAll('.lucid-stages details[open]').length > 20")
+
+
+def test_rows_by_keyboard(visit):
+    page = visit("models/mobilenet_v4_conv_small.html")
+    focused = "document.activeElement.closest('details').dataset.part"
+
+    def press(*keys: str) -> str:
+        for key in keys:
+            page.keyboard.press(key)
+        return page.evaluate(focused)
+
+    summary_of(page, "conv0").focus()
+    assert press("ArrowDown", "ArrowDown", "ArrowDown") == "layers.2"
+    press("Enter")
+    settled(page, ["layers.2"])
+    assert press("Tab") == "layers.2.uib_0"
+    press("Space")
+    settled(page, ["layers.2", "layers.2.uib_0"])
+    assert press("ArrowDown") == "layers.2.uib_1"
+    assert press("ArrowRight") == "layers.2.uib_1"
+    settled(page, ["layers.2", "layers.2.uib_0", "layers.2.uib_1"])
+    assert press("ArrowLeft", "ArrowLeft") == "layers.2"
+    press("ArrowLeft")
+    assert "layers.2" not in opened(page)
+    assert press("Home") == "conv0"
+    assert page.url.split("#")[0].endswith("models/mobilenet_v4_conv_small.html")
+
+
+@pytest.mark.parametrize(
+    "link", ["#open=%%%", "#open=nonsense,__proto__", "#open", "#open=&open2=x"]
+)
+def test_rows_survive_a_damaged_link(visit, link):
+    page = visit(f"models/mobilenet_v4_conv_small.html{link}")
+    assert opened(page) == []
+
+
+def test_the_tree_for_a_screen_reader_says_the_network(visit):
+    page = visit("models/mobilenet_v4_hybrid_large.html#open=layers.2")
+    settled(page, ["layers.2"])
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    tree = [node for node in tree if not node["ignored"]]
+
+    def named(role: str) -> list[tuple[str, bool | None]]:
+        found = [node for node in tree if node["role"]["value"] == role]
+        return [
+            (
+                node.get("name", {}).get("value", ""),
+                next(
+                    (p["value"]["value"] for p in node["properties"] if p["name"] == "expanded"),
+                    None,
+                ),
+            )
+            for node in found
+        ]
+
+    lists = [name for name, _ in named("list")]
+    assert "mobilenet_v4_hybrid_large: 8 stages, 37.8 M parameters, 2.61 G multiply-adds" in lists
+    rows = named("DisclosureTriangle")
+    first = "conv0 Conv 3×3 24 × 112 × 112 696 parameters 8.13 M multiply-adds"
+    assert (first, False) in rows
+    (stage,) = [row for row in rows if row[0].startswith("layer3 ")]
+    assert stage[0].startswith("layer3 10 × UIB ExtraDW, 4 × MQA, UIB ConvNext 192 × 14 × 14")
+    assert stage[1] is True
+    assert sum(" MQA: " in name for name, _ in rows) == 4
+
+
+def test_rows_open_without_scripts_and_from_the_disk(visit, site):
+    page = visit(
+        Path(site / "models" / "mobilenet_v4_conv_small.html").as_uri(), java_script_enabled=False
+    )
+    block = page.locator('details[data-part="layers.2.uib_0"] > summary')
+    assert not block.is_visible()
+    summary_of(page, "layers.2").click()
+    block.click()
+    assert page.get_by_text("start_dw.conv", exact=True).first.is_visible()
+    page = visit(Path(site / "models" / "mobilenet_v4_conv_small.html").as_uri() + "#open=layers.2")
+    settled(page, ["layers.2"])
+    summary_of(page, "layers.3").click()
+    page.wait_for_function("location.hash === '#open=layers.2,layers.3'")
 
 
 def test_search_works_without_a_server(visit, site):

@@ -16,8 +16,9 @@ from lucid.models import configs
 from lucid.models._config import UIBSpec, read_config
 from lucid.visual import mermaid, svg
 from lucid.visual._chart import layers_of
+from lucid.visual._colours import COLOURS, OTHERS
 from lucid.visual._outline import outline
-from lucid.visual._picture import _COLOURS, DARK, count_text, rows_html
+from lucid.visual._picture import count_text, rows_html
 from tests.visual.charts import read
 
 SMALL = (1, 3, 64, 64)
@@ -237,10 +238,36 @@ def test_the_page_has_the_colours_of_the_image():
     found = dict(
         re.findall(r"--([\w-]+): light-dark\((#\w+, #\w+)\)", css.read_text(encoding="utf-8"))
     )
-    for name, colours in _COLOURS.items():
-        if name != "page":
-            assert found[name] == ", ".join(colours), name
-    assert set(DARK) <= set(found)
+    expected = {kind: (c.line, c.dark_line) for kind, c in COLOURS.items()} | OTHERS
+    for name in set(expected) - {"page", "port"}:
+        assert found[name] == ", ".join(expected[name]), name
+
+
+def luminance(colour: str) -> float:
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(c * weight for c, weight in zip(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_are_clear():
+    """WCAG 2.1, level AA: texts 4.5 to 1 on what is behind them, bars and boxes 3 to 1."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for kind, colour in COLOURS.items():
+        assert contrast(colour.fill, colour.line) >= 4.5, kind
+        assert contrast(colour.dark_fill, colour.dark_line) >= 4.5, kind
+        for dark, fill in enumerate((colour.fill, colour.dark_fill)):
+            assert contrast(fill, OTHERS["ink"][dark]) >= 4.5
+            assert contrast((colour.line, colour.dark_line)[dark], OTHERS["page"][dark]) >= 3
+    for dark, page in enumerate(OTHERS["page"]):
+        for name in ("ink", "faint"):
+            assert contrast(OTHERS[name][dark], page) >= 4.5
+        for name in ("params", "macs"):
+            assert contrast(OTHERS[name][dark], page) >= 3
 
 
 @pytest.mark.parametrize("draw", [mermaid, svg])
