@@ -161,6 +161,15 @@ def test_the_performance_page_shows_what_was_measured(site):
             assert f"{curve['time_exponent']:.2f}" in page
 
 
+def test_the_comparison_page_has_the_times_of_the_same_runs(site):
+    text = " ".join(re.sub(r"<[^>]+>", " ", (site / "comparison.html").read_text("utf-8")).split())
+    for variant in VARIANTS:
+        for batch in (1, 16):
+            found = case(variant, "inference", batch)
+            numba, numpy = best(found, "numba"), best(found, "numpy")
+            assert f" {variant} {batch} {numba:.1f} {numpy:.1f} " in text
+
+
 def test_two_questions_are_answered_within_two_clicks(site):
     """How do I classify my pictures; is it fast on my machine."""
 
