@@ -256,7 +256,7 @@ class ExpectedTable(Generated):
             ],
         ]
         head = ["processor", *(f"{results.KINDS[kind]}" for kind in batches)]
-        note = "Time over what the arithmetic alone takes, over the five variants."
+        note = "Time over what the arithmetic alone takes, with numba, over the five variants."
         return self.rst(table(head, rows) + "\n\n" + note)
 
 
