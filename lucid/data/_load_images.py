@@ -148,19 +148,13 @@ def load_images(
             raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
         prepared = {} if model is None else expected(model)
         prepared = {**_PREPARED, **prepared, "size": size}
-        prepared |= {"mean": mean or prepared["mean"], "std": std or prepared["std"]}
+        prepared |= {"mean": list(mean or prepared["mean"]), "std": list(std or prepared["std"])}
         crop_pct = prepared.pop("crop_pct")
         changing = transforms.training(augment, **prepared)
         transform = transforms.evaluation(**prepared, crop_pct=crop_pct)
-        images = _from_files(path, transform, listed)
-        images = replace(
-            images,
-            in_channels=prepared["channels"],
-            mean=list(prepared["mean"]),
-            std=list(prepared["std"]),
-            crop_pct=crop_pct,
-            interpolation=prepared["interpolation"],
-        )
+        fields = {key: prepared[key] for key in ("mean", "std", "interpolation")}
+        fields |= {"in_channels": prepared["channels"], "crop_pct": crop_pct}
+        images = _from_files(path, transform, listed, fields)
     train, chosen_by = images.train, images.validation
     if validation is not None and chosen_by is None:
         train, chosen_by = hold_out(train, labels_of(train), validation)
@@ -231,7 +225,9 @@ def _normalised(
     )
 
 
-def _from_files(source: Path, transform: Callable[[Any], Any], listed: bool) -> Images:
+def _from_files(
+    source: Path, transform: Callable[[Any], Any], listed: bool, fields: dict[str, Any]
+) -> Images:
     """Return the pictures of a folder or of a list, all with the transform for evaluation."""
     find = _parts_of_list if listed else _parts_of_folder
     whole, others, notes = find(source, transform)
@@ -262,12 +258,10 @@ def _from_files(source: Path, transform: Callable[[Any], Any], listed: bool) -> 
         validation=validation,
         test=test,
         classes=whole.classes,
-        in_channels=3,
-        mean=list(DEFAULT["mean"]),
-        std=list(DEFAULT["std"]),
         augmentation=None,
         transform=transform,
         notes=notes,
+        **fields,
     )
 
 
