@@ -27,7 +27,7 @@ class Bar(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A curve: its points, and whether it is what nothing can be faster than."""
+    """A curve; ``kind`` is its class in the style sheet."""
 
     label: str
     xs: Sequence[float]
