@@ -22,6 +22,7 @@ TRAIN = ["train", *SMALL, "--epochs", "3"]
 SETTINGS = ([], ["--save-minutes", "0"], ["--save-minutes", "0", "--keep-states", "2"])
 MODELS = ([], ["--ema", "0.9", "--drop-path", "0.1", "--model", "mobilenetv4_conv_small_050"])
 KEPT = {"weights.npz", "weights.json", "recipe.toml", "history.csv", "environment.json"}
+KEPT |= {"report.html", "report.json"}
 OURS = {"run": {"run"}, NAME: {f"run.{name}".replace("run.weights", "run") for name in KEPT}}
 
 
