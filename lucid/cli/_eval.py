@@ -52,6 +52,11 @@ def add_parsers(add_command: AddCommand) -> None:
     parser.add_argument(
         "--data", help="other images to measure on (default: those of the training)"
     )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="measure on all images of --data, not on its test part alone",
+    )
     parser.add_argument("--batch-size", type=positive_int, help="default: that of the training")
     parser.add_argument(
         "--flips",
@@ -99,6 +104,8 @@ def evaluate_model(args: argparse.Namespace) -> int:
         recipe = replace(recipe, data=args.data)
     model, classes = open_model("eval", str(args.weights), None)
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else SIZE
+    if args.all and args.data is None:
+        raise UsageError("--all measures on all images of --data; give it")
     # A report on the run's own images compares their parts, so it wants those of the training.
     own = args.report is not None and args.data is None
     images = load(
@@ -106,12 +113,14 @@ def evaluate_model(args: argparse.Namespace) -> int:
             recipe.data,
             size,
             model=model,
-            augment="light" if recipe.augment else "none",
+            augment=recipe.augment,
             validation=recipe.validation if own else None,
             limit=recipe.limit,
         )
     )
     check_classes(images, classes, model.num_classes)
+    if args.all:
+        images = replace(images, test=images.together())
     tell_line = partial(tell, "eval")
     for note in images.notes:
         tell_line(note)

@@ -14,7 +14,7 @@ import numpy as np
 
 from lucid import nn
 from lucid.data import datasets, transforms
-from lucid.data._dataset import Dataset, Subset, labels_of, paths_of, with_transform
+from lucid.data._dataset import ConcatDataset, Dataset, Subset, labels_of, paths_of, with_transform
 from lucid.data._folders import describe_left_out, find_parts, first_of, subfolders
 from lucid.data._lists import LISTS, read_list
 from lucid.data._split import hold_out
@@ -68,6 +68,14 @@ class Images:
     crop_pct: float = 1.0
     interpolation: str = "bicubic"
     notes: list[str] = field(default_factory=list)
+
+    def together(self) -> Dataset:
+        """Return the images of all parts, none changed at random."""
+        parts = [self.train, self.validation, self.test]
+        known = [part for part in parts if part is not None and part is not self.test]
+        if self.transform is not None:
+            known = [with_transform(part, self.transform) for part in known]
+        return ConcatDataset([*known, self.test])
 
     def check_classes(self, classes: list[str] | None, count: int) -> None:
         """Raise ValueError unless these are the classes that weights know.

@@ -127,14 +127,17 @@ def alike(material: Material) -> Made:
 def augmented(material: Material) -> Made:
     """Return training pictures as the model sees them."""
     images, description = material.images, material.description
-    if images is None or description is None or not description.recipe.augment:
+    if images is None or description is None:
         return None
-    rows = augmented_pictures(images)
+    rows = augmented_pictures(images, description.recipe)
     sheet = [
         tag("div", *(embedded(picture, "a training picture, changed") for picture in row))
         for row in rows
     ]
-    note = "Some training pictures, each several times as the model may see it."
+    note = (
+        "Some training pictures, each several times as the model may see it: changed at random, "
+        "cut and coloured as the recipe says, and mixed with others if it does."
+    )
     return join(tag("p", note, class_="note"), tag("div", *sheet, class_="sheet")), None
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from lucid import _random, nn
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Dataset, Images, Subset
-from lucid.data._dataset import paths_of
+from lucid.data._dataset import Numbered, paths_of
 from lucid.data._loader import PassedOverError
 from lucid.data._pillow import pillow
 from lucid.data._read_image import read_image
 from lucid.report._html import Markup, tag
+from lucid.training import Recipe
+from lucid.training._from_recipe import build_mix
 from lucid.visual import gradcam
 
 Array = np.ndarray
@@ -99,15 +101,26 @@ class Shown:
         return pixels.data if isinstance(pixels, Tensor) else np.asarray(pixels)
 
 
-def augmented_pictures(images: Images, pictures: int = 6, times: int = 4) -> list[list[Any]]:
+def augmented_pictures(
+    images: Images, recipe: Recipe, pictures: int = 6, times: int = 4
+) -> list[list[Any]]:
     """Return some training pictures, each as several times as the model may see it.
 
     lucid's generator is left as it is.
     """
-    indices = np.linspace(0, len(images.train) - 1, min(pictures, len(images.train)))
-    chosen = Subset(images.train, np.repeat(indices.astype(np.int64), times))
+    pictures = min(pictures, len(images.train))
+    indices = np.linspace(0, len(images.train) - 1, pictures).astype(np.int64)
+    # Neighbours are other pictures, as those that are mixed are in a batch.
+    chosen = Subset(Tolerant(images.train), np.tile(indices, times))
+    mix = build_mix(recipe, len(images.classes))
     with _random.seeded(0):
-        loader = DataLoader(chosen, len(chosen), transform=images.augmentation)
-        batch = next(iter(loader))[0].data
-    shown = [as_picture(pixels, images) for pixels in batch]
-    return [shown[start : start + times] for start in range(0, len(shown), times)]
+        for places, batch, labels in DataLoader(Numbered(chosen), len(chosen)):
+            if images.augmentation is not None:
+                batch = images.augmentation(batch)
+            if mix is not None:
+                batch, *_ = mix(batch, labels)
+            shown: list[list[Any]] = [[] for _ in range(pictures)]
+            for place, pixels in zip(places.tolist(), batch.data):
+                shown[place % pictures].append(as_picture(pixels, images))
+            return [row for row in shown if row]
+    return []

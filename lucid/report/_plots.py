@@ -201,9 +201,9 @@ def confusion_matrix(evaluation: Evaluation) -> Markup:
     if size <= _NAMED:
         for index, name in enumerate(names):
             middle = room + (index + 0.5) * cell
-            parts.append(text(room - 5, middle + font / 3, _short(name), "end", font_size=font))
+            parts.append(text(room - 5, middle + font / 3, _short(name), "end"))
             turn = f"translate({middle + font / 3:.1f} {room - 5:.1f}) rotate(-90)"
-            parts.append(text(0, 0, _short(name), transform=turn, font_size=font))
+            parts.append(text(0, 0, _short(name), transform=turn))
     parts.append(text(room + 2, 11, "taken for", class_="axis"))
     parts.append(text(-room - 2, 11, "shows", "end", class_="axis", transform="rotate(-90)"))
     totals = counts.sum(axis=1)
@@ -219,18 +219,20 @@ def confusion_matrix(evaluation: Evaluation) -> Markup:
                 cell,
                 cell,
                 class_="good" if row == column else "bad",
-                fill_opacity=f"{0.12 + 0.88 * share:.2f}",
+                fill_opacity=f"{0.25 + 0.75 * share:.2f}",
                 title=f"{names[row]}: {count} of {totals[row]} {verb}",
                 data_value=count,
             )
         )
         if size <= _NUMBERED:
             at = (x + cell / 2, y + cell / 2 + font / 3)
-            parts.append(text(*at, str(count), "middle", font_size=font))
+            parts.append(text(*at, str(count), "middle"))
     for index in range(0, size + 1, 1 if size <= _NAMED else 50):
         edge = room + index * cell
         parts.append(line(room, edge, room + side, edge, "grid"))
         parts.append(line(edge, room, edge, room + side, "grid"))
     total = room + side + 2
-    plot = svg(total, total, "confusion matrix", *parts, style=f"width:{total:.0f}px")
+    plot = svg(
+        total, total, "confusion matrix", *parts, style=f"width:{total:.0f}px;font-size:{font}px"
+    )
     return tag("div", plot, class_="scroll matrix", tabindex="0")

@@ -207,6 +207,27 @@ def test_eval_with_flips_sees_each_image_twice(capsys):
     assert plain["loss"] != flips["loss"]
 
 
+def test_eval_on_all_images_of_a_folder(capsys):
+    for name in ("a", "b"):
+        Path("photos", name).mkdir(parents=True)
+        for index in range(10):
+            picture = PIL_Image.new("RGB", (40, 40), (20 * index, 200, 90 * (name == "a")))
+            picture.save(f"photos/{name}/{index}.png")
+    Path("photos/a/0.png").write_bytes(b"damaged")
+    options = ["--size", "32", "--batch-size", "4", "--epochs", "1", "--no-report"]
+    assert main(["train", "--data", "photos", *options, "--output", "run"]) == 0
+    capsys.readouterr()
+    assert main(["eval", "run", "--data", "photos", "--all"]) == 0
+    captured = capsys.readouterr()
+    assert " of 19)" in captured.out.splitlines()[-1]
+    assert "a/0.png cannot be read" in captured.err
+    assert main(["eval", "run", "--data", "photos", "--all", "--json", "one.json"]) == 0
+    assert main(["eval", "run", "--data", "photos", "--all", "--json", "two.json"]) == 0
+    assert Path("one.json").read_text() == Path("two.json").read_text()  # nothing is random
+    assert main(["eval", "run", "--all"]) == 2
+    assert "--all measures on all images of --data; give it" in capsys.readouterr().err
+
+
 def test_a_run_ends_in_a_report(capsys):
     options = [option for option in QUICK if option != "--no-report"]
     assert main(["train", "--data", "digits", *options, "--output", "a"]) == 0
