@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -467,6 +468,62 @@ def test_a_size_that_the_network_cannot_take(capsys):
         "lucid train: the model cannot be trained with 2 images of 16×16 at a time: "
         in captured.err
     )
+    assert not Path("a").exists()
+
+
+def small(*options: str) -> int:
+    return main(["train", "--batch-size", "8", "--size", "32", "--epochs", "3", *options])
+
+
+def test_wrong_data_is_told_before_any_work(capsys):
+    write_images("photos", 8)
+    write_images("only/one", 8)
+    Path("only/one/sky blue").rename("only/blue")
+    shutil.rmtree("only/one")
+    Path("empty").mkdir()
+    Path("notes.txt").write_text("no list")
+    for data, message in (
+        ("empty", "empty"),
+        ("only", "holds one class only, 'blue': expected a folder of pictures for each of"),
+        ("missing", "missing' is neither"),
+        ("notes.txt", "notes.txt"),
+    ):
+        assert small("--data", data, "--output", "runs/a") == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("lucid train: --data: ")
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+    assert not list(Path("runs").iterdir())
+
+
+def test_other_classes_on_resume(capsys, monkeypatch):
+    write_images("photos", 12)
+    with monkeypatch.context() as patch:
+        interrupt_epoch(patch, 2)
+        assert small("--data", "photos", "--output", "a") == 130
+    before = {path: path.read_bytes() for path in Path("a").iterdir()}
+    Path("photos/red").rename("photos/green")
+    capsys.readouterr()
+    assert main(["train", "--resume", "a"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith(
+        "the weights know the classes red, sky blue, the images have green, sky blue\n"
+    )
+    assert {path: path.read_bytes() for path in Path("a").iterdir()} == before
+    Path("photos/green").rename("photos/red")
+    assert main(["train", "--resume", "a"]) == 0
+
+
+def test_weights_of_another_architecture(capsys):
+    model = lucid.models.create_model("mobilenetv4_conv_small_035", num_classes=10)
+    lucid.save(model.state_dict(), "other.npz")
+    assert train("--weights", "other.npz", "--model", "mobilenetv4_conv_small", "-o", "a") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "other.npz does not fit mobilenetv4_conv_small" in captured.err
+    assert captured.err.count("\n") == 1
     assert not Path("a").exists()
 
 
