@@ -21,7 +21,7 @@ from lucid.cli._weights import check_weights
 from lucid.data import Images
 from lucid.report import write_run_report
 from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score, TensorBoard
-from lucid.training._recipe import Kind
+from lucid.training._recipe import GROUPS, Kind
 
 
 def add_parsers(add_command: AddCommand) -> None:
@@ -43,9 +43,12 @@ def add_parsers(add_command: AddCommand) -> None:
         "lucid; options override it",
     )
     # Without defaults here, it can be told which options were given.
+    group: argparse._ActionsContainer = parser
     for entry in fields(Recipe):
+        if entry.name in GROUPS:
+            group = parser.add_argument_group(GROUPS[entry.name])
         if entry.name != "max_unreadable":
-            _add_entry(parser, entry)
+            _add_entry(group, entry)
     parser.add_argument(
         "--find-lr",
         nargs="?",
@@ -80,7 +83,7 @@ def add_parsers(add_command: AddCommand) -> None:
     )
 
 
-def _add_entry(parser: argparse.ArgumentParser, entry: Field[Any]) -> None:
+def _add_entry(parser: argparse._ActionsContainer, entry: Field[Any]) -> None:
     kind: Kind = entry.metadata["kind"]
     more: dict[str, Any] = {"type": partial(_parsed, kind), "choices": kind.options}
     if entry.name == "augment":
@@ -132,7 +135,8 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
         recipe = replace(recipe, **given)
     except ValueError as error:
         raise UsageError(f"option {error}") from error
-    name = f"{recipe.model}-{Path(recipe.data).resolve().name}"
+    data = Path(recipe.data).resolve()
+    name = f"{recipe.model}-{data.stem if data.is_file() else data.name}"
     path = Path("runs") / name if args.output is None else args.output
     if path.suffix in READABLE:
         check_writable(path, "--output", SUFFIXES)

@@ -123,9 +123,9 @@ class Recipe:
     )
     data: str = _entry(
         "digits",
-        Kind(str, "`digits` or a folder", lambda v: isinstance(v, str) and v != ""),
+        Kind(str, "`digits`, a folder or a list", lambda v: isinstance(v, str) and v != ""),
         "`digits`, or a folder with a folder of images for each class, or one with such folders "
-        "in train/ and test/ or val/",
+        "in train/ and test/ or val/, or a list of files and classes in CSV or JSON",
     )
     epochs: int = _entry(15, _COUNT, "passes over the training images")
     batch_size: int | None = _entry(
@@ -336,10 +336,23 @@ class Recipe:
         """Return it as the text of a TOML file, with what each entry means."""
         lines = [f"# Written by lucid {__version__}; `lucid train --recipe FILE` takes it."]
         for entry in fields(self):
+            if entry.name in GROUPS:
+                lines += ["", f"# -- {GROUPS[entry.name]} --"]
             value = getattr(self, entry.name)
             given = f"# {entry.name} =" if value is None else f"{entry.name} = {_toml(value)}"
             lines += ["", f"# {entry.metadata['help']}", given]
         return "\n".join(lines) + "\n"
+
+
+#: What the entries from each of these on are about.
+GROUPS = {
+    "model": "data and model",
+    "epochs": "steps",
+    "weights": "fine-tuning and regularisation",
+    "size": "images",
+    "validation": "parts of the data",
+    "save_minutes": "files",
+}
 
 
 def checks() -> dict[str, Check]:
