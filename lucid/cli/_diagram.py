@@ -16,13 +16,15 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._output import add_output, check_new, write
 from lucid.visual import mermaid, svg
-from lucid.visual._chart import LEVELS, REPEATS
+from lucid.visual._chart import LEVELS, REPEATS, layers_of
+from lucid.visual._outline import outline
+from lucid.visual._picture import rows_html, static
 
 SUFFIXES = (".mmd", ".svg", ".html")
 
 _PAGE = """\
 <!DOCTYPE html>
-<html lang="en">
+<html lang="en" data-theme="auto">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -30,18 +32,21 @@ _PAGE = """\
 <title>{title}</title>
 <style>
 body {{ margin: 1rem; font-family: system-ui, sans-serif; }}
+.lucid-model {{ max-width: 60rem; }}
 figure {{ margin: 0; overflow: auto; }}
 pre {{ overflow: auto; }}
-</style>
+{css}</style>
 </head>
 <body>
 <h1>{title}</h1>
-<figure tabindex="0">
-{image}</figure>
+<div class="lucid-model">{rows}</div>
+{image}
 <details>
 <summary>The same as Mermaid</summary>
 <pre>{chart}</pre>
 </details>
+<script>
+{script}</script>
 </body>
 </html>
 """
@@ -52,8 +57,9 @@ def add_parsers(add_command: AddCommand) -> None:
     parser = add_command(
         "diagram",
         draw,
-        "Draw a model: its layers, shapes and the ways of the data. As a Mermaid chart, an SVG "
-        "image or a page; neither of them needs anything else to be seen.",
+        "Draw a model: its stages, blocks or layers, shapes and the ways of the data. As a Mermaid "
+        "chart, an SVG image or a page whose stages open into blocks and layers; neither of them "
+        "needs anything else to be seen.",
         "  lucid diagram mobilenet_v4_conv_medium -o medium.svg\n"
         "  lucid diagram mobilenet_v4_hybrid_large --level stage -o hybrid.svg\n"
         "  lucid diagram mobilenet_v4_hybrid_medium --depth 3 --direction TB > hybrid.mmd",
@@ -112,10 +118,15 @@ def draw(args: argparse.Namespace) -> int:
     elif suffix == ".mmd":
         text = mermaid(model, shape, **options)
     else:
+        # The rows show stages and blocks; an image of the layers stands below them.
+        image = svg(model, shape, **options) if args.level == "layer" else ""
         text = _PAGE.format(
             title=html.escape(name),
-            image=svg(model, shape, **options),
+            rows=rows_html(outline(layers_of("diagram", model, shape))),
+            image=f'<figure tabindex="0">\n{image}</figure>' if image else "",
             chart=html.escape(mermaid(model, shape, **options)),
+            css=static("lucid-model.css"),
+            script=static("lucid-model.js"),
         )
     write(text, "-" if args.output is None else args.output)
     if args.output is not None:

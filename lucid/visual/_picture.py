@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import shorten, wrap
 from xml.sax.saxutils import escape, quoteattr
 
 from lucid.visual._colours import COLOURS, variables
 from lucid.visual._outline import Row
+
+#: What pages with rows need.
+STATIC = Path(__file__).with_name("static")
 
 _STYLE = """\
 .lucid text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: var(--ink); }
@@ -56,6 +60,11 @@ def clean(text: str) -> str:
     """Return ``text`` with what XML cannot hold replaced."""
     known = ((c, c.isprintable() or c == "\u00a0", c.isspace()) for c in text)
     return "".join(c if shown else " " if blank else "\ufffd" for c, shown, blank in known)
+
+
+def static(name: str) -> str:
+    """Return the style or the script that :func:`rows_html` needs, by the name of its file."""
+    return (STATIC / name).read_text(encoding="utf-8")
 
 
 # -- the pictures in a row --------------------------------------------------------------------

@@ -8,7 +8,8 @@ Put ``"lucid.visual.sphinx"`` into ``extensions`` (it needs ``sphinxcontrib-merm
         :input-shape: 1, 3, 224, 224
         :depth: 4
 
-builds the model and shows its diagram and its layer table. The argument is a name of
+builds the model and shows its stages, which open into blocks and layers, the chart of its layers,
+and their table. The argument is a name of
 :func:`lucid.models.list_models`, or ``package.module:name`` of a class or function that builds a
 model, called without arguments. Options, all of them optional:
 
@@ -26,7 +27,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -41,7 +41,7 @@ from lucid.nn import Module
 from lucid.visual._chart import REPEATS, layers_of
 from lucid.visual._mermaid import mermaid
 from lucid.visual._outline import outline
-from lucid.visual._picture import rows_html, rows_svg
+from lucid.visual._picture import STATIC, rows_html, rows_svg
 from lucid.visual._summary import Summary, summary
 
 _HEADER = ("Name", "Kind", "Output shape", "Parameters", "Multiply-adds")
@@ -189,7 +189,7 @@ def _row(texts: Sequence[str], *, literal: bool, strong: bool = False) -> nodes.
 
 
 def _add_static(app: Sphinx) -> None:
-    app.config.html_static_path.append(str(Path(__file__).parent / "static"))
+    app.config.html_static_path.append(str(STATIC))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

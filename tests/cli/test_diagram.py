@@ -52,6 +52,22 @@ def test_files(tmp_path, capsys):
     assert set(re.findall(r"https?://[^\s\"'<]+", page)) == {namespace}, "nothing from elsewhere"
 
 
+@pytest.mark.parametrize("level", ["stage", "block"])
+def test_levels(level, tmp_path, capsys):
+    assert main([*COMMAND, "--level", level]) == 0
+    assert capsys.readouterr().out == mermaid(model(), SMALL, level=level)
+    for options, direction in (([], None), (["--direction", "LR"], "LR")):
+        path = tmp_path / f"{direction}.svg"
+        assert main([*COMMAND, "--level", level, *options, "-o", str(path)]) == 0
+        image = svg(model(), SMALL, level=level, direction=direction)
+        assert path.read_text(encoding="utf-8") == image
+    page = tmp_path / "page.html"
+    assert main([*COMMAND, "--level", level, "-o", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert '<details data-part="layers.2"><summary' in text
+    assert html.escape(mermaid(model(), SMALL, level=level)) in text
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -87,7 +87,7 @@
 
   for (const model of models) {
     const tools = model.querySelector(".lucid-tools");
-    if (rows(model).length) {
+    if (tools && rows(model).length) {
       tools.prepend(button("Expand all", model, true), button("Collapse all", model, false));
     }
     model.addEventListener("keydown", walk);
@@ -96,5 +96,8 @@
   if (models.length) {
     window.addEventListener("hashchange", follow);
     follow();
+    if (location.hash.startsWith("#open")) {
+      document.querySelector(".lucid-model details[open] > summary")?.scrollIntoView({ block: "center" });
+    }
   }
 })();
