@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from lucid import _random
 from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
@@ -122,3 +124,11 @@ def check_range(values: Any, name: str, who: str) -> tuple[float, float]:
     if not isinstance(values, Sequence) or len(values) != 2 or not 0 < values[0] <= values[1]:
         raise ValueError(f"{who}: {name} must be a range above 0, got {values!r}")
     return float(values[0]), float(values[1])
+
+
+def drawn_sides(area: int, scale: Sequence[float], ratio: Sequence[float]) -> tuple[int, int]:
+    """Draw the sides of a rectangle: a share of an area, and how long one is by the other."""
+    rng = _random.generator()
+    part = rng.uniform(scale[0], scale[1]) * area
+    quotient = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(part * quotient)), round(math.sqrt(part / quotient))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from lucid import _random
 from lucid._check import is_number, probability
-from lucid.data.transforms._base import Array, Transform, check_floating, check_range
+from lucid.data.transforms._base import Array, Transform, check_floating, check_range, drawn_sides
 
 
 class RandomErasing(Transform):
@@ -66,11 +65,8 @@ class RandomErasing(Transform):
 
     def _erase(self, image: Array, rng: Any) -> None:
         height, width, channels = image.shape
-        low, high = map(math.log, self.ratio)
         for _ in range(10):
-            area = rng.uniform(*self.scale) * height * width
-            ratio = math.exp(rng.uniform(low, high))
-            h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            h, w = drawn_sides(height * width, self.scale, self.ratio)
             if h < height and w < width:
                 top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
                 image[top : top + h, left : left + w] = (

@@ -19,6 +19,7 @@ from lucid.data.transforms._base import (
     check_range,
     check_size,
     colour,
+    drawn_sides,
 )
 
 
@@ -196,11 +197,8 @@ class RandomResizedCrop(Transform):
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Draw a part of an image of this size: its row, column, height and width."""
         rng = _random.generator()
-        low, high = map(math.log, self.ratio)
         for _ in range(10):
-            area = rng.uniform(*self.scale) * height * width
-            ratio = math.exp(rng.uniform(low, high))
-            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            w, h = drawn_sides(height * width, self.scale, self.ratio)
             if 0 < w <= width and 0 < h <= height:
                 top = int(rng.integers(height - h + 1))
                 return top, int(rng.integers(width - w + 1)), h, w
