@@ -20,7 +20,16 @@ from lucid.cli._output import Progress, add_output, check_new, check_writable, t
 from lucid.cli._weights import check_weights
 from lucid.data import Images
 from lucid.report import write_run_report
-from lucid.training import Callback, DivergedError, Epoch, Recipe, Run, Score, TensorBoard
+from lucid.training import (
+    Callback,
+    DivergedError,
+    Epoch,
+    Recipe,
+    Run,
+    Score,
+    TensorBoard,
+    list_recipes,
+)
 from lucid.training._recipe import GROUPS, Kind
 
 
@@ -40,7 +49,7 @@ def add_parsers(add_command: AddCommand) -> None:
         "--recipe",
         metavar="FILE",
         help="take the settings from the recipe.toml of a run, or from a recipe that comes with "
-        "lucid; options override it",
+        f"lucid: {', '.join(list_recipes())}; options override it",
     )
     # Without defaults here, it can be told which options were given.
     group: argparse._ActionsContainer = parser
@@ -87,7 +96,13 @@ def _add_entry(parser: argparse._ActionsContainer, entry: Field[Any]) -> None:
     kind: Kind = entry.metadata["kind"]
     more: dict[str, Any] = {"type": partial(_parsed, kind), "choices": kind.options}
     if entry.name == "augment":
-        parser.add_argument("--no-augment", dest="augment", action="store_const", const="none")
+        parser.add_argument(
+            "--no-augment",
+            dest="augment",
+            action="store_const",
+            const="none",
+            help="as --augment none",
+        )
         more |= {"nargs": "?", "const": entry.default, "metavar": "PRESET"}
     if kind.parse is bool:
         more = {"action": argparse.BooleanOptionalAction}

@@ -12,6 +12,7 @@ from typing import Any
 from lucid.autograd import Tensor, no_grad
 from lucid.graph import evaluation
 from lucid.nn import CrossEntropyLoss, Module
+from lucid.nn._parameter import overwrite
 from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import Optimizer
 from lucid.optim.swa_utils import AveragedModel
@@ -176,19 +177,26 @@ def train_epoch(
         model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     done = 0
-    for together in _groups(batches, accumulate):
-        total = sum(labels.shape[0] for _, labels, *_ in together)
-        optimizer.zero_grad()
-        for images, labels, *more in together:
+    iterator = iter(batches)
+    while True:
+        sizes: list[int] = []  # of the batches of this step
+        for images, labels, *more in islice(iterator, accumulate):
+            if not sizes:
+                optimizer.zero_grad()
+            sizes.append(labels.shape[0])
             logits = model(images)
             loss = criterion(logits, labels, *more)
             value = loss.item()
             if not math.isfinite(value):
                 raise diverged(model, images, value, done)
             done += 1
-            part = labels.shape[0] / total
-            (loss if part == 1 else loss * part).backward()
+            share = sizes[-1] / sizes[0]
+            (loss if share == 1 else loss * share).backward()
             meter.add(value, logits, labels)
+        if not sizes:
+            return meter.score()
+        if len(sizes) > 1:  # the gradients of a sum become those of the mean
+            _scale_gradients(parameters, sizes[0] / sum(sizes))
         if clip_grad is not None:
             clip_grad_norm_(parameters, clip_grad)
         optimizer.step()
@@ -196,14 +204,13 @@ def train_epoch(
             averaged.update_parameters(model)
         if after_step is not None:
             after_step(meter.score())
-    return meter.score()
 
 
-def _groups(batches: Batches, count: int) -> Iterator[list[Batch]]:
-    """Return the batches of each step."""
-    iterator = iter(batches)
-    while group := list(islice(iterator, count)):
-        yield group
+def _scale_gradients(parameters: Iterable[Tensor], factor: float) -> None:
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None:
+            overwrite(gradient, gradient.data * gradient.dtype.type(factor))
 
 
 def fit(

@@ -119,3 +119,23 @@ def test_what_is_not_given_is_chosen() -> None:
     given = Recipe(size=32, batch_size=7, lr=0.5)
     assert given.settled(100) == given
     assert Recipe().settled().batch_size is None
+
+
+def test_recipes_that_come_with_lucid() -> None:
+    names = list_recipes()
+    assert {"finetune", "scratch-small"} < set(names)
+    recipes = {name: Recipe.read(name) for name in names}
+    assert recipes["finetune"].weights is True
+    # The authors' settings (arXiv 2404.10518, appendix): images a step, and steps that warm up.
+    for name, images, warmup in (
+        ("mobilenetv4-conv-small", 4096, 5),
+        ("mobilenetv4-conv-medium", 4096, 5),
+        ("mobilenetv4-hybrid-medium", 16384, 20),
+        ("mobilenetv4-conv-large", 16384, 20),
+        ("mobilenetv4-hybrid-large", 16384, 20),
+    ):
+        recipe = recipes[name]
+        assert recipe.model == name.replace("-", "_")
+        assert recipe.batch_size is not None
+        assert recipe.batch_size * recipe.accumulate == images
+        assert recipe.warmup * recipe.epochs == pytest.approx(warmup, rel=1e-3)
