@@ -170,8 +170,12 @@ def test_no_more_is_loaded_ahead_than_is_said(workers: int, factor: int) -> None
     dataset = Noisy(200)
     batches = iter(DataLoader(dataset, 4, num_workers=workers, prefetch_factor=factor))
     next(batches)
-    time.sleep(0.3)
-    assert len(dataset.asked) == 4 * (1 + workers * factor)
+    expected = 4 * (1 + workers * factor)
+    deadline = time.monotonic() + 60
+    while len(dataset.asked) < expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # what would be too much could come now
+    assert len(dataset.asked) == expected
     assert sorted(dataset.asked) == list(range(len(dataset.asked)))
     del batches
     gc.collect()
