@@ -32,6 +32,7 @@ extensions = [
     "performance",
     "command_line",
     "source_pages",
+    "torch_names",
     "lucid.visual.sphinx",
 ]
 exclude_patterns = ["_build", "_static", "_templates", "drawings"]
