@@ -61,13 +61,16 @@ def unreadable_share(share: float) -> Iterator[None]:
         ) from error
 
 
-def checked(progress: Progress) -> Callable[[int, int], None]:
-    """Return what moves the bar while all pictures are read once."""
+def checked(progress: Progress, what: str = "checking") -> Callable[[int, int], None]:
+    """Return what moves the bar while all pictures are gone through once."""
+    before = 0
 
     def step(done: int, total: int) -> None:
-        if done == 1:
-            progress.start(total, "checking")
-        progress.step()
+        nonlocal before
+        if not before:
+            progress.start(total, what)
+        progress.step(done - before)
+        before = done
         if done == total:
             progress.end()
 

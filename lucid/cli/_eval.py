@@ -129,24 +129,25 @@ def evaluate_model(args: argparse.Namespace) -> int:
         with Progress("image") as checking:
             (test,) = readable([images.test], share, tell=tell_line, after_each=checked(checking))
         with Progress("image") as progress:
-            progress.start(len(test))
             evaluation = Evaluation.measure(
                 model,
                 test,
                 images.classes,
                 batch_size=args.batch_size or recipe.batch_size or 64,
                 flips=args.flips,
-                after_each=progress.reach,
+                after_each=checked(progress, "measuring"),
             )
         if args.report is not None:
-            write_report(
-                args.report,
-                evaluation,
-                model=model,
-                images=replace(images, test=test),
-                description=files.read_description() if own else None,
-                environment=environment(),
-            )
+            with Progress("image") as looking:
+                write_report(
+                    args.report,
+                    evaluation,
+                    model=model,
+                    images=replace(images, test=test),
+                    description=files.read_description() if own else None,
+                    environment=environment(),
+                    after_each=checked(looking, "report"),
+                )
     if args.json is not None:
         write(json.dumps(evaluation.document()) + "\n", args.json)
     if args.csv is not None:

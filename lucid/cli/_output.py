@@ -139,11 +139,6 @@ class Progress:
                 self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(count)
 
-    def reach(self, done: int, _total: int) -> None:
-        """Note that so many are done."""
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
-
     def hide(self) -> None:
         """Clear the line, for something else to be printed."""
         if self._bar is not None:

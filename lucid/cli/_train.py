@@ -207,7 +207,8 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse
                     pass
             score = run.finish()
             if args.report:
-                write_run_report(run)
+                with Progress("image") as looking:
+                    write_run_report(run, checked(looking, "report"))
         except KeyboardInterrupt:
             raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
         except DivergedError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from lucid.data import Dataset, Images
 from lucid.data._dataset import with_transform
 from lucid.models import MobileNet_V4
 from lucid.report._html import Markup
-from lucid.report._seen import Seen, look
+from lucid.report._seen import MOST, Seen, look
 from lucid.training import Description, Evaluation
 
 # What stands in the page, and what goes into the JSON under the part's name (None: nothing more
@@ -28,6 +28,7 @@ class Material:
     images: Images | None
     description: Description | None
     environment: dict[str, Any] | None
+    after_each: Callable[[int, int], Any] | None
 
     @property
     def classes(self) -> Sequence[str]:
@@ -53,7 +54,14 @@ class Material:
         """What the model sees in these parts, without those of which nothing can be read."""
         if self.model is None:
             return {}
-        seen = {
-            name: look(self.model, part, list(self.classes)) for name, part in self.parts.items()
-        }
+        total, done = sum(min(len(part), MOST) for part in self.parts.values()), 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.after_each is not None:
+                self.after_each(done, total)
+
+        classes = list(self.classes)
+        seen = {name: look(self.model, part, classes, step) for name, part in self.parts.items()}
         return {name: part for name, part in seen.items() if part is not None}

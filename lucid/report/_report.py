@@ -45,6 +45,7 @@ def write_report(
     description: Description | None = None,
     environment: dict[str, Any] | None = None,
     title: str | None = None,
+    after_each: Callable[[int, int], Any] | None = None,
 ) -> None:
     """Write a page on how a classifier does, and beside it a ``.json`` with every number on it.
 
@@ -66,6 +67,8 @@ def write_report(
         description: of the run in which the model was trained on the images.
         environment: where that was: names with their values.
         title: of the page; by default it names the architecture and the data.
+        after_each: called with the number of images looked at so far and of all, for a progress
+            bar: with a description, at most 2,000 of each part are compared with one another.
 
     Raises:
         ValueError: if ``path`` has another suffix.
@@ -85,7 +88,7 @@ def write_report(
     page = Path(path)
     if page.suffix != ".html":
         raise ValueError(f"write_report: expected a name ending in .html, got {page}")
-    material = Material(evaluation, model, images, description, environment)
+    material = Material(evaluation, model, images, description, environment, after_each)
     if title is None:
         title = _title(material)
     document: dict[str, Any] = {"title": title, "lucid": __version__}
@@ -113,11 +116,12 @@ def write_report(
         target.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
 
 
-def write_run_report(run: Run) -> None:
+def write_run_report(run: Run, after_each: Callable[[int, int], Any] | None = None) -> None:
     """Write the report of a finished run beside its other files, as ``lucid train`` does.
 
     Args:
         run: after ``run.finish()``.
+        after_each: see :func:`write_report`.
 
     Raises:
         OSError: if it cannot be written.
@@ -141,6 +145,7 @@ def write_run_report(run: Run) -> None:
         images=run.images,
         description=run.description,
         environment=environment,
+        after_each=after_each,
     )
 
 

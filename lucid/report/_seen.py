@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from lucid.training import Evaluation
 Array = np.ndarray
 
 # Larger parts are drawn from evenly: their features have to fit into memory, and take time.
-_MOST = 5000
+MOST = 2000
 
 _ROWS = 512  # images that are compared with all others at once
 
@@ -36,10 +37,17 @@ class Seen(NamedTuple):
 
 
 def look(
-    model: MobileNet_V4, dataset: Dataset, classes: list[str], batch_size: int = 64
+    model: MobileNet_V4,
+    dataset: Dataset,
+    classes: list[str],
+    after_each: Callable[[int], Any],
+    batch_size: int = 64,
 ) -> Seen | None:
-    """Return what a model sees in at most 5,000 images of a part; None if none can be read."""
-    chosen = np.linspace(0, len(dataset) - 1, min(len(dataset), _MOST)).astype(np.int64)
+    """Return what a model sees in at most ``MOST`` images of a part; None if none can be read.
+
+    ``after_each`` is called with the number of images in each batch.
+    """
+    chosen = np.linspace(0, len(dataset) - 1, min(len(dataset), MOST)).astype(np.int64)
     loader = DataLoader(
         Numbered(Tolerant(dataset)), batch_size, sampler=chosen.tolist(), num_workers=READERS
     )
@@ -54,6 +62,7 @@ def look(
             logits.append(model.classifier(seen).data)
             labels.append(wanted.data)
             indices.append(places.data)
+            after_each(len(places))
     if not indices:
         return None
     answers = Evaluation(

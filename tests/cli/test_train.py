@@ -247,7 +247,7 @@ def test_a_run_ends_in_a_report(capsys):
 
 
 def test_a_report_that_cannot_be_written_loses_nothing(capsys, monkeypatch):
-    def fail(run: Run) -> None:
+    def fail(run: Run, *_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.files.report))
 
     monkeypatch.setattr("lucid.cli._train.write_run_report", fail)

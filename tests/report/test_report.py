@@ -102,7 +102,9 @@ def finished(pictures: Path, tmp_path: Path) -> Run:
 
 
 def test_a_run_has_all_parts(finished):
-    write_run_report(finished)
+    done: list[tuple[int, int]] = []
+    write_run_report(finished, after_each=lambda *counts: done.append(counts))
+    assert done[-1] == (35, 35)
     page = Page(finished.files.report)
     ids = [attributes.get("id") for tag, attributes in page.elements if tag == "section"]
     assert ids == [
