@@ -71,26 +71,24 @@ def some_answers(n: int = 60, classes: list[str] = CLASSES) -> Evaluation:
     return Evaluation(logits, labels, classes)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three classes whose names are hostile; one picture cannot be read."""
+def make_pictures(folder: Path) -> Path:
+    """Write three classes whose names are hostile; one picture cannot be read."""
     generator = np.random.default_rng(0)
     for index, name in enumerate((HOSTILE, "a & b", "c")):
         for number in range(12):
-            folder = tmp_path / "photos" / name
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
             pixels = generator.integers(0, 256, (40, 50, 3), np.uint8)
             pixels[:, :, index] = 255
-            PIL_Image.fromarray(pixels).save(folder / f'{number} "<b>.png')
-    (tmp_path / "photos" / "c" / '3 "<b>.png').write_bytes(b"no picture")
-    return tmp_path / "photos"
+            PIL_Image.fromarray(pixels).save(folder / name / f'{number} "<b>.png')
+    (folder / "c" / '3 "<b>.png').write_bytes(b"no picture")
+    return folder
 
 
-@pytest.fixture
-def finished(pictures: Path, tmp_path: Path) -> Run:
-    """A run of one epoch on them."""
-    recipe = Recipe(data=str(pictures), epochs=1, size=32, batch_size=8, lr=0.01)
-    with Run.create(tmp_path / "run", recipe) as run:
+def make_run(folder: Path) -> Run:
+    """Return a finished run of one epoch on such pictures."""
+    photos = str(make_pictures(folder / "photos"))
+    recipe = Recipe(data=photos, epochs=1, size=32, batch_size=8, lr=0.01)
+    with Run.create(folder / "run", recipe) as run:
         run.prepare(tell=lambda line: None)
         for _ in run.fit():
             pass
@@ -98,13 +96,20 @@ def finished(pictures: Path, tmp_path: Path) -> Run:
         return run
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with its report."""
+    run = make_run(tmp_path_factory.mktemp("finished"))
+    done: list[tuple[int, int]] = []
+    write_run_report(run, after_each=lambda *counts: done.append(counts))
+    assert done[-1] == (35, 35)
+    return run
+
+
 # -- of a run ---------------------------------------------------------------------------------
 
 
 def test_a_run_has_all_parts(finished):
-    done: list[tuple[int, int]] = []
-    write_run_report(finished, after_each=lambda *counts: done.append(counts))
-    assert done[-1] == (35, 35)
     page = Page(finished.files.report)
     ids = [attributes.get("id") for tag, attributes in page.elements if tag == "section"]
     assert ids == [
@@ -129,7 +134,6 @@ def test_a_run_has_all_parts(finished):
 
 
 def test_every_number_is_in_the_json(finished):
-    write_run_report(finished)
     known = numbers_in(json.loads(finished.files.report_data.read_text()))
     shown = [float(number) for number in Page(finished.files.report).numbers]
     assert len(shown) > 50
@@ -146,7 +150,6 @@ def test_numbers_in_the_text_are_marked(tmp_path):
 
 
 def test_nothing_is_loaded_and_nothing_runs(finished):
-    write_run_report(finished)
     page = Page(finished.files.report)
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "link", "iframe", "object", "base", "form"}
@@ -159,7 +162,6 @@ def test_nothing_is_loaded_and_nothing_runs(finished):
 
 
 def test_names_are_text(finished):
-    write_run_report(finished)
     page = Page(finished.files.report)
     assert HOSTILE in page.text
     assert all(
@@ -175,7 +177,6 @@ def test_names_that_no_page_can_hold(tmp_path):
 
 
 def test_a_page_is_small(finished):
-    write_run_report(finished)
     assert finished.files.report.stat().st_size < 1_500_000
 
 
@@ -203,8 +204,9 @@ def test_large_pictures_are_made_small(tmp_path):
 # -- what fails -------------------------------------------------------------------------------
 
 
-def test_pictures_that_are_gone_leave_the_report(finished, pictures):
-    for path in pictures.rglob("*.png"):
+def test_pictures_that_are_gone_leave_the_report(tmp_path):
+    finished = make_run(tmp_path)
+    for path in tmp_path.rglob("*.png"):
         path.unlink()
     write_run_report(finished)
     page = Page(finished.files.report)
@@ -215,7 +217,8 @@ def test_pictures_that_are_gone_leave_the_report(finished, pictures):
         assert "there is no file" in page.text
 
 
-def test_one_broken_picture_leaves_the_others(finished):
+def test_one_broken_picture_leaves_the_others(tmp_path):
+    finished = make_run(tmp_path)
     bad = next(path for path in Path(finished.recipe.data).rglob("*.png") if "<b>" in path.name)
     bad.write_bytes(b"damaged")
     write_run_report(finished)
@@ -309,8 +312,8 @@ def test_alike_is_the_cosine_of_what_differs_from_the_mean():
         assert pair.similarity == pytest.approx(best, abs=1e-5)
 
 
-def test_a_picture_twice_is_found(pictures, tmp_path):
-    images = data.load_images(pictures.parent / "photos", 32, validation=0.2)
+def test_a_picture_twice_is_found(tmp_path):
+    images = data.load_images(make_pictures(tmp_path / "photos"), 32, validation=0.2)
     twice = Path(str(data._dataset.paths_of(images.test)[0]))
     first = Path(str(data._dataset.paths_of(images.train)[0]))
     first.write_bytes(twice.read_bytes())
