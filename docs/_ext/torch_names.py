@@ -4,7 +4,7 @@
 
     .. torch-names:: torch.nn.functional
 
-A table of the names that lucid has, with what differs, and below it, folded, those it does not have.
+A table of the names that lucid has, with what differs; below it, folded, what it does not have.
 PyTorch's, torchvision's and timm's names are those of ``torch_names.json``, which
 ``python -m tests.docs.read_torch`` writes; lucid's are read from the running modules.
 """

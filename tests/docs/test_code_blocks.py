@@ -25,6 +25,7 @@ run_page = extension("run_page")
 
 # Blocks in these languages are data, output or drawings, and not run.
 NOT_CODE = {
+    "diff",
     "text",
     "output",
     "{mermaid}",
