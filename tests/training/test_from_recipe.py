@@ -309,11 +309,11 @@ def test_rare_classes_are_shown_as_often() -> None:
     images = data.datasets.ImageArrays(
         np.zeros((200, 1, 4, 4), np.float32), labels, ["a", "b"], (0.0,), (1.0,)
     )
-    loader = build_loader(replace(QUICK, balanced=True, cache=True), images, 10, None)
+    loader = build_loader(replace(QUICK, balanced=True, cache=True), images, ["a", "b"], 10, None)
     lucid.manual_seed(0)
     seen = np.concatenate([batch[1].data for batch in loader])
     assert 70 < (seen == 1).sum() < 130
-    plain = build_loader(QUICK, images, 10, None)
+    plain = build_loader(QUICK, images, ["a", "b"], 10, None)
     assert sum((batch[1].data == 1).sum() for batch in plain) == 10
 
 
