@@ -121,7 +121,7 @@ def test_no_page_has_errors_or_is_wider_than_a_phone(visit, site, address):
     page = visit("index.html", width=390, height=844)
     for path in sorted(site.rglob("*.html")):
         name = path.relative_to(site).as_posix()
-        if name.startswith(("_modules/", "_images/")):  # what tutorials write is no page of the site
+        if name.startswith(("_modules/", "_images/")):  # source code; what tutorials write
             continue
         page.goto(f"{address}/{name}")
         wide = page.evaluate(
