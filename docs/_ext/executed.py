@@ -35,7 +35,7 @@ from sphinx.util.fileutil import copy_asset_file
 FOLDER = "tutorials/"
 #: Not run: without a block of code, or of weights that would have to be downloaded.
 NOT_RUN = {"tutorials/index", "tutorials/pretrained"}
-LIMIT = 200  # seconds for a page
+LIMIT = 400  # seconds for a page
 SHOWN = 60  # lines of an output
 
 
