@@ -98,7 +98,7 @@ def two_epochs(workers: int, **options: Any) -> tuple[list[list[np.ndarray]], An
         {"transform": lambda numbers: numbers + _random.generator().random(len(numbers))},
         {"sampler": data.WeightedRandomSampler(np.arange(23), 30)},
     ],
-    ids=str,
+    ids=["shuffle", "in order", "collate_fn", "transform", "sampler"],
 )
 def test_batches_of_a_seed_are_the_same_whatever_the_number_of_workers(
     workers: int, options: dict[str, Any]
