@@ -43,6 +43,9 @@ EXCERPTS = {"design.md"}
 # The code of the landing page is README's, says test_site.py.
 EXCERPTS |= {"index.md"}
 
+# They train real networks, a minute each; a build of the documentation runs them too.
+SLOW = {"train.md", "fine_tune.md", "explain.md", "export.md"}
+
 # README.md is run by tests/test_project.py.
 PAGES = sorted([*DOCS.glob("*.md"), *DOCS.glob("tutorials/*.md")])
 
@@ -54,7 +57,11 @@ def blocks(page: Path) -> list[Any]:
 
 def pages_with(*languages: str) -> list[Any]:
     return [
-        pytest.param(page, id=str(page.relative_to(ROOT)))
+        pytest.param(
+            page,
+            id=str(page.relative_to(ROOT)),
+            marks=[pytest.mark.slow] if page.name in SLOW else [],
+        )
         for page in PAGES
         if page.name not in EXCERPTS and any(b.language in languages for b in blocks(page))
     ]
