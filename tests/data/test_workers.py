@@ -217,7 +217,7 @@ def test_an_interrupt_at_any_moment_ends_the_threads() -> None:
 
 
 SCRIPT = """
-import time
+import signal, time
 from lucid.data import DataLoader
 
 class Slow:
@@ -228,6 +228,8 @@ class Slow:
         time.sleep(0.05)
         return index
 
+# What runs in the background of a shell ignores it, and so do its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 batches = iter(DataLoader(Slow(), 4, num_workers=3))
 print(next(batches), flush=True)
 """

@@ -44,6 +44,8 @@ def all_public() -> list[Any]:
 
 def arguments(value: Any) -> set[str]:
     """Return the names of a function's arguments, or of those that make an object of a class."""
+    if getattr(value, "_is_protocol", False):  # it is not called
+        return set()
     try:
         parameters = inspect.signature(value).parameters
     except ValueError:  # a class without a constructor of its own

@@ -9,6 +9,7 @@ import pytest
 
 from tests.docs.site import ROOT, extension
 
+pytest.importorskip("sphinx")
 names = extension("torch_names")
 MODULES = list(names.HOMES)
 
