@@ -26,8 +26,9 @@ OPERANDS = {"x", "input", "a", "b"}
 EXCEPTIONS = {
     # It takes anything and ignores it.
     "lucid.nn.Identity": {"args", "kwargs"},
-    # A protocol: nobody calls it.
+    # Protocols: nobody calls them.
     "lucid.data.Dataset": {"args", "kwargs"},
+    "lucid.data.Sampler": {"args", "kwargs"},
     # Made by lucid, not by users.
     "lucid.autograd.Node": {"function", "needs_input_grad"},
     "lucid.graph.Value": {"_producer"},
@@ -44,8 +45,6 @@ def all_public() -> list[Any]:
 
 def arguments(value: Any) -> set[str]:
     """Return the names of a function's arguments, or of those that make an object of a class."""
-    if getattr(value, "_is_protocol", False):  # it is not called
-        return set()
     try:
         parameters = inspect.signature(value).parameters
     except ValueError:  # a class without a constructor of its own
