@@ -10,6 +10,7 @@
   const models = [...document.querySelectorAll(".lucid-model")];
   const key = (index) => (index ? `open${index + 1}` : "open");
   const parts = (model) => [...model.querySelectorAll("details[data-part]")];
+  const followed = new Set(); // parts that the address has changed, whose event is still to come
   const rows = (model) => parts(model).filter((part) => part.closest(".lucid-stages"));
 
   /* Which rows are open, as the address says it; empty for none. */
@@ -34,7 +35,9 @@
       const names = (said.get(key(index)) || "").split(",").map(decoded);
       for (const part of parts(model)) {
         const all = names.includes("all") && part.closest(".lucid-stages");
-        part.open = Boolean(all) || names.includes(part.dataset.part);
+        const open = Boolean(all) || names.includes(part.dataset.part);
+        if (part.open !== open) followed.add(part);
+        part.open = open;
       }
     });
   }
@@ -48,7 +51,8 @@
   }
 
   /* A change by the reader is a step of the browser's history; one by the address is none. */
-  function changed() {
+  function changed(event) {
+    if (followed.delete(event.target)) return; // the address may be a step further by now
     const now = state();
     const before = location.hash.slice(1);
     if (now !== before && (now || before.startsWith("open"))) location.hash = now || "open=";
