@@ -78,6 +78,28 @@ def generator() -> Generator:
     return _generator
 
 
+def check_state(state: Any) -> None:
+    """Raise what NumPy raises, unless ``state`` is one that the generator can take."""
+    np.random.default_rng().bit_generator.state = state
+
+
+@contextlib.contextmanager
+def restored(start: Any = None) -> Iterator[None]:
+    """Put the generator back at the end, as if nothing had been drawn.
+
+    Args:
+        start: the state to draw from meanwhile; the present one if left out.
+    """
+    bits = generator().bit_generator
+    now = bits.state
+    try:
+        if start is not None:
+            bits.state = start
+        yield
+    finally:
+        bits.state = now
+
+
 def manual_seed(seed: int) -> Generator:
     """Make everything random repeat: initialisation, dropout, shuffling, augmentation.
 

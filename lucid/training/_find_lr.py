@@ -136,14 +136,13 @@ def _as_it_was(model: Module, optimizer: Optimizer) -> Iterator[None]:
     """Put model, optimiser and lucid's generator back at the end."""
     weights = {name: value.data.copy() for name, value in model.state_dict().items()}
     state = copy.deepcopy(optimizer.state_dict())
-    generator = copy.deepcopy(_random.generator().bit_generator.state)
     modes = [(module, module.training) for module in model.modules()]
     try:
-        yield
+        with _random.restored():
+            yield
     finally:
         model.load_state_dict(weights)
         optimizer.load_state_dict(state)
         optimizer.zero_grad()
-        _random.generator().bit_generator.state = generator
         for module, training in modes:
             module.training = training

@@ -240,10 +240,8 @@ def set_frozen(recipe: Recipe, model: nn.Module, epoch: int) -> None:
 def check_input(model: nn.Module, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless the model can be trained with such images; it stays as it is."""
     buffers = {name: buffer.data.copy() for name, buffer in model.named_buffers()}
-    generator = _random.generator().bit_generator
-    state = generator.state
     try:
-        with no_grad():
+        with _random.restored(), no_grad():
             model(zeros(*shape))
     except ValueError as error:
         height, width = shape[-2:]
@@ -252,6 +250,5 @@ def check_input(model: nn.Module, shape: tuple[int, ...]) -> None:
             f"{one_line(error)}"
         ) from error
     finally:
-        generator.state = state
         for name, buffer in model.named_buffers():
             buffer.data[...] = buffers[name]

@@ -44,17 +44,14 @@ class Progress:
         return self.meter
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = _random.generator().bit_generator
-        now = generator.state
         self.done = self._description.batch
         self._taken = []
         if self.done:
-            generator.state = self._began
+            with _random.restored(self._began):
+                batches = self._loader.batches(self.done)  # draws the order at once
         else:
-            self._began = now
-        batches = self._loader.batches(self.done)  # draws the order at once
-        if self.done:
-            generator.state = now
+            self._began = _random.generator().bit_generator.state
+            batches = self._loader.batches()
         for number, batch in enumerate(batches, self.done):
             self.done = number + 1
             if len(batch[1]) >= self._least:
@@ -63,10 +60,8 @@ class Progress:
 
     def samples(self, batch: int) -> list[int]:
         """Return which samples a batch had; batches are counted from the first one taken."""
-        generator = _random.generator().bit_generator
-        now, generator.state = generator.state, self._began
-        order = np.fromiter(self._loader.sampler, np.int64)
-        generator.state = now
+        with _random.restored(self._began):
+            order = np.fromiter(self._loader.sampler, np.int64)
         start = self._taken[batch] * self._loader.batch_size
         return [int(index) for index in order[start : start + self._loader.batch_size]]
 
@@ -76,5 +71,5 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the epoch go on as ``state`` says."""
-        np.random.default_rng().bit_generator.state = state["random"]  # raises if it is none
+        _random.check_state(state["random"])
         self._began, self.meter = state["random"], Meter(**state["meter"])

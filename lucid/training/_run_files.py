@@ -22,8 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from lucid import _random
 from lucid._check import is_list, one_line
 from lucid._files import (
@@ -494,7 +492,7 @@ def _name_in(document: Any) -> str:
 
 
 def _load_random(state: dict[str, Any]) -> None:
-    np.random.default_rng().bit_generator.state = state  # raises without changing ours
+    _random.check_state(state)
     _random.generator().bit_generator.state = state
 
 
