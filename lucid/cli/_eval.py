@@ -19,6 +19,7 @@ from lucid.cli._output import (
     add_format,
     add_overwrite,
     check_new,
+    check_one_prints,
     printable,
     tell,
     write,
@@ -78,8 +79,7 @@ def add_parsers(add_command: AddCommand) -> None:
 
 def evaluate_model(args: argparse.Namespace) -> int:
     """Run ``lucid eval``."""
-    if args.json == args.csv == "-":
-        raise UsageError("--json - and --csv - would both print; give one of them a file")
+    check_one_prints(args)
     written: dict[Path, str] = {}
     for option, target, suffixes in (
         ("--json", args.json, ()),

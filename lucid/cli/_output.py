@@ -45,6 +45,12 @@ def write(text: str, target: str | Path) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def check_one_prints(args: argparse.Namespace) -> None:
+    """Raise UsageError if --json and --csv would both print."""
+    if args.json == args.csv == "-":
+        raise UsageError("--json - and --csv - would both print; give one of them a file")
+
+
 def check_new(path: Path, option: str, overwrite: bool, suffixes: Sequence[str] = ()) -> Path:
     """Return ``path`` if it may be written; UsageError if not, or if a file is there unasked."""
     check_writable(path, option, suffixes)

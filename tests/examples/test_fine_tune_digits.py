@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not (ROOT / "examples").is_dir(), reason="not run from a checkout")
 
 pytest.importorskip("mlxtend")
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL.Image")
-
-
-@pytest.fixture(scope="module")
-def example():
-    """The module ``examples/fine_tune_digits.py``."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        import fine_tune_digits
-
-        yield fine_tune_digits
-    finally:
-        sys.path.remove(str(ROOT / "examples"))
 
 
 def test_pictures_are_normalised_alike_and_none_is_in_two_parts(example):
