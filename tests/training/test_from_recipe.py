@@ -346,6 +346,8 @@ def test_a_teacher_and_its_stored_answers_teach_the_same(folder: Path) -> None:
     from lucid.cli import main
 
     recipe = replace(QUICK, data=str(folder), epochs=2, limit=None, augment="none", validation=0.25)
+    # Adam makes steps of one size of gradients that are almost 0, whose signs rounding decides.
+    recipe = replace(recipe, optimizer="sgd", lr=0.05)
     run_to_the_end(Run.create("teacher", replace(recipe, seed=7)))
     options = ["--weights", "teacher", "--top", "2", "--csv", "answers.csv"]
     assert main(["predict", str(folder), *options]) == 0
@@ -357,6 +359,8 @@ def test_a_teacher_and_its_stored_answers_teach_the_same(folder: Path) -> None:
     third = weights("stored")
     for name, value in weights("live").items():
         np.testing.assert_allclose(value, third[name], rtol=2e-2, atol=2e-3, err_msg=name)
+    alone = weights("alone")
+    assert not all(np.allclose(third[name], alone[name], rtol=2e-2, atol=2e-3) for name in alone)
 
 
 def test_a_teacher_sees_images_normalised_as_it_knows_them(start: Path) -> None:
