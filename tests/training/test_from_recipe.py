@@ -345,8 +345,9 @@ def folder() -> Path:
 def test_a_teacher_and_its_stored_answers_teach_the_same(folder: Path) -> None:
     from lucid.cli import main
 
-    recipe = replace(QUICK, data=str(folder), epochs=2, limit=None, augment="none", validation=0.25)
-    # Adam makes steps of one size of gradients that are almost 0, whose signs rounding decides.
+    recipe = replace(QUICK, data=str(folder), epochs=1, limit=None, augment="none", validation=0.25)
+    # Adam makes steps of one size of gradients that are almost 0, whose signs rounding decides; and
+    # after an epoch on so few pictures a difference in the last bits grows a thousandfold.
     recipe = replace(recipe, optimizer="sgd", lr=0.01)
     run_to_the_end(Run.create("teacher", replace(recipe, seed=7)))
     options = ["--weights", "teacher", "--top", "2", "--csv", "answers.csv"]
