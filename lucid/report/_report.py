@@ -164,6 +164,7 @@ def _page(title: str, contents: Markup, sections: Markup, material: Material) ->
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
+        tag("link", rel="icon", href="data:,"),  # else a browser asks the server for one
         tag("style", Markup(style)),
     )
     header = tag("header", tag("h1", title), *notes, tag("nav", contents))
