@@ -50,6 +50,7 @@ _LAZY = {
     "load": "lucid._files:load",
     "models": "lucid.models",
     "nn": "lucid.nn",
+    "onnx": "lucid.onnx",
     "optim": "lucid.optim",
     "report": "lucid.report",
     "save": "lucid._files:save",
@@ -62,6 +63,7 @@ if _TYPE_CHECKING:
     from lucid import data as data
     from lucid import models as models
     from lucid import nn as nn
+    from lucid import onnx as onnx
     from lucid import optim as optim
     from lucid import report as report
     from lucid import training as training

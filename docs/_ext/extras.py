@@ -26,6 +26,7 @@ PURPOSES = {
     "recipes": "recipes of training read with Python 3.10, whose library has no TOML",
     "tensorboard": "event files of a training, for TensorBoard",
     "plot": "pictures: ``--explain``, figures",
+    "onnx": "ONNX files: ``lucid.onnx``, ``lucid export``",
     "all": "all that lucid can use",
     "test": "the tests",
     "torch": "the tests that compare with PyTorch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ _ACTIVATIONS = {GELU: "gelu", SiLU: "silu", Hardswish: "hardswish"}
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
     """Return the steps of inference that compute what ``graph`` does, and what they return."""
-    folded, result = _fold_constants(graph)
+    folded, result = fold_constants(graph)
     operations = _fuse_attention(folded, result)
     uses = _count_uses(operations, result)
     steps: list[Step] = []
@@ -118,11 +118,14 @@ def _is_map(arg: Any) -> bool:
     return isinstance(arg, Value) and arg.ndim == 4
 
 
-def _fold_constants(graph: Graph) -> tuple[list[Operation], Any]:
-    """Run operations that depend on no input now.
+def fold_constants(
+    graph: Graph, kept: Iterable[type[Function]] = ()
+) -> tuple[list[Operation], Any]:
+    """Run operations that depend on no input now, but for those that are to be ``kept``.
 
     Returns:
-        The other operations and the result, with constants in the place of those values.
+        The other operations and the result, with constants in the place of those values. What was
+        made of one parameter alone has its name in the graph from now on.
     """
     known: dict[Value, Tensor] = {}
 
@@ -132,7 +135,7 @@ def _fold_constants(graph: Graph) -> tuple[list[Operation], Any]:
     operations = []
     for operation in graph.operations:
         args = mapped(settled, operation.args)
-        if isinstance(operation.kind, Module) or leaves(args, Value):
+        if isinstance(operation.kind, Module) or operation.kind in kept or leaves(args, Value):
             operations.append(replace(operation, args=args))
             continue
         with no_grad():
@@ -141,6 +144,9 @@ def _fold_constants(graph: Graph) -> tuple[list[Operation], Any]:
             operation.outputs, results if isinstance(results, tuple) else (results,)
         ):
             known[value] = wrap(result.data if isinstance(result, Tensor) else result)
+            sources = leaves(args, Tensor)
+            if len(sources) == 1 and id(sources[0]) in graph.names:
+                graph.names[id(known[value])] = graph.names[id(sources[0])]
     return operations, mapped(settled, graph.result)
 
 

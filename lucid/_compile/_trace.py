@@ -45,7 +45,7 @@ def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) 
         for _ in range(_ROUNDS):
             if "" in opaque:
                 return None
-            first, second = (_Recorder(each, opaque) for each in copies)
+            first, second = (FaithfulRecorder(each, opaque) for each in copies)
             first.run(wrap(rng.standard_normal(shape).astype(dtype)))
             try:  # a larger input, as a choice may depend on the size
                 large = 10 * rng.standard_normal(shape)
@@ -86,7 +86,7 @@ class _Opened(NamedTuple):
     values: list[np.ndarray]  # of those, before it ran
 
 
-class _Recorder(Recorder):
+class FaithfulRecorder(Recorder):
     """Records a run, and in which modules something happens that no operation shows.
 
     Attributes:

@@ -1,0 +1,3 @@
+"""ONNX files of models: written by :func:`export`."""
+
+from lucid.onnx._export import export as export

@@ -1,0 +1,164 @@
+"""A model as ONNX is to have it: its operations, and which sizes in them are those of the input.
+
+The model runs on inputs of different sizes. What is equal in all runs is a constant; an integer
+that differs is a :class:`Size`, which a file must compute from the shape of something.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from lucid._compile._fuse import fold_constants
+from lucid._compile._trace import FaithfulRecorder
+from lucid.autograd import Function, Tensor, no_grad
+from lucid.autograd._tensor import wrap
+from lucid.graph import Operation, Value, leaves
+from lucid.nn import Module
+
+Shape = tuple[int, ...]
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Size:
+    """An integer that depends on the input's size: what it was in each of the runs."""
+
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Varying:
+    """Any other constant that depends on the input's size or values, as it was in each run."""
+
+    runs: tuple[Any, ...]
+
+
+@dataclass
+class Traced:
+    """The operations of a model and what it returns.
+
+    Attributes:
+        inputs: the values it was run on.
+        operations: with a :class:`Size` or :class:`Varying` where the runs differ.
+        result: what the model returns, values in the place of tensors.
+        names: of parameters and buffers, by the ids of their arrays.
+        shapes: of all values, by their numbers.
+    """
+
+    inputs: list[Value]
+    operations: list[Operation]
+    result: Any
+    names: dict[int, str]
+    shapes: list[tuple[int | Size, ...]] = field(repr=False)
+
+    def shape(self, value: Value | Tensor | Array) -> tuple[int | Size, ...]:
+        """Return the shape of a value, with sizes that depend on the input, or of a constant."""
+        return self.shapes[value.number] if isinstance(value, Value) else value.shape
+
+
+class ExportError(ValueError):
+    """The model does something that the file could not say; the message names the place."""
+
+
+def place(path: str) -> str:
+    """Return in words where in a model something is."""
+    return f"in {path!r}" if path else "in the model itself"
+
+
+def trace(
+    model: Module, runs: Sequence[Sequence[Array]], kept: Iterable[type[Function]] = ()
+) -> Traced:
+    """Run a copy of ``model`` in evaluation mode on several inputs and compare what it did.
+
+    Args:
+        model: is left as it is.
+        runs: for each run the arrays of all inputs.
+        kept: operations that are not computed now even where all their arguments are constant.
+
+    Raises:
+        ExportError: if the operations do not tell the whole story, or depend on sizes.
+    """
+    copied = copy.deepcopy(model).eval()
+    graphs = []
+    for arrays in runs:
+        recorder = FaithfulRecorder(copied, set())
+        with no_grad():
+            graphs.append(recorder.run(*[wrap(array) for array in arrays]))
+        if recorder.culprits:
+            raise ExportError(
+                f"export: {place(min(recorder.culprits))} values are read or changed by something "
+                "that is no operation of lucid (a comparison, a choice by value, NumPy, a change "
+                "in place); ONNX knows operations only"
+            )
+    first = graphs[0]
+    folded = [fold_constants(graph, kept) for graph in graphs]
+    operations = []
+    for same in zip(*[operations for operations, _ in folded]):
+        if len({(each.kind, each.module, len(each.outputs)) for each in same}) > 1:
+            raise _unlike(same[0])
+        operations.append(replace(same[0], args=_merged([each.args for each in same])))
+    if len({len(operations) for operations, _ in folded}) > 1:
+        raise _unlike(operations[-1])
+    values = [[*graph.inputs, *_outputs(graph.operations)] for graph in graphs]
+    names = {
+        id(tensor.data): first.names[id(tensor)]
+        for tensor in (
+            *copied.parameters(),
+            *copied.buffers(),
+            *leaves(arguments(operations), Tensor),
+        )
+        if id(tensor) in first.names
+    }
+    shapes = [_merged([value.shape for value in same]) for same in zip(*values)]
+    result = _merged([result for _, result in folded])
+    return Traced(first.inputs, operations, result, names, shapes)
+
+
+def arguments(operations: Iterable[Operation]) -> list[Any]:
+    """Return the arguments of all operations."""
+    return [operation.args for operation in operations]
+
+
+def _unlike(operation: Operation) -> ExportError:
+    return ExportError(
+        f"export: {place(operation.module)} the model does something else for inputs of another "
+        "size; export it with dynamic_batch=False and dynamic_size=False"
+    )
+
+
+def _outputs(operations: Iterable[Operation]) -> list[Value]:
+    return [value for operation in operations for value in operation.outputs]
+
+
+def _merged(runs: list[Any]) -> Any:
+    """Return a nested value of the first run, with :class:`Size` where another run has another."""
+    first = runs[0]
+    if isinstance(first, (list, tuple)) and len({len(run) for run in runs}) > 1:
+        return Varying(tuple(runs))
+    if isinstance(first, dict):
+        return {key: _merged([run[key] for run in runs]) for key in first}
+    if isinstance(first, (list, tuple)):
+        inside = [_merged(list(same)) for same in zip(*runs)]
+        return type(first)(*inside) if hasattr(first, "_fields") else type(first)(inside)
+    if isinstance(first, Value):
+        return first
+    arrays = [run.data if isinstance(run, Tensor) else run for run in runs]
+    if all(array is arrays[0] for array in arrays):
+        return first
+    if isinstance(first, (Tensor, np.ndarray)):
+        return first if all(_same(array, arrays[0]) for array in arrays) else Varying(tuple(arrays))
+    if isinstance(first, slice):
+        return slice(*_merged([(run.start, run.stop, run.step) for run in runs]))
+    if all(type(run) is type(first) and run == first for run in runs):
+        return first
+    whole = all(isinstance(run, (int, np.integer)) for run in runs)
+    return Size(tuple(map(int, runs))) if whole else Varying(tuple(runs))
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()

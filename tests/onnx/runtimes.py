@@ -1,0 +1,63 @@
+"""What runs ONNX files in the tests, each by one function: the outputs for some inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import nn
+
+Arrays = list[np.ndarray]
+
+
+def onnx_runtime(path: Path, *inputs: np.ndarray) -> Arrays:
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return list(session.run(None, dict(zip(names, inputs))))
+
+
+def openvino(path: Path, *inputs: np.ndarray) -> Arrays:
+    ov = pytest.importorskip("openvino")
+    compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = compiled(list(inputs))
+    return [results[output] for output in compiled.outputs]
+
+
+def reference(path: Path, *inputs: np.ndarray) -> Arrays:
+    evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator(str(path))
+    return list(evaluator.run(None, dict(zip(evaluator.input_names, inputs))))
+
+
+RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino, "reference": reference}
+
+
+def images(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def trained(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Give batch norms and layer scales other numbers than those they start with."""
+    rng = np.random.default_rng(seed)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.endswith("running_var"):
+            tensor.data[...] = rng.uniform(0.5, 1.5, tensor.shape)
+        elif name.endswith("running_mean") or name.endswith("norm.bias"):
+            tensor.data[...] = rng.normal(0, 0.1, tensor.shape)
+        elif name.endswith(("norm.weight", "gamma")):
+            tensor.data[...] = rng.uniform(0.5, 1.5, tensor.shape)
+    return model
+
+
+def evaluated(model: nn.Module, *inputs: np.ndarray) -> np.ndarray:
+    with lucid.no_grad():
+        return model.eval()(*[lucid.from_numpy(each) for each in inputs]).numpy()
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4) -> None:
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
