@@ -10,7 +10,7 @@ import lucid
 from lucid._files import SUFFIXES
 from lucid.cli._arguments import AddCommand
 from lucid.cli._errors import UsageError
-from lucid.cli._output import add_overwrite, check_new
+from lucid.cli._output import add_overwrite, check_new, tell
 from lucid.cli._weights import find_weights, name_of
 from lucid.models import _timm
 from lucid.models._checkpoints import as_metadata
@@ -84,5 +84,11 @@ def convert_weights(args: argparse.Namespace) -> int:
             "timm loads the result but computes something else from it: its activations are not "
             "ReLU6, and it pools before the last convolution",
             file=sys.stderr,
+        )
+    if to_timm and "bn_eps" in known:
+        tell(
+            "convert",
+            f"warning: the batch norms add {known['bn_eps']:g} to a variance, which timm is not "
+            f"told: give bn_eps={known['bn_eps']:g} to its create_model",
         )
     return 0

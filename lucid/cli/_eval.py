@@ -101,7 +101,7 @@ def evaluate_model(args: argparse.Namespace) -> int:
     if args.data is not None:
         if args.data == "digits" != recipe.data:
             raise UsageError(f"{args.weights} was not trained on digits but on {recipe.data}")
-        recipe = replace(recipe, data=args.data)
+        recipe = replace(recipe, data=args.data, limit=None)  # a quick try was of other images
     model, classes = open_model("eval", str(args.weights), None)
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else SIZE
     if args.all and args.data is None:

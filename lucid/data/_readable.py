@@ -156,7 +156,7 @@ def readable(
     good: list[list[int]] = []
     for part in parts:
         good.append([])
-        for index, outcome in each(partial(_probe, part), range(len(part))):
+        for index, outcome in each(partial(probe, part), range(len(part))):
             if isinstance(outcome, Exception):
                 messages.append(str(outcome))
             else:
@@ -171,7 +171,7 @@ def readable(
     return [_Readable(part, chosen, unreadable) for part, chosen in zip(parts, good)]
 
 
-def _probe(dataset: Dataset, index: int) -> None:
+def probe(dataset: Dataset, index: int) -> None:
     """Read a sample and keep nothing of it, nor draw from lucid's generator."""
     with _random.seeded(index):
         dataset[index]

@@ -5,7 +5,8 @@ table of the published ones (``_published.py``). Its keys are timm's: ``architec
 ``list_models`` has), ``input_size``, ``crop_pct``, ``interpolation``, ``mean``, ``std``; and
 ``classes``, their names.
 
-``crop_pct`` is the part of the resized image's side that the crop keeps.
+``crop_pct`` is the part of the resized image's side that the crop keeps. ``bn_eps`` is what the
+batch norms add to a variance, where it is not 1e-5.
 """
 
 from __future__ import annotations
@@ -165,6 +166,7 @@ _DESCRIPTION_CHECKS = (
         "a list of texts",
         lambda v: is_list(v, lambda name: isinstance(name, str)),
     ),
+    ("bn_eps", "a number in (0, 1]", lambda v: is_number(v, 0, 1) and v > 0),
 )
 
 

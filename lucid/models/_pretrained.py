@@ -30,6 +30,7 @@ from lucid.models._checkpoints import DEFAULT, find_entries, read_description, r
 from lucid.models._config import ModelSpec, read_config
 from lucid.models._mobilenet_v4 import MobileNet_V4
 from lucid.models._published import PUBLISHED, described, tags
+from lucid.nn import BatchNorm1d, BatchNorm2d, Module
 from lucid.nn.modules._module import is_counter
 from lucid.nn.utils import skip_init
 
@@ -187,11 +188,9 @@ def build_from(
             f"are those of {told}, which computes something else"
         )
     model.load_state_dict(state, strict=False)
-    model.pretrained_cfg = {
-        **DEFAULT,
-        **known_settings(checkpoint, name),
-        "num_classes": _classes(checkpoint),
-    }
+    known = known_settings(checkpoint, name)
+    set_batch_norms(model, eps=known.get("bn_eps"))
+    model.pretrained_cfg = {**DEFAULT, **known, "num_classes": _classes(checkpoint)}
     model.default_cfg = _default_cfg(own_name, checkpoint) | model.pretrained_cfg
     if _CLASSIFIER[0] in model.state_dict() and _CLASSIFIER[0] not in state:
         given = model.pretrained_cfg["num_classes"]
@@ -202,6 +201,16 @@ def build_from(
             stacklevel=4,
         )
     return model
+
+
+def set_batch_norms(
+    model: Module, *, eps: float | None = None, momentum: float | None = None
+) -> None:
+    """Give all batch norms of a model these numbers; None leaves each its own."""
+    numbers = {"eps": eps, "momentum": momentum}
+    for module in model.modules():
+        if isinstance(module, (BatchNorm1d, BatchNorm2d)):
+            vars(module).update({key: value for key, value in numbers.items() if value is not None})
 
 
 def _default_cfg(name: str, checkpoint: Checkpoint | None) -> dict[str, Any]:

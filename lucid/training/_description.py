@@ -79,7 +79,7 @@ class Description:
 
     def of_weights(self) -> dict[str, Any]:
         """Return what the weights are and expect, as their file itself says it."""
-        size = self.recipe.size or SIZE
+        size, bn_eps = self.recipe.size or SIZE, self.recipe.bn_eps
         return {
             "architecture": self.recipe.model,
             "classes": self.classes,
@@ -88,6 +88,7 @@ class Description:
             "interpolation": "bicubic",
             "mean": tuple(self.mean),
             "std": tuple(self.std),
+            **({} if bn_eps is None else {"bn_eps": bn_eps}),
         }
 
     def add(self, record: dict[str, Any]) -> bool:

@@ -7,15 +7,17 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lucid._check import is_number, probability, short
+from lucid._check import is_number, one_line, probability, short
 from lucid.autograd import Tensor, no_grad
 from lucid.data import Dataset
 from lucid.data._dataset import paths_of
+from lucid.data._readable import each, probe
 from lucid.graph import evaluation
 from lucid.nn import CrossEntropyLoss, Module
 from lucid.nn.functional import kl_div, log_softmax
@@ -143,8 +145,7 @@ class Answered:
         classes: the names of the classes, in the order of the labels.
 
     Raises:
-        OSError: if the file cannot be read.
-        ValueError: if it is no such file, names other classes, or lacks a picture.
+        ValueError: if it cannot be read, is no such file, names other classes, or lacks a picture.
     """
 
     def __init__(
@@ -153,10 +154,11 @@ class Answered:
         self.dataset = dataset
         answers = _read_answers(file, classes)
         paths = [path.resolve() for path in paths_of(dataset)]
-        missing = [path for path in paths if path not in answers]
-        if missing or not paths:
-            lacks = missing[0] if missing else "pictures from files"
-            raise ValueError(f"teacher: {file} has no answers for {lacks}")
+        if not paths:
+            raise _lacks(file, "pictures from files")
+        for path in paths:
+            if path not in answers:
+                raise _lacks(file, path)
         self.log_probabilities = np.stack([answers[path] for path in paths])
 
     def __len__(self) -> int:
@@ -168,29 +170,63 @@ class Answered:
         return *self.dataset[index], Tensor(self.log_probabilities[index])
 
 
+def check_answers(dataset: Dataset, file: str | os.PathLike[str], classes: Sequence[str]) -> None:
+    """Raise ValueError as :class:`Answered` does, before any picture is read.
+
+    But those without an answer are: the teacher has none of what cannot be read.
+    """
+    answers = _read_answers(file, classes)
+    paths = [path.resolve() for path in paths_of(dataset)]
+    unanswered = [index for index, path in enumerate(paths) if path not in answers]
+    for index, outcome in each(partial(probe, dataset), unanswered):
+        if not isinstance(outcome, Exception):
+            raise _lacks(file, paths[index])
+    if len(unanswered) == len(paths):
+        raise _lacks(file, "pictures from files")
+
+
+def _lacks(file: str | os.PathLike[str], what: object) -> ValueError:
+    return ValueError(f"teacher: {file} has no answers for {what}")
+
+
 def _read_answers(file: str | os.PathLike[str], classes: Sequence[str]) -> dict[Path, np.ndarray]:
-    given: dict[Path, dict[str, float]] = defaultdict(dict)
-    with open(file, encoding="utf-8", newline="") as lines:
-        try:
-            for row in csv.DictReader(lines):
-                given[Path(row["file"]).resolve()][row["name"]] = float(row["probability"])
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise ValueError(
-                f"teacher: {file} is not what `lucid predict --csv` writes: {error!r}"
-            ) from error
     known = {name: index for index, name in enumerate(classes)}
+    given: dict[str, dict[str, float]] = defaultdict(dict)
+    for line, path, name, chance in _rows(file):
+        if name not in known:
+            raise ValueError(
+                f"teacher: {file} names the class {name!r}, expected those of the images"
+            )
+        if not 0 <= chance <= 1:
+            raise ValueError(
+                f"teacher: {file}, line {line}: expected a probability from 0 to 1, got {chance}"
+            )
+        given[path][name] = chance
     answers = {}
     for path, shares in given.items():
-        unknown = [name for name in shares if name not in known]
-        if unknown:
-            raise ValueError(
-                f"teacher: {file} names the class {unknown[0]!r}, expected those of the images"
-            )
-        rest = max(1 - sum(shares.values()), 0.0) / max(len(classes) - len(shares), 1)
+        total = sum(shares.values())
+        if total > 1.001:  # more than rounding does
+            raise ValueError(f"teacher: {file}: the probabilities of {path} add up to {total:.4g}")
+        rest = max(1 - total, 0.0) / max(len(classes) - len(shares), 1)
         chances = np.full(len(classes), rest)
         chances[[known[name] for name in shares]] = list(shares.values())
-        answers[path] = np.log(np.maximum(chances, 1e-12)).astype(np.float32)
+        answers[Path(path).resolve()] = np.log(np.maximum(chances, 1e-12)).astype(np.float32)
     return answers
+
+
+def _rows(file: str | os.PathLike[str]) -> Iterator[tuple[int, str, str, float]]:
+    """Yield the number of each line, and its picture, class and probability."""
+    try:
+        with open(file, encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            for row in reader:
+                yield reader.line_num, row["file"], row["name"], float(row["probability"])
+    except OSError as error:
+        raise ValueError(f"teacher: {one_line(error)}") from error
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"teacher: {file} is not what `lucid predict --csv` writes: {error!r}"
+        ) from error
 
 
 class OtherImages(Module):

@@ -159,6 +159,7 @@ class Evaluation:
         *,
         batch_size: int = 64,
         flips: bool = False,
+        num_workers: int = READERS,
         after_each: Callable[[int, int], Any] | None = None,
     ) -> Evaluation:
         """Run a model over a data set.
@@ -175,6 +176,7 @@ class Evaluation:
             flips: show the model each image mirrored too, and take the mean of its two answers'
                 probabilities (Krizhevsky et al. 2012, section 4.1, without their crops); their
                 logarithms are the logits.
+            num_workers: threads that read pictures.
             after_each: called with the number of images done so far and of all.
 
         Raises:
@@ -191,7 +193,7 @@ class Evaluation:
         logits: list[Array] = []
         labels: list[Array] = []
         indices: list[int] = []
-        loader = DataLoader(Numbered(dataset), size, num_workers=READERS)
+        loader = DataLoader(Numbered(dataset), size, num_workers=num_workers)
         with evaluation(model), no_grad():
             for places, images, wanted in loader:
                 if run is None:

@@ -61,6 +61,8 @@ def find_lr(
     low: float = 1e-6,
     high: float = 1.0,
     steps: int = 100,
+    accumulate: int = 1,
+    clip_grad: float | None = None,
 ) -> LRCurve:
     """Train for a few steps at rising rates, and suggest one of them.
 
@@ -80,6 +82,8 @@ def find_lr(
         low: the first rate.
         high: the last one.
         steps: how many steps there are at most.
+        accumulate: as in :func:`train_epoch`, as is ``clip_grad``: how many batches make one step.
+        clip_grad: the largest norm of the gradients.
 
     Raises:
         ValueError: if the rates do not rise, or there are no batches.
@@ -95,35 +99,51 @@ def find_lr(
     if not 0 < low < high:
         raise ValueError(f"find_lr: expected 0 < low < high, got low={low}, high={high}")
     count(steps, "steps", "find_lr", 2)
+    count(accumulate, "accumulate", "find_lr")
     largest = max(group["lr"] for group in optimizer.param_groups)
     shares = [group["lr"] / largest for group in optimizer.param_groups]
     loss_of = criterion or CrossEntropyLoss()
     lrs: list[float] = []
     losses: list[float] = []
+    of_step: list[float] = []  # the losses of its batches
     mean = 0.0
 
     def noted(*args: Any) -> Tensor:
-        nonlocal mean
         loss = loss_of(*args)
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss.item()
-        losses.append(mean / (1 - _SMOOTHING ** len(lrs)))  # the first steps have little past
+        of_step.append(loss.item())
         return loss
+
+    def after_step(_: Any) -> None:
+        nonlocal mean
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * sum(of_step) / len(of_step)
+        losses.append(mean / (1 - _SMOOTHING ** len(lrs)))  # the first steps have little past
+        of_step.clear()
 
     def rising() -> Iterator[Batch]:
         while True:
-            before = len(lrs)
+            empty = True
             for batch in batches:
-                if len(lrs) == steps or (losses and losses[-1] > _DIVERGED * min(losses)):
-                    return
-                lrs.append(low * (high / low) ** (len(lrs) / (steps - 1)))
-                for group, share in zip(optimizer.param_groups, shares):
-                    group["lr"] = lrs[-1] * share
+                if not of_step:  # a step begins
+                    if len(lrs) == steps or (losses and losses[-1] > _DIVERGED * min(losses)):
+                        return
+                    lrs.append(low * (high / low) ** (len(lrs) / (steps - 1)))
+                    for group, share in zip(optimizer.param_groups, shares):
+                        group["lr"] = lrs[-1] * share
+                empty = False
                 yield batch
-            if len(lrs) == before:
+            if empty:
                 raise ValueError("find_lr: there are no batches")
 
     with _as_it_was(model, optimizer), contextlib.suppress(DivergedError):
-        train_epoch(model, rising(), optimizer, criterion=noted)
+        train_epoch(
+            model,
+            rising(),
+            optimizer,
+            criterion=noted,
+            after_step=after_step,
+            accumulate=accumulate,
+            clip_grad=clip_grad,
+        )
     finite = [loss for loss in losses if math.isfinite(loss)]
     if not finite:
         raise ValueError(f"find_lr: no loss was finite, not even at {low}")

@@ -20,6 +20,7 @@ from lucid.models._pretrained import (
     build_from,
     known_settings,
     open_named,
+    set_batch_norms,
     variant_of,
 )
 from lucid.ops import zeros
@@ -43,6 +44,7 @@ class Start(NamedTuple):
         mean: what is subtracted from pixels between 0 and 1, or None.
         std: what they are divided by then, or None.
         classes: the names of their classes, or None.
+        bn_eps: what their batch norms add to a variance; None if it is the model's own.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +52,7 @@ class Start(NamedTuple):
     mean: list[float] | None
     std: list[float] | None
     classes: list[str] | None
+    bn_eps: float | None
 
 
 def open_weights(recipe: Recipe) -> Start | None:
@@ -68,7 +71,8 @@ def open_weights(recipe: Recipe) -> Start | None:
     mean, std, classes = (
         list(known[key]) if key in known else None for key in ("mean", "std", "classes")
     )
-    return Start(checkpoint, known.get("input_size", (None,))[-1], mean, std, classes)
+    size = known.get("input_size", (None,))[-1]
+    return Start(checkpoint, size, mean, std, classes, known.get("bn_eps"))
 
 
 def build_model(
@@ -90,10 +94,23 @@ def build_model(
     given: dict[str, Any] = {name: rate for name, rate in rates.items() if rate}
     given["in_channels"] = in_channels
     if start is None:
-        return models.create_model(recipe.model, num_classes=len(classes), **given)
+        model = models.create_model(recipe.model, num_classes=len(classes), **given)
+    else:
+        model = _build_from(start, recipe.model, classes, given, tell)
+    set_batch_norms(model, eps=recipe.bn_eps, momentum=recipe.bn_momentum)
+    return model
+
+
+def _build_from(
+    start: Start,
+    name: str,
+    classes: list[str],
+    given: dict[str, Any],
+    tell: Callable[[str], Any],
+) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*starts from fresh weights")
-        model = build_from(start.checkpoint, recipe.model, len(classes), **given)
+        model = build_from(start.checkpoint, name, len(classes), **given)
     count = model.pretrained_cfg["num_classes"] if model.pretrained_cfg else 0
     if start.classes not in (None, classes) and count == len(classes):
         model.reset_classifier(count)
@@ -111,7 +128,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> optim.Optimizer:
     groups = decay_groups(model, recipe.weight_decay, lr=recipe.lr, layer_decay=recipe.layer_decay)
     if recipe.optimizer == "sgd":
         return optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-    return optim.AdamW(groups, lr=recipe.lr)
+    betas = (recipe.beta1, recipe.beta2)
+    return optim.AdamW(groups, lr=recipe.lr, betas=betas, eps=recipe.opt_eps)
 
 
 def build_schedule(recipe: Recipe, optimizer: optim.Optimizer, steps: int) -> LambdaLR:

@@ -55,6 +55,7 @@ _OVER_0 = Kind(float, "a number over 0", lambda v: is_number(v, _SMALLEST))
 _NOT_NEGATIVE = Kind(float, "a number of at least 0", lambda v: is_number(v, 0))
 _SHARE = Kind(float, "a number in [0, 1)", lambda v: is_number(v, 0, _BELOW_ONE))
 _PART = Kind(float, "a number between 0 and 1", lambda v: is_number(v, _SMALLEST, _BELOW_ONE))
+_UP_TO_1 = Kind(float, "a number in (0, 1]", lambda v: is_number(v, _SMALLEST, 1))
 _TEXT = Kind(str, "a text", lambda v: isinstance(v, str) and v != "")
 _WEIGHTS = Kind(
     lambda text: True if text == "true" else text,
@@ -146,6 +147,9 @@ class Recipe:
     weight_decay: float = _entry(
         0.05, _NOT_NEGATIVE, "of weights; biases and batch norms have none"
     )
+    beta1: float = _entry(0.9, _SHARE, "what AdamW leaves of the mean of the gradients at a step")
+    beta2: float = _entry(0.999, _SHARE, "what AdamW leaves of the mean of their squares at a step")
+    opt_eps: float = _entry(1e-8, _OVER_0, "what AdamW adds to the root of this, to divide by both")
     label_smoothing: float = _entry(
         0.1, _SHARE, "the part of a label that is spread over all classes"
     )
@@ -168,12 +172,22 @@ class Recipe:
     )
     layer_decay: float | None = _entry(
         None,
-        _or_none(Kind(float, "a number in (0, 1]", lambda v: is_number(v, _SMALLEST, 1))),
+        _or_none(_UP_TO_1),
         "what the rate is multiplied by from a layer to the one before it",
     )
     dropout: float = _entry(0.0, _SHARE, "of what the classifier is given")
     drop_path: float = _entry(
         0.0, _SHARE, "how likely a sample goes past the last block; past earlier ones less"
+    )
+    bn_momentum: float | None = _entry(
+        None,
+        _or_none(_PART),
+        "weight of a new batch in the statistics of batch norms, if not the model's own, 0.1",
+    )
+    bn_eps: float | None = _entry(
+        None,
+        _or_none(_UP_TO_1),
+        "what batch norms add to a variance, if not the model's own, 1e-05; the weights tell it",
     )
     ema: float | None = _entry(
         None,

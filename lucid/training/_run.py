@@ -16,10 +16,9 @@ from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
 from lucid.data import DataLoader, Images, load_images, readable
 from lucid.data._dataset import paths_of
-from lucid.data._readable import READERS
 from lucid.training import _loop
 from lucid.training._description import Description
-from lucid.training._distillation import Taught
+from lucid.training._distillation import Taught, check_answers
 from lucid.training._diverged import DivergedError
 from lucid.training._evaluation import Evaluation
 from lucid.training._find_lr import LRCurve, find_lr
@@ -151,7 +150,9 @@ class Run:
         recipe = replace(recipe, weights=_whole(recipe.weights), teacher=_whole(recipe.teacher))
         start = open_weights(recipe)
         if start is not None:
-            recipe = replace(recipe, size=recipe.size or start.size)
+            recipe = replace(
+                recipe, size=recipe.size or start.size, bn_eps=recipe.bn_eps or start.bn_eps
+            )
         recipe = recipe.settled()
         _check_name(Path(path))
         with contextlib.ExitStack() as held:
@@ -275,6 +276,8 @@ class Run:
         set_frozen(recipe, self.model, recipe.epochs)  # whether there are so many stages
         self.averaged = build_average(recipe, self.model)
         self.teacher = build_teacher(recipe, description)
+        if recipe.teacher is not None and recipe.is_taught_by_file:
+            check_answers(images.train, recipe.teacher, description.classes)
         count, size = min(2, recipe.batch_size or 2, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
 
@@ -354,7 +357,15 @@ class Run:
         """Return the losses at rising rates, as :func:`find_lr` finds them; nothing is changed."""
         batches, loss = self._changed(self.loader), self._loss()
         return find_lr(
-            self.model, batches, self.optimizer, criterion=loss, low=low, high=high, steps=steps
+            self.model,
+            batches,
+            self.optimizer,
+            criterion=loss,
+            low=low,
+            high=high,
+            steps=steps,
+            accumulate=self.recipe.accumulate,
+            clip_grad=self.recipe.clip_grad,
         )
 
     def stop(self) -> None:
@@ -396,7 +407,7 @@ class Run:
             raise self._located(error) from error
         held_out = _loop.evaluate(
             self.model if self.averaged is None else self.averaged,
-            DataLoader(validation, self.batch_size, num_workers=READERS),
+            DataLoader(validation, self.batch_size, num_workers=recipe.workers),
         )
         epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
         self.description.add(epoch.record())
@@ -442,6 +453,7 @@ class Run:
             self.images.test,
             description.classes,
             batch_size=self.batch_size,
+            num_workers=self.recipe.workers,
         )
         score = self.evaluation.score
         description.test = {**asdict(score), "loss": finite(score.loss), "accuracy": score.accuracy}

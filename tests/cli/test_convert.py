@@ -383,3 +383,19 @@ def test_half_precision_safetensors_into_a_model(tmp_path):
         stem = model.state_dict()["conv0.convbn_0.conv.weight"]
         assert stem.dtype == np.float32
         np.testing.assert_array_equal(stem.numpy(), state["conv_stem.weight"].float().numpy())
+
+
+def test_what_batch_norms_add_is_told_where_timm_is_not(tmp_path, capsys):
+    description = {"architecture": "mobilenetv4_conv_small", "bn_eps": 1e-3}
+    lucid.save(state_of("conv_small", in_channels=1), tmp_path / "a.npz", as_metadata(description))
+    assert models.load_model(tmp_path / "a.npz", tell=str).conv0.convbn_0.norm.eps == 1e-3
+    status, _, err = run(capsys, tmp_path / "a.npz", tmp_path / "b.npz", "--to", "timm")
+    assert status == 0
+    assert (
+        "warning: the batch norms add 0.001 to a variance, which timm is not told: give bn" in err
+    )
+    assert models.load_model(tmp_path / "b.npz", tell=str).conv0.convbn_0.norm.eps == 1e-3
+    wrong = as_metadata({**description, "bn_eps": 0})
+    lucid.save(lucid.load(tmp_path / "a.npz"), tmp_path / "c.npz", wrong)
+    with pytest.raises(ValueError, match=r"c\.npz: 'bn_eps': expected a number in \(0, 1\], got 0"):
+        models.load_model(tmp_path / "c.npz")

@@ -76,6 +76,36 @@ def test_groups_keep_the_ratio_of_their_rates() -> None:
     np.testing.assert_allclose(seen, [[lr, lr / 2] for lr in curve.lrs])
 
 
+def test_a_step_is_what_it_is_in_the_training() -> None:
+    """Of several batches, and with gradients cut: the weight is that of plain steps by hand."""
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data[:] = 1.0
+    seen = []
+
+    def loss(logits: lucid.Tensor, labels: lucid.Tensor) -> lucid.Tensor:
+        seen.append(model.weight.item())
+        return logits.sum()  # of which the gradient is the image
+
+    batches = [(lucid.full((1, 1), x), lucid.tensor([0])) for x in (1.0, 3.0, 8.0)]
+    curve = training.find_lr(
+        model,
+        batches,
+        optim.SGD(model.parameters(), lr=1.0),
+        criterion=loss,
+        low=0.01,
+        high=0.04,
+        steps=3,
+        accumulate=2,
+        clip_grad=4.0,
+    )
+    assert curve.lrs == pytest.approx([0.01, 0.02, 0.04])
+    first = 1 - 0.01 * 2  # the mean of 1 and 3
+    second = first - 0.02 * 4  # that of 8 and 1, cut
+    assert seen == pytest.approx([1, 1, first, first, second, second])
+    smoothed = [(1 + 3) / 2, (0.95 * 2 + first * (8 + 1) / 2) / 1.95]
+    assert curve.losses[:2] == pytest.approx(smoothed)
+
+
 def test_a_loss_that_is_no_number_ends_it() -> None:
     model, batches, _ = parabola(1.0)
     optimizer = optim.SGD(model.parameters(), lr=1.0)
@@ -97,3 +127,5 @@ def test_wrong_use() -> None:
         training.find_lr(model, batches, optimizer, low=1, high=0.5)
     with pytest.raises(ValueError, match="there are no batches"):
         training.find_lr(model, [], optimizer)
+    with pytest.raises(ValueError, match="find_lr: accumulate must be at least 1, got 0"):
+        training.find_lr(model, batches, optimizer, accumulate=0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,46 @@ def test_weights_that_cannot_be(start: Path) -> None:
     assert not Path("a").exists()
 
 
+# -- numbers of the optimiser and of batch norms --------------------------------------------------
+
+
+def test_the_optimiser_has_its_numbers() -> None:
+    with Run.create("a", replace(QUICK, beta1=0.6, beta2=0.99, opt_eps=1e-6)) as run:
+        run.prepare()
+        for group in run.optimizer.param_groups:
+            assert (group["betas"], group["eps"]) == ((0.6, 0.99), 1e-6)
+
+
+def norms(model: lucid.nn.Module) -> set[tuple[float, float]]:
+    found = [layer for layer in model.modules() if isinstance(layer, lucid.nn.BatchNorm2d)]
+    return {(layer.eps, layer.momentum) for layer in found}
+
+
+def test_weights_tell_what_their_batch_norms_add() -> None:
+    """Whoever takes them computes what the training did, and goes on from that."""
+    recipe = replace(QUICK, epochs=1, bn_momentum=0.3, bn_eps=0.5)
+    with Run.create("a", recipe) as run:
+        run.prepare()
+        assert norms(run.model) == {(0.5, 0.3)}
+        for _ in run.fit():
+            pass
+        score = run.finish()
+    model = lucid.models.load_model("a", tell=pytest.fail)
+    assert norms(model) == {(0.5, 0.1)}
+    test = data.DataLoader(run.images.test, 10)
+    assert training.evaluate(model, test).loss == pytest.approx(score.loss, rel=1e-5)
+    lucid.save(model.state_dict(), "untold.npz")
+    untold = lucid.models.load_model("untold.npz", tell=lambda line: None)
+    assert training.evaluate(untold, test).loss != pytest.approx(score.loss, rel=1e-2)
+    with Run.create("b", replace(QUICK, weights="a")) as run:
+        run.build()
+        assert norms(run.model) == {(0.5, 0.1)}
+        assert run.recipe.bn_eps == run.description.of_weights()["bn_eps"] == 0.5
+    with Run.create("c", replace(QUICK, weights="a", bn_eps=1e-3)) as run:
+        run.build()
+        assert norms(run.model) == {(1e-3, 0.1)}
+
+
 # -- what training images go through --------------------------------------------------------------
 
 
@@ -389,15 +430,58 @@ def test_teachers_that_cannot_be(folder: Path, start: Path) -> None:
         prepare(teacher="none.npz")
     with pytest.raises(ValueError, match="expected weights, not a file of answers, with mixup"):
         prepare(teacher="answers.csv", mixup=0.2)
-    Path("answers.csv").write_text("file,rank,index,name,probability\n")
-    with pytest.raises(ValueError, match=r"teacher: .*answers\.csv has no answers for "):
-        prepare(teacher="answers.csv")
-    Path("answers.csv").write_text("file,name,probability\nx.png,c,1.0\n")
-    with pytest.raises(ValueError, match="names the class 'c', expected those of the images"):
-        prepare(teacher="answers.csv")
-    Path("answers.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="is not what `lucid predict --csv` writes"):
-        prepare(teacher="answers.csv")
+
+
+def test_answers_that_do_not_fit_are_found_before_pictures_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lucid.cli import main
+
+    train = ["train", "--data", str(folder), "--size", "32", "--epochs", "1", "--batch-size", "10"]
+    train += ["--model", QUICK.model, "--augment", "none", "--output", "a"]
+    paths = sorted(folder.rglob("*.png"))
+    (paths[3]).write_bytes(b"no picture")  # to which a teacher has no answer
+
+    def answers(chances: tuple[str, str] = ("0.25", "0.75"), left_out: int = 3) -> str:
+        rows = [
+            f"{path},{name},{chance}"
+            for number, path in enumerate(paths)
+            for name, chance in zip("ab", chances)
+            if number != left_out
+        ]
+        return "\n".join(["file,name,probability", *rows])
+
+    read: list[int] = []
+    original = Run.prepare
+    monkeypatch.setattr(Run, "prepare", lambda run, **_: read.append(1) or original(run, **_))
+    for text, message in {
+        "": "has no answers for ",
+        "file,rank,index,name,probability\n": "answers.csv has no answers for ",
+        answers(left_out=5): f"answers.csv has no answers for {paths[5]}",
+        "file,name,probability\nx.png,c,1.0\n": "names the class 'c', expected those of the images",
+        "a,b\n1,2\n": "is not what `lucid predict --csv` writes: KeyError('file')",
+        "file,name,probability\nx.png,a,much\n": "is not what `lucid predict --csv` writes",
+        "file,name,probability\nx.png,a\n": "is not what `lucid predict --csv` writes",
+        answers(("nan", "0.5")): "line 2: expected a probability from 0 to 1, got nan",
+        answers(("0.5", "-0.5")): "line 3: expected a probability from 0 to 1, got -0.5",
+        answers(("0.8", "0.9")): "add up to 1.7",
+        "file,name,probability\n\0,\udcff": "is not what `lucid predict --csv` writes",
+    }.items():
+        Path("answers.csv").write_text(text, encoding="utf-8", errors="surrogateescape")
+        assert main([*train, "--teacher", "answers.csv"]) == 2, text
+        error = capsys.readouterr().err
+        assert error.startswith("lucid train: --teacher: ")
+        assert message in error
+        assert error.count("\n") == 1
+    for missing in ("none.csv", "folder.csv"):
+        Path("folder.csv").mkdir(exist_ok=True)
+        assert main([*train, "--teacher", missing]) == 2
+        assert re.search(f"--teacher: .*{missing}: ", capsys.readouterr().err)
+    assert not read
+    assert not Path("a").exists()
+    assert main([*train[:2], "digits", *train[3:], "--teacher", "answers.csv"]) == 2
+    Path("answers.csv").write_text(answers())
+    assert main([*train, "--teacher", "answers.csv"]) == 0
 
 
 def test_the_curve_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
@@ -411,3 +495,38 @@ def test_the_curve_of_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) > 20
     assert not Path("runs/mobilenetv4_conv_small_035-digits").exists()
     assert main(["train", "--data", "digits", *quick, "--find-lr", "curve.csv"]) == 2
+
+
+#: For each entry of a recipe that a step of the training depends on, another value.
+_OF_A_STEP: dict[str, Any] = {
+    "batch_size": 20, "optimizer": "sgd", "weight_decay": 50.0, "beta1": 0.1, "beta2": 0.1,
+    "opt_eps": 1.0, "label_smoothing": 0.5, "freeze": 2, "layer_decay": 0.3, "dropout": 0.5,
+    "drop_path": 0.5, "bn_eps": 0.5, "accumulate": 2, "clip_grad": 0.01, "class_weights": True,
+    "teacher_weight": 0.1, "temperature": 5.0, "augment": "none", "mixup": 0.5, "cutmix": 0.5,
+    "mix_probability": 0.1, "balanced": True, "seed": 5, "size": 40, "limit": 39, "validation": 0.2,
+    "model": "mobilenetv4_conv_small_050", "weights": "start", "teacher": None,
+}  # fmt: skip
+#: What it does not depend on: how long the training is and how it is watched, kept and judged.
+_OF_THE_REST = {
+    "data", "epochs", "lr", "warmup", "head_epochs", "ema", "patience", "bn_momentum", "workers",
+    "cache", "save_minutes", "keep_states", "max_unreadable",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_curve_of_the_rate_follows_every_entry_that_steps_depend_on(start: Path) -> None:
+    assert _OF_A_STEP.keys() | _OF_THE_REST == {entry.name for entry in fields(Recipe)}
+    usual = replace(QUICK, batch_size=8, mixup=0.1, teacher=str(start), drop_path=0.1)
+    usual = replace(usual, mix_probability=0.5)
+
+    def losses(**entries: Any) -> list[float]:
+        with Run.create("a", replace(usual, **entries)) as run:
+            run.prepare()
+            return run.find_lr(low=0.01, high=0.02, steps=3).losses
+
+    first = losses()
+    assert losses() == first
+    for name, value in _OF_A_STEP.items():
+        assert losses(**{name: str(start) if value == "start" else value}) != first, name
+    others = {"epochs": 9, "lr": 0.1, "warmup": 0.5, "ema": 0.5, "workers": 0, "head_epochs": 1}
+    assert losses(**others) == first

@@ -126,16 +126,42 @@ def test_recipes_that_come_with_lucid() -> None:
     assert {"finetune", "scratch-small"} < set(names)
     recipes = {name: Recipe.read(name) for name in names}
     assert recipes["finetune"].weights is True
-    # The authors' settings (arXiv 2404.10518, appendix): images a step, and steps that warm up.
-    for name, images, warmup in (
-        ("mobilenetv4-conv-small", 4096, 5),
-        ("mobilenetv4-conv-medium", 4096, 5),
-        ("mobilenetv4-hybrid-medium", 16384, 20),
-        ("mobilenetv4-conv-large", 16384, 20),
-        ("mobilenetv4-hybrid-large", 16384, 20),
-    ):
-        recipe = recipes[name]
-        assert recipe.model == name.replace("-", "_")
-        assert recipe.batch_size is not None
-        assert recipe.batch_size * recipe.accumulate == images
-        assert recipe.warmup * recipe.epochs == pytest.approx(warmup, rel=1e-3)
+
+
+# The authors' settings, from their released code and the paper's appendix (arXiv 2404.10518). Their
+# batch norms' momentum is of what was; ours, as PyTorch's, of what comes.
+_AUTHORS: dict[str, dict[str, Any]] = {
+    "conv-small": {"epochs": 9600, "size": 224, "images": 4096, "lr": 0.002, "weight_decay": 0.01,
+                   "beta1": 0.6, "opt_eps": 1e-6, "warmup": 5, "augment": ("m9", "p0.5"),
+                   "dropout": 0.3, "ema": 0.9999, "momentum": 0.95, "bn_eps": 1e-6},
+    "conv-medium": {"epochs": 500, "size": 256, "images": 4096, "lr": 0.004, "weight_decay": 0.1,
+                    "warmup": 5, "augment": ("m15", "p0.7"), "drop_path": 0.075, "bn_eps": 1e-3},
+    "hybrid-medium": {"epochs": 500, "size": 256, "images": 16384, "lr": 0.016,
+                      "weight_decay": 0.1, "augment": ("n2", "m15", "p0.7"), "drop_path": 0.075},
+    "conv-large": {"epochs": 500, "size": 384, "images": 16384, "lr": 0.004, "weight_decay": 0.2,
+                   "augment": ("m15",), "mixup": 0.8, "cutmix": 1.0, "mix_probability": 0.2,
+                   "drop_path": 0.2, "bn_eps": 1e-3},
+    "hybrid-large": {"epochs": 500, "size": 384, "images": 16384, "lr": 0.01, "weight_decay": 0.2,
+                     "augment": ("m15",), "mixup": 0.8, "cutmix": 1.0, "mix_probability": 0.3,
+                     "drop_path": 0.35, "bn_eps": 1e-3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _AUTHORS)
+def test_the_authors_settings(name: str) -> None:
+    recipe = Recipe.read(f"mobilenetv4-{name}")
+    told = {"dropout": 0.2, "warmup": 20, "momentum": 0.997, **_AUTHORS[name]}
+    steps = recipe.augment.split("-")
+    assert steps[0] == "rand"
+    assert {*told.pop("augment")} <= {*steps}
+    assert (recipe.batch_size or 0) * recipe.accumulate == told.pop("images")
+    assert recipe.warmup * recipe.epochs == pytest.approx(told.pop("warmup"), rel=1e-3)
+    assert recipe.bn_momentum == pytest.approx(1 - told.pop("momentum"))
+    expected = replace(
+        Recipe(model=f"mobilenetv4_{name.replace('-', '_')}", label_smoothing=0.1, **told),
+        **{
+            key: getattr(recipe, key)
+            for key in ("augment", "batch_size", "accumulate", "warmup", "bn_momentum")
+        },
+    )
+    assert recipe == expected  # and nothing else differs from what is usual
