@@ -10,6 +10,8 @@ from typing import Any
 from benchmarks._contenders import CONTENDERS
 from lucid._files import atomic_path
 
+#: The folder for what a single command writes, beside the checkout and not part of it.
+OUTPUT = Path(".benchmarks")
 # What the option --form calls them.
 FORMS = {"paper": "the documentation page's", "timm": "the released"}
 
@@ -116,13 +118,20 @@ def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def write_json(result: dict[str, Any], path: Path) -> None:
+    """Write a file as a whole, and its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        Path(temporary).write_text(text + "\n", encoding="utf-8")
+
+
 def write_report(result: dict[str, Any], folder: Path, name: str) -> None:
     """Write ``name.json`` and ``name.md``, and ``name.png`` where matplotlib is installed."""
     for case in result["cases"]:
         case["time_ratios"] = ratios(best_of_family(case))
         case["memory_ratios"] = ratios(least_of_family(case))
-    with atomic_path(folder / f"{name}.json") as path:
-        Path(path).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    write_json(result, folder / f"{name}.json")
     with atomic_path(folder / f"{name}.md") as path:
         Path(path).write_text(markdown(result))
     with contextlib.suppress(ModuleNotFoundError):

@@ -20,8 +20,8 @@ import numpy as np
 
 import lucid
 from benchmarks._machine import describe
+from benchmarks._report import OUTPUT, write_json
 from lucid import models
-from lucid._files import atomic_path
 from tests.reference import arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy", description=__doc__.split("\n\n")[0]
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--only", nargs="+", metavar="MODEL", help="(default: all)")
     args = parser.parse_args(argv)
     rows, versions = [], {"lucid": lucid.__version__}
     for path in sorted((ROOT / "tests" / "reference").glob("*.json")):
         reference = json.loads(path.read_text(encoding="utf-8"))
+        if args.only and reference["timm_model"] not in args.only:
+            continue
         versions |= {"timm": reference["timm_version"], "torch": reference["torch_version"]}
         for backend in lucid.available_backends():
             for how, difference in differences(reference, backend):
@@ -69,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
                 print(f"{reference['timm_model']:30}{backend:7}{how:10}{difference:.1e}")
     result = {"machine": describe(lucid.get_num_threads()), "versions": versions, "rows": rows}
-    with atomic_path(args.output / "accuracy.json") as written:
-        Path(written).write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, args.output / "accuracy.json")
     return 0
 
 

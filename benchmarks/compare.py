@@ -26,7 +26,7 @@ from benchmarks._case import MODES, VARIANTS, Case, write_case
 from benchmarks._contenders import CONTENDERS
 from benchmarks._machine import available_processors, describe
 from benchmarks._process import WorkerError, WorkerProcess, run_module
-from benchmarks._report import markdown, write_report
+from benchmarks._report import OUTPUT, markdown, write_report
 
 TOLERANCE = 1e-3  # of the largest value of the result
 PAUSE = 0.05  # seconds between two contenders, in which idle threads stop spinning
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         help="of the models: the documentation page's, or the released one (default: paper)",
     )
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--name", default="compare", help="of the files written there")
     parser.add_argument(
         "--limit", type=float, default=600, help="seconds that one answer may take (default: 600)"
@@ -102,7 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "versions": {},
         "cases": [],
     }
-    args.output.mkdir(parents=True, exist_ok=True)
     cases = [
         Case(variant, mode, batch, args.size, args.form, args.optimizer)
         for mode, variant in itertools.product(args.modes, args.variants)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 from benchmarks._case import MODES, VARIANTS, Case
 from benchmarks._contenders import CONTENDERS
 from benchmarks._machine import available_processors, describe
-from benchmarks._report import where
+from benchmarks._report import OUTPUT, where, write_json
 from benchmarks.compare import PEAK_SIZE, CaseError, measure
 from lucid._files import atomic_path
 
@@ -56,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.3)
     parser.add_argument("--limit", type=float, default=600)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--name", default="growth", help="of the files written there")
     parser.set_defaults(peak_size=PEAK_SIZE)
     return parser
@@ -152,7 +151,6 @@ def plot(found: list[dict[str, Any]], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print and write."""
     args = parser().parse_args(argv)
-    args.output.mkdir(parents=True, exist_ok=True)
     points: list[dict[str, Any]] = []
     versions: dict[str, str] = {}
     machine = describe(args.threads)
@@ -183,8 +181,7 @@ def _write(
 ) -> None:
     found = curves(points)
     result = {"machine": machine, "versions": versions, "curves": found, "points": points}
-    with atomic_path(args.output / f"{args.name}.json") as path:
-        path.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, args.output / f"{args.name}.json")
     with atomic_path(args.output / f"{args.name}.md") as path:
         title = f"## Growth of {args.variant} with batch and resolution"
         path.write_text(f"{where(result)}\n\n{title}\n\n{table(found)}")

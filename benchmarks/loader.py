@@ -16,7 +16,6 @@ passes in waiting for a batch, after the first.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import tempfile
@@ -28,9 +27,9 @@ from typing import Any
 import numpy as np
 
 import lucid
-from benchmarks._machine import describe
+from benchmarks._machine import available_processors, describe
+from benchmarks._report import OUTPUT, write_json
 from lucid import data, models, nn, optim
-from lucid._files import atomic_path
 from lucid.data import transforms
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -47,8 +46,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="training steps; 0 for none")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--name", default="loader", help="of the file written there")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser
 
 
@@ -218,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
             waiting_share(lucid_loader(dataset, args.workers), args.steps) if args.steps else None
         )
     results = {
-        "machine": describe(args.workers),
+        "machine": describe(available_processors()),
         "pictures": args.pictures,
         "workers": args.workers,
         "pictures_a_second": speeds,
@@ -234,9 +232,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{name}: {statistics.median(ratios):.2f} times PyTorch's speed")
     if share is not None:
         print(f"a training step waits for {100 * share:.1f} % of its time")
-    args.output.mkdir(parents=True, exist_ok=True)
-    with atomic_path(args.output / f"{args.name}.json") as path:
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_json(results, args.output / "loader.json")
 
 
 if __name__ == "__main__":

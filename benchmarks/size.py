@@ -9,18 +9,16 @@ else, not even pip; its size is the sum of the files that came in. README.md tel
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lucid._files import atomic_path
+from benchmarks._machine import available_processors, describe
+from benchmarks._report import OUTPUT, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Name -> what pip is told to install; lucid is this checkout.
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.size", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--only", nargs="+", choices=INSTALLATIONS, default=list(INSTALLATIONS))
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args(argv)
     rows: dict[str, Any] = {}
     for name in args.only:
@@ -68,16 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             packages = install(INSTALLATIONS[name], Path(temporary) / "environment")
             rows[name] = {"bytes": size(packages), "packages": installed(packages)}
         print(f"{name:16}{rows[name]['bytes'] / 1e6:9.1f} MB", flush=True)
-    result = {
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-            "time": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-        },
-        "rows": rows,
-    }
-    with atomic_path(args.output / "size.json") as path:
-        Path(path).write_text(json.dumps(result, indent=1) + "\n")
+    result = {"machine": describe(available_processors()), "rows": rows}
+    write_json(result, args.output / "size.json")
     return 0
 
 

@@ -63,12 +63,21 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> 
 
 
 class Generated(SphinxDirective):
-    """A directive whose content is reStructuredText or HTML that is computed."""
+    """A directive whose content is reStructuredText or HTML that is computed.
+
+    The page's HTML has it between two comments, so that a test can tell what was computed from what
+    somebody wrote.
+    """
+
+    computed = True
 
     def run(self) -> list[nodes.Node]:
         """Return the content; it does not only depend on the page's own file."""
         self.env.note_reread()
-        return self.content_nodes()
+        content = self.content_nodes()
+        if not self.computed:
+            return content
+        return [*self.html("<!--computed-->"), *content, *self.html("<!--/computed-->")]
 
     def content_nodes(self) -> list[nodes.Node]:
         """Return the content."""
@@ -257,6 +266,7 @@ class SizePlot(Generated):
 class ProjectFile(Generated):
     """``project-file``: a Markdown file of the project's root; its links lead to these pages."""
 
+    computed = False
     required_arguments = 1
 
     def content_nodes(self) -> list[nodes.Node]:
@@ -270,6 +280,7 @@ class ProjectFile(Generated):
 class Drawing(Generated):
     """``drawing``: a file of the folder drawings, with its caption as content."""
 
+    computed = False
     required_arguments = 1
     has_content = True
 

@@ -1,4 +1,4 @@
-"""Directives for what was measured, drawn and computed from ``benchmarks/results``.
+"""Directives for what was measured, drawn and computed from ``benchmarks/results/results.json``.
 
 A kind is a mode and a batch, such as ``inference 1``.
 
@@ -7,7 +7,7 @@ A kind is a mode and a batch, such as ``inference 1``.
 - ``memory-plot``: peak memory of all contenders.
 - ``growth-plot``: time over batch and resolution; ``growth-table``: the exponents.
 - ``result-rows`` of a kind, or of ``growth``: every row, folded away.
-- ``measured-on``: the machine, the versions, the date and the files.
+- ``measured-on``: the run: its code, machine, versions, date and file.
 - ``expected-table``: what a processor may expect.
 - ``latency-table``: a line for each variant and batch.
 - ``front-figures``: the three figures of the front page.
@@ -18,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import results
 from docutils import nodes
 from figures import Generated, table
 from plots import Bar, Line, bars, both, figure, lines
 from sphinx.application import Sphinx
 
+from benchmarks import _results as results
 from benchmarks._contenders import CONTENDERS
 from benchmarks._report import where
+from benchmarks._results import span
 from lucid import models
 
 FIRST = results.VARIANTS[0]
@@ -83,11 +84,6 @@ class TimePlot(OfKind):
         )
 
 
-def span(low: float, high: float) -> str:
-    """Return a range of ratios."""
-    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
-
-
 class RatioTable(OfKind):
     """``ratio-table``."""
 
@@ -137,24 +133,27 @@ AXES = {
 }
 
 
+MODES = {"inference": "inference", "training": "training step"}
+
+
 class GrowthPlot(Generated):
     """``growth-plot``."""
 
     def content_nodes(self) -> list[nodes.Node]:
         """Return a panel for each mode and axis."""
         panels = []
-        for file in results.GROWTH:
-            data = results.load(file)
+        for mode, title in MODES.items():
+            points = results.part(f"growth {mode}")["points"]
+            curves = results.curves(mode)
             for axis, (x_title, x_ticks) in AXES.items():
-                found = [curve for curve in data["curves"] if curve["axis"] == axis]
+                found = [curve for curve in curves if curve["axis"] == axis]
                 shown = [
                     Line(results.label(curve["contender"]), curve["x"], curve["ms"], kind)
                     for curve, kind in zip(found, curve_kinds(found))
                 ]
-                floors = {p[axis]: p["floor_ms"] for p in data["points"] if p["axis"] == axis}
+                floors = {p[axis]: p["floor_ms"] for p in points if p["axis"] == axis}
                 shown.append(Line("arithmetic alone", list(floors), list(floors.values()), "floor"))
-                mode = "inference" if found[0]["mode"] == "inference" else "training step"
-                drawing = lines(shown, mode, x_title, "ms", x_ticks)
+                drawing = lines(shown, title, x_title, "ms", x_ticks)
                 panels.append(f'<div class="panel">{drawing}</div>')
         caption = "Time of conv_small; both axes are logarithmic."
         return self.html(figure(f'<div class="panels">{"".join(panels)}</div>', caption))
@@ -175,8 +174,8 @@ class GrowthTable(Generated):
         """Return the exponents: 1 over the batch and 2 over the side is the arithmetic's."""
         head = ["", "time ~ batch", "time ~ side", "memory ~ batch", "memory ~ side"]
         rows: dict[str, list[str]] = {}
-        for file in results.GROWTH:
-            curves = results.load(file)["curves"]
+        for mode in MODES:
+            curves = results.curves(mode)
             for what in ("time_exponent", "memory_exponent"):
                 for axis in AXES:
                     for curve in curves:
@@ -222,8 +221,8 @@ class ResultRows(Generated):
     def points(self) -> str:
         """Return the table of growth."""
         body = []
-        for file in results.GROWTH:
-            for curve in results.load(file)["curves"]:
+        for mode in MODES:
+            for curve in results.curves(mode):
                 points = ", ".join(f"{x}: {ms:.1f}" for x, ms in zip(curve["x"], curve["ms"]))
                 name = f"{results.label(curve['contender'])}, {curve['mode']}"
                 body.append([name, AXES[curve["axis"]][0], points])
@@ -234,21 +233,20 @@ class ExpectedTable(Generated):
     """``expected-table``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return what was measured on each kind of processor, or that it was not."""
+        """Return what was measured on this kind of processor, and which kinds were not."""
+        extensions = results.head()["vector_extensions"]
+        kind = "AVX-512" if "avx512f" in extensions else "AVX2"
         batches = [kind for kind in results.KINDS if kind[0] == "inference"]
         rows = [
             [title] + [f"{span(*results.over_arithmetic(*kind, ours))} ×" for kind in batches]
             for ours, title in (
-                (
-                    "lucid numba",
-                    "x86-64 with AVX-512 (AMD from Zen 4, Intel’s servers): measured here",
-                ),
+                ("lucid numba", f"x86-64 with {kind}: measured here"),
                 ("lucid numpy", "the same, NumPy alone"),
             )
         ]
-        notes = ":ref:`notes <other-processors>`"
+        other = "AVX2 (most other PCs)" if kind == "AVX-512" else "AVX-512"
         rows += [
-            ["x86-64 with AVX2 (most other PCs)", f"a little longer, see the {notes}", "the same"],
+            [f"x86-64 with {other}", "kernels of its own, not timed here", "the same"],
             [
                 "ARM, 64 bits (Apple, phones, many clouds)",
                 "tested in an emulator, not timed",
@@ -264,12 +262,26 @@ class MeasuredOn(Generated):
     """``measured-on``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return a line for each file."""
-        lines = []
-        for name in (*results.COMPARISONS, *results.GROWTH):
-            data = results.load(name)
-            lines.append(f"- ``benchmarks/results/{name}.json``: {where(data)}")
-        return self.rst("\n".join(lines))
+        """Return where all was measured; of several runs put together, where each part was."""
+        data = results.load()
+        head = data["head"]
+        told = where({"machine": head, "versions": head["versions"]})
+        text = [
+            f"All figures are from ``benchmarks/results/{results.FILE.name}``, which one run "
+            f"wrote, at commit {head['commit']}: {told}"
+        ]
+        if strangers := results.strangers(data):
+            text = [
+                f"**Mixed.** ``benchmarks/results/{results.FILE.name}`` holds several runs. "
+                f"{data['mixed']} Most are of commit {head['commit']}: {told} But:"
+            ]
+            text += ["", *(f"- {name}: {self.measured(name)}" for name in strangers)]
+        return self.rst("\n".join(text))
+
+    def measured(self, part: str) -> str:
+        """Return where a part was measured that is of another run."""
+        told = results.part(part)["measured"]
+        return f"commit {told['commit']}, {told.get('processor', told['system'])}, {told['time']}"
 
 
 class LatencyTable(Generated):
@@ -285,7 +297,7 @@ class LatencyTable(Generated):
                 cells = [f"{best[ours]:.1f}" for ours in OURS]
                 rows.append([f":doc:`{variant} </models/mobilenet_v4_{variant}>`", str(kind[1])])
                 rows[-1] += cells
-        machine = results.load(results.COMPARISONS[0])["machine"]
+        machine = results.head()
         note = (
             f"Milliseconds at 224×224 on {machine['processor']}, {machine['threads']} threads, "
             "compiled. :doc:`/performance` has the others' beside them."
@@ -310,13 +322,13 @@ class FrontFigures(Generated):
         """Return the time of one image beside the others' best."""
         case = results.find(FIRST, "inference", 1)
         best = results.best_of_family(case)
-        names = {**OURS, "ONNX Runtime": "ONNX Runtime", "PyTorch": "PyTorch, compiled"}
-        assert best["PyTorch"] == case["rows"]["torch-compile"]["median_ms"]
+        names = {**OURS, "ONNX Runtime": "ONNX Runtime"}
+        names["PyTorch"] = results.best_label(case, "PyTorch")
         rows = [
             Bar(title, best[name], milliseconds(best[name]), "a" if name in OURS else "other")
             for name, title in sorted(names.items(), key=lambda pair: best[pair[0]])
         ]
-        machine = results.load(FIRST)["machine"]
+        machine = results.head()
         low, high = results.ratio_range("inference", 1, "lucid numba / ONNX Runtime")
         return self.card(
             "Fast",
@@ -344,7 +356,7 @@ class FrontFigures(Generated):
             )
             for name, title in sorted(names.items(), key=lambda pair: results.megabytes(pair[0]))
         ]
-        torch = results.load("size")["rows"]["torch and timm"]["packages"]["torch"]
+        torch = results.part("size")["rows"]["torch and timm"]["packages"]["torch"]
         build = "the build for the CPU" if torch.endswith("+cpu") else "the default build"
         return self.card(
             "Small",

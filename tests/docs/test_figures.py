@@ -1,11 +1,15 @@
-"""Every figure of speed, size and accuracy on README and the pages stands in a results file.
+"""Every figure of speed, memory, size and accuracy on README and the pages was measured in one run.
 
-The pages' figures are written while they are built: their sources hold none. README's are computed
-here from the same files, each number of its section on speed in its place.
+The pages' figures are written while they are built: from ``benchmarks/results/results.json``, from
+published accuracies, and by what tutorials print. Nothing else may hold one. README's section is
+written by ``python -m benchmarks.readme``, and computed here once more, each number in its place.
 """
 
 from __future__ import annotations
 
+import ast
+import copy
+import html
 import json
 import re
 import statistics
@@ -14,11 +18,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks import _results as results
+from benchmarks import all as run
+from benchmarks import readme
 from lucid import models
-from tests.docs.site import ROOT, extension
+from tests.docs.site import ROOT
 
-results = extension("results")
-RESULTS = ROOT / "benchmarks" / "results"
+PARTS = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text("utf-8"))["parts"]
 VARIANTS = ("conv_small", "conv_medium", "hybrid_medium", "conv_large", "hybrid_large")
 #: The best of each library is the fastest of these, where they were measured.
 FAMILIES = {
@@ -41,14 +47,15 @@ def numbers(text: str) -> list[str]:
 
 
 def case(variant: str, mode: str, batch: int) -> dict[str, Any]:
-    """Return the one case of that kind in the runs that the figures are of."""
+    """Return the one case of that kind; the evaluator on NumPy is measured by itself."""
     found = [
         one
-        for name in results.COMPARISONS
-        for one in json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["cases"]
-        if (one["variant"], one["mode"], one["batch"]) == (variant, mode, batch)
+        for name, part in PARTS.items()
+        for one in part.get("cases", [])
+        if name != "numpy alone"
+        and (one["variant"], one["mode"], one["batch"]) == (variant, mode, batch)
     ]
-    assert len(found) == 1, f"{variant}, {mode}, {batch} is in {len(found)} files"
+    assert len(found) == 1, f"{variant}, {mode}, {batch} is there {len(found)} times"
     return found[0]
 
 
@@ -57,11 +64,15 @@ def best(found: dict[str, Any], family: str) -> float:
     return min(statistics.median(rows[n]["rounds_ms"]) for n in FAMILIES[family] if n in rows)
 
 
-def ratios(mode: str, batch: int, ours: str, theirs: str) -> list[str]:
+def least(found: dict[str, Any], family: str) -> float:
+    return min(found["rows"][n]["peak_bytes"] for n in FAMILIES[family] if n in found["rows"])
+
+
+def ratios(mode: str, batch: int, ours: str, theirs: str, value: Any = best) -> list[str]:
     """Return the smallest and the largest ratio over the variants."""
     cases = [case(variant, mode, batch) for variant in VARIANTS]
-    found = [best(one, ours) / best(one, theirs) for one in cases]
-    return [f"{min(found):.2f}", f"{max(found):.2f}"]
+    found = [value(one, ours) / value(one, theirs) for one in cases]
+    return sorted({f"{min(found):.2f}", f"{max(found):.2f}"})
 
 
 def shown(ms: float) -> str:
@@ -69,9 +80,9 @@ def shown(ms: float) -> str:
 
 
 def test_each_number_of_readmes_section_on_speed_is_measured():
-    text = (ROOT / "README.md").read_text("utf-8")
-    section = prose(text.split("\n## Speed\n")[1].split("\n## ")[0])
-    expected = [str(results.load("conv_small")["settings"]["size"])] * 2
+    text = readme.README.read_text("utf-8")
+    section = prose(text.split(readme.BEGIN)[1].split(readme.END)[0])
+    expected = [str(PARTS["inference conv_small"]["settings"]["size"])] * 2
     for mode, batch in (("inference", 1), ("inference", 16), ("training", 16)):
         found = case("conv_small", mode, batch)
         families = [f for f in FAMILIES if f != "onnxruntime" or mode == "inference"]
@@ -79,35 +90,66 @@ def test_each_number_of_readmes_section_on_speed_is_measured():
     numba = ratios("inference", 1, "numba", "onnxruntime")
     numba += ratios("inference", 16, "numba", "onnxruntime")
     expected += [min(numba), max(numba), *ratios("training", 16, "numba", "torch")]
+    expected += ratios("training", 16, "numba", "torch", least)
     expected += ratios("training", 16, "numpy", "torch")
     expected += [*ratios("inference", 16, "numpy", "torch"), "16"]
     expected += ratios("inference", 1, "numpy", "torch")
+    rows = PARTS["numpy alone"]["cases"][0]["rows"]
+    evaluator = [rows[name]["median_ms"] for name in ("onnx-reference", "lucid-numpy-compiled")]
+    expected += [f"{evaluator[0] / evaluator[1]:.1f}"]
+    for name in ("lucid", "lucid[fast]", "onnxruntime", "torch and timm"):
+        expected += [f"{PARTS['size']['rows'][name]['bytes'] / 1e6:.0f}"]
+    loader = PARTS["loader"]["pictures_a_second"]
+    for name in ("lucid", "lucid, cached"):
+        found = [ours / theirs for ours, theirs in zip(loader[name], loader["PyTorch"])]
+        expected += [f"{statistics.median(found):.2f}"]
+    difference = max(row["difference"] for row in PARTS["accuracy"]["rows"])
+    expected += [f"{difference:.1e}".split("e")[0], "10"]
     assert numbers(section) == expected
-    machine = results.load("conv_small")["machine"]
+    machine = results.head()
     assert f"{'two' if machine['threads'] == 2 else machine['threads']} cores" in section
     assert machine["processor"] in " ".join(section.split())
 
 
-def test_the_evaluator_on_numpy_takes_nine_times_lucids_time():
-    rows = results.load("numpy-alone")["cases"][0]["rows"]
-    ratio = rows["onnx-reference"]["median_ms"] / rows["lucid-numpy-compiled"]["median_ms"]
-    assert round(ratio) == 9
-    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    assert "takes nine times lucid's time" in readme
-    notes = " ".join((ROOT / "docs" / "performance-notes.md").read_text("utf-8").split())
-    names = ("onnx-reference", "lucid-numpy-compiled", "lucid-numpy")
-    sentence = (
-        "takes it {:.1f} ms, lucid's compiled plan {:.1f} and its eager model {:.1f} "
-        "(`benchmarks/results/numpy-alone.md`)"
-    )
-    assert sentence.format(*(rows[name]["median_ms"] for name in names)) in notes
+def test_readmes_section_is_as_its_command_writes_it():
+    text = readme.README.read_text("utf-8")
+    assert text.count(readme.BEGIN) == text.count(readme.END) == 1
+    assert readme.rewritten(text) == text, "run python -m benchmarks.readme"
+
+
+def test_the_results_are_of_one_run_or_say_that_they_are_not():
+    """``mixed`` is a note for the pages; a file that one run wrote has none."""
+    data = results.load()
+    assert list(data["parts"]) == list(run.PARTS)
+    assert bool(results.strangers(data)) == bool(data.get("mixed"))
+    changed = copy.deepcopy(data)
+    for part in changed["parts"].values():
+        part["measured"] = {"time": "2026-01-01 00:00", **changed["head"]}
+    assert results.strangers(changed) == []
+    for key, value in (("commit", "0123456789"), ("processor", "another"), ("threads", 64)):
+        changed["parts"]["loader"]["measured"][key] = value
+        assert results.strangers(changed) == ["loader"], key
+        changed["parts"]["loader"]["measured"][key] = changed["head"][key]
+
+
+def test_the_page_says_on_what_all_was_measured(site):
+    page = plain(site / "performance.html")
+    head = results.head()
+    for word in ("benchmarks/results/results.json", head["commit"], head["processor"]):
+        assert word in page
+    assert ("Mixed." in page) == bool(results.strangers(results.load()))
+    assert ("of several runs" in readme.section()) == bool(results.strangers(results.load()))
+
+
+def quoted_accuracy() -> str:
+    recommended = models.list_pretrained("mobilenetv4_conv_aa_large.*")[0]
+    size = recommended.test_input_size[-1]
+    return f"({recommended.test_top1:.1f} % top-1 on ImageNet at {size}×{size})"
 
 
 def test_readme_quotes_the_accuracy_that_timm_reports():
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
-    recommended = models.list_pretrained("mobilenetv4_conv_aa_large.*")[0]
-    size = recommended.test_input_size[-1]
-    assert f"({recommended.test_top1:.1f} % top-1 on ImageNet at {size}×{size})" in text
+    text = " ".join(readme.README.read_text("utf-8").split())
+    assert quoted_accuracy() in text
     assert f"all {len(models.list_pretrained())} checkpoints" in text
 
 
@@ -121,7 +163,84 @@ def test_a_page_holds_no_figure_that_it_did_not_compute(page):
     assert numbers(NAMES.sub("", text)) == []
 
 
-def test_every_case_of_the_plots_is_in_one_file_of_one_run():
+COUNT = r"(?:\d[\d.,]*|two|three|four|five|six|seven|eight|nine|ten|twelve|a hundred)"
+TIME = r"(?:ns|µs|ms|s|seconds?|GFLOP/s|(?:images|pictures|photographs)(?:/s| a second))"
+#: A number with a unit of time, memory or share, or that says how many times something is.
+SPEED = re.compile(
+    rf"(?<![\w.-]){COUNT}\s?(?:{TIME}|[KMG]i?B)(?![\w/])"
+    r"|(?<![\w.])\d+\.\d+\s?×(?!\s?\d)"
+    rf"|(?<![\w.-]){COUNT} times (?:as(?! many)|more|less|the|faster|slower|\w+['’]s)(?!\w)"
+    r"|\b(?:twice|half) (?:as (?:fast|slow|long|large)|[A-Z]\w+['’]s)"
+)
+SHARE = re.compile(r"(?<![\w.])\d[\d.,]*\s?(?:%|per cent|points)")
+
+
+def figures(text: str, *patterns: re.Pattern[str]) -> list[str]:
+    """Return each figure with the words around it."""
+    return [
+        text[max(0, found.start() - 40) : found.end() + 30]
+        for pattern in patterns
+        for found in pattern.finditer(text)
+    ]
+
+
+def written(page: Path) -> str:
+    """Return what somebody wrote: the text without what was computed, printed, drawn or tested."""
+    text = page.read_text("utf-8").split('role="main"')[-1].split("<footer")[0]
+    text = re.sub(r"<!--computed-->.*?<!--/computed-->", " ", text, flags=re.DOTALL)
+    executed = r'<div class="highlight-(?:output|pycon|default) .*?</pre></div>\s*</div>'
+    text = re.sub(executed, " ", text, flags=re.DOTALL)
+    text = re.sub(r"<(script|style|svg|figure)\b.*?</\1>", " ", text, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def test_nobody_wrote_a_figure_into_a_page(site):
+    """Shares in the reference are settings, such as how much of a picture a crop keeps."""
+    found = {}
+    for page in sorted(site.rglob("*.html")):
+        name = page.relative_to(site).as_posix()
+        if not name.startswith(("_", ".doctrees", "performance-notes")):
+            patterns = (SPEED,) if name.startswith("reference/") else (SPEED, SHARE)
+            text = written(page).replace("up to 4 GiB", "")  # of --cache
+            found[name] = figures(text, *patterns)
+    assert {name: told for name, told in found.items() if told} == {}
+
+
+def test_nobody_wrote_a_figure_into_readme():
+    """But those of its section on speed, and the accuracy that the test below compares."""
+    text = readme.README.read_text("utf-8")
+    before, rest = text.split(readme.BEGIN)
+    text = prose(before + rest.split(readme.END)[1])
+    text = " ".join(text.split()).replace(quoted_accuracy(), "")
+    assert figures(text, SPEED, SHARE) == []
+
+
+@pytest.mark.parametrize("file", ["docs/_ext/performance.py", "benchmarks/readme.py"])
+def test_what_writes_figures_holds_none(file):
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    texts = [
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    ]
+    assert [found for text in texts for found in figures(text, SPEED, SHARE)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["it takes 3.2 ms", "ten times as fast", "nine times lucid's time", "75 MB", "0.87 × ", "99 %",
+     "twice as fast", "500 pictures a second", "30µs", "1.5 seconds", "23 points better"],
+)  # fmt: skip
+def test_a_figure_is_found(text):
+    assert figures(text, SPEED, SHARE)
+
+
+@pytest.mark.parametrize(
+    "text", ["224×224", "3 × 224 × 224", "4 × UIB IB", "3×3", "16 images", "three stages"]
+)
+def test_what_is_no_figure_is_not_found(text):
+    assert not figures(text, SPEED, SHARE)
+
+
+def test_every_case_of_the_plots_is_there_once():
     assert results.VARIANTS == VARIANTS
     for mode, batch in results.KINDS:
         for variant in VARIANTS:
@@ -133,9 +252,9 @@ def test_the_front_page_shows_what_was_measured(site):
     one = case("conv_small", "inference", 1)
     for family in FAMILIES:
         assert f"{best(one, family):.1f} ms" in page
-    for row in json.loads((RESULTS / "size.json").read_text("utf-8"))["rows"].values():
+    for row in PARTS["size"]["rows"].values():
         assert f"{row['bytes'] / 1e6:.0f} MB" in page
-    rows = json.loads((RESULTS / "accuracy.json").read_text("utf-8"))["rows"]
+    rows = PARTS["accuracy"]["rows"]
     digits, exponent = f"{max(row['difference'] for row in rows):.1e}".split("e-0")
     assert re.search(rf"{digits} · 10\s*−{exponent}\s*of the largest", page)
     for name in ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large"):
@@ -149,15 +268,19 @@ def test_the_performance_page_shows_what_was_measured(site):
     for mode, batch in results.KINDS:
         for variant in VARIANTS:
             for row in case(variant, mode, batch)["rows"].values():
+                if "median_ms" not in row:
+                    continue
                 assert f"{row['median_ms']:.1f} ({row['peak_bytes'] / 2**20:.0f})" in page
         pairs = [("numba", "torch"), ("numpy", "torch")]
         if mode == "inference":
             pairs += [("numba", "onnxruntime"), ("numpy", "onnxruntime")]
         for pair in pairs:
             assert " to ".join(ratios(mode, batch, *pair)) in page
-    for name in ("growth-inference", "growth-training"):
-        for curve in json.loads((RESULTS / f"{name}.json").read_text("utf-8"))["curves"]:
-            assert f"{curve['x'][-1]}: {curve['ms'][-1]:.1f}" in page
+    for name in ("growth inference", "growth training"):
+        for point in PARTS[name]["points"]:
+            for row in point["rows"].values():
+                assert f"{point[point['axis']]}: {row['median_ms']:.1f}" in page
+        for curve in results.curves(name.removeprefix("growth ")):
             assert f"{curve['time_exponent']:.2f}" in page
 
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import lucid
+from benchmarks import _results as results
 from tests.docs.site import ROOT, extension
 from tests.docs.test_docstrings import MODULES, public_names
 
@@ -20,8 +21,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     tomllib = pytest.importorskip("tomli")
-
-results = extension("results")
 
 
 class Page(HTMLParser):

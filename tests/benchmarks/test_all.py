@@ -1,0 +1,101 @@
+"""One run, one file: what is kept, what goes on, and what does not. Nothing is measured here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import all as everything
+from benchmarks._contenders import CONTENDERS
+from benchmarks._results import KINDS, VARIANTS
+
+MACHINE = everything.describe(2)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Measure nothing: the commands that ran; those in ``measured.broken`` fail."""
+
+    class Measured(list):
+        broken: frozenset[str] = frozenset()
+
+    ran = Measured()
+
+    def measure(command):
+        ran.append(command.split()[0])
+        if command.split()[0] in ran.broken:
+            raise subprocess.CalledProcessError(1, command)
+        return {"machine": dict(MACHINE), "versions": {command.split()[0]: "1"}, "rows": []}
+
+    monkeypatch.setattr(everything, "measure", measure)
+    monkeypatch.setattr(everything, "describe", lambda threads: dict(MACHINE))
+    monkeypatch.setattr(everything, "commit", lambda: "0123456789")
+    monkeypatch.setattr(everything, "ROOT", tmp_path)
+    monkeypatch.setattr(everything, "PARTS", {"a": "compare", "b": "growth", "c": "size"})
+    return ran
+
+
+def test_a_run_is_one_file_with_a_head(measured, tmp_path):
+    assert everything.main(["--output", str(tmp_path / "results.json")]) == 0
+    data = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert list(data["parts"]) == ["a", "b", "c"]
+    assert data["head"]["commit"] == "0123456789"
+    assert data["head"]["versions"] == {"compare": "1", "growth": "1", "size": "1"}
+    for key in ("processor", "vector_extensions", "processors_available", "threads", "time"):
+        assert data["head"][key] == MACHINE[key]
+    assert everything.strangers(data) == []
+    assert list((tmp_path / everything.OUTPUT).iterdir()) == []
+
+
+def test_a_run_goes_on_where_it_was(measured, tmp_path, capsys):
+    measured.broken = frozenset({"growth"})
+    output = tmp_path / "results.json"
+    assert everything.main(["--output", str(output)]) == 1
+    assert not output.exists(), "the old results stay until all parts are there"
+    assert measured == ["compare", "growth", "size"]
+    assert "without b; the same command goes on" in capsys.readouterr().err
+    measured.broken = frozenset()
+    assert everything.main(["--output", str(output)]) == 0
+    assert measured == ["compare", "growth", "size", "growth"]
+    assert list(json.loads(output.read_text("utf-8"))["parts"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("commit", "fedcba"), ("processor", "another")])
+def test_a_run_goes_on_only_at_its_commit_and_on_its_machine(
+    measured, tmp_path, monkeypatch, key, value
+):
+    measured.broken = frozenset({"size"})
+    arguments = ["--output", str(tmp_path / "results.json")]
+    everything.main(arguments)
+    if key == "commit":
+        monkeypatch.setattr(everything, "commit", lambda: value)
+    else:
+        monkeypatch.setattr(everything, "describe", lambda threads: {**MACHINE, key: value})
+    with pytest.raises(SystemExit, match=f"with {key} .*, and it is {value} now; remove the file"):
+        everything.main(arguments)
+
+
+def test_the_parts_are_what_is_shown():
+    names = [f"{mode} {variant}" for mode in ("inference", "training") for variant in VARIANTS]
+    assert [name for name in everything.PARTS if name.split()[0] in {m for m, _ in KINDS}] == names
+    for command in (*everything.PARTS.values(), *everything.QUICK.values()):
+        name, *arguments = command.split()
+        module = importlib.import_module(f"benchmarks.{name}")
+        if hasattr(module, "parser"):
+            args = module.parser().parse_args(arguments)
+            assert set(getattr(args, "contenders", [])) <= CONTENDERS.keys()
+
+
+@pytest.mark.slow
+def test_a_quick_run(tmp_path):
+    quick = tmp_path / "quick.json"
+    command = [sys.executable, "-m", "benchmarks.all", "--quick", "--output", str(quick)]
+    done = subprocess.run(command, cwd=everything.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(quick.read_text("utf-8"))
+    assert list(data["parts"]) == list(everything.QUICK)
+    assert data["head"]["versions"]["lucid"]
