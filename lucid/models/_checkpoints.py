@@ -186,9 +186,18 @@ def _checked(
         if value is None:
             continue
         if not is_right(value):
-            raise ValueError(f"weights: {source}: {key!r}: expected {expected}, got {short(value)}")
+            raise ValueError(f"{source}: {key!r}: expected {expected}, got {short(value)}")
         settings[key] = tuple(value) if isinstance(value, list) and key != "classes" else value
     return settings
+
+
+def check_settings(found: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return the settings of images in ``found``, lists of numbers as tuples.
+
+    Raises:
+        ValueError: naming ``source`` and the key, if one cannot be.
+    """
+    return _checked(found, _CHECKS, source)
 
 
 def as_metadata(description: Mapping[str, Any]) -> dict[str, str]:
@@ -212,7 +221,7 @@ def read_description(metadata: Mapping[str, str], source: str) -> dict[str, Any]
         raise ValueError(
             f"weights: {source}: its description is no JSON object but {type(found).__name__}"
         )
-    return _checked(found, _DESCRIPTION_CHECKS, source)
+    return _checked(found, _DESCRIPTION_CHECKS, f"weights: {source}")
 
 
 def read_settings(name: str, config: Path | None, architecture: str | None) -> dict[str, Any]:
@@ -247,4 +256,4 @@ def read_settings(name: str, config: Path | None, architecture: str | None) -> d
         raise ValueError(
             f"weights: {config}: 'pretrained_cfg': expected an object, got {short(found)}"
         )
-    return {**settings, **_checked(found, _CHECKS, str(config))}
+    return {**settings, **_checked(found, _CHECKS, f"weights: {config}")}

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lucid.autograd import Tensor
-from lucid.graph import Operation, Value
-from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
+from lucid.graph import Operation, Value, leaves
+from lucid.onnx._traced import FIX, Array, ExportError, Size, Traced, Varying, place
 
 # As a name, of a value or of none; what is a constant gets one.
 Input = str | Value | Tensor | Array | None
+
+
+def element_type(dtype: Any) -> int:
+    """Return the number by which ONNX knows a dtype."""
+    from onnx import helper
+
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+class Node(NamedTuple):
+    """One node of the file."""
+
+    kind: str
+    inputs: list[str]
+    outputs: list[str]
+    name: str
+    attributes: dict[str, Any]
 
 
 class Context:
@@ -23,22 +40,24 @@ class Context:
         traced: the model.
         opset: the version of the operators.
         operation: the operation whose nodes are being written.
-        nodes: so far: operator, inputs, outputs, name and attributes.
+        nodes: so far.
         constants: the arrays of the file by name.
         names: of the values.
+        makers: the operations that made them.
     """
 
     def __init__(self, traced: Traced, opset: int) -> None:
         self.traced = traced
         self.opset = opset
         self.operation: Operation | None = None
-        self.nodes: list[tuple[str, list[str], list[str], str, dict[str, Any]]] = []
+        self.nodes: list[Node] = []
         self.constants: dict[str, Array] = {}
         self.names: dict[Value, str] = {}
         self._stored: dict[Any, tuple[str, Array]] = {}  # arrays with their names
         self._taken: Counter[str] = Counter()
         self._sources: dict[tuple[int, ...], tuple[Value, int]] = {}
         self._shapes: dict[Value, str] = {}
+        self.makers: dict[Value, Operation] = {}
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -69,6 +88,8 @@ class Context:
     def define(self, value: Value, name: str) -> None:
         """Let ``name`` be that of a value, whose sizes are known from now on."""
         self.names[value] = name
+        if self.operation is not None:
+            self.makers[value] = self.operation
         for axis, size in enumerate(self.traced.shape(value)):
             if isinstance(size, Size):
                 self._sources.setdefault(size.runs, (value, axis))
@@ -91,7 +112,7 @@ class Context:
             given.pop()
         made = [name] if outputs == 1 else [f"{name}:{index}" for index in range(outputs)]
         settings = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append((kind, given, made, name, settings))
+        self.nodes.append(Node(kind, given, made, name, settings))
         return made[0] if outputs == 1 else tuple(made)
 
     def input(self, given: Input) -> str:
@@ -121,18 +142,57 @@ class Context:
             path = f"{module}/constant" if module else "constant"
             stored = self.unique(name or path)
             self._stored[key, name] = stored, array  # kept, so that its id is no other's
-            self.constants[stored] = array
+            self.constants[stored] = np.ascontiguousarray(array).reshape(array.shape)
         return self._stored[key, name][0]
 
     def like(self, number: float, x: Any) -> Array:
         """Return a number in the dtype of ``x``."""
         return np.asarray(number, x.dtype)
 
+    def cast(self, x: Input, dtype: Any) -> str:
+        """Add what converts ``x``, unless it has that dtype."""
+        if not isinstance(x, str) and x is not None and getattr(x, "dtype", None) == dtype:
+            return self.input(x)
+        return self.node("Cast", x, to=element_type(dtype))
+
+    def with_axes(self, kind: str, x: Input, axes: Sequence[int]) -> str:
+        """Add a Squeeze or Unsqueeze, whose axes were an attribute before opset 13."""
+        if self.opset >= 13:
+            return self.node(kind, x, np.array(axes, np.int64))
+        return self.node(kind, x, axes=list(axes))
+
+    def rename(self, made: str, name: str) -> None:
+        """Let what a node has made be called ``name``; what others are called is copied."""
+        makers = [node for node in self.nodes if made in node.outputs]
+        if not makers:
+            self.nodes.append(Node("Identity", [made], [name], self.unique("Identity"), {}))
+            return
+        for node in self.nodes:
+            for names in (node.inputs, node.outputs):
+                names[:] = [name if each == made else each for each in names]
+
+    def used(self, results: Sequence[str]) -> tuple[list[Node], dict[str, Array]]:
+        """Return the nodes and constants of which the results are made."""
+        needed = set(results)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                kept.append(node)
+        constants = {name: array for name, array in self.constants.items() if name in needed}
+        return kept[::-1], constants
+
     # -- sizes --------------------------------------------------------------------------------
 
     def shape(self, value: Any) -> tuple[int | Size, ...]:
         """Return the shape of a value, with sizes that depend on the input, or of a constant."""
         return self.traced.shape(value)
+
+    def fixed(self, given: Any, what: str) -> Any:
+        """Return what must not depend on the input's size."""
+        if any(isinstance(leaf, (Size, Varying)) for leaf in leaves(given)):
+            raise self.refuse(f"depends on the input's size by {what}{FIX}")
+        return given
 
     def sizes(self, sizes: Sequence[int | Size]) -> str:
         """Return the name of a vector of integers, those that depend on the input computed."""
@@ -158,9 +218,8 @@ class Context:
             one = self.node("Gather", self._shapes[value], np.array([axis], np.int64), axis=0)
             return one if factor == 1 else self.node("Mul", one, np.array([factor], np.int64))
         raise self.refuse(
-            f"depends on the input's size in a way that a file cannot say ({size.runs[0]} in one "
-            f"run, {size.runs[-1]} in another); export with dynamic_batch=False and "
-            "dynamic_size=False"
+            "depends on the input's size in a way that no file can say (an integer is "
+            f"{', '.join(map(str, size.runs))} for inputs of several sizes){FIX}"
         )
 
     def _varying(self, varying: Varying) -> str:
@@ -168,7 +227,7 @@ class Context:
         arrays = [np.asarray(run) for run in varying.runs]
         rest = list(arrays)
         if len({array.ndim for array in arrays}) > 1:
-            raise self.refuse("has a constant that depends on the input")
+            raise self.refuse(f"has a constant that depends on the input's size{FIX}")
         target: list[int | Size] = []
         for axis in range(arrays[0].ndim):
             lengths = tuple(array.shape[axis] for array in arrays)
@@ -181,5 +240,5 @@ class Context:
             np.array_equal(part, rest[0], equal_nan=part.dtype.kind == "f") for part in rest
         )
         if not alike or not all((array == part).all() for array, part in zip(arrays, rest)):
-            raise self.refuse("has a constant that depends on the input's size or values")
+            raise self.refuse(f"has a constant that depends on the input's size or values{FIX}")
         return self.node("Expand", rest[0], self.sizes(target))

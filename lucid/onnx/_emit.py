@@ -13,25 +13,32 @@ from typing import Any
 
 import numpy as np
 
-from lucid.autograd import Function
-from lucid.graph import Operation, Value
+from lucid.autograd import Function, Tensor
+from lucid.autograd._function import Accumulate, Cast, CopyIntoView, Scale
+from lucid.graph import Operation, Value, leaves
 from lucid.kernels.geometry import Conv
+from lucid.onnx import _emit_shapes as shapes
 from lucid.onnx._context import Context
-from lucid.onnx._traced import Array, Size
+from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
 from lucid.ops import _activation as activation
 from lucid.ops import _elementwise as elementwise
+from lucid.ops import _index as index
+from lucid.ops import _loss as loss
+from lucid.ops import _pool as pool
 from lucid.ops import _reduce as reduce
 from lucid.ops import _shape as shape
-from lucid.ops._batch_norm import BatchNormInference
-from lucid.ops._conv import Conv2d
+from lucid.ops._batch_norm import BatchNormInference, BatchNormTraining
+from lucid.ops._common import SumTo
+from lucid.ops._conv import Conv2d, ConvInputGrad, ConvWeightGrad
+from lucid.ops._conv_norm_act import ConvNormAct
+from lucid.ops._dropout import Dropout
+from lucid.ops._inplace import Overwrite
+from lucid.ops._layer_norm import Standardize
 from lucid.ops._linear import Linear
-from lucid.ops._matmul import MatMul
+from lucid.ops._matmul import Einsum, MatMul
 from lucid.ops._pool import MaxPool2d, SumPool2d
 
 Emitter = Callable[..., Any]
-
-# Of a slice to the very end, in either direction.
-_FAR = np.iinfo(np.int64).max
 
 
 def _plain(kind: str) -> Emitter:
@@ -43,7 +50,6 @@ def _plain(kind: str) -> Emitter:
 
 
 def _conv(context: Context, x: Value, weight: Any, bias: Any, conv: Conv) -> str:
-    (top, bottom), (left, right) = conv.padding
     return context.node(
         "Conv",
         x,
@@ -51,7 +57,7 @@ def _conv(context: Context, x: Value, weight: Any, bias: Any, conv: Conv) -> str
         bias,
         kernel_shape=list(weight.shape[2:]),
         strides=list(conv.stride),
-        pads=[top, left, bottom, right],
+        pads=_pads(context, conv.padding),
         dilations=list(conv.dilation),
         group=conv.groups,
     )
@@ -72,20 +78,38 @@ def _batch_norm(
     return context.node("BatchNormalization", x, scale, shift, mean, variance, epsilon=eps)
 
 
-def _standardized(context: Context, x: Value, axes: Iterable[int], eps: float) -> str:
-    mean = _reduced(context, "ReduceMean", x, axes, True)
-    centred = context.node("Sub", x, mean)
-    squares = context.node("Mul", centred, centred)
+def _standardized(context: Context, x: Value, axes: Any, eps: float) -> str:
+    sizes = [size for size in context.shape(x)[min(axes) :] if isinstance(size, int)]
+    last = list(axes) == list(range(x.ndim - len(sizes), x.ndim))
+    if context.opset >= 17 and last:
+        ones = np.ones(sizes, x.dtype)
+        return context.node("LayerNormalization", x, ones, axis=min(axes), epsilon=eps)
+    centred, squares = _centred(context, x, axes)
     variance = _reduced(context, "ReduceMean", squares, axes, True)
     root = context.node("Sqrt", context.node("Add", variance, context.like(eps, x)))
     return context.node("Div", centred, root)
 
 
+def _batch_norm_training(
+    context: Context, x: Value, weight: Any, bias: Any, eps: float
+) -> tuple[str, ...]:
+    axes = (0, *range(2, x.ndim))
+    shape = np.array([-1] + [1] * (x.ndim - 2))
+    centred, squares = _centred(context, x, axes)
+    variance = _reduced(context, "ReduceMean", squares, axes, True)
+    root = context.node("Sqrt", context.node("Add", variance, context.like(eps, x)))
+    y = context.node("Div", centred, root)
+    for kind, each in (("Mul", weight), ("Add", bias)):
+        y = y if each is None else context.node(kind, y, context.node("Reshape", each, shape))
+    mean = _reduced(context, "ReduceMean", x, axes, False)
+    return y, mean, context.node("Reshape", variance, np.array([-1]))
+
+
 # -- pools --------------------------------------------------------------------------------------
 
 
-def _pads(padding: Any) -> list[int]:
-    (top, bottom), (left, right) = padding
+def _pads(context: Context, padding: Any) -> list[int]:
+    (top, bottom), (left, right) = context.fixed(padding, "its padding")
     return [top, left, bottom, right]
 
 
@@ -95,9 +119,9 @@ def _max_pool(
     return context.node(
         "MaxPool",
         x,
-        kernel_shape=list(kernel),
+        kernel_shape=list(context.fixed(kernel, "its window")),
         strides=list(stride),
-        pads=_pads(padding),
+        pads=_pads(context, padding),
         dilations=list(dilation),
     )
 
@@ -106,9 +130,9 @@ def _average_pool(context: Context, x: Value, kernel: Any, stride: Any, padding:
     return context.node(
         "AveragePool",
         x,
-        kernel_shape=list(kernel),
+        kernel_shape=list(context.fixed(kernel, "its window")),
         strides=list(stride),
-        pads=_pads(padding),
+        pads=_pads(context, padding),
         count_include_pad=1,
     )
 
@@ -122,12 +146,28 @@ def _sum_pool(context: Context, x: Value, kernel: Any, stride: Any, padding: Any
 
 
 def _reduced(context: Context, kind: str, x: Any, axes: Iterable[int], keepdim: bool) -> str:
+    """Add a reduction; its axes were an attribute before opset 13, of most before opset 18."""
     axes, keep = [int(axis) for axis in axes], int(keepdim)
+    if not axes:  # which would mean all of them
+        return context.node("Identity", x)
     if context.opset >= (13 if kind == "ReduceSum" else 18):
-        if not axes:
-            return context.node("Identity", x)
         return context.node(kind, x, np.array(axes, np.int64), keepdims=keep)
     return context.node(kind, x, axes=axes, keepdims=keep)
+
+
+def _reduction(kind: str) -> Emitter:
+    """Return the emitter of a reduction, of whole numbers as int64."""
+
+    def emit(context: Context, x: Any, axes: Iterable[int], keepdim: bool) -> str:
+        given = x if x.dtype.kind == "f" else context.cast(x, np.int64)
+        return _reduced(context, kind, given, axes, keepdim)
+
+    return emit
+
+
+def _extremum(context: Context, x: Value, axes: Any, keepdim: bool, ufunc: Any) -> str:
+    kind = "ReduceMax" if ufunc is np.maximum else "ReduceMin"
+    return _reduced(context, kind, x, axes, keepdim)
 
 
 def _mean(context: Context, x: Value, axes: Any, keepdim: bool) -> str:
@@ -136,25 +176,111 @@ def _mean(context: Context, x: Value, axes: Any, keepdim: bool) -> str:
     return _reduced(context, "ReduceMean", x, axes, keepdim)
 
 
-# -- shapes ---------------------------------------------------------------------------------------
+def _centred(context: Context, x: Any, axes: Any) -> tuple[str, str]:
+    """Add the distances of ``x`` from its mean; return them and their squares."""
+    centred = context.node("Sub", x, _reduced(context, "ReduceMean", x, axes, True))
+    return centred, context.node("Mul", centred, centred)
 
 
-def _reshape(context: Context, x: Value, target: Any) -> str:
-    source = context.shape(x)
-    if x.ndim > 2 and len(target) == 2 and target[0] == source[0]:
-        return context.node("Flatten", x, axis=1)
-    sizes: list[int | Size] = list(target)
-    for axis, size in enumerate(sizes):
-        if isinstance(size, Size) and axis < len(source) and size == source[axis]:
-            sizes[axis] = 0  # as it was
-    unknown = [axis for axis, size in enumerate(sizes) if isinstance(size, Size)]
-    if unknown and 0 not in target:
-        sizes[unknown[0]] = -1
-    return context.node("Reshape", x, context.sizes(sizes))
+def _variance(context: Context, x: Value, axes: Any, keepdim: bool, correction: float) -> str:
+    _, squares = _centred(context, x, axes)
+    mean = _reduced(context, "ReduceMean", squares, axes, keepdim)
+    if not correction:
+        return mean
+    sizes = context.fixed([context.shape(x)[axis] for axis in axes], "its correction")
+    count = math.prod(sizes)
+    with np.errstate(all="ignore"):
+        factor = np.divide(count, max(count - correction, 0.0))
+    return context.node("Mul", mean, context.like(factor, x))
 
 
-def _permute(context: Context, x: Value, axes: Any) -> str:
-    return context.node("Transpose", x, perm=list(axes))
+def _deviation(context: Context, *args: Any) -> str:
+    return context.node("Sqrt", _variance(context, *args))
+
+
+def _norm(context: Context, x: Value, p: float, axes: Any, keepdim: bool) -> str:
+    if p == 2:
+        return _reduced(context, "ReduceL2", x, axes, keepdim)
+    powers = context.node("Pow", context.node("Abs", x), context.like(p, x))
+    total = _reduced(context, "ReduceSum", powers, axes, keepdim)
+    return context.node("Pow", total, context.like(1 / p, x))
+
+
+def _cumsum(context: Context, x: Value, axis: int, backwards: bool) -> str:
+    given = x if x.dtype.kind == "f" else context.cast(x, np.int64)
+    return context.node("CumSum", given, np.array(axis, np.int64), reverse=int(backwards))
+
+
+# -- element by element -------------------------------------------------------------------------
+
+
+def _divided(context: Context, a: Any, b: Any) -> str:
+    maker = context.makers.get(a)
+    if maker is not None and maker.kind is SumPool2d:
+        x, kernel, stride, padding, _ = maker.args
+        if _number(b) == math.prod(kernel):
+            return _average_pool(context, x, kernel, stride, padding)
+    return context.node("Div", a, b)
+
+
+def _number(constant: Any) -> float | None:
+    """Return the one number that fills a constant, if there is one."""
+    runs = constant.runs if isinstance(constant, Varying) else (constant,)
+    arrays = [run.data if isinstance(run, Tensor) else run for run in runs]
+    if not all(isinstance(array, np.ndarray) and array.size for array in arrays):
+        return None
+    first = arrays[0].flat[0]
+    return float(first) if all((array == first).all() for array in arrays) else None
+
+
+def _power(context: Context, x: Value, exponent: float) -> str:
+    if exponent == 2:
+        return context.node("Mul", x, x)
+    return context.node("Pow", x, context.like(exponent, x))
+
+
+def _remainder(context: Context, a: Any, b: Any) -> str:
+    if a.dtype.kind != "f":
+        return context.node("Mod", a, b)
+    floor = context.node("Floor", context.node("Div", a, b))
+    return context.node("Sub", a, context.node("Mul", b, floor))
+
+
+def _step(context: Context, x: Value, ufunc: Any) -> str:
+    kinds = {np.floor: "Floor", np.ceil: "Ceil", np.rint: "Round"}
+    if ufunc not in kinds:
+        return context.node("Identity" if x.dtype.kind == "b" else "Sign", x)
+    return context.node(kinds[ufunc] if x.dtype.kind == "f" else "Identity", x)
+
+
+def _larger(context: Context, a: Any, b: Any, ufunc: Any) -> str:
+    return context.node("Max" if ufunc is np.maximum else "Min", a, b)
+
+
+def _clamp(context: Context, x: Any, low: Any, high: Any) -> str:
+    bounds = [bound for bound in (low, high) if bound is not None]
+    if all(isinstance(bound, Tensor) and not bound.ndim for bound in bounds):
+        return context.node("Clip", x, low, high)
+    for kind, bound in (("Max", low), ("Min", high)):
+        x = x if bound is None else context.node(kind, x, bound)
+    return x
+
+
+def _reciprocal_root(context: Context, x: Value) -> str:
+    return context.node("Reciprocal", context.node("Sqrt", x))
+
+
+def _exp_minus_one(context: Context, x: Any, like: Any = None) -> str:
+    return context.node("Sub", context.node("Exp", x), context.like(1, x if like is None else like))
+
+
+def _log_of_one_more(context: Context, x: Value) -> str:
+    return context.node("Log", context.node("Add", x, context.like(1, x)))
+
+
+def _einsum(context: Context, inputs: Any, output: str, *operands: Any) -> str:
+    context.need(12, "Einsum")
+    return context.node("Einsum", *operands, equation=f"{','.join(inputs)}->{output}")
 
 
 # -- activations ----------------------------------------------------------------------------------
@@ -195,7 +321,32 @@ def _hard_swish(context: Context, x: Value) -> str:
     return context.node("Mul", x, _hard_sigmoid(context, x))
 
 
-def softmax(context: Context, x: Any, ndim: int, axis: int, kind: str = "Softmax") -> str:
+def _leaky_relu(context: Context, x: Value, slope: float) -> str:
+    return context.node("LeakyRelu", x, alpha=slope)
+
+
+def _elu(context: Context, x: Value, negative: float, positive: float, inner: float) -> str:
+    if positive == inner == 1:
+        return context.node("Elu", x, alpha=negative)
+    if inner == 1:
+        return context.node("Selu", x, alpha=negative / positive, gamma=positive)
+    least = context.node("Min", x, context.like(0, x))
+    curve = _exp_minus_one(context, context.node("Mul", least, context.like(inner, x)), x)
+    above = context.node("Mul", context.node("Relu", x), context.like(positive, x))
+    return context.node("Add", above, context.node("Mul", curve, context.like(negative, x)))
+
+
+def _softplus(context: Context, x: Value, beta: float, threshold: float) -> str:
+    scaled: Any = x if beta == 1 else context.node("Mul", x, context.like(beta, x))
+    y = context.node("Softplus", scaled)
+    if beta != 1:
+        y = context.node("Div", y, context.like(beta, x))
+    if threshold >= 20:  # from there on the two differ by less than what float32 tells apart
+        return y
+    return context.node("Where", context.node("Greater", scaled, context.like(threshold, x)), x, y)
+
+
+def softmax_of(context: Context, x: Any, ndim: int, axis: int, kind: str = "Softmax") -> str:
     """Add a softmax: before opset 13 it is over all axes from the one that is given."""
     if context.opset >= 13 or axis == ndim - 1:
         return context.node(kind, x, axis=axis)
@@ -205,40 +356,159 @@ def softmax(context: Context, x: Any, ndim: int, axis: int, kind: str = "Softmax
     return context.node("Transpose", turned, perm=swap)
 
 
+def _normalized(kind: str) -> Emitter:
+    return lambda context, x, axis: softmax_of(context, x, x.ndim, axis, kind)
+
+
 # -- the table ------------------------------------------------------------------------------------
 
+
+def _unary(**emitters: str | Emitter) -> dict[type[Function], Emitter]:
+    """Return entries of operations that were made of functions, which know their classes alone."""
+    kinds = {
+        kind.__name__: kind
+        for kind in Function.__subclasses__()
+        if kind.__module__ == elementwise.__name__
+    }
+    return {
+        kinds[name]: _plain(emitter) if isinstance(emitter, str) else emitter
+        for name, emitter in emitters.items()
+    }
+
+
 EMITTERS: dict[type[Function], Emitter] = {
+    # Layers.
     Conv2d: _conv,
     Linear: _linear,
-    MatMul: _plain("MatMul"),
     BatchNormInference: _batch_norm,
+    BatchNormTraining: _batch_norm_training,
+    Standardize: _standardized,
     MaxPool2d: _max_pool,
     SumPool2d: _sum_pool,
-    reduce.Mean: _mean,
-    shape.Reshape: _reshape,
-    shape.Permute: _permute,
-    elementwise.Add: _plain("Add"),
-    elementwise.Sub: _plain("Sub"),
-    elementwise.Mul: _plain("Mul"),
-    elementwise.Div: _plain("Div"),
+    # Activations.
     activation.Clip: _clip,
-    activation.GELU: _gelu,
+    activation.LeakyReLU: _leaky_relu,
+    activation.PReLU: _plain("PRelu"),
+    activation.ELU: _elu,
     activation.SiLU: _silu,
     activation.Hardswish: _hard_swish,
     activation.Hardsigmoid: _hard_sigmoid,
-    activation.Softmax: lambda context, x, axis: softmax(context, x, x.ndim, axis),
+    activation.GELU: _gelu,
+    activation.Softplus: _softplus,
+    activation.Softmax: lambda context, x, axis: softmax_of(context, x, x.ndim, axis),
+    activation.LogSoftmax: lambda context, x, axis: softmax_of(
+        context, x, x.ndim, axis, "LogSoftmax"
+    ),
+    # Products.
+    MatMul: _plain("MatMul"),
+    Einsum: _einsum,
+    # Element by element.
+    elementwise.Add: _plain("Add"),
+    elementwise.Sub: _plain("Sub"),
+    elementwise.Mul: _plain("Mul"),
+    elementwise.Div: _divided,
+    elementwise.Remainder: _remainder,
+    elementwise.Pow: _plain("Pow"),
+    elementwise.PowScalar: _power,
+    elementwise.Step: _step,
+    elementwise.Where: _plain("Where"),
+    elementwise.Maximum: _larger,
+    elementwise.Clamp: _clamp,
+    **_unary(
+        Neg="Neg",
+        Abs="Abs",
+        Sqrt="Sqrt",
+        Rsqrt=_reciprocal_root,
+        Reciprocal="Reciprocal",
+        Exp="Exp",
+        Expm1=_exp_minus_one,
+        Log="Log",
+        Log1p=_log_of_one_more,
+        Sigmoid="Sigmoid",
+        Erf="Erf",
+        Sin="Sin",
+        Cos="Cos",
+        Tan="Tan",
+        Tanh="Tanh",
+    ),
+    Cast: lambda context, x, dtype: context.cast(x, dtype),
+    # Reductions.
+    reduce.Sum: _reduction("ReduceSum"),
+    reduce.Mean: _mean,
+    reduce.Var: _variance,
+    reduce.Std: _deviation,
+    reduce.Norm: _norm,
+    reduce.Prod: _reduction("ReduceProd"),
+    reduce.Cumsum: _cumsum,
+    reduce.Extremum: _extremum,
+    reduce.LogSumExp: _reduction("ReduceLogSumExp"),
+    # Shapes and indices.
+    shape.Reshape: shapes.reshape,
+    shape.Permute: shapes.permute,
+    shape.Expand: shapes.expand,
+    shape.Copy: lambda context, x, order: context.node("Identity", x),
+    shape.Flip: shapes.flip,
+    shape.Roll: shapes.roll,
+    shape.Cat: shapes.cat,
+    shape.ConstantPad: shapes.pad,
+    index.GetItem: shapes.get_item,
+    index.SetItem: shapes.set_item,
+    index.PutAdd: shapes.put_add,
+    Overwrite: shapes.overwrite,
 }
 
+_GRADIENT = "is part of a gradient; export what is computed forward alone"
+_LOSS = "is a loss; export the model without it"
+_RANDOM = "draws random numbers; leave it out in evaluation"
 
-def emitter_of(operation: Operation) -> Emitter | None:
-    """Return how an operation is said; None if it cannot be."""
-    return EMITTERS.get(operation.kind) if isinstance(operation.kind, type) else None
+# Why there is no other entry.
+REFUSED: dict[type[Function], str] = {
+    Accumulate: _GRADIENT,
+    CopyIntoView: _GRADIENT,
+    Scale: _GRADIENT,
+    SumTo: _GRADIENT,
+    ConvInputGrad: _GRADIENT,
+    ConvWeightGrad: _GRADIENT,
+    activation.ClipGrad: _GRADIENT,
+    pool.MaxPool2dGrad: _GRADIENT,
+    pool.MaxPool2dTake: _GRADIENT,
+    pool.SumPool2dGrad: _GRADIENT,
+    ConvNormAct: "is a step of training; export the model in evaluation mode",
+    Dropout: _RANDOM,
+    loss.Huber: _LOSS,
+    loss.BinaryCrossEntropy: _LOSS,
+    loss.CrossEntropy: _LOSS,
+    loss.KLDivergence: _LOSS,
+}
 
 
 # Operations that are nodes also where all their arguments are constants.
 KEPT: set[type[Function]] = set()
 
 # Operations whose arguments may depend on the input's size: their emitters ask for that.
-SIZED: set[type[Function]] = {
-    MaxPool2d, SumPool2d, shape.Reshape,
-}  # fmt: skip
+_SIZED = {MaxPool2d, SumPool2d, shape.Reshape, shape.Expand, index.GetItem, index.PutAdd}
+
+
+def check_emitted(traced: Traced) -> None:
+    """Raise ExportError, naming the place, if there is an operation that no file can say."""
+    problems = []
+    for operation in traced.operations:
+        kind: Any = operation.kind
+        where = f"{place(operation.module)} {operation.name}"
+        if kind not in EMITTERS:
+            why = REFUSED.get(kind, "is no operation that the exporter knows")
+            problems.append(f"{where} {why}")
+        elif kind not in _SIZED and any(isinstance(leaf, Size) for leaf in leaves(operation.args)):
+            problems.append(f"{where} is by a number that depends on the input's size")
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ExportError(f"export: {problems[0]}{more}")
+
+
+def emit(context: Context, operation: Operation) -> None:
+    """Add the nodes of an operation, and give its outputs their names."""
+    kind: Any = operation.kind
+    context.operation = operation
+    made = EMITTERS[kind](context, *operation.args)
+    for value, name in zip(operation.outputs, made if isinstance(made, tuple) else (made,)):
+        context.define(value, name)

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections import Counter
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid._check import is_integer, is_list, short
 from lucid._extras import extra
 from lucid._files import atomic_path
-from lucid._files._common import PathLike
+from lucid._files._common import PathLike, check_target
 from lucid._version import __version__
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import wrap
-from lucid.graph import Operation, Value, items, leaves
+from lucid.graph import Value, items
+from lucid.models._checkpoints import DEFAULT, check_settings
 from lucid.nn import Module
-from lucid.onnx._context import Context
-from lucid.onnx._emit import KEPT, SIZED, emitter_of
-from lucid.onnx._emit import softmax as add_softmax
-from lucid.onnx._traced import ExportError, Size, Traced, arguments, place, trace
-from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
-from lucid.ops._conv import Conv2d
+from lucid.onnx._context import Context, element_type
+from lucid.onnx._emit import KEPT, check_emitted, emit, softmax_of
+from lucid.onnx._fold import fold_batch_norms
+from lucid.onnx._traced import Array, ExportError, Size, Traced, trace
 
 DEFAULT_OPSET = 17
 OLDEST_OPSET = 11
 
-# A file is one message, and those have at most 2 GB.
-_LARGEST = 2**31 - 2**20
+# A file is one message of Protocol Buffers, which has at most 2 GB.
+_LARGEST = 2**31 - 1
 
-_Shape = tuple[int, ...]
+_AXES = {"batch": 0, "height": 2, "width": 3}
+
+
+class _Input(NamedTuple):
+    """What the model is run on: a shape, or an array as an example."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    example: Array | None
+
+    def of(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Return an array of ``shape``: random numbers, or the example, repeated."""
+        if self.example is None:
+            return rng.standard_normal(shape).astype(self.dtype)
+        array = self.example
+        for axis, size in enumerate(shape):
+            array = array.take(np.arange(size) % array.shape[axis], axis)
+        return array
 
 
 def export(
@@ -49,211 +66,285 @@ def export(
 ) -> None:
     """Write ``model``, as it evaluates, as an ONNX file.
 
+    The model runs on inputs of a few sizes, and its operations become the nodes of the file. A
+    node has the path of its module in its name; a weight has its name in ``state_dict()``. The
+    input is called ``image`` and the output ``logits``, or ``probabilities`` after a softmax;
+    several inputs are called as the parameters of ``forward``, several outputs by their places or
+    keys. Weights, bounds and so on are constants, of the values they have now.
+
     Args:
-        model: of lucid's layers and operations; it is left as it is.
-        path: the file; it appears whole or not at all.
-        input_shape: of the input, such as ``(1, 3, 224, 224)``; or a list of shapes.
-        dynamic_batch: let the file take any number of images.
+        model: any module whose ``forward`` is made of lucid's operations. It is left as it is, and
+            may be in training mode.
+        path: the file. It appears whole or not at all, and only if ONNX's checks hold.
+        input_shape: the input's shape, such as ``(1, 3, 224, 224)``. For several inputs a list:
+            each a shape, or an array or tensor as an example, whose dtype then counts too.
+        dynamic_batch: let the file take any number of images; the batch in ``input_shape`` does
+            not count then.
         dynamic_size: let the file take images of any height and width.
-        opset: the version of ONNX's operators.
-        fold_batch_norm: multiply batch norms into the weights of the convolutions before them.
-        softmax: end with a softmax.
-        preprocessing: what images the model expects; by default what its weights say.
-        classes: the names of the classes; by default what its weights say.
+        opset: the version of ONNX's operators, from 11 to the newest that the installed ``onnx``
+            knows; by default 17. An operation that needs a later one says so.
+        fold_batch_norm: multiply batch norms into the convolutions and linear layers before them.
+        softmax: end with a softmax over the last axis.
+        preprocessing: what images the model expects, for the file's metadata: ``mean``, ``std``,
+            ``crop_pct`` and ``interpolation``, as in ``pretrained_cfg``; by default what that says.
+        classes: the names of the classes, for the metadata; by default those of ``pretrained_cfg``.
+
+    Raises:
+        ExportError: a ValueError: if the model does something that the file could not say. The
+            message names the operation and its module; nothing is written.
+        ValueError: if an argument cannot be.
+        ImportError: if ``onnx`` is not installed.
+
+    Example:
+        >>> model = models.create_model("mobilenetv4_conv_small_035", num_classes=10)
+        >>> lucid.onnx.export(model, "small.onnx", (1, 3, 64, 64), softmax=True)
+        >>> import onnx
+        >>> file = onnx.load("small.onnx")
+        >>> [each.name for each in (*file.graph.input, *file.graph.output)]
+        ['image', 'probabilities']
+        >>> file.graph.node[0].name, file.graph.node[0].input[1]
+        ('conv0.conv/Conv', 'conv0.conv.weight')
     """
     onnx = extra("onnx", "onnx", "export: ONNX files need onnx")
-    opset = DEFAULT_OPSET if opset is None else opset
-    shapes = (
-        [tuple(each) for each in input_shape]
-        if isinstance(input_shape[0], (tuple, list))
-        else [tuple(input_shape)]
-    )
-    runs = _runs(model, shapes, dynamic_batch, dynamic_size)
+    if not isinstance(model, Module):
+        raise TypeError(f"export: expected a Module, got {type(model).__name__}")
+    check_target(Path(os.path.realpath(path)), "export")
+    version = _opset(onnx, opset)
+    inputs = _inputs(model, input_shape)
+    runs = _runs(inputs, dynamic_batch, dynamic_size)
     traced = trace(model, runs, KEPT)
-    _check(traced)
+    check_emitted(traced)
+    known = _metadata(model, inputs[0], traced, preprocessing, classes)
     if fold_batch_norm:
-        traced.operations = _folded(traced)
-    context = Context(traced, opset)
-    symbols = _symbols(runs, dynamic_batch, dynamic_size)
-    graph_inputs = _inputs(onnx, traced, context, symbols)
+        fold_batch_norms(traced)
+    context = Context(traced, version)
+    symbols = _symbols(runs)
+    names = [context.unique(name) for name in _input_names(model, inputs)]
+    for name, value in zip(names, traced.inputs):
+        context.define(value, name)
+    # The outputs' names are taken before a module's node could have one of them.
+    results = _results(context, traced, softmax)
     for operation in traced.operations:
-        context.operation = operation
-        emitter = emitter_of(operation)
-        assert emitter is not None
-        made = emitter(context, *operation.args)
-        for value, name in zip(operation.outputs, made if isinstance(made, tuple) else (made,)):
-            context.define(value, name)
+        emit(context, operation)
     context.operation = None
-    graph_outputs = _outputs(onnx, traced, context, symbols, softmax)
-    proto = _proto(
-        onnx, context, graph_inputs, graph_outputs, _metadata(model, shapes, preprocessing, classes)
+    for name, value in results.items():
+        made = context.names[value]
+        if softmax:
+            made = softmax_of(context, made, value.ndim, value.ndim - 1)
+        context.rename(made, name)
+    content = _content(
+        onnx,
+        context,
+        [_info(onnx, name, value, traced, symbols) for name, value in zip(names, traced.inputs)],
+        [_info(onnx, name, value, traced, symbols) for name, value in results.items()],
+        known,
     )
-    content = proto.SerializeToString()
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
-def _runs(
-    model: Module, shapes: list[_Shape], dynamic_batch: bool, dynamic_size: bool
-) -> list[list[np.ndarray]]:
-    """Return the inputs of the runs; each but the first differs from it in one thing only."""
+# -- arguments --------------------------------------------------------------------------------
+
+
+def _opset(onnx: Any, opset: int | None) -> int:
+    newest = onnx.defs.onnx_opset_version()
+    if opset is None:
+        return DEFAULT_OPSET
+    if not is_integer(opset, OLDEST_OPSET, newest):
+        raise ValueError(
+            f"export: expected an opset from {OLDEST_OPSET} to {newest}, the newest of "
+            f"onnx {onnx.__version__}, got {opset!r}"
+        )
+    return opset
+
+
+def _inputs(model: Module, given: Any) -> list[_Input]:
+    """Return what ``input_shape`` says of each input."""
     dtype = next((each.dtype for each in model.parameters()), np.dtype(np.float32))
-    rng = np.random.default_rng(0)
+    several = isinstance(given, list) and not all(is_integer(each) for each in given)
+    inputs = []
+    for each in given if several else [given]:
+        if isinstance(each, (Tensor, np.ndarray)):
+            array = each.data if isinstance(each, Tensor) else each
+            inputs.append(_Input(array.shape, array.dtype, array))
+        elif isinstance(each, (tuple, list)) and each and all(is_integer(n, 1) for n in each):
+            inputs.append(_Input(tuple(each), dtype, None))
+        else:
+            raise ValueError(
+                "export: expected an input_shape of positive integers such as (1, 3, 224, 224), or "
+                f"a list of shapes and arrays, got {short(each)}"
+            )
+    return inputs
 
-    def inputs(**other: int) -> list[np.ndarray]:
-        sizes = []
-        for shape in shapes:
-            size = list(shape)
-            if dynamic_batch:
-                size[0] = 2
-            for axis, factor in ((0, other.get("batch", 0)),):
-                size[axis] += factor
-            if len(shape) == 4:
-                size[2] *= other.get("height", 1)
-                size[3] *= other.get("width", 1)
-            sizes.append(size)
-        return [rng.standard_normal(size).astype(dtype) for size in sizes]
 
-    runs = [inputs()]
-    runs.append(inputs(batch=1) if dynamic_batch else inputs())
+def _runs(inputs: list[_Input], dynamic_batch: bool, dynamic_size: bool) -> list[list[Array]]:
+    """Return the inputs of the runs: all sizes as they are, and each dynamic one in another way.
+
+    A batch of 1 would hide what repeats, so it is 2 and 3. The last run's sizes are no multiples
+    of a stride, which tells a window over the end of an image.
+    """
+    changes: list[dict[str, Any]] = [{}, {}]
+    if dynamic_batch:
+        changes[1] = {"batch": lambda size: 3}
     if dynamic_size:
-        runs += [inputs(height=2), inputs(width=2)]
+        for each in inputs:
+            if len(each.shape) != 4:
+                raise ValueError(
+                    "export: dynamic_size needs inputs of shape (N, C, H, W), got an input of "
+                    f"shape {each.shape}"
+                )
+        changes += [{"height": lambda size: 2 * size}, {"width": lambda size: 2 * size}]
+        changes += [{"height": lambda size: size + 1, "width": lambda size: size + 3}]
+    rng = np.random.default_rng(0)
+    runs = []
+    for change in changes:
+        arrays = []
+        for each in inputs:
+            shape = list(each.shape)
+            if dynamic_batch and shape:
+                shape[0] = 2
+            for name, new in change.items():
+                if _AXES[name] < len(shape):
+                    shape[_AXES[name]] = new(shape[_AXES[name]])
+            arrays.append(each.of(tuple(shape), rng))
+        runs.append(arrays)
     return runs
 
 
-def _symbols(
-    runs: list[list[np.ndarray]], dynamic_batch: bool, dynamic_size: bool
-) -> dict[tuple[int, ...], str]:
-    """Return names of sizes."""
+def _symbols(runs: list[list[Array]]) -> dict[tuple[int, ...], str]:
+    """Return the names of the input's sizes by what they were in each run."""
     symbols: dict[tuple[int, ...], str] = {}
     for arrays in zip(*runs):
         sizes = list(zip(*[array.shape for array in arrays]))
-        for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
+        for name, axis in _AXES.items():
             if axis < len(sizes) and len(set(sizes[axis])) > 1:
                 symbols.setdefault(sizes[axis], name)
     return symbols
 
 
-def _check(traced: Traced) -> None:
-    """Raise ExportError if there is an operation that no file can say."""
-    for operation in traced.operations:
-        if emitter_of(operation) is None:
-            raise ExportError(
-                f"export: {place(operation.module)} {operation.name} cannot be exported"
+# -- metadata ---------------------------------------------------------------------------------
+
+
+def _metadata(
+    model: Module,
+    first: _Input,
+    traced: Traced,
+    preprocessing: Mapping[str, Any] | None,
+    classes: Sequence[str] | None,
+) -> dict[str, str]:
+    """Return what the file says of the images and classes: JSON by key."""
+    known = dict(getattr(model, "pretrained_cfg", None) or {})
+    given = known if preprocessing is None else preprocessing
+    if preprocessing is not None and (unknown := sorted(set(preprocessing) - set(DEFAULT))):
+        raise ValueError(
+            f"export: preprocessing: expected {', '.join(sorted(DEFAULT))}, got {unknown[0]!r}"
+        )
+    settings = check_settings(
+        {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()},
+        "export: preprocessing",
+    )
+    names = known.get("classes") if classes is None else classes
+    if names is not None:
+        names = list(names)
+        count = traced.result.shape[-1] if isinstance(traced.result, Value) else None
+        if not is_list(names, lambda name: isinstance(name, str)) or len(names) != count:
+            raise ValueError(
+                f"export: expected the names of {count} classes, got {len(names)}: {short(names)}"
             )
-        if operation.kind not in SIZED and any(
-            isinstance(leaf, Size) for leaf in leaves(operation.args)
-        ):
+    size = settings.pop("input_size", None)
+    if len(first.shape) == 4:
+        size = first.shape[1:]
+    found = {
+        "model": getattr(model, "name", None),
+        "size": None if size is None else list(size[1:]),
+        **settings,
+        "classes": names,
+    }
+    return {
+        f"lucid.{key}": json.dumps(value, ensure_ascii=False)
+        for key, value in found.items()
+        if value is not None
+    }
+
+
+# -- inputs, outputs, the file ----------------------------------------------------------------
+
+
+def _input_names(model: Module, inputs: list[_Input]) -> list[str]:
+    if len(inputs) == 1:
+        return ["image"]
+    names = list(inspect.signature(model.forward).parameters)
+    return (names + [f"input_{number}" for number in range(len(inputs))])[: len(inputs)]
+
+
+def _results(context: Context, traced: Traced, softmax: bool) -> dict[str, Value]:
+    """Return the outputs by name.
+
+    Raises:
+        ExportError: if something that is returned is none.
+    """
+    found = list(items(traced.result))
+    if softmax and len(found) != 1:
+        raise ExportError(f"export: softmax needs a model of one output, got {len(found)}")
+    results = {}
+    for key, value in found:
+        if not isinstance(value, Value):
+            what = f"its output {key!r}" if key else "what it returns"
             raise ExportError(
-                f"export: {place(operation.module)} {operation.name} depends on the input's size"
+                f"export: {what} is no tensor that depends on the input, but "
+                f"{'a constant' if isinstance(value, Tensor) else short(value)}"
             )
+        name = f"output_{key}" if key[:1].isdigit() else key
+        name = name or ("probabilities" if softmax else "logits")
+        results[context.unique(name)] = value
+    return results
 
 
-def _folded(traced: Traced) -> list[Operation]:
-    """Return the operations with each batch norm in the convolution before it, if it can be."""
-    uses = Counter(leaves([arguments(traced.operations), traced.result], Value))
-    makers: dict[Value, int] = {}
-    operations: list[Operation] = []
-    for operation in traced.operations:
-        made = makers.get(operation.args[0]) if operation.kind is BatchNormInference else None
-        if made is not None and uses[operation.args[0]] == 1:
-            convolution = operations[made]
-            _, scale, shift, mean, variance, eps = operation.args
-            x, weight, bias, conv = convolution.args
-            if all(
-                each is None or isinstance(each, Tensor) for each in (weight, bias, scale, shift)
-            ):
-                factors, summands = scale_and_shift(
-                    scale, shift, mean, variance, eps, np.dtype(np.float64)
-                )
-                name = traced.names.get(id(weight.data), "")
-                kernel = weight.data * factors.reshape(-1, 1, 1, 1)
-                if bias is not None:
-                    summands = summands + bias.data * factors
-                new = [wrap(each.astype(weight.dtype)) for each in (kernel, summands)]
-                if name:
-                    traced.names[id(new[0].data)] = name
-                    traced.names[id(new[1].data)] = name.rpartition("weight")[0] + "bias"
-                operations[made] = replace(
-                    convolution, args=[x, *new, conv], outputs=operation.outputs
-                )
-                continue
-        if operation.kind is Conv2d:
-            makers[operation.outputs[0]] = len(operations)
-        operations.append(operation)
-    return operations
-
-
-def _inputs(onnx: Any, traced: Traced, context: Context, symbols: Any) -> list[Any]:
-    infos = []
-    for number, value in enumerate(traced.inputs):
-        name = context.unique("image" if number == 0 else f"input_{number}")
-        context.define(value, name)
-        infos.append(_info(onnx, name, traced, value, symbols))
-    return infos
-
-
-def _info(onnx: Any, name: str, traced: Traced, value: Value, symbols: Any) -> Any:
+def _info(onnx: Any, name: str, value: Value, traced: Traced, symbols: Any) -> Any:
     dims = [
         symbols.get(size.runs) if isinstance(size, Size) else size for size in traced.shape(value)
     ]
-    kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-    return onnx.helper.make_tensor_value_info(name, kind, dims)
+    return onnx.helper.make_tensor_value_info(name, element_type(value.dtype), dims)
 
 
-def _outputs(onnx: Any, traced: Traced, context: Context, symbols: Any, softmax: bool) -> list[Any]:
-    infos = []
-    found = list(items(traced.result))
-    for key, value in found:
-        if not isinstance(value, Value):
-            raise ExportError("export: the model returns something that is no computed tensor")
-        name = ("probabilities" if softmax else "logits") if len(found) == 1 else f"output.{key}"
-        source = context.names[value]
-        if softmax:
-            source = add_softmax(context, source, value.ndim, value.ndim - 1)
-        name = context.unique(name)
-        context.nodes.append(("Identity", [source], [name], name, {}))
-        infos.append(_info(onnx, name, traced, value, symbols))
-    return infos
+def _content(
+    onnx: Any, context: Context, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]
+) -> bytes:
+    """Return the file's bytes, which ONNX's checker has seen.
 
-
-def _metadata(model: Module, shapes: Any, preprocessing: Any, classes: Any) -> dict[str, Any]:
-    known = dict(getattr(model, "pretrained_cfg", None) or {})
-    given = known if preprocessing is None else dict(preprocessing)
-    names = known.get("classes") if classes is None else list(classes)
-    found = {
-        "lucid.model": getattr(model, "name", None),
-        "lucid.size": list(shapes[0][2:]) if len(shapes[0]) == 4 else None,
-        **{f"lucid.{key}": given.get(key) for key in ("crop_pct", "interpolation", "mean", "std")},
-        "lucid.classes": names,
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _proto(onnx: Any, context: Context, inputs: Any, outputs: Any, metadata: dict[str, Any]) -> Any:
+    Raises:
+        ExportError: if they are too many, or an operator does not take what it is given.
+    """
     helper = onnx.helper
+    nodes, constants = context.used([each.name for each in outputs])
+    size = sum(array.nbytes for array in constants.values())
+    if size > _LARGEST:
+        raise ExportError(
+            f"export: a file of ONNX has at most 2 GB, the weights have {size / 2**30:.1f} GB; "
+            "export parts of the model, or convert it to float16"
+        )
     graph = helper.make_graph(
-        [
-            helper.make_node(kind, given, made, name, **attributes)
-            for kind, given, made, name, attributes in context.nodes
-        ],
+        [helper.make_node(*each[:3], name=each.name, **each.attributes) for each in nodes],
         "lucid",
         inputs,
         outputs,
-        [
-            onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-            for name, array in context.constants.items()
-        ],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    versions = [helper.make_opsetid("", context.opset)]
-    proto = helper.make_model(
+    opsets = [helper.make_opsetid("", context.opset)]
+    file = helper.make_model(
         graph,
-        opset_imports=versions,
-        ir_version=helper.find_min_ir_version_for(versions),
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),
         producer_name="lucid",
         producer_version=__version__,
     )
-    helper.set_model_props(proto, {key: json.dumps(value) for key, value in metadata.items()})
-    onnx.checker.check_model(proto, full_check=True)
-    onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    return proto
+    helper.set_model_props(file, metadata)
+    try:
+        onnx.checker.check_model(file, full_check=True)
+        onnx.shape_inference.infer_shapes(file, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"export: ONNX does not take the file with opset {context.opset}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    return bytes(file.SerializeToString())

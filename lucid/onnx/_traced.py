@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from lucid._compile._fuse import fold_constants
+from lucid._compile._state import no_random_numbers_lost
 from lucid._compile._trace import FaithfulRecorder
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._tensor import wrap
 from lucid.graph import Operation, Value, leaves
 from lucid.nn import Module
+from lucid.ops._dropout import Dropout
 
 Shape = tuple[int, ...]
 Array = np.ndarray
@@ -61,6 +63,10 @@ class Traced:
         return self.shapes[value.number] if isinstance(value, Value) else value.shape
 
 
+# What one can do about sizes.
+FIX = "; dynamic_batch=False and dynamic_size=False leave them as they are"
+
+
 class ExportError(ValueError):
     """The model does something that the file could not say; the message names the place."""
 
@@ -85,16 +91,27 @@ def trace(
     """
     copied = copy.deepcopy(model).eval()
     graphs = []
-    for arrays in runs:
-        recorder = FaithfulRecorder(copied, set())
-        with no_grad():
-            graphs.append(recorder.run(*[wrap(array) for array in arrays]))
-        if recorder.culprits:
-            raise ExportError(
-                f"export: {place(min(recorder.culprits))} values are read or changed by something "
-                "that is no operation of lucid (a comparison, a choice by value, NumPy, a change "
-                "in place); ONNX knows operations only"
-            )
+    with no_random_numbers_lost() as numbers:
+        for arrays in runs:
+            recorder = FaithfulRecorder(copied, set())
+            try:
+                with no_grad():
+                    graphs.append(recorder.run(*[wrap(array) for array in arrays]))
+            except Exception as error:
+                if not graphs:
+                    raise
+                raise ExportError(
+                    "export: the model does not run on inputs of shape "
+                    f"{', '.join(str(array.shape) for array in arrays)}{FIX}; its error: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            if recorder.culprits:
+                raise ExportError(
+                    f"export: {place(min(recorder.culprits))} values are read or changed by "
+                    "something that is no operation of lucid (a comparison, a choice by value, "
+                    "NumPy, a change in place); a file holds operations only"
+                )
+        drawn = numbers.were_drawn()
     first = graphs[0]
     folded = [fold_constants(graph, kept) for graph in graphs]
     operations = []
@@ -105,29 +122,23 @@ def trace(
     if len({len(operations) for operations, _ in folded}) > 1:
         raise _unlike(operations[-1])
     values = [[*graph.inputs, *_outputs(graph.operations)] for graph in graphs]
+    arguments = [operation.args for operation in operations]
     names = {
         id(tensor.data): first.names[id(tensor)]
-        for tensor in (
-            *copied.parameters(),
-            *copied.buffers(),
-            *leaves(arguments(operations), Tensor),
-        )
+        for tensor in (*copied.parameters(), *copied.buffers(), *leaves(arguments, Tensor))
         if id(tensor) in first.names
     }
     shapes = [_merged([value.shape for value in same]) for same in zip(*values)]
     result = _merged([result for _, result in folded])
+    if drawn and not any(operation.kind is Dropout for operation in operations):
+        raise ExportError("export: the model draws random numbers; a file could not")
     return Traced(first.inputs, operations, result, names, shapes)
-
-
-def arguments(operations: Iterable[Operation]) -> list[Any]:
-    """Return the arguments of all operations."""
-    return [operation.args for operation in operations]
 
 
 def _unlike(operation: Operation) -> ExportError:
     return ExportError(
         f"export: {place(operation.module)} the model does something else for inputs of another "
-        "size; export it with dynamic_batch=False and dynamic_size=False"
+        f"size{FIX}"
     )
 
 

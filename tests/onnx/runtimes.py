@@ -45,7 +45,7 @@ def trained(model: nn.Module, seed: int = 0) -> nn.Module:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if name.endswith("running_var"):
             tensor.data[...] = rng.uniform(0.5, 1.5, tensor.shape)
-        elif name.endswith("running_mean") or name.endswith("norm.bias"):
+        elif name.endswith(("running_mean", "norm.bias")):
             tensor.data[...] = rng.normal(0, 0.1, tensor.shape)
         elif name.endswith(("norm.weight", "gamma")):
             tensor.data[...] = rng.uniform(0.5, 1.5, tensor.shape)
