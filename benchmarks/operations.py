@@ -2,15 +2,19 @@
 
     python -m benchmarks.operations HEAD~5                    # HEAD~5 and the working tree
     python -m benchmarks.operations v0.1.0 --backend numba --only sum softmax
+    python -m benchmarks.operations HEAD HEAD                 # what is noise
 
-The older lucid is a second package in the same process, so each pair of timings sees the same
-memory and the same load: of small arrays two processes tell nothing (they differ by 20 %). What is
-printed is the ratio new/old of the fastest timings, and the median of the pairs' ratios.
+Both are packages of one process, so each pair of timings sees the same memory and the same load: of
+small arrays two processes tell nothing (they differ by 20 %). Each pair has new memory, and there
+are so many that the interval of the median ratio new/old is above 1.02 or below it: what the mark
+says is then no chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import importlib
 import re
 import statistics
@@ -33,6 +37,9 @@ DEPTHWISE = RNG.standard_normal((32, 1, 3, 3)).astype(np.float32)
 MATRIX = RNG.standard_normal((1000, 256)).astype(np.float32)
 LABELS = RNG.integers(0, 1000, 64)
 POSITIONS = RNG.integers(0, 64, ROWS.shape)
+
+LIMIT = 1.02  # what is above counts as slower
+LOOKS = (32, 64, 128, 256)  # pairs of timings after which there may be enough
 
 # A call of lucid (or its older self) and of a tensor.
 Call = Callable[[Any, Any], Any]
@@ -134,12 +141,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print, the slowest ratios first."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operations")
     parser.add_argument("old", help="a commit")
+    parser.add_argument("new", nargs="?", default=WORKING_TREE, help=f"default: {WORKING_TREE}")
     parser.add_argument("--backend", default="numpy")
     parser.add_argument("--only", nargs="+", metavar="NAME", default=[""], help="how names begin")
-    parser.add_argument("--repeats", type=int, default=31, help="pairs of timings (default: 31)")
+    parser.add_argument(
+        "--repeats", type=int, default=512, help="pairs of timings at most (default: 512)"
+    )
     args = parser.parse_args(argv)
+    keep_memory()
     with tempfile.TemporaryDirectory() as temporary:
-        libs = beside_each_other(args.old, Path(temporary))
+        libs = [
+            load(commit, Path(temporary), name)
+            for commit, name in ((args.old, "older_lucid"), (args.new, "newer_lucid"))
+        ]
         for lib in libs:
             lib.kernels.set_backend(args.backend)
         lines = []
@@ -150,32 +164,84 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if gradient and name == "argmax":
                     continue
                 what = f"{name}, with gradient" if gradient else name
-                runs = [timing(lib, call, array, gradient) for lib in libs]
-                lines.append((*compare(runs, args.repeats), what))
-    print(f"{WORKING_TREE} / {args.old}, {args.backend}: fastest, median, microseconds before")
-    for fastest, median, before, what in sorted(lines, reverse=True):
-        print(f"{what:50}{fastest:7.3f}{median:7.3f}{1e6 * before:10.1f}")
+                lines.append((*compare(libs, call, array, gradient, args.repeats), what))
+    print(f"{args.new} / {args.old}, {args.backend}: median ratio, its interval, fastest ratio,")
+    print(f"microseconds before; ! the interval is above {LIMIT}, ? {LIMIT} is in it")
+    for median, low, high, fastest, before, what in sorted(lines, reverse=True):
+        mark = "!" if low > LIMIT else "?" if high > LIMIT else " "
+        ratios = f"{median:7.3f} {mark}{low:7.3f}{high:7.3f}{fastest:7.3f}"
+        print(f"{what:50}{ratios}{1e6 * before:10.1f}")
     return 0
 
 
-def beside_each_other(commit: str, folder: Path) -> list[Any]:
-    """Return the ``lucid`` of a commit, under another name, and that of the working tree."""
-    older = lay_out(commit, folder) / "lucid"
-    for path in older.rglob("*.py"):
+def keep_memory() -> None:
+    """Have the C library keep what is freed, where it can be told so (glibc).
+
+    It gives back to the system what lies at the end of its heap: whether a call's arrays do is
+    chance, and costs 1536 page faults a call, or none.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)  # as much as it takes
+
+
+def load(commit: str, folder: Path, name: str) -> Any:
+    """Return the ``lucid`` of a commit, imported under another name."""
+    package = lay_out(commit, folder / "of" / name) / "lucid"
+    for path in package.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r"\blucid\b", "older_lucid", text), encoding="utf-8")
-    older.rename(folder / "older_lucid")
+        path.write_text(re.sub(r"\blucid\b", name, text), encoding="utf-8")
+    package.rename(folder / name)
     sys.path.insert(0, str(folder))
     try:
-        return [importlib.import_module(name) for name in ("older_lucid", "lucid")]
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(folder))
 
 
-def timing(lib: Any, call: Call, array: np.ndarray, gradient: bool) -> Callable[[], None]:
+def compare(
+    libs: Sequence[Any], call: Call, array: np.ndarray, gradient: bool, most: int
+) -> tuple[float, float, float, float, float]:
+    """Return the median ratio, its interval, the fastest timings' ratio, and the first's seconds.
+
+    There are as many pairs as tell on which side of the limit the interval is, up to ``most``.
+    """
+    rng = np.random.default_rng(0)
+    times: list[list[float]] = [[], []]
+    ratios: list[float] = []
+    calls = 1
+    while len(ratios) < most:
+        # Where arrays begin is worth some per cent, for the inputs as for what malloc gives next.
+        gap = np.empty(rng.integers(1 << 16), np.uint8)
+        memory = np.empty(array.size + 1024, array.dtype)
+        start = 16 * rng.integers(64)
+        values = memory[start : start + array.size].reshape(array.shape)
+        values[...] = array
+        runs = [timing(lib, call, values, gradient) for lib in libs]
+        first = len(ratios) % 2
+        pair = [0.0, 0.0]
+        for which in (first, 1 - first):
+            pair[which] = seconds(runs[which], calls)
+        if calls == 1 and 2 * pair[1] < 1e-3:
+            calls = int(1e-3 / pair[1])
+            continue
+        ratios.append(pair[1] / pair[0])
+        for which in (0, 1):
+            times[which].append(pair[which])
+        del gap
+        low, high = interval(ratios)
+        # A look after every pair would find chance sooner or later.
+        if len(ratios) in LOOKS and not low < LIMIT < high:
+            break
+    fastest = [min(of_one) for of_one in times]
+    return statistics.median(ratios), low, high, fastest[1] / fastest[0], fastest[0]
+
+
+def timing(lib: Any, call: Call, values: np.ndarray, gradient: bool) -> Callable[[], None]:
     """Return what is timed: the operation, and with ``gradient`` the way back from its sum."""
-    # Both read the same memory: where an array begins is worth some per cent.
-    x = lib.from_numpy(array).requires_grad_(gradient)
+    x = lib.from_numpy(values).requires_grad_(gradient)  # both read the same memory
 
     def run() -> None:
         y = call(lib, x)
@@ -187,20 +253,25 @@ def timing(lib: Any, call: Call, array: np.ndarray, gradient: bool) -> Callable[
     return run
 
 
-def compare(runs: Sequence[Callable[[], None]], repeats: int) -> tuple[float, float, float]:
-    """Return the ratio of the fastest timings, the median ratio, and the first's seconds."""
-    start = time.perf_counter()
-    runs[1]()
-    calls = max(1, int(1e-3 / (time.perf_counter() - start)))
-    times: list[list[float]] = [[], []]
-    for turn in range(repeats):
-        for which in (turn % 2, 1 - turn % 2):
-            start = time.perf_counter()
-            for _ in range(calls):
-                runs[which]()
-            times[which].append((time.perf_counter() - start) / calls)
-    median = statistics.median(new / old for old, new in zip(*times))
-    return min(times[1]) / min(times[0]), median, min(times[0])
+def seconds(run: Callable[[], None], calls: int) -> float:
+    """Return how long a call takes."""
+    gc.collect(0)
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls
+    finally:
+        gc.enable()
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Return the ratios between which the true median is, all but 3 times in a thousand."""
+    ordered, count = sorted(ratios), len(ratios)
+    aside = 1.5 * count**0.5
+    low, high = int(count / 2 - aside), int(count / 2 + aside)
+    return ordered[max(0, low)], ordered[min(count - 1, high)]
 
 
 if __name__ == "__main__":
