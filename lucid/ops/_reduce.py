@@ -7,7 +7,6 @@ axes stay with size 1.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from lucid.autograd._tensor import Dim, ValuesIndices, wrap
 from lucid.kernels._memory import empty_like
 from lucid.ops._common import (
     Array,
-    at_axis,
     convert,
     floating,
     normalize_axes,
@@ -47,9 +45,6 @@ _BLOCK = 1 << 17
 
 # Slices of so many numbers are worth a call.
 _LONG = 1 << 9
-
-# Up to so many deviations a mean is exact enough where it is rounded.
-_ALIKE = 32
 
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
@@ -207,46 +202,8 @@ def _nan_if_zero(divisor: float) -> float:
 
 def _variance(x: Array, axes: tuple[int, ...], keepdim: bool, divisor: float) -> Array:
     """Return the variance, not yet rounded to the dtype of ``x``."""
-    axis = _outermost(x, axes) if x.size > _BLOCK else None
-    if axis is not None and axis not in axes:
-        parts = [_variance(part, axes, True, divisor) for part in _blocks(x, axis)]
-        y = np.concatenate(parts, axis)
-        return y if keepdim else y.squeeze(axes)
-    count = _count(x.shape, axes)
-    values = wide(x)
-    parts = [values] if axis is None else _blocks(values, axis)
-    sums = kernels.active().sums
-    pivot = np.asarray(sums(values, axes, True) / count, values.dtype)
-
-    def total(of: Callable[..., Any]) -> Array:
-        totals = []
-        for part in parts:
-            distances = np.subtract(part, pivot, out=empty_like(part))
-            totals.append(sums(of(distances, out=distances), axes, True))
-        return totals[0] if axis is None else np.add.reduce(totals, 0, np.float64)
-
-    squares = total(np.square)
-    if not np.logical_and.reduce(pivot * pivot * (count / _ALIKE**2) <= squares, None):
-        shift = total(np.positive) / count  # as the mean was rounded
-        squares = np.maximum(squares - count * np.square(shift), 0)
-    y = np.asarray(squares / divisor)
+    y = kernels.active().variance(x, axes, divisor)
     return y if keepdim else y.squeeze(axes)
-
-
-def _outermost(x: Array, axes: tuple[int, ...]) -> int:
-    """Return the axis to cut an array along: not one of ``axes`` if that gives long runs."""
-
-    def rank(axis: int) -> tuple[bool, bool, int]:
-        size, stride = x.shape[axis], x.strides[axis]
-        return size > 1, axis not in axes and 32 * size * stride >= x.nbytes, stride
-
-    return builtins.max(range(x.ndim), key=rank)
-
-
-def _blocks(x: Array, axis: int) -> list[Array]:
-    """Return parts of an array, cut along an axis, that stay in the cache if they can."""
-    step = builtins.max(1, _BLOCK * x.shape[axis] // x.size)
-    return [x[at_axis(axis, slice(i, i + step))] for i in range(0, x.shape[axis], step)]
 
 
 def _spread_over(dim: Dim, unbiased: bool | None, correction: float | None) -> tuple[Dim, float]:

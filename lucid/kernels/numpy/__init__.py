@@ -47,3 +47,4 @@ from lucid.kernels.numpy._threads import divide as divide
 from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts
 from lucid.kernels.numpy._threads import set_num_threads as set_num_threads
+from lucid.kernels.numpy._variance import variance as variance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -28,6 +29,7 @@ _BUFFER = 8192
 _GROUP = 64
 
 
+@functools.lru_cache
 def rows_together(period: int, columns: int) -> int:
     """Return how many of ``period`` rows, a divisor, make a row of more than half a buffer.
 

@@ -1,0 +1,95 @@
+"""The variance, which is neither a difference of sums nor blind to how its mean was rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lucid.kernels._memory import empty_like
+from lucid.kernels.numpy._rows import rows_together
+from lucid.kernels.numpy._sums import sums
+
+Array = np.ndarray
+
+# So many numbers at a time, with what is made of them, stay in the second-level cache.
+_BLOCK = 1 << 17
+
+# Up to so many deviations a mean is exact enough where it is rounded.
+_ALIKE = 32
+
+
+def variance(x: Array, axes: tuple[int, ...], divisor: float) -> Array:
+    """Return the squared distances from the mean over ``axes``, added up and divided.
+
+    The axes are kept, with size 1. The result may be in float64, and of float16 is not in that: the
+    caller rounds it.
+
+    Args:
+        x: floating-point numbers, in any layout.
+        axes: from the front, each once.
+        divisor: what to divide by.
+    """
+    values = x.astype(np.float32) if x.dtype == np.float16 else x
+    if values.size <= _BLOCK:
+        return np.asarray(_squares(values, axes, [(values, empty_like(values))]) / divisor)
+    cut = _outermost(values, axes)
+    size, step = x.shape[cut], max(1, _BLOCK * x.shape[cut] // x.size)
+    parts = [values[_along(cut, slice(i, i + step))] for i in range(0, size, step)]
+    scratch = empty_like(parts[0])
+    pairs = [(part, scratch[_along(cut, slice(part.shape[cut]))]) for part in parts]
+    if cut in axes:
+        return np.asarray(_squares(values, axes, pairs) / divisor)
+    return np.concatenate([_squares(pair[0], axes, [pair]) for pair in pairs], cut) / divisor
+
+
+def _outermost(x: Array, axes: tuple[int, ...]) -> int:
+    """Return the axis to cut an array along: not one of ``axes`` if that gives long runs."""
+
+    def rank(axis: int) -> tuple[bool, bool, int]:
+        size, stride = x.shape[axis], x.strides[axis]
+        return size > 1, axis not in axes and 32 * size * stride >= x.nbytes, stride
+
+    return max(range(x.ndim), key=rank)
+
+
+def _squares(x: Array, axes: tuple[int, ...], parts: Sequence[tuple[Array, Array]]) -> Array:
+    """Return the sums of the squared distances of ``x``, which comes in parts, with scratch."""
+    count = math.prod([x.shape[axis] for axis in axes])
+    pivot = np.asarray(sums(x, axes, True) / count, x.dtype)
+    squares = _total(np.square, parts, pivot, axes)
+    if not np.logical_and.reduce(pivot * pivot * (count / _ALIKE**2) <= squares, None):
+        shift = _total(np.positive, parts, pivot, axes) / count  # as the mean was rounded
+        squares = np.maximum(squares - count * np.square(shift), 0)
+    return squares
+
+
+def _total(
+    of: np.ufunc, parts: Sequence[tuple[Array, Array]], pivot: Array, axes: tuple[int, ...]
+) -> Any:
+    """Return the sums of a function of the distances from the pivot."""
+    totals = []
+    for part, scratch in parts:
+        _distances(part, pivot, axes, scratch)
+        totals.append(sums(of(scratch, out=scratch), axes, True))
+    return totals[0] if len(parts) == 1 else np.add.reduce(totals, 0, np.float64)
+
+
+def _distances(x: Array, pivot: Array, axes: tuple[int, ...], out: Array) -> None:
+    """Write ``x - pivot`` to ``out``; short rows as long ones, which takes half the time."""
+    columns = pivot.size
+    if columns > 1 and x.flags.c_contiguous and axes == tuple(range(len(axes))):
+        together = rows_together(x.size // columns, columns)
+        if together > 1:
+            repeated = np.empty((together, columns), x.dtype)
+            repeated[...] = pivot.reshape(columns)
+            shape = -1, together * columns
+            np.subtract(x.reshape(shape), repeated.reshape(-1), out=out.reshape(shape))
+            return
+    np.subtract(x, pivot, out=out)
+
+
+def _along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, part)
