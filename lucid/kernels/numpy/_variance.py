@@ -17,6 +17,9 @@ Array = np.ndarray
 # So many numbers at a time, with what is made of them, stay in the second-level cache.
 _BLOCK = 1 << 17
 
+# Over so many slices an array is cut across rather than into them: a part still has runs of 4 KiB.
+_SLICES = 128
+
 # Up to so many deviations a mean is exact enough where it is rounded.
 _ALIKE = 32
 
@@ -36,7 +39,8 @@ def variance(x: Array, axes: tuple[int, ...], divisor: float) -> Array:
     if values.size <= _BLOCK:
         return np.asarray(_squares(values, axes, [(values, empty_like(values))]) / divisor)
     cut = _outermost(values, axes)
-    size, step = x.shape[cut], max(1, _BLOCK * x.shape[cut] // x.size)
+    size = x.shape[cut]
+    step = -(-size // -(-x.size // _BLOCK))  # parts of one size
     parts = [values[_along(cut, slice(i, i + step))] for i in range(0, size, step)]
     scratch = empty_like(parts[0])
     pairs = [(part, scratch[_along(cut, slice(part.shape[cut]))]) for part in parts]
@@ -50,7 +54,7 @@ def _outermost(x: Array, axes: tuple[int, ...]) -> int:
 
     def rank(axis: int) -> tuple[bool, bool, int]:
         size, stride = x.shape[axis], x.strides[axis]
-        return size > 1, axis not in axes and 32 * size * stride >= x.nbytes, stride
+        return size > 1, axis not in axes and _SLICES * size * stride >= x.nbytes, stride
 
     return max(range(x.ndim), key=rank)
 
@@ -70,11 +74,14 @@ def _total(
     of: np.ufunc, parts: Sequence[tuple[Array, Array]], pivot: Array, axes: tuple[int, ...]
 ) -> Any:
     """Return the sums of a function of the distances from the pivot."""
-    totals = []
+    total: Any = None
     for part, scratch in parts:
         _distances(part, pivot, axes, scratch)
-        totals.append(sums(of(scratch, out=scratch), axes, True))
-    return totals[0] if len(parts) == 1 else np.add.reduce(totals, 0, np.float64)
+        some = sums(of(scratch, out=scratch), axes, True)
+        if len(parts) == 1:
+            return some
+        total = some.astype(np.float64) if total is None else np.add(total, some, out=total)
+    return total
 
 
 def _distances(x: Array, pivot: Array, axes: tuple[int, ...], out: Array) -> None:
