@@ -25,8 +25,10 @@ _observing = _Observing()
 
 
 @contextlib.contextmanager
-def observe(observer: Observer) -> Iterator[None]:
+def observe(observer: Observer | None) -> Iterator[None]:
     """Call ``observer(operation, arguments, outputs)`` after each operation of this thread.
+
+    With None nobody is told.
 
     Operations that another one uses inside its forward are part of that one and not reported.
     """
