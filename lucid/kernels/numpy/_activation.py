@@ -102,17 +102,41 @@ def select(grad: Array, mask: Array, out: Array | None = None) -> Array:
 # -- smooth ones --------------------------------------------------------------------------------
 
 
+def _has_fast_expm1() -> bool:
+    """Whether NumPy computes ``expm1`` of float32 by vectors here: in 0.7 of the time of ``exp``.
+
+    It does with AVX-512; elsewhere that takes twelve times as long.
+    """
+    introspect = getattr(np.lib, "introspect", None)  # since NumPy 2.2
+    if introspect is None:
+        return False
+    found = introspect.opt_func_info(func_name="^expm1$", signature="float32")
+    return any(
+        "AVX512" in how["current"] or how["current"] == "X86_V4"
+        for loops in found.values()
+        for how in loops.values()
+    )
+
+
+_FAST_EXPM1 = _has_fast_expm1()
+
+
 def _one_and_power(x: Array) -> Array:
     # Where the quotient by it is small it is as exact as e^x. By way of tanh it would be 0 there.
+    # The power may be infinite, and the quotient 0, as in PyTorch.
     y = np.negative(x)
-    np.exp(y, out=y)  # may be infinite, and the quotient 0, as in PyTorch
-    y += 1
+    if _FAST_EXPM1 and y.dtype == np.float32:
+        np.expm1(y, out=y)
+        y += 2
+    else:
+        np.exp(y, out=y)
+        y += 1
     return y
 
 
 def _sigmoid(x: Array) -> Array:
     y = _one_and_power(x)
-    return np.reciprocal(y, out=y)
+    return np.divide(1, y, out=y)  # faster than np.reciprocal
 
 
 def sigmoid(x: Array) -> Array:
