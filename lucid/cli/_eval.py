@@ -25,10 +25,11 @@ from lucid.cli._output import (
     write,
 )
 from lucid.cli._weights import check_weights, open_model
-from lucid.data import load_images, readable
+from lucid.data import Images, load_images, readable
 from lucid.report import write_report
 from lucid.training import Evaluation, Recipe, RunFiles, Score
 from lucid.training._environment import environment
+from lucid.training._pictures import Pictures
 from lucid.training._recipe import SIZE
 from lucid.visual._summary import table
 
@@ -106,18 +107,20 @@ def evaluate_model(args: argparse.Namespace) -> int:
     size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg else SIZE
     if args.all and args.data is None:
         raise UsageError("--all measures on all images of --data; give it")
-    # A report on the run's own images compares their parts, so it wants those of the training.
-    own = args.report is not None and args.data is None
+    own = args.data is None
+    listed = own and files.read_description().pictures and files.pictures.is_file()
     images = load(
         lambda: load_images(
             recipe.data,
             size,
             model=model,
             augment=recipe.augment,
-            validation=recipe.validation if own else None,
-            limit=recipe.limit,
+            validation=recipe.validation if own else None,  # divided as for the training
+            limit=None if listed else recipe.limit,
         )
     )
+    if own:
+        images = load(lambda: _as_they_were(files, images, recipe.limit is not None))
     check_classes(images, classes, model.num_classes)
     if args.all:
         images = replace(images, test=images.together())
@@ -156,6 +159,22 @@ def evaluate_model(args: argparse.Namespace) -> int:
         print(_as_text(evaluation))
         print(result_line(evaluation.score))
     return 0
+
+
+def _as_they_were(files: RunFiles, images: Images, limited: bool) -> Images:
+    """Return the images of a run in the parts in which they were, although some have changed."""
+    expected = files.read_description().pictures
+    if expected in ("", Pictures.of(images).digest):
+        return images
+    before, changes = Pictures.read(files.pictures), "some of the test may have been learned from"
+    if before.digest == expected:
+        images, changes = (
+            before.placed(images, new=False),
+            before.changes(images, limited=limited),
+        )
+    if changes:
+        tell("eval", f"warning: the pictures are not those of the training: {changes}")
+    return images
 
 
 def result_line(score: Score) -> str:

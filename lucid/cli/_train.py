@@ -85,6 +85,13 @@ def add_parsers(add_command: AddCommand) -> None:
         help="go on with the interrupted run in this folder, or of these weights",
     )
     parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="with --resume, go on though pictures are gone, new or of another size since the run "
+        "began: each stays in the part in which it was, new ones are learned from, and an epoch "
+        "that was under way begins again",
+    )
+    parser.add_argument(
         "--tensorboard",
         action="store_true",
         help="write curves for TensorBoard too, into the folder tensorboard of the run (needs the "
@@ -134,6 +141,8 @@ def train_model(args: argparse.Namespace) -> int:
     }
     if args.find_lr not in (None, "-"):
         check_new(Path(args.find_lr), "--find-lr", args.overwrite)
+    if args.accept_changes and args.resume is None:
+        raise UsageError("--accept-changes is for runs that go on: give --resume")
     callbacks = [TensorBoard()] if args.tensorboard else []
     with _new_run(args, given) if args.resume is None else _resume(args, given) as run:
         return _run(run, load(run.load_images), callbacks, args)
@@ -179,7 +188,9 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
         raise UsageError(f"--resume goes on with the run's own settings; leave out {names[0]}")
     check_weights(args.resume)
     with reading_run():
-        return Run.resume(args.resume, max_unreadable=max_unreadable)
+        return Run.resume(
+            args.resume, max_unreadable=max_unreadable, accept_changes=args.accept_changes
+        )
 
 
 def _of_option(error: ValueError, otherwise: str = "") -> UsageError:

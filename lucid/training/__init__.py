@@ -28,4 +28,5 @@ from lucid.training._run import Callback as Callback
 from lucid.training._run import Run as Run
 from lucid.training._run_files import FinishedError as FinishedError
 from lucid.training._run_files import RunFiles as RunFiles
+from lucid.training._run_state import RunState as RunState
 from lucid.training._tensorboard import TensorBoard as TensorBoard

@@ -26,6 +26,7 @@ _DESCRIPTION: dict[str, Check] = {
         lambda v: is_list(v, lambda x: is_number(x, 1e-6, 1e6)),
     ),
     "history": ("a list with an object an epoch", lambda v: isinstance(v, list)),
+    "pictures": ("a text", lambda v: isinstance(v, str)),
     "batch": ("an integer of at least 0", lambda v: is_integer(v, 0)),
     "best_epoch": (
         "a positive integer, or null",
@@ -64,6 +65,8 @@ class Description:
         test: the score of the best weights on the test images; None before the end.
         run: a name of the run that no other one has.
         batch: how many batches are done of the epoch that follows those of the history.
+        pictures: tells whether the pictures are those that the run began with; empty if they are
+            not from files.
     """
 
     recipe: Recipe
@@ -76,6 +79,7 @@ class Description:
     test: dict[str, Any] | None = None
     run: str = field(default_factory=new_name)
     batch: int = 0
+    pictures: str = ""
 
     def of_weights(self) -> dict[str, Any]:
         """Return what the weights are and expect, as their file itself says it."""
@@ -130,7 +134,12 @@ class Description:
             ValueError: naming the entry that is missing or cannot be.
         """
         if isinstance(document, dict):
-            document = {"run": "", "batch": 0, **document}  # earlier versions had neither
+            document = {
+                "run": "",
+                "batch": 0,
+                "pictures": "",
+                **document,
+            }  # earlier versions had none
         check_entries(document, {**_DESCRIPTION, "settings": ("an object", lambda v: True)})
         settings = document["settings"]
         if isinstance(settings, dict):  # earlier versions had fewer

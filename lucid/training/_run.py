@@ -38,9 +38,11 @@ from lucid.training._from_recipe import (
     set_frozen,
 )
 from lucid.training._loop import Batches, Epoch, LossFunction, Score, finite
+from lucid.training._pictures import Pictures
 from lucid.training._progress import Progress
 from lucid.training._recipe import SIZE, Recipe
 from lucid.training._run_files import RunFiles
+from lucid.training._run_state import RunState
 
 
 class Run:
@@ -60,6 +62,7 @@ class Run:
         recipe: how the model is trained.
         description: of a run that goes on.
         start: the weights that a new run starts from.
+        accept_changes: whether a run goes on if its pictures have changed.
 
     Attributes:
         resumed: whether there was something to go on from.
@@ -74,6 +77,7 @@ class Run:
         loader: the batches of training images.
         batch_size: how many images a batch has.
         steps: how many steps an epoch has.
+        state: what the files of the run are made of.
         evaluation: of the best weights on the test images; after :meth:`finish`.
 
     Example:
@@ -99,6 +103,7 @@ class Run:
     loader: DataLoader
     batch_size: int
     steps: int
+    state: RunState
     evaluation: Evaluation
 
     def __init__(
@@ -108,11 +113,14 @@ class Run:
         recipe: Recipe,
         description: Description | None = None,
         start: Start | None = None,
+        accept_changes: bool = False,
     ) -> None:
         self.files = files
         self.recipe = recipe
         self.resumed = False
         self._stop = False
+        self._goes_on = description is not None
+        self._accept_changes = accept_changes
         self._description = description
         self._start = start
         self._held = held
@@ -168,12 +176,23 @@ class Run:
             return cls(files, held.pop_all(), recipe, start=start)
 
     @classmethod
-    def resume(cls, path: str | os.PathLike[str], *, max_unreadable: float | None = None) -> Run:
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        max_unreadable: float | None = None,
+        accept_changes: bool = False,
+    ) -> Run:
         """Return a run that did not come to its end, to go on with under its own recipe.
 
         Args:
             path: its folder, or the name of its weights.
             max_unreadable: another share of pictures that may be unreadable.
+            accept_changes: whether to go on if pictures are gone, new or of another size since the
+                run began, which :meth:`build` refuses otherwise. Each stays in the part in which
+                it was, as they would be divided anew without that, and the test would be of
+                pictures that were learned from; new ones are learned from (not with a ``limit``),
+                and an epoch that was under way begins again.
 
         Raises:
             FileNotFoundError: if there is no such run, or no state to go on from.
@@ -191,7 +210,13 @@ class Run:
             description = files.read_unfinished()
             if max_unreadable is not None:
                 description.recipe = replace(description.recipe, max_unreadable=max_unreadable)
-            return cls(files, held.pop_all(), description.recipe, description)
+            return cls(
+                files,
+                held.pop_all(),
+                description.recipe,
+                description,
+                accept_changes=accept_changes,
+            )
 
     def __enter__(self) -> Run:
         return self
@@ -230,6 +255,8 @@ class Run:
     def load_images(self) -> Images:
         """Return the images that the recipe names; raises as :func:`lucid.data.load_images`."""
         expected = self._description or self._start
+        # Which they are of all is known then, and others would be taken if some were gone.
+        whole = self._goes_on and self.description.pictures and self.files.pictures.is_file()
         return load_images(
             self.recipe.data,
             self.recipe.size or SIZE,
@@ -237,7 +264,7 @@ class Run:
             mean=expected and expected.mean,
             std=expected and expected.std,
             validation=self.recipe.validation,
-            limit=self.recipe.limit,
+            limit=None if whole else self.recipe.limit,
         )
 
     def build(
@@ -266,6 +293,13 @@ class Run:
             )
         recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
+        if self._goes_on:
+            self.images = images = self._as_they_were(images)
+        pictures = Pictures.of(images)
+        if description.pictures not in ("", pictures.digest):
+            description.batch = 0
+        description.pictures = pictures.digest
+        self.files.listed = pictures.csv if pictures.rows else b""
         manual_seed(recipe.seed)
         self.model = build_model(
             recipe, description.classes, description.in_channels, self._start, tell
@@ -280,6 +314,23 @@ class Run:
             check_answers(images.train, recipe.teacher, description.classes)
         count, size = min(2, recipe.batch_size or 2, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
+
+    def _as_they_were(self, images: Images) -> Images:
+        """Return images whose pictures are those that the run began with, or ValueError."""
+        expected = self.description.pictures
+        if expected in ("", Pictures.of(images).digest):
+            return images
+        before, limited = Pictures.read(self.files.pictures), self.recipe.limit is not None
+        changes = f"which, is no longer known, as {self.files.pictures} is not of this run"
+        if before.digest == expected:
+            changes = before.changes(images, limited=limited)
+        if before.rows and (self._accept_changes or not changes):
+            return before.placed(images, new=not limited)
+        raise ValueError(
+            f"{self.recipe.data}: the pictures are not those that the run began with ({changes}); "
+            "put them back, or go on with accept_changes (--accept-changes): those that are left "
+            "stay in their parts, new ones are learned from, an epoch under way begins again"
+        )
 
     def prepare(
         self,
@@ -323,8 +374,13 @@ class Run:
         self.steps = -(-len(loader) // recipe.accumulate)
         self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
         self.resumed = self.files.saved(description) is not None
+        self.state = RunState(
+            self.model, self.optimizer, self.scheduler, description, self.averaged, self._progress
+        )
         if self.resumed:
-            self.files.load_state(*self._parts(), progress=self._progress)
+            self.files.load_state(self.state)
+            if self._accept_changes:
+                self.files.write_state(self.state)  # of these pictures, from now on
 
     def fit(self, callbacks: Iterable[Callback] = ()) -> Iterator[Epoch]:
         """Train, and yield each epoch as soon as it is on disk.
@@ -339,7 +395,7 @@ class Run:
         """
         callbacks = list(callbacks)
         if not self.resumed and not self.description.history:
-            self.files.begin(*self._parts())
+            self.files.begin(self.state)
         self._saved = time.monotonic()
         try:
             for callback in callbacks:
@@ -380,7 +436,7 @@ class Run:
             if time.monotonic() - self._saved >= 60 * recipe.save_minutes:
                 self.description.batch = progress.done
                 meter.seconds = time.perf_counter() - began
-                self.files.write_state(*self._parts(), progress=progress)
+                self.files.write_state(self.state)
                 self._saved = time.monotonic()
             for callback in callbacks:
                 callback.on_step(self, score)
@@ -411,7 +467,7 @@ class Run:
         )
         epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
         self.description.add(epoch.record())
-        self.files.write(*self._parts())
+        self.files.write(self.state)
         self._saved = time.monotonic()
         return epoch
 
@@ -424,18 +480,6 @@ class Run:
 
     def _loss(self) -> LossFunction:
         return build_loss(self.recipe, self.images.train, len(self.description.classes))
-
-    def _parts(
-        self,
-    ) -> tuple[
-        nn.Module,
-        optim.Optimizer,
-        optim.lr_scheduler.LRScheduler,
-        Description,
-        optim.swa_utils.AveragedModel | None,
-    ]:
-        """Return what the files of the run are made of."""
-        return self.model, self.optimizer, self.scheduler, self.description, self.averaged
 
     def _located(self, error: DivergedError) -> DivergedError:
         """Return the error with what only the run knows: the step, and the pictures."""

@@ -20,10 +20,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from lucid import _random
-from lucid._check import is_list, one_line
+from lucid._check import is_list
 from lucid._files import (
     SUFFIXES,
     HeldElsewhereError,
@@ -39,26 +38,14 @@ from lucid._files import (
 from lucid.models._checkpoints import as_metadata
 from lucid.models._pretrained import IN_FOLDER
 from lucid.nn import Module
-from lucid.optim import Optimizer
-from lucid.optim.lr_scheduler import LRScheduler
-from lucid.optim.swa_utils import AveragedModel
 from lucid.training._description import Description, new_name
 from lucid.training._environment import environment
+from lucid.training._run_state import RunState
 
 # The entry of the metadata of weights and states that holds their description, as JSON.
 DESCRIPTION = "lucid.description"
 # The entry of a state's metadata that says which other runs' files it may replace, as JSON.
 _REPLACES = "lucid.replaces"
-
-
-class Stateful(Protocol):
-    """What a state may have more parts of."""
-
-    def state_dict(self) -> Any:
-        """Return what is to be kept."""
-
-    def load_state_dict(self, state_dict: Any) -> Any:
-        """Put it back."""
 
 
 class FinishedError(RuntimeError):
@@ -77,12 +64,13 @@ class RunFiles:
         description = training.Description(
             training.Recipe(), ["cat", "dog", "bird"], 3, mean=[0.5] * 3, std=[0.2] * 3
         )
+        state = training.RunState(model, optimizer, schedule, description)
         with files.held():
-            files.begin(model, optimizer, schedule, description)
+            files.begin(state)
             for epoch in training.fit(model, loader, held_out_loader, optimizer, epochs=2):
                 schedule.step()
                 description.add(epoch.record())
-                files.write(model, optimizer, schedule, description)
+                files.write(state)
 
     and put back with ``description = files.read_unfinished()`` and :meth:`load_state`.
 
@@ -98,6 +86,7 @@ class RunFiles:
         recipe: how the model is trained, as TOML.
         history: what each epoch did, as CSV.
         environment: where it was trained, as JSON.
+        pictures: which pictures it was given and for what, as CSV, if they are from files.
         report: a page about the run.
         report_data: the numbers on that page, as JSON.
         tensorboard: a folder of TensorBoard's event files.
@@ -117,12 +106,14 @@ class RunFiles:
         self.recipe = self._beside("recipe.toml")
         self.history = self._beside("history.csv")
         self.environment = self._beside("environment.json")
+        self.pictures = self._beside("pictures.csv")
         self.report = self._beside("report.html")
         self.report_data = self._beside("report.json")
         self.tensorboard = self._beside("tensorboard")
         name = "run" if self._in_folder else path.stem
         self._lock = self.weights.with_name(f".lucid-{name}.lock")
         self._replaces: list[str] = []
+        self.listed = b""  # what is to stand in ``pictures``
 
     def _beside(self, name: str) -> Path:
         """Return where a file of the run is."""
@@ -181,14 +172,7 @@ class RunFiles:
 
     # -- writing ------------------------------------------------------------------------------
 
-    def begin(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        description: Description,
-        averaged: AveragedModel | None = None,
-    ) -> None:
+    def begin(self, state: RunState) -> None:
         """Write the state of a run that has not begun, unless there is an earlier run's.
 
         That one goes on if this run ends before its first epoch does.
@@ -196,26 +180,19 @@ class RunFiles:
         found = (_run_of(self.weights), _run_of(self.description))
         self._replaces = [run for run in found if run is not None]
         if not self.state.exists():
-            self.write_state(model, optimizer, scheduler, description, averaged)
+            self.write_state(state)
         if not self._replaces:
-            self._write_records(description)
+            self._write_records(state.description)
 
-    def write(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        description: Description,
-        averaged: AveragedModel | None = None,
-    ) -> None:
+    def write(self, state: RunState) -> None:
         """Write what an epoch changed: everything that the next one depends on comes first.
 
-        The weights are those of ``averaged``, if the training keeps a moving average.
+        The weights are those of the moving average, if the training keeps one.
         """
-        self.write_state(model, optimizer, scheduler, description, averaged)
+        description = state.description
+        self.write_state(state)
         if description.best_epoch == len(description.history):
-            kept = model if averaged is None else averaged.module
-            self._write_weights(kept.state_dict(), description)
+            self._write_weights(state)
         self.write_description(description)
         for page in (self.report, self.report_data):  # on an earlier run of this name
             page.unlink(missing_ok=True)
@@ -230,41 +207,29 @@ class RunFiles:
     def _write_records(self, description: Description) -> None:
         """Write those files that are only looked at, if there is something new in them."""
         contents = {
-            self.recipe: description.recipe.toml(),
-            self.history: description.csv(),
-            self.environment: json.dumps(environment(), indent=2) + "\n",
+            self.recipe: description.recipe.toml().encode("utf-8", "replace"),
+            self.history: description.csv().encode(),
+            self.environment: (json.dumps(environment(), indent=2) + "\n").encode(),
         }
-        for path, text in contents.items():
-            content = text.encode("utf-8", "replace")
+        if self.listed:
+            contents[self.pictures] = self.listed
+        else:  # of an earlier run
+            self.pictures.unlink(missing_ok=True)
+        for path, content in contents.items():
             if not path.is_file() or path.read_bytes() != content:
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(content)
 
-    def _write_weights(self, state: dict[str, Any], description: Description) -> None:
-        save(state, self.weights, _metadata(description))
+    def _write_weights(self, state: RunState) -> None:
+        save(state.judged.state_dict(), self.weights, _metadata(state.description))
 
-    def write_state(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        description: Description,
-        averaged: AveragedModel | None = None,
-        progress: Stateful | None = None,
-    ) -> None:
-        """Write what the run needs to go on from here; ``progress``, within an epoch."""
-        parts: dict[str, Stateful | None] = {
-            "model": model,
-            "optimizer": optimizer,
-            "scheduler": scheduler,
-            "averaged": averaged,
-            "progress": progress,
-        }
-        state = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        state["random"] = _random.generator().bit_generator.state
+    def write_state(self, state: RunState) -> None:
+        """Write what the run needs to go on from here."""
+        description = state.description
         # Once an epoch is done, all files are this run's.
         replaces = self._replaces if len(description.history) <= 1 else []
-        save(state, self.state, {**_metadata(description), _REPLACES: json.dumps(replaces)})
+        metadata = {**_metadata(description), _REPLACES: json.dumps(replaces)}
+        save(state.state_dict(), self.state, metadata)
 
     def states(self) -> dict[int, Path]:
         """Return the states that are kept of earlier epochs, by the number of the epoch."""
@@ -301,7 +266,8 @@ class RunFiles:
         saved = self.saved(description)
         if saved is not None and not saved.history and not saved.batch:
             self.state.unlink()
-            for path in () if self._replaces else (self.recipe, self.history, self.environment):
+            records = (self.recipe, self.history, self.environment, self.pictures)
+            for path in () if self._replaces else records:
                 path.unlink(missing_ok=True)
 
     # -- reading ------------------------------------------------------------------------------
@@ -406,42 +372,19 @@ class RunFiles:
         """Return what the state of this run says, if it has one by now."""
         return self._read_state() if _run_of(self.state) == description.run else None
 
-    def load_state(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler,
-        description: Description,
-        averaged: AveragedModel | None = None,
-        progress: Stateful | None = None,
-    ) -> None:
+    def load_state(self, state: RunState) -> None:
         """Put everything back as :meth:`write` found it, and write what it did not come to.
 
         Raises:
             ValueError: if the file is not such a state, or the best weights are lost.
         """
-        content = read(self.state)
+        description, content = state.description, read(self.state)
         if _run_in(content.metadata) != description.run:
             raise ValueError(f"{self.state} was replaced by that of another run just now")
-        parts: dict[str, Any] = {
-            "model": model.load_state_dict,
-            "optimizer": optimizer.load_state_dict,
-            "scheduler": scheduler.load_state_dict,
-            "random": _load_random,
-        }
-        if averaged is not None:
-            parts["averaged"] = averaged.load_state_dict
-        if progress is not None and description.batch:
-            parts["progress"] = progress.load_state_dict
-        for key, load in parts.items():
-            try:
-                if not isinstance(content.state.get(key), dict):
-                    raise TypeError("expected a mapping")
-                load(content.state[key])
-            except Exception as error:  # what a wrong part leads to depends on where it is
-                raise ValueError(
-                    f"{self.state}: {key!r} does not fit: {one_line(error)}"
-                ) from error
+        try:
+            state.load_state_dict(content.state)
+        except ValueError as error:
+            raise ValueError(f"{self.state}: {error}") from error
         if description.best_epoch is None:
             return
         if not self._hold_best(description):
@@ -450,8 +393,7 @@ class RunFiles:
                     f"{self.weights} does not hold the weights of epoch {description.best_epoch}, "
                     f"the best of the run that {self.state} goes on with; put them back"
                 )
-            kept = model if averaged is None else averaged.module
-            self._write_weights(kept.state_dict(), description)
+            self._write_weights(state)
         self.write_description(description)
 
     def _hold_best(self, description: Description) -> bool:
@@ -489,11 +431,6 @@ def _run_in(metadata: dict[str, str]) -> str:
 def _name_in(document: Any) -> str:
     run = document.get("run", "") if isinstance(document, dict) else ""
     return run if isinstance(run, str) else ""
-
-
-def _load_random(state: dict[str, Any]) -> None:
-    _random.check_state(state)
-    _random.generator().bit_generator.state = state
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import pytest
 import lucid
 from lucid import nn, optim
 from lucid._files import read, read_metadata
-from lucid.training import Description, HeldElsewhereError, Recipe, RunFiles
+from lucid.training import Description, HeldElsewhereError, Recipe, RunFiles, RunState
 
 # The entry of a file's metadata that says of what run it is.
 DESCRIPTION = "lucid.description"
@@ -37,16 +37,20 @@ class Run(NamedTuple):
     scheduler: Any
     description: Description
 
+    @property
+    def state(self) -> RunState:
+        return RunState(self.model, self.optimizer, self.scheduler, self.description)
+
     def train(self, epoch: int, loss: float | None, weight: int | None = None) -> None:
         self.model.weight.data[...] = weight or epoch
         self.description.add(record(epoch, loss))
-        self.files.write(self.model, self.optimizer, self.scheduler, self.description)
+        self.files.write(self.state)
 
     def begin(self) -> None:
-        self.files.begin(self.model, self.optimizer, self.scheduler, self.description)
+        self.files.begin(self.state)
 
     def load(self) -> None:
-        self.files.load_state(self.model, self.optimizer, self.scheduler, self.description)
+        self.files.load_state(self.state)
 
 
 def record(epoch: int, loss: float | None) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def test_within_an_epoch_the_model_is_not_taken_for_the_best(weights: Path) -> N
     write_until(run, [3.0])
     run.description.batch = 5
     run.model.weight.data[...] = 77
-    run.files.write_state(run.model, run.optimizer, run.scheduler, run.description)
+    run.files.write_state(run.state)
     again = resume(weights)
     assert (again.description.batch, again.model.weight.item()) == (5, 77)
     assert evaluated(weights) == (run.description.run, 1)
@@ -198,7 +202,7 @@ def test_what_was_saved_within_the_first_epoch_stays(weights: Path) -> None:
     run = new_run(weights)
     run.begin()
     run.description.batch = 5
-    run.files.write_state(run.model, run.optimizer, run.scheduler, run.description)
+    run.files.write_state(run.state)
     run.files.forget(run.description)
     assert resume(weights).description.batch == 5
 
