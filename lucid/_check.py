@@ -66,6 +66,19 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
+def printable(text: str, blank: str = "\ufffd") -> str:
+    """Return a text without signs that no file, page or terminal takes: a name may hold any.
+
+    Args:
+        text: the text.
+        blank: what stands for the end of a line and the like; the rest becomes U+FFFD.
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\u00a0" else blank if sign.isspace() else "\ufffd"
+        for sign in text
+    )
+
+
 def nearest(name: Any, known: Iterable[str], count: int = 1, likeness: float = 0.6) -> list[str]:
     """Return the names most like one that is unknown, the most alike first; maybe none."""
     import difflib  # for errors alone: not while lucid is imported

@@ -28,6 +28,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import lucid
 from lucid import models
+from lucid.nn.utils import skip_init
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,7 +43,7 @@ VARIANTS = tuple(PAPER)
 @functools.cache
 def figures(name: str, size: int) -> lucid.visual.Summary:
     """Return the summary of a variant for one square image."""
-    return lucid.summary(models.create_model(name), (1, 3, size, size))
+    return lucid.summary(skip_init(models.create_model, name), (1, 3, size, size))
 
 
 def short(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 
+from lucid._check import printable
 from lucid.cli._arguments import AddCommand, positive_int
 from lucid.cli._data import add_unreadable, check_classes, checked, load, unreadable_share
 from lucid.cli._errors import UsageError, reading_run
@@ -20,7 +21,6 @@ from lucid.cli._output import (
     add_overwrite,
     check_new,
     check_one_prints,
-    printable,
     tell,
     write,
 )

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import printable
 from lucid.autograd import Tensor
 from lucid.cli._arguments import positive_int
 from lucid.cli._errors import CommandError, UsageError
-from lucid.cli._output import Failures, Progress, printable, tell
+from lucid.cli._output import Failures, Progress, tell
 from lucid.data._folders import Found, describe_left_out, find_pictures
 from lucid.data._read_image import SUFFIXES, load_picture
 from lucid.data._readable import each

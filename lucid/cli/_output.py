@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lucid._check import printable
 from lucid._files import atomic_path, is_replaced
 from lucid.cli._errors import UsageError
 
@@ -80,11 +81,6 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Pat
 
 
 # -- stderr -----------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """Return a text without signs that no file or terminal takes: a name may hold any."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def tell(command: str, message: str) -> None:

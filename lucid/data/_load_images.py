@@ -153,7 +153,11 @@ def load_images(
         path = Path(source)
         listed = path.suffix.lower() in LISTS and path.is_file()
         if not listed and not path.is_dir():
-            raise ValueError(f"{str(source)!r} is neither `digits` nor a folder of images")
+            there = "" if path.exists() else "; there is nothing of that name"
+            raise ValueError(
+                f"{str(source)!r} is neither `digits` nor a folder of images, nor a file that "
+                f"lists them, {' or '.join(LISTS)}{there}"
+            )
         prepared = {} if model is None else expected(model)
         prepared = {**_PREPARED, **prepared, "size": size}
         prepared |= {"mean": list(mean or prepared["mean"]), "std": list(std or prepared["std"])}

@@ -6,6 +6,8 @@ import html
 import math
 from typing import Any
 
+from lucid._check import printable
+
 
 class Markup(str):
     """A text that is HTML: it goes into other HTML as it is, other texts are escaped."""
@@ -42,9 +44,8 @@ def join(*content: Content) -> Markup:
 
 
 def escaped(value: Any) -> str:
-    """Return a value as text for HTML, without signs that no page can hold: a name may have any."""
-    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in str(value))
-    return html.escape(text)
+    """Return a value as text for HTML."""
+    return html.escape(printable(str(value)))
 
 
 def number(value: float | None, text: str) -> Markup:

@@ -55,7 +55,11 @@ def unfreeze(model: Module) -> None:
 
 
 def stages_of(model: Module) -> list[str]:
-    """Return the names of a model's stages: its children, and those of ``layers`` one by one."""
+    """Return the names of a model's stages: its children, and those of ``layers`` one by one.
+
+    These are modules to freeze, by name. A rate decays from block to block within a stage too
+    (``decay_groups``), and a diagram finds its stages in what was run, in any container.
+    """
     names = []
     for name, child in model.named_children():
         inner = [f"{name}.{key}" for key, _ in child.named_children()] if name == "layers" else []

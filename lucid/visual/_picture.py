@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import shorten, wrap
 from xml.sax.saxutils import escape, quoteattr
 
+from lucid._check import printable
 from lucid.visual._colours import COLOURS, variables
 from lucid.visual._outline import Row
 
@@ -54,12 +55,6 @@ def in_numbers(whole: Row) -> str:
     if whole.shape is not None:
         words.append(f"{count_text(whole.macs)} multiply-adds")
     return ", ".join(words)
-
-
-def clean(text: str) -> str:
-    """Return ``text`` with what XML cannot hold replaced."""
-    known = ((c, c.isprintable() or c == "\u00a0", c.isspace()) for c in text)
-    return "".join(c if shown else " " if blank else "\ufffd" for c, shown, blank in known)
 
 
 def static(name: str) -> str:
@@ -118,7 +113,7 @@ def _cells(rows: list[Row], x: float = 0.0, y: float = 0.0) -> str:
 def rows_svg(whole: Row, level: str) -> str:
     """Return the stages of a model as an image; with ``level="block"`` their blocks too."""
     scale = _Scale(whole)
-    name = clean(whole.title)
+    name = printable(whole.title, " ")
     body = [_text(12, 28, name, "title"), _text(12, 48, in_numbers(whole), "faint")]
     y = 62.0
     if whole.shape is not None:
@@ -136,7 +131,7 @@ def rows_svg(whole: Row, level: str) -> str:
                 f'<path class="flow" d="M{12 + _MAP_WIDTH / 2} {y + 0.5}v6m-3 -3l3 3l3 -3"/>'
             )
         y += 8.0
-        lines = wrap(clean(stage.text), _CHARACTERS)
+        lines = wrap(printable(stage.text, " "), _CHARACTERS)
         inner = stage.rows if level == "block" else []
         height = max(_MAP_HEIGHT + 8, 26.0 + 16.0 * len(lines))
         body.append(
@@ -145,7 +140,7 @@ def rows_svg(whole: Row, level: str) -> str:
         body.append(_row(stage, scale, y, height, lines))
         y += height
         for block in inner:
-            body.append(_row(block, scale, y - 4, 22, [shorten(clean(block.text), 62)]))
+            body.append(_row(block, scale, y - 4, 22, [shorten(printable(block.text, " "), 62)]))
             y += 22.0
     y += 12.0
     style = variables() + _STYLE
@@ -166,7 +161,7 @@ def _row(row: Row, scale: _Scale, y: float, height: float, lines: list[str]) -> 
     stage = height > 22
     parts = []
     if stage:
-        name = clean(row.title)
+        name = printable(row.title, " ")
         parts.append(scale.map(row, 12, y + (height - _MAP_HEIGHT) / 2))
         parts.append(_text(_TEXT, y + 20, name, "name"))
         parts.append(_cells(row.rows, _TEXT + 9 * len(name) + 8, y + 10))
@@ -206,7 +201,7 @@ def rows_html(whole: Row, files: Sequence[tuple[str, str, str]] = ()) -> str:
     rows = "\n".join(_html_row(row, scale, "stage") for row in whole.rows)
     given = "" if whole.shape is None else f"Input <b>{size_text(whole)}</b>"
     links = "".join(_link(*file) for file in files)
-    label = quoteattr(f"{clean(whole.title)}: {stages}, {in_numbers(whole)}")
+    label = quoteattr(f"{printable(whole.title, ' ')}: {stages}, {in_numbers(whole)}")
     return (
         f'<div class="lucid-stages"><p class="lucid-tools">{links}</p>'
         f'<p class="lucid-input"><span>{given}</span>'
@@ -225,7 +220,10 @@ def _link(words: str, name: str, text: str) -> str:
 
 
 def _html_row(row: Row, scale: _Scale, level: str) -> str:
-    words = [f"<b>{escape(clean(row.title))}</b>", f"<span>{escape(clean(row.text))}</span>"]
+    words = [
+        f"<b>{escape(printable(row.title, ' '))}</b>",
+        f"<span>{escape(printable(row.text, ' '))}</span>",
+    ]
     picture = ""
     if level == "stage":
         picture = (

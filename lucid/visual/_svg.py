@@ -11,12 +11,13 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lucid._check import printable
 from lucid.nn import Module
 from lucid.visual._chart import Chart, Collapse, Edge, Level, Node, chart, layers_of, shared
 from lucid.visual._colours import COLOURS, variables
 from lucid.visual._mermaid import last_line, shown_title, style
 from lucid.visual._outline import outline
-from lucid.visual._picture import clean, rows_svg
+from lucid.visual._picture import rows_svg
 
 _FONT = "13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 _PAD, _TITLE = 12.0, 28.0  # around what is in a group; above it, with its title
@@ -186,7 +187,7 @@ class _Layout:
 
     def _lines(self, node: Node) -> list[str]:
         lines = [shown_title(node), node.note, last_line(node, self._show_shapes)]
-        return [clean(line) for line in lines if line]
+        return [printable(line, " ") for line in lines if line]
 
     def _measure_group(self, group: Node) -> _Place:
         children = _inside(group)
@@ -250,7 +251,7 @@ class _Layout:
         for edge in self._chart.edges:
             if edge.style != "hidden":
                 self._draw_edge(edge, body)
-        title = quoteattr(f"Diagram of {clean(self._chart.root.title)}")
+        title = quoteattr(f"Diagram of {printable(self._chart.root.title, ' ')}")
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="lucid" role="img" '
             f'aria-label={title} width="{width:.0f}" height="{height:.0f}" '
@@ -285,7 +286,7 @@ class _Layout:
         middle = x + width / 2
         if node.what == "group":
             kind = "title" if node.parent is None else ""
-            title = _text(middle, y + _TITLE / 2, clean(shown_title(node)), kind)
+            title = _text(middle, y + _TITLE / 2, printable(shown_title(node), " "), kind)
             body.append(f'<g class="group"><rect {rect} rx="4"/>{title}')
             for child in _inside(node):
                 self._draw(child, body)

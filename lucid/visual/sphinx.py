@@ -26,7 +26,9 @@ model, called without arguments. Options, all of them optional:
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from docutils import nodes
@@ -38,6 +40,7 @@ from sphinxcontrib.mermaid import mermaid as mermaid_node
 from lucid import models
 from lucid._version import __version__
 from lucid.nn import Module
+from lucid.nn.utils import skip_init
 from lucid.visual._chart import REPEATS, layers_of
 from lucid.visual._mermaid import mermaid
 from lucid.visual._outline import outline
@@ -84,7 +87,9 @@ class LucidModel(SphinxDirective):
         """Build the model and lay it out."""
         name = self.arguments[0]
         try:
-            model = _build(name)
+            model, sources = _build(name)
+            for source in sources:  # a page is built again when one of them has changed
+                self.env.note_dependency(source)
             shape = self.options.get("input-shape", (1, 3, 224, 224))
             result: list[nodes.Node] = []
             if "no-diagram" not in self.options:
@@ -131,18 +136,22 @@ class LucidModel(SphinxDirective):
         return [*parsed, *messages]
 
 
-def _build(name: str) -> Module:
-    """Return the model that ``name`` says."""
+def _build(name: str) -> tuple[Module, set[str]]:
+    """Return the model that ``name`` says, without random weights, and the files it is made by."""
     module, colon, attribute = name.partition(":")
-    if not colon:
-        return models.create_model(name)
-    factory: Any = importlib.import_module(module)
-    for part in attribute.split("."):
-        factory = getattr(factory, part)
-    model = factory()
+    factory: Any = partial(models.create_model, name)
+    sources = set()
+    if colon:
+        factory = importlib.import_module(module)
+        sources.add(factory.__file__)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    model = skip_init(factory)
     if not isinstance(model, Module):
         raise TypeError(f"expected a lucid.nn.Module, got {type(model).__name__}")
-    return model
+    kinds = {kind for layer in model.modules() for kind in type(layer).__mro__}
+    sources |= {getattr(sys.modules[kind.__module__], "__file__", None) for kind in kinds}
+    return model, {source for source in sources if source is not None}
 
 
 def _in_words(counts: Summary) -> str:

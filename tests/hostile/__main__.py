@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.hostile import _child
+from tests.hostile.progress import wait
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("numpy", "numba")
-# part -> (trials in all, seconds that one may take)
+# part -> (trials in all, seconds of the processor that one may take)
 PARTS = {
     "files": (4400, 120),
     "images": (1800, 60),
@@ -56,10 +57,11 @@ class Child:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{index}\n".encode())
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], self._limit)[0]:
+        answers = [self._process.stdout]
+        if not wait(self._process.pid, self._limit, lambda s: select.select(answers, [], [], s)[0]):
             self.stop()
             self._start()
-            return f"hangs: no end within {self._limit} s"
+            return f"hangs: no end within {self._limit} s of the processor, or no progress"
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()

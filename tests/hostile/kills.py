@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import resource
 import signal
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ import numpy as np
 
 import lucid
 from lucid.training import RunFiles
+from tests.hostile.progress import processor_seconds, wait
 from tests.hostile.runs import NAME, SMALL, end, finished_run, start
 from tests.hostile.verdict import check
 
@@ -28,11 +30,11 @@ OURS = {"run": {"run"}, NAME: {f"run.{name}".replace("run.weights", "run") for n
 
 @functools.cache
 def _undisturbed(backend: str, *options: str) -> tuple[float, dict[str, np.ndarray]]:
-    """Return how long a run takes, and its weights."""
+    """Return how many seconds of the processor a run takes, and its weights."""
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.monotonic()
+        begin = _of_children()
         status, said = end(start([*TRAIN, *options, "--output", "run"], Path(folder), backend))
-        seconds = time.monotonic() - begin
+        seconds = _of_children() - begin
         check(status == 0, said)
         return seconds, _weights(Path(folder) / "run")
 
@@ -79,7 +81,18 @@ def trial(rng: random.Random, folder: Path, backend: str) -> None:
     check(not left, f"left behind: {sorted(left)}")
 
 
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _kill(rng: random.Random, process: subprocess.Popen[str], seconds: float) -> None:
-    time.sleep(rng.uniform(0.2, 1.0) * seconds)
+    moment = rng.uniform(0.2, 1.0) * seconds
+
+    def done(pause: float) -> bool:
+        time.sleep(pause)
+        return process.poll() is not None or processor_seconds(process.pid) >= moment
+
+    check(wait(process.pid, moment + 1, done, every=0.01), "hangs before it is killed")
     process.send_signal(rng.choice([signal.SIGKILL] * 3 + [signal.SIGINT, signal.SIGTERM]))
     process.communicate()

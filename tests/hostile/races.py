@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.hostile.progress import wait
 from tests.hostile.runs import NAME, SMALL, end, start
 from tests.hostile.verdict import check
 
@@ -64,9 +65,7 @@ def one_name(rng: random.Random, folder: Path, backend: str) -> None:
 def two_resume(rng: random.Random, folder: Path, backend: str) -> None:
     """An interrupted run, taken up by two: one goes on with it."""
     process = start(["train", *SMALL, "--epochs", "50", "--output", NAME], folder, backend)
-    give_up = time.monotonic() + 60
-    while not (folder / NAME).is_file() and time.monotonic() < give_up:
-        time.sleep(0.02)
+    wait(process.pid, 60, lambda _: time.sleep(0.02) or (folder / NAME).is_file())
     process.send_signal(signal.SIGKILL)
     process.communicate()
     processes = [start(["train", "--resume", NAME], folder, backend) for _ in range(2)]

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from lucid.cli import main
+from tests.hostile.progress import wait
 from tests.hostile.verdict import BrokenError, check
 
 SMALL = ["--data", "digits", "--limit", "40", "--batch-size", "20", "--size", "32"]
@@ -48,13 +49,24 @@ def start(argv: list[str], folder: Path, backend: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str], limit: float = 120) -> tuple[int, str]:
-    """Wait for a process, and return its status and what it printed."""
-    try:
-        out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
+    """Wait for a process, and return its status and what it printed.
+
+    Args:
+        process: from :func:`start`.
+        limit: seconds of the processor that it may use.
+    """
+    said: list[str] = []
+
+    def done(seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            said[:] = process.communicate(timeout=seconds)
+        return process.returncode is not None
+
+    if not wait(process.pid, limit, done):
         process.kill()
         process.communicate()
-        raise BrokenError(f"{process.args} hangs") from None
+        raise BrokenError(f"{process.args} hangs")
+    out, err = said
     _check_end(list(process.args[3:]), process.returncode, err)  # type: ignore[index]
     return process.returncode, out + err
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import html
+import os
 import re
+import sys
+import time
 
 import pytest
 
@@ -40,9 +43,11 @@ def build(tmp_path, monkeypatch):
     (tmp_path / "conf.py").write_text(CONF)
     (tmp_path / "own_nets.py").write_text(NETS)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_nets", raising=False)  # another test's
 
-    def run(text: str, builder: str = "html") -> tuple[str, str]:
-        (tmp_path / "index.rst").write_text("Page\n====\n\n" + text)
+    def run(text: str, builder: str = "html", fresh: bool = True) -> tuple[str, str]:
+        if fresh:
+            (tmp_path / "index.rst").write_text("Page\n====\n\n" + text)
         out, warnings = tmp_path / "out", StringIO()
         with docutils_namespace():
             app = Sphinx(
@@ -53,7 +58,7 @@ def build(tmp_path, monkeypatch):
                 builder,
                 status=None,
                 warning=warnings,
-                freshenv=True,
+                freshenv=fresh,
             )
             app.build()
         suffix = {"html": "html", "text": "txt"}[builder]
@@ -145,3 +150,24 @@ def test_errors_name_the_model(build, directive, message):
     _, warnings = build(f".. lucid-model:: {directive}\n")
     assert "ERROR" in warnings
     assert message in warnings
+
+
+def test_a_page_is_drawn_anew_when_its_model_has_changed(build, tmp_path):
+    text = ".. lucid-model:: own_nets:Net\n    :input-shape: 1, 4\n"
+    before, _ = build(text)
+    assert "8 parameters" in before
+    file = tmp_path / "own_nets.py"
+    file.write_text(file.read_text().replace("4, 2", "4, 3"))
+    os.utime(file, ns=(time.time_ns() + 10**9,) * 2)
+    del sys.modules["own_nets"]
+    after, warnings = build(text, fresh=False)
+    assert "12 parameters" in after
+    assert warnings == ""
+
+
+def test_no_weights_are_drawn(build):
+    lucid.manual_seed(0)
+    expected = lucid.randn(1).item()
+    lucid.manual_seed(0)
+    build(".. lucid-model:: mobilenet_v4_conv_small\n    :no-table:\n")
+    assert lucid.randn(1).item() == expected
