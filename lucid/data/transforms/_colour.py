@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,14 +83,18 @@ def brightness(image: Any, factor: float) -> Any:
 
 def contrast(image: Any, factor: float) -> Any:
     """Return an image with so much times the contrast, as ``ImageEnhance.Contrast``."""
-    grey = np.asarray(image.convert("L"))
-    return _away_from(image, int(grey.sum() / grey.size + 0.5), factor)
+    counts = image.convert("L").histogram()
+    mean = sum(map(operator.mul, counts, range(256))) / (image.width * image.height)
+    return _away_from(image, int(mean + 0.5), factor)
 
 
 def _away_from(image: Any, level: int, factor: float) -> Any:
     """Blend with an even grey as ``Image.blend`` does; by a table, which takes half of the time."""
     table = np.float32(level) + np.float32(factor) * (_BYTES - np.float32(level))
-    return image.point(np.clip(table, 0, 255).astype(np.uint8).tolist() * len(image.getbands()))
+    values = np.clip(table, 0, 255).astype(np.uint8).tolist() * len(image.getbands())
+    # What ``image.point(values)`` does after rounding each value, which takes as long as the rest.
+    image.load()
+    return image._new(image.im.point(values, None))
 
 
 def saturation(image: Any, factor: float) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from lucid import _random
 from lucid._check import probability
 from lucid.data.transforms._base import Shown
-from lucid.data.transforms._values import Convert
+from lucid.data.transforms._values import Convert, Normalize, ToTensor
 
 
 class Compose:
@@ -40,8 +40,12 @@ class Compose:
 
     def __call__(self, image: Any) -> Any:
         """Return the image after all transforms."""
+        before = None
         for transform in self.transforms:
-            image = transform(image)
+            # What ToTensor makes is seen by nobody yet, so its memory serves the result.
+            own = type(before) is ToTensor and type(transform) is Normalize
+            image = transform.in_place(image) if own else transform(image)
+            before = transform
         return image
 
     @property

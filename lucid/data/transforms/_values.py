@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,19 +108,28 @@ class Normalize(Transform):
             raise ValueError(f"Normalize: std must be above 0, got {std}")
 
     def _arrays(self, images: Array) -> Array:
+        return self._normalized(images, empty(images.shape, images.dtype))
+
+    def in_place(self, image: Tensor) -> Tensor:
+        """Normalise a tensor ``(C, H, W)`` that is channels-last in memory, and no one else's."""
+        images = image.data.transpose(1, 2, 0)[None]
+        self._normalized(images, images)
+        return image
+
+    def _normalized(self, images: Array, result: Array) -> Array:
         check_floating(images, "Normalize")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, images.shape[-1]):
-                raise ValueError(
-                    f"Normalize: {name} has {len(values)} values for {images.shape[-1]} channels"
-                )
         n, h, w, c = images.shape
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, c):
+                raise ValueError(f"Normalize: {name} has {len(values)} values for {c} channels")
         # Whole rows at once: NumPy is slow along an axis of three.
-        mean, std = (
-            np.tile(np.broadcast_to(np.asarray(values, images.dtype), c), w)
-            for values in (self.mean, self.std)
-        )
-        result = empty((n, h, w * c), images.dtype)
-        np.subtract(images.reshape(result.shape), mean, out=result)
-        result /= std
-        return result.reshape(images.shape)
+        rows = result.reshape(n, h, w * c)
+        np.subtract(images.reshape(rows.shape), _row(self.mean, w, c, images.dtype), out=rows)
+        rows /= _row(self.std, w, c, images.dtype)
+        return result
+
+
+@functools.lru_cache(16)
+def _row(values: tuple[float, ...], width: int, channels: int, dtype: np.dtype[Any]) -> Array:
+    """Return values of channels, or one for all, for each pixel of a row."""
+    return np.tile(np.broadcast_to(np.asarray(values, dtype), channels), width)
