@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
-from lucid.kernels._memory import empty
+from lucid.kernels._memory import SMALLEST, empty
 
 Array = np.ndarray
 
@@ -59,6 +60,64 @@ def default_collate(samples: Sequence[Any]) -> Any:
     )
 
 
+class Rows:
+    """Where the large images of a batch are moved to one by one, for :func:`default_collate`.
+
+    An image that was just made is in the processor's cache, and its own memory serves the next
+    one. Copied when the batch is complete, all come from main memory: 4 % of a loader's time.
+
+    Args:
+        length: how many samples the batch has.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._wholes: dict[int, _Whole] = {}  # by the place in a sample
+        self._lock = threading.Lock()
+
+    def moved(self, sample: Any, row: int) -> Any:
+        """Return a sample whose images are in the batch's memory; as it is if it has none."""
+        if type(sample) is tuple:
+            return tuple(self._moved(part, row, place) for place, part in enumerate(sample))
+        return self._moved(sample, row, 0)
+
+    def _moved(self, image: Any, row: int, place: int) -> Any:
+        if not isinstance(image, Tensor) or image.ndim != 3 or image.data.nbytes < SMALLEST:
+            return image
+        hwc = image.data.transpose(1, 2, 0)
+        with self._lock:
+            if place not in self._wholes:
+                shape = (self._length, *hwc.shape)
+                memory = empty(shape, hwc.dtype).base  # NumPy would skip an array between
+                self._wholes[place] = _Whole(shape, hwc.dtype, memory)
+            whole = self._wholes[place]
+        if not hwc.flags.c_contiguous or (hwc.shape, hwc.dtype) != (whole.shape[1:], whole.dtype):
+            return image  # which are told, or brought together, with the whole batch
+        result = np.ndarray(hwc.shape, hwc.dtype, whole, row * hwc.nbytes)
+        result[...] = hwc
+        return wrap(result.transpose(2, 0, 1))
+
+
+class _Whole(np.ndarray):
+    """The images of a batch, ``(N, H, W, C)``: the base of its rows, known by its class."""
+
+
+def _whole_of(arrays: list[Array]) -> Array | None:
+    """Return the batch if these are all of its rows."""
+    bases = [_base(array) for array in arrays]
+    whole = bases[0]
+    if not isinstance(whole, _Whole) or len(whole) != len(arrays):
+        return None
+    return whole.view(Array) if all(base is whole for base in bases) else None
+
+
+def _base(array: Any) -> Any:
+    """Return what an array is a view of, through other views."""
+    while type(array) is Array:
+        array = array.base
+    return array
+
+
 def _check_kind(samples: Sequence[Any], kind: Any, expected: str) -> None:
     """Raise TypeError if a sample is not of the kind that the first one is of."""
     for sample in samples:
@@ -77,6 +136,8 @@ def _stack(arrays: list[Array]) -> Array:
     dtype = np.result_type(*([dtype for dtype in dtypes if dtype.kind == "f"] or dtypes))
     if arrays[0].ndim == 3:
         channels_last = [array.transpose(1, 2, 0) for array in arrays]
+        if (whole := _whole_of(arrays)) is not None:
+            return whole.transpose(0, 3, 1, 2)
         if all(array.flags.c_contiguous for array in channels_last):
             return _stacked(channels_last, dtype).transpose(0, 3, 1, 2)
     return _stacked(arrays, dtype)

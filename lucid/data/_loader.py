@@ -14,7 +14,7 @@ from lucid import _random
 from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
-from lucid.data._collate import default_collate
+from lucid.data._collate import Rows, default_collate
 from lucid.data._dataset import Array, Dataset
 from lucid.data._sampler import RandomSampler, Sampler, SequentialSampler
 
@@ -187,7 +187,10 @@ class _Epoch:
     def in_turn(self, batches: list[range]) -> Generator[Any, None, None]:
         """Yield batches, each loaded when it is asked for."""
         for places in batches:
-            yield _told(self._together(places, map(self._sample, places)))
+            rows = Rows(len(places))
+            yield _told(
+                self._together(places, (self._sample(place, places, rows) for place in places))
+            )
 
     def in_threads(
         self, batches: list[range], workers: int, ahead: int
@@ -207,15 +210,19 @@ class _Epoch:
 
     def _begin(self, pool: ThreadPoolExecutor, places: range) -> Future[_Loaded]:
         # Threads take their work in order: all samples are begun before they are waited for.
-        samples = [pool.submit(self._sample, place) for place in places]
+        rows = Rows(len(places))
+        samples = [pool.submit(self._sample, place, places, rows) for place in places]
         return pool.submit(lambda: self._together(places, (sample.result() for sample in samples)))
 
-    def _sample(self, place: int) -> Any:
+    def _sample(self, place: int, places: range, rows: Rows) -> Any:
         with _random.seeded(self._seed, place):
             try:
-                return self._dataset[int(self._order[place])]
+                sample = self._dataset[int(self._order[place])]
             except PassedOverError as error:
                 return error
+        if self._collate_fn is not default_collate:
+            return sample
+        return rows.moved(sample, place - places.start)
 
     def _together(self, places: range, samples: Iterator[Any]) -> _Loaded:
         kept: list[Any] = []

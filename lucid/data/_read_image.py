@@ -65,7 +65,7 @@ def read_image(path: str | os.PathLike[str]) -> Any:
 def _read(path: str | os.PathLike[str], draft: Draft | None) -> Any:
     """Read a picture; a JPEG at a half, a quarter or an eighth of its size if that is enough."""
     image_module = pillow()
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
     try:
         try:

@@ -312,3 +312,61 @@ def test_an_error_of_a_transform_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError) as info:
         list(DataLoader(dataset, num_workers=1))
     assert any("one.png" in note for note in getattr(info.value, "__notes__", ["one.png"]))
+
+
+# -- images that are moved into their batch one by one ----------------------------------------
+
+
+class Images:
+    """Images ``(3, height, 128)``, channels-last in memory, in a sample of some structure."""
+
+    def __init__(self, structure: Any, heights: dict[int, int] | None = None) -> None:
+        self.structure = structure
+        self.heights = heights or {}
+        self.kept = [self.make(index) for index in range(6)]
+
+    def make(self, index: int) -> np.ndarray:
+        shape = (self.heights.get(index, 128), 128, 3)
+        values = np.random.default_rng(index).random(shape, np.float32)
+        return values.transpose(2, 0, 1)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 4:
+            raise data._loader.PassedOverError("no 4", lambda message: None)
+        return self.structure(lucid.autograd._tensor.wrap(self.kept[index]), index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("structure", "images_of"),
+    [
+        (lambda image, index: image, lambda batch: [batch]),
+        (lambda image, index: (image, index), lambda batch: [batch[0]]),
+        (lambda image, index: (index, image, image), lambda batch: list(batch[1:])),
+        (lambda image, index: {"image": image}, lambda batch: [batch["image"]]),
+    ],
+    ids=["image", "labelled", "two", "mapping"],
+)
+def test_images_are_those_of_the_samples(workers: int, structure: Any, images_of: Any) -> None:
+    dataset = Images(structure)
+    batches = list(DataLoader(dataset, 3, num_workers=workers))
+    assert len(batches) == 2
+    for batch, indices in zip(batches, ([0, 1, 2], [3, 5])):  # 4 is passed over
+        for images in images_of(batch):
+            expected = np.stack([dataset.make(index) for index in indices])
+            np.testing.assert_array_equal(images.data, expected)
+            assert images.data.transpose(0, 2, 3, 1).flags.c_contiguous
+            images.data[...] = 0
+    for index, image in enumerate(dataset.kept):
+        np.testing.assert_array_equal(image, dataset.make(index), "the data set's own")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("other", [0, 1])
+def test_images_of_several_shapes_are_told(workers: int, other: int) -> None:
+    dataset = Images(lambda image, index: (image, index), {other: 96})
+    with pytest.raises(ValueError, match=r"must have one shape, got \[\(3, 96, 128\), \(3, 128"):
+        next(iter(DataLoader(dataset, 3, num_workers=workers)))

@@ -40,11 +40,13 @@ class Compose:
 
     def __call__(self, image: Any) -> Any:
         """Return the image after all transforms."""
-        before = None
+        before: Any = None
         for transform in self.transforms:
             # What ToTensor makes is seen by nobody yet, so its memory serves the result.
-            own = type(before) is ToTensor and type(transform) is Normalize
-            image = transform.in_place(image) if own else transform(image)
+            if type(transform) is Normalize and type(before) is ToTensor:
+                image = transform.in_place(image)
+            else:
+                image = transform(image)
             before = transform
         return image
 
