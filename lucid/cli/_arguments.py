@@ -82,7 +82,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
     """Add the options of an input's shape; :func:`input_shape` reads them."""
     parser.add_argument(
         "--size",
-        type=_size,
+        type=image_size,
         default=(224, 224),
         metavar="PIXELS",
         help="height and width of the images; HxW if they differ (default: 224)",
@@ -115,7 +115,8 @@ def build(args: argparse.Namespace) -> nn.Module:
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """Parse the height and width of an image."""
     sides = text.split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise argparse.ArgumentTypeError(f"expected pixels such as 224 or 192x256, got {text!r}")

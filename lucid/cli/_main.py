@@ -11,7 +11,17 @@ from functools import partial
 
 import lucid
 from lucid._check import one_line
-from lucid.cli import _bench, _convert, _diagram, _embed, _eval, _models, _predict, _train
+from lucid.cli import (
+    _bench,
+    _convert,
+    _diagram,
+    _embed,
+    _eval,
+    _export,
+    _models,
+    _predict,
+    _train,
+)
 from lucid.cli._arguments import HelpFormatter, add_command
 from lucid.cli._errors import CommandError
 from lucid.cli._output import tell
@@ -26,6 +36,7 @@ examples:
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
   lucid bench --batch-size 16 --layers           how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm
+  lucid export runs/mobilenetv4_conv_small-digits -o digits.onnx
 
 exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted. predict and embed end with 1 also if
 a picture could not be read; train and eval only if there are more than --max-unreadable allows.
@@ -78,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         help="show the traceback of an error (also: LUCID_DEBUG=1)",
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for module in (_models, _diagram, _train, _eval, _predict, _embed, _convert, _bench):
+    for module in (
+        _models,
+        _diagram,
+        _train,
+        _eval,
+        _predict,
+        _embed,
+        _convert,
+        _export,
+        _bench,
+    ):
         module.add_parsers(partial(add_command, commands, common))
     return parser

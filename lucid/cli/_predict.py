@@ -144,7 +144,7 @@ def _predict(
             raise CommandError(
                 "the model's results are not all finite numbers; are the weights whole?"
             )
-        names = _names(opened, given, logits.shape[1])
+        names = class_names(opened, given, logits.shape[1])
         for path, probabilities in zip(good, softmax(logits, 1).data):
             order = np.argsort(-probabilities, kind="stable")[:top]
             guesses = [Guess(int(i), names[i], float(probabilities[i])) for i in order]
@@ -169,7 +169,8 @@ def read_classes(path: Path) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _names(opened: Opened, given: list[str] | None, count: int) -> list[str]:
+def class_names(opened: Opened, given: list[str] | None, count: int) -> list[str]:
+    """Return the names of ``count`` classes: those given, or those known; else numbers."""
     if given is not None:
         if len(given) != count:
             raise UsageError(f"--classes: {len(given)} names for the model's {count} classes")

@@ -119,8 +119,9 @@ def trace(
         if len({(each.kind, each.module, len(each.outputs)) for each in same}) > 1:
             raise _unlike(same[0])
         operations.append(replace(same[0], args=_merged([each.args for each in same])))
-    if len({len(operations) for operations, _ in folded}) > 1:
-        raise _unlike(operations[-1])
+    longest = max((operations for operations, _ in folded), key=len)
+    if len(longest) > min(len(operations) for operations, _ in folded):
+        raise _unlike(longest[len(operations)])
     values = [[*graph.inputs, *_outputs(graph.operations)] for graph in graphs]
     arguments = [operation.args for operation in operations]
     names = {
