@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") 
     if isinstance(data, Tensor):
         data = data.data
     elif not isinstance(data, np.ndarray) and hasattr(data, "__dlpack__"):
-        data = np.from_dlpack(data)
+        data = import_array(data, who)
     try:
         array = np.asarray(data)
     except ValueError as error:
@@ -67,6 +68,34 @@ def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") 
         with np.errstate(over="ignore"):
             return array.astype(DEFAULT_DTYPE)
     return array
+
+
+# DLPack's numbers of devices whose memory the CPU reads: its own, and what others pinned or manage.
+_READ_BY_CPU = {1, 3, 11, 13}
+
+
+def import_array(data: Any, who: str) -> np.ndarray:
+    """Return an array that shares the memory of an object with ``__dlpack__``.
+
+    Raises:
+        ValueError: if that memory is another device's.
+        TypeError: if it is of a dtype that NumPy does not have.
+    """
+    device, number = data.__dlpack_device__()
+    if device not in _READ_BY_CPU:
+        raise ValueError(
+            f"{who}: expected memory of the CPU, got {type(data).__name__} on device {number} of "
+            f"DLPack's kind {int(device)}; copy it to the CPU first, such as by .cpu()"
+        )
+    try:
+        return np.from_dlpack(data)
+    except RuntimeError as error:
+        if "Unsupported dtype" not in str(error):
+            raise
+        raise TypeError(
+            f"{who}: NumPy has no dtype for {type(data).__name__} of "
+            f"{getattr(data, 'dtype', 'such numbers')}; convert it first, such as to float32"
+        ) from None
 
 
 def _holds_tensors(data: Any) -> bool:
@@ -124,9 +153,6 @@ class Tensor:
         "data",
         "grad",
     )
-
-    # NumPy then leaves `array + tensor` to Tensor.__radd__.
-    __array_ufunc__ = None
 
     data: np.ndarray
     grad: Tensor | None
@@ -239,8 +265,22 @@ class Tensor:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.numpy().__dlpack__(**kwargs)
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        if self.requires_grad:
+            raise BufferError(
+                "a tensor that requires grad cannot be handed on by DLPack: call .detach() first"
+            )
+        asked = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        # NumPy before 2.1 knows `stream` alone.
+        given = {name: value for name, value in asked.items() if value is not None}
+        return self.data.__dlpack__(**given)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         device, number = self.data.__dlpack_device__()
@@ -300,6 +340,12 @@ class Tensor:
     def __reduce__(self) -> Any:
         return type(self), (self.data, self.data.dtype, self.requires_grad)
 
+    def __copy__(self) -> Tensor:
+        copy = type(self).__new__(type(self))
+        copy._share(self)
+        copy._requires_grad = self.requires_grad
+        return copy
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._node is not None:
             raise RuntimeError(
@@ -307,7 +353,10 @@ class Tensor:
                 f"{self._node.name}; use detach() or clone()"
             )
         copy = type(self).__new__(type(self))
-        copy._init(self.data.copy(order="K"))
+        # By the memo, so that tensors of the same memory have the same in the copy too.
+        copy._init(deepcopy(self.data, memo))
+        copy._version = deepcopy(self._version, memo)
+        copy._seen = copy._version.count
         memo[id(self)] = copy
         copy._requires_grad = self._requires_grad
         if self.grad is not None:
@@ -406,6 +455,10 @@ class Tensor:
         def __contains__(self, value: Any) -> bool: ...
         def __getitem__(self, index: Any) -> Tensor: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __array_ufunc__(
+            self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any
+        ) -> Any: ...
+        def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any: ...
 
         __pos__ = __abs__ = __invert__ = __neg__
         __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __add__

@@ -14,13 +14,13 @@ from numpy.typing import DTypeLike
 from lucid._random import generator
 from lucid.autograd import Tensor
 from lucid.autograd._dtype import DEFAULT_DTYPE, as_dtype, as_number
-from lucid.autograd._tensor import wrap
+from lucid.autograd._tensor import import_array, wrap
 from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
 
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
-    "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
-    "tensor", "zeros", "zeros_like",
+    "arange", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full", "full_like",
+    "linspace", "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like",
+    "randperm", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -60,12 +60,59 @@ def from_numpy(array: np.ndarray) -> Tensor:
     Raises:
         TypeError: if it is no array of real numbers, integers or booleans.
     """
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        got = (
-            f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        )
+    if not isinstance(array, np.ndarray):
+        got = type(array).__name__
         raise TypeError(f"from_numpy: expected an array of real numbers, got {got}")
+    return _around(array, "from_numpy")
+
+
+def _around(array: Array, who: str) -> Tensor:
+    if array.dtype.kind not in "fiub":
+        got = f"an array of {array.dtype}"
+        raise TypeError(f"{who}: expected an array of real numbers, got {got}")
     return wrap(array)
+
+
+def from_dlpack(ext_tensor: Any, *, copy: bool | None = None) -> Tensor:
+    """Return a tensor that shares the memory of an array or tensor of another library.
+
+    Both see what is written into either. lucid's count of changes in place does not see what the
+    other library writes, as with :func:`from_numpy`: a value that a gradient needs must not be
+    changed there.
+
+    Args:
+        ext_tensor: any object with ``__dlpack__`` in the CPU's memory, such as a tensor of PyTorch,
+            an array of NumPy, CuPy's pinned memory, or a tensor of lucid.
+        copy: copy the values instead of sharing them. None and False share them, always.
+
+    Returns:
+        A tensor of the same dtype that needs no gradient. It is read-only if the memory is, or if
+        ``ext_tensor`` is older than DLPack 1.0, which cannot tell.
+
+    Raises:
+        TypeError: if it has no ``__dlpack__``, or no real numbers, integers or booleans.
+        ValueError: if its memory is not the CPU's.
+        BufferError: if it cannot be shared, such as a tensor that requires grad.
+
+    Example:
+        >>> array = np.zeros(3, np.float32)
+        >>> x = lucid.from_dlpack(array)
+        >>> x[0] = 5
+        >>> array
+        array([5., 0., 0.], dtype=float32)
+    """
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise TypeError(
+            "from_dlpack: expected an array or tensor with __dlpack__, got "
+            f"{type(ext_tensor).__name__}"
+        )
+    if isinstance(ext_tensor, Tensor):
+        if ext_tensor.requires_grad:
+            ext_tensor.__dlpack__()  # tells that it cannot
+        shared = ext_tensor.detach()
+    else:
+        shared = _around(import_array(ext_tensor, "from_dlpack"), "from_dlpack")
+    return shared.clone() if copy else shared
 
 
 def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:

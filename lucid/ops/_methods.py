@@ -19,6 +19,7 @@ from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
 from lucid.ops import _matmul as matmul
+from lucid.ops import _numpy as numpy_functions
 from lucid.ops import _reduce as reduce
 from lucid.ops import _shape as shape
 
@@ -121,6 +122,8 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__setitem__": index.setitem,
     "__iter__": _iterate,
     "__contains__": _contains,
+    "__array_ufunc__": numpy_functions.array_ufunc,
+    "__array_function__": numpy_functions.array_function,
 }
 
 # Public functions of the modules below that are no methods: those whose first argument is no
