@@ -15,8 +15,8 @@ abs add allclose amax amin any all arange argmax argmin argsort astype bitwise_a
 bitwise_or bitwise_xor bmm broadcast_to cat ceil chunk clamp clone contiguous cos count_nonzero
 cumsum div dot einsum empty empty_like eq equal erf exp expand expand_as expm1 eye flatten flip
 floor floor_divide from_dlpack from_numpy full full_like gather ge gt index_select isclose isfinite
-isinf isnan le linspace log log1p log_softmax logical_and logical_not logical_or logical_xor logsumexp
-lt masked_fill matmul max maximum mean min minimum mm movedim mul ne neg norm numel ones
+isinf isnan le linspace log log1p log_softmax logical_and logical_not logical_or logical_xor
+logsumexp lt masked_fill matmul max maximum mean min minimum mm movedim mul ne neg norm numel ones
 ones_like outer pad permute pow prod rand rand_like randint randn randn_like randperm reciprocal
 relu remainder repeat reshape roll round rsqrt scatter scatter_add sigmoid sign sin softmax sort
 split sqrt square squeeze stack std sub sum swapaxes t take_along_dim tan tanh tensor tile topk
@@ -42,16 +42,16 @@ scaled_dot_product_attention selu silu size smooth_l1_loss softmin softplus soft
 # Operations that are no methods of Tensor, and what else a Tensor has.
 _NO_METHODS = """
 arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_dlpack
-from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like randperm stack
-tensor where zeros zeros_like
+from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like
+randperm stack tensor where zeros zeros_like
 """
 _MEMBERS = """
 T add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
 is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
 retain_grad shape size sub_ to tolist type type_as view view_as zero_
 __abs__ __add__ __and__ __annotations__ __array__ __array_function__ __array_ufunc__ __bool__
-__contains__ __copy__ __deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__ __iadd__
-__ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ipow__ __isub__ __iter__
+__contains__ __copy__ __deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__
+__iadd__ __ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ipow__ __isub__ __iter__
 __itruediv__ __len__ __matmul__ __mod__ __module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__
 __rand__ __rfloordiv__ __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rtruediv__
 __rxor__ __setitem__ __slots__ __sub__ __truediv__ __weakref__ __xor__

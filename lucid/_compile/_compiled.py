@@ -216,6 +216,10 @@ class CompiledModel:
             return False
         return len(whole) == len(joined) and all(map(_about_equal, whole, joined))
 
+    def __reduce__(self) -> Any:
+        # Plans hold memory and this processor's kernels: a copy is compiled where it is made.
+        return CompiledModel, (self._model, self.input_shape)
+
     def __repr__(self) -> str:
         return f"CompiledModel({type(self._model).__name__}, input_shape={self.input_shape})"
 

@@ -338,7 +338,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __reduce__(self) -> Any:
-        return type(self), (self.data, self.data.dtype, self.requires_grad)
+        return _rebuild, (type(self), self.data, self._version, self.requires_grad)
 
     def __copy__(self) -> Tensor:
         copy = type(self).__new__(type(self))
@@ -593,6 +593,18 @@ class Tensor:
 
         type = astype
         float = double = int = long = bool = half
+
+
+def _rebuild(
+    kind: type[Tensor], array: np.ndarray, version: Version, requires_grad: bool
+) -> Tensor:
+    """Return a tensor as it was pickled."""
+    tensor = kind.__new__(kind)
+    # Read-only is what joblib gives to several processes.
+    tensor._init(np.asarray(array) if array.flags.writeable else np.array(array))
+    tensor._version, tensor._seen = version, version.count
+    tensor._requires_grad = requires_grad
+    return tensor
 
 
 def wrap(array: Any) -> Tensor:

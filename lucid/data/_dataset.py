@@ -201,6 +201,13 @@ class Cached:
         assert self.transform is not None
         return self.transform(image), label
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the pictures: a copy, maybe in another process, keeps its own."""
+        return {**self.__dict__, "_kept": {}, "_bytes": 0, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def _read(self, index: int) -> tuple[Any, Any]:
         sample: tuple[Any, Any] = self.dataset[index]
         size = 4 * sample[0].width * sample[0].height

@@ -39,13 +39,6 @@ class Parameter(Tensor):
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.data, self.requires_grad)
-
-
-def _rebuild(array: Any, requires_grad: bool) -> Parameter:
-    return Parameter(wrap(array), requires_grad)
-
 
 def overwrite(tensor: Tensor, values: np.ndarray) -> None:
     """Copy an array into a tensor of its shape, without recording that."""

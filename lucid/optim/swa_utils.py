@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,34 +33,47 @@ def get_ema_multi_avg_fn(decay: float = 0.999, *, warmup: bool = False) -> Avera
             forgotten soon. PyTorch has none; it is the default of timm's ``use_warmup``.
     """
     _settings.part("get_ema_multi_avg_fn", "decay", decay)
-
-    def average(averages: list[Tensor], values: list[Tensor], count: int) -> None:
-        rate = min(decay, 1 - (1 + count) ** (-2 / 3)) if warmup else decay
-        for mean, value in zip(averages, values):
-            _move(mean, value, 1 - rate)
-
-    return average
+    return partial(_exponential, decay, warmup)
 
 
 def get_swa_multi_avg_fn() -> AverageAll:
     """Return what makes averages those of one set of weights more, each set counting the same."""
-
-    def average(averages: list[Tensor], values: list[Tensor], count: int) -> None:
-        for mean, value in zip(averages, values):
-            _move(mean, value, 1 / (count + 1))
-
-    return average
+    return _equal
 
 
 def get_ema_avg_fn(decay: float = 0.999) -> AverageOne:
     """Return :func:`get_ema_multi_avg_fn` for one tensor: a function that returns the average."""
     _settings.part("get_ema_avg_fn", "decay", decay)
-    return lambda mean, value, count: decay * mean + (1 - decay) * value
+    return partial(_exponential_of_one, decay)
 
 
 def get_swa_avg_fn() -> AverageOne:
     """Return :func:`get_swa_multi_avg_fn` for one tensor: a function that returns the average."""
-    return lambda mean, value, count: mean + (value - mean) / (count + 1)
+    return _equal_of_one
+
+
+# Functions of the module, so that an AveragedModel can be pickled.
+
+
+def _exponential(
+    decay: float, warmup: bool, averages: list[Tensor], values: list[Tensor], count: int
+) -> None:
+    rate = min(decay, 1 - (1 + count) ** (-2 / 3)) if warmup else decay
+    for mean, value in zip(averages, values):
+        _move(mean, value, 1 - rate)
+
+
+def _equal(averages: list[Tensor], values: list[Tensor], count: int) -> None:
+    for mean, value in zip(averages, values):
+        _move(mean, value, 1 / (count + 1))
+
+
+def _exponential_of_one(decay: float, mean: Tensor, value: Tensor, count: int) -> Tensor:
+    return decay * mean + (1 - decay) * value
+
+
+def _equal_of_one(mean: Tensor, value: Tensor, count: int) -> Tensor:
+    return mean + (value - mean) / (count + 1)
 
 
 def _move(mean: Tensor, value: Tensor, share: float) -> None:

@@ -224,6 +224,12 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Run cannot be pickled or copied, since it holds its files: copy run.model, or go on "
+            f"with Run.resume({str(self.files.path)!r}) elsewhere, after close()"
+        )
+
     def close(self) -> None:
         """Let go of the files; those of a new run that finished no epoch are removed."""
         with self._held:

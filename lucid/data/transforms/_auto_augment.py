@@ -286,7 +286,7 @@ class RandAugment(_AutoAugment):
             raise ValueError(
                 f"{who}: there is no operation {unknown[0]!r}; there are {', '.join(_OPERATIONS)}"
             )
-        self._drawn_from = [_OPERATIONS[name] for name in names]
+        self._drawn_from = list(names)
         weights = np.array(list(names.values())) if isinstance(names, Mapping) else None
         self._weights = None if weights is None else weights / weights.sum()
 
@@ -348,7 +348,7 @@ class RandAugment(_AutoAugment):
             elif self.magnitude_std > 0:
                 magnitude = rng.normal(magnitude, self.magnitude_std)
             magnitude = max(0.0, min(magnitude, self.max_magnitude))
-            operation = self._drawn_from[number]
+            operation = _OPERATIONS[self._drawn_from[number]]
             strength = operation.strength(magnitude / 10, either)
             image = self._changed(image, operation.change, strength)
         return image

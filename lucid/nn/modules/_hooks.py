@@ -48,7 +48,8 @@ class RemovableHandle:
 
     def __init__(self, hooks: dict[int, Hook]) -> None:
         self._hooks = hooks
-        self.id = next(_numbers)
+        # Hooks of a module that was unpickled have numbers of another process.
+        self.id = next(number for number in _numbers if number not in hooks)
 
     def remove(self) -> None:
         """Take the hook off; a second call has no effect."""
