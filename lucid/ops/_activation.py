@@ -203,6 +203,8 @@ class ELU(Function):
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
+        if not is_grad_enabled():
+            return wrap(kernels.active().elu_grad(grad.data, x.data, *ctx.factors))
         negative, positive, inner = ctx.factors
         # From the input: the output plus its limit is 0 long before e^x is.
         slope = exp(where(x.data < 0, x, 0.0) * inner) * (negative * inner)

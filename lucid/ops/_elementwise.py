@@ -753,6 +753,8 @@ def astype(x: Any, dtype: DTypeLike) -> Tensor:
     Raises:
         TypeError: if ``dtype`` names no real, integer or boolean dtype.
     """
+    if isinstance(x, Tensor) and isinstance(dtype, np.dtype) and x.data.dtype == dtype:
+        return x  # the usual case
     return convert(operand(x, "astype"), as_dtype(dtype, "astype"), "astype")
 
 

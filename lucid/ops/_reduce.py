@@ -32,7 +32,7 @@ from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
 from lucid.ops._index import take_along_dim
-from lucid.ops._shape import cat
+from lucid.ops._shape import Expand, cat
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumsum",
@@ -75,7 +75,7 @@ def _total(x: Array, axes: tuple[int, ...], keepdim: bool) -> Any:
 
     That of whole images, channels last, is a pooling kernel's.
     """
-    if axes == (2, 3) and x.ndim == 4 and x.dtype.kind == "f" and x.dtype != np.float16:
+    if axes == (2, 3) and x.ndim == 4 and x.dtype.char in "fd":
         images = x.transpose(0, 2, 3, 1)
         if images.flags.c_contiguous and images.size:
             whole = images.shape[1], images.shape[2]
@@ -90,13 +90,14 @@ def _total(x: Array, axes: tuple[int, ...], keepdim: bool) -> Any:
 class Sum(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
-        ctx.shape, ctx.axes = x.shape, axes
-        total = _total(x.data, axes, keepdim)
-        return np.asarray(total, x.dtype) if x.dtype.kind == "f" else total
+        data = x.data
+        ctx.shape, ctx.axes = data.shape, axes
+        total = _total(data, axes, keepdim)
+        return np.asarray(total, data.dtype) if data.dtype.kind == "f" else total
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
-        return _spread(grad, ctx.shape, ctx.axes).expand(ctx.shape)
+        return Expand.apply(_spread(grad, ctx.shape, ctx.axes), ctx.shape)
 
 
 def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
@@ -121,14 +122,15 @@ class Mean(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Any:
-        ctx.shape, ctx.axes = x.shape, axes
-        total = _total(x.data, axes, keepdim)
-        return np.asarray(total / total.dtype.type(_count(x.shape, axes)), x.dtype)
+        data = x.data
+        ctx.shape, ctx.axes = data.shape, axes
+        total = _total(data, axes, keepdim)
+        return np.asarray(total / total.dtype.type(_count(data.shape, axes)), data.dtype)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         scaled = astype(widened(grad) / float(_count(ctx.shape, ctx.axes)), grad.dtype)
-        return _spread(scaled, ctx.shape, ctx.axes).expand(ctx.shape)
+        return Expand.apply(_spread(scaled, ctx.shape, ctx.axes), ctx.shape)
 
 
 def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:

@@ -49,5 +49,6 @@ from lucid.kernels.numba.machine._threads import divide as divide
 from lucid.kernels.numba.machine._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba.machine._threads import in_parts as in_parts
 from lucid.kernels.numba.machine._threads import set_num_threads as set_num_threads
+from lucid.kernels.numpy._activation import elu_grad as elu_grad
 from lucid.kernels.numpy._sums import sums as sums
 from lucid.kernels.numpy._variance import variance as variance

@@ -2,6 +2,7 @@
 
 from lucid.kernels.numpy._activation import clip as clip
 from lucid.kernels.numpy._activation import clip_grad as clip_grad
+from lucid.kernels.numpy._activation import elu_grad as elu_grad
 from lucid.kernels.numpy._activation import gelu as gelu
 from lucid.kernels.numpy._activation import gelu_grad as gelu_grad
 from lucid.kernels.numpy._activation import hardswish as hardswish

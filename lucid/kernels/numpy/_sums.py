@@ -25,8 +25,8 @@ _FEW = 256
 # of them in float64.
 _ROW, _PIECE = 1024, 256
 
-# From so many elements on that is worth the calls it takes.
-_WORTHWHILE = 1 << 14
+# From so many elements on that is worth its calls: one for rows as they are, five for pieces.
+_WORTHWHILE, _WORTH_PIECES = 1 << 14, 1 << 16
 
 
 def sums(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any:
@@ -46,7 +46,7 @@ def sums(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any:
         return x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
     way = None if x.size < _FEW else _way(x.shape, x.strides, axes, x.dtype.char == "f")
     if way is None:
-        return x.sum(axis=axes, keepdims=keepdims)
+        return np.add.reduce(x, axes, keepdims=keepdims)
     y: Array = x.transpose(way.order).reshape(way.shape)
     for axis in way.reduced:
         y = _sum_rows(y) if axis == len(way.shape) - 1 else _sum_strips(y, axis)
@@ -85,7 +85,9 @@ def _way(
             reduced.append(axis in axes)
         step = strides[axis]
     many = math.prod([shape[axis] for axis in axes]) >= _FEW
-    rows = single and reduced[-1] and math.prod(shape) >= _WORTHWHILE
+    # Of a repeated number einsum takes longer.
+    rows = single and reduced[-1] and step == 4
+    rows = rows and math.prod(shape) >= (_WORTHWHILE if merged[-1] <= _ROW else _WORTH_PIECES)
     if not rows and (not many or reduced.index(True) == len(reduced) - 1):
         return None
     kept = [axis for axis in order if axis not in axes]
