@@ -38,6 +38,7 @@ class ImportedModel(Module):
         opset: the file's version of ONNX's operators.
         pretrained_cfg: what the file says of images and classes, as a model of lucid's has it;
             None if it says nothing.
+        name: the architecture that the file names, or None.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ImportedModel(Module):
         self.metadata = metadata
         self.opset = opset
         self.pretrained_cfg: dict[str, Any] | None = None
+        self.name: str | None = None
         self._steps: list[Step] = []
         self._constants: dict[str, np.ndarray] = {}
         self._learned: dict[str, str] = {}  # value -> path of the parameter

@@ -78,6 +78,9 @@ class _Builder:
         self.learned = {
             name for name, value in self.constants.items() if value.ndim and value.dtype.kind == "f"
         }
+        self.whole = {
+            each.name for each in model.inputs if each.dtype is not None and each.dtype.kind != "f"
+        }
         self.made = 0
         self.result = ImportedModel(model.inputs, model.outputs, model.metadata, model.opset)
         self.parameters: dict[str, Parameter] = {}  # by the names of weights
@@ -105,6 +108,7 @@ class _Builder:
                 self.result._constants[name] = self.constants[name]
         self.result._steps = _with_ends(steps, self.model.outputs)
         self.result.pretrained_cfg = description(self.model)
+        self.result.name = (self.result.pretrained_cfg or {}).get("architecture")
         return self.result.eval()
 
     # What is computed ahead.
@@ -160,6 +164,8 @@ class _Builder:
         others = node.inputs[1:]
         if make is None or any(name and name not in self.constants for name in others):
             return None
+        if node.inputs[0] in self.whole:
+            return None  # layers take floating-point numbers
         weights = [Weight(name, self.constants[name]) if name else None for name in others]
         made = make(node, self.ranks.get(node.inputs[0]), *weights)
         if made is None:

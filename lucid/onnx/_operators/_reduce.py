@@ -14,7 +14,6 @@ from lucid.nn import functional as F  # noqa: N812
 from lucid.onnx._operators._table import (
     Built,
     Weight,
-    array_dtype,
     axis_of,
     given_ints,
     operator,
@@ -27,12 +26,15 @@ Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
 
 def _extreme(x: Tensor, axes: tuple[int, ...], keep: bool, of: Any, empty: float) -> Tensor:
+    if x.dtype.kind == "b":
+        return _extreme(x.astype(np.uint8), axes, keep, of, empty).astype(bool)
     if any(x.shape[axis] == 0 for axis in axes):
         sizes = [1 if axis in axes else length for axis, length in enumerate(x.shape)]
-        kept = ops.full(sizes, empty).astype(x.dtype)
+        if x.dtype.kind != "f":
+            kind = np.iinfo(x.dtype)
+            empty = kind.min if empty < 0 else kind.max
+        kept = ops.full(sizes, empty, dtype=x.dtype)
         return kept if keep else kept.reshape([s for a, s in enumerate(sizes) if a not in axes])
-    if array_dtype(x).kind == "b":
-        return of(x.astype(np.uint8), axes, keep).astype(bool)
     return of(x, axes, keep)
 
 

@@ -171,7 +171,8 @@ def space_to_depth(node: Node, x: Any) -> Any:
     """`Tensor.reshape` and `Tensor.permute`."""
     x, step = tensor(x), node.integer("blocksize", 1)
     n, c, h, w = x.shape
-    y = x.reshape(n, c, h // step, step, w // step, step).permute(0, 3, 5, 1, 2, 4)
+    order = (0, 3, 5, 1, 2, 4) if node.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    y = x.reshape(n, c, h // step, step, w // step, step).permute(order)
     return y.reshape(n, c * step**2, h // step, w // step)
 
 
@@ -291,12 +292,20 @@ def gather_nd(node: Node, x: Any, index: Any) -> Any:
     return x[index]
 
 
+_SCATTERED = {"mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
 @operator("ScatterElements", "Scatter", size=lambda node, x, index, updates: np.size(x))
 def scatter_elements(node: Node, x: Any, index: Any, updates: Any) -> Any:
-    """`lucid.scatter` or `lucid.scatter_add`."""
+    """`lucid.scatter` or `lucid.scatter_add`; products and extremes without gradient."""
     x, axis = tensor(x), axis_of(node.integer("axis"), np.ndim(x))
     places = _positive(array(index), x.shape[axis])
     how = node.text("reduction", "none")
+    if how in _SCATTERED:
+        result, where = array(x).copy(), list(np.indices(places.shape))
+        where[axis] = places
+        _SCATTERED[how].at(result, tuple(where), array(updates))
+        return result
     if how not in ("none", "add"):
         raise unsupported(node, f"the reduction {how!r}")
     function = ops.scatter if how == "none" else ops.scatter_add

@@ -1,0 +1,75 @@
+"""Files that lucid wrote, read again: nothing changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import models
+
+from .runtimes import images, trained
+
+pytest.importorskip("onnx")
+
+
+def values(model: Any, x: np.ndarray) -> np.ndarray:
+    """Return the outputs in float64, in which rounding does not count."""
+    with lucid.no_grad():
+        return model.double()(lucid.tensor(x, dtype=np.float64)).data
+
+
+def assert_same(a: np.ndarray, b: np.ndarray) -> None:
+    assert np.abs(a - b).max() <= 1e-6 * max(1.0, np.abs(a).max())
+
+
+NAMES = [
+    "mobilenetv4_conv_small_035",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("mobilenet_v4_hybrid_medium", "mobilenetv4_conv_aa_medium")
+    ),
+]
+
+
+@pytest.mark.parametrize("fold", [True, False], ids=["folded", "kept"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_import_of_an_export_is_the_model(tmp_path: Path, name: str, fold: bool) -> None:
+    lucid.manual_seed(0)
+    model = trained(models.create_model(name, num_classes=7)).eval()
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    lucid.onnx.export(model, first, (1, 3, 64, 96), fold_batch_norm=fold)
+    net = lucid.onnx.load(first)
+    lucid.onnx.export(net, second, (1, 3, 64, 96), fold_batch_norm=fold)
+    x = images((3, 3, 64, 96))
+    if not fold:
+        state = model.state_dict()
+        assert list(net.state_dict()) == list(state)
+        for key, value in net.state_dict().items():  # a layer scale's axes may be others
+            assert (
+                key.endswith("num_batches_tracked")
+                or value.tolist() == state[key].reshape(value.shape).tolist()
+            )
+    again = lucid.onnx.load(second)
+    assert_same(values(net, x), values(again, x))
+    if not fold:  # folded weights are rounded to float32
+        assert_same(values(model, x), values(net, x))
+
+
+def test_the_description_is_kept(tmp_path: Path) -> None:
+    model = models.mobilenetv4_conv_small_035(3).eval()
+    given = {"mean": (0.5, 0.4, 0.3), "std": (0.1, 0.2, 0.3), "crop_pct": 0.9}
+    lucid.onnx.export(
+        model, tmp_path / "a.onnx", (1, 3, 64, 96), preprocessing=given, classes=["a", "b", "c"]
+    )
+    net = lucid.onnx.load(tmp_path / "a.onnx")
+    assert net.pretrained_cfg is not None
+    assert given.items() <= net.pretrained_cfg.items()
+    assert net.pretrained_cfg["classes"] == ["a", "b", "c"]
+    assert net.pretrained_cfg["input_size"] == (3, 64, 96)
+    assert net.name == "mobilenetv4_conv_small_035"
+    lucid.onnx.export(net, tmp_path / "b.onnx", (1, 3, 64, 96))
+    assert lucid.onnx.load(tmp_path / "b.onnx").pretrained_cfg == net.pretrained_cfg
