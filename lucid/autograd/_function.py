@@ -106,8 +106,11 @@ class Function:
             _observing.observer = None  # none inside forward
             if recording:
                 grad_mode.enabled = False
-            with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
+            if grad_mode.silent:
                 result = cls.forward(ctx, *args)
+            else:
+                with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
+                    result = cls.forward(ctx, *args)
         finally:
             _observing.observer = observer
             grad_mode.enabled = enabled

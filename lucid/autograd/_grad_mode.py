@@ -1,4 +1,4 @@
-"""Whether operations are recorded: one flag a thread."""
+"""Whether operations are recorded, and warn: flags of a thread."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class _Flag(threading.local):
     enabled = True
+    silent = False  # whether NumPy's warnings are off already, as they are on the way back
 
     def __init__(self) -> None:
         self.outer: list[list[bool]] = []  # what each context that was entered gives back

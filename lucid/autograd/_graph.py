@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lucid.autograd._grad_mode import is_grad_enabled, set_grad_enabled
+from lucid.autograd._grad_mode import grad_mode, is_grad_enabled, set_grad_enabled
 from lucid.autograd._tensor import Tensor, as_array, check_view, wrap
 from lucid.kernels._memory import is_lease
 
@@ -450,42 +450,47 @@ def run_backward(
         if any(needs[id(node)]):
             leading.add(id(node))
 
-    with set_grad_enabled(create_graph), np.errstate(all="ignore"):
-        for position, node in enumerate(nodes):
-            incoming: list[Tensor | None] = []
-            for index in range(len(node.output_meta)):
-                key = (id(node), index)
+    silent = grad_mode.silent
+    try:
+        with set_grad_enabled(create_graph), np.errstate(all="ignore"):
+            grad_mode.silent = True
+            for position, node in enumerate(nodes):
+                incoming: list[Tensor | None] = []
+                for index in range(len(node.output_meta)):
+                    key = (id(node), index)
+                    gradient = pending.pop(key)
+                    if gradient is not None:
+                        if node._hooks is not None:
+                            gradient = _call_hooks(node._hooks.get(index), gradient)
+                        if key in captured:
+                            captured[key] = gradient
+                    incoming.append(gradient)
+                if any(needs[id(node)]) and any(gradient is not None for gradient in incoming):
+                    # Set only now: a backward may itself walk over a part of this graph.
+                    node.needs_input_grad = needs[id(node)]
+                    outgoing = node.call_backward(incoming)
+                    incoming.clear()
+                    gradient = None
+                    for edge, result in zip(node.edges, outgoing):
+                        if edge is not None and result is not None:
+                            pending.add((id(edge[0]), edge[1]), result)
+                    outgoing.clear()
+                    result = None
+                    if not retain_graph:
+                        node.free()
+                nodes[position] = None  # type: ignore[call-overload]  # done: let it go
+            for leaf in leaves.values():
+                key = (id(leaf), 0)
                 gradient = pending.pop(key)
-                if gradient is not None:
-                    if node._hooks is not None:
-                        gradient = _call_hooks(node._hooks.get(index), gradient)
-                    if key in captured:
-                        captured[key] = gradient
-                incoming.append(gradient)
-            if any(needs[id(node)]) and any(gradient is not None for gradient in incoming):
-                # Set only now: a backward may itself walk over a part of this graph.
-                node.needs_input_grad = needs[id(node)]
-                outgoing = node.call_backward(incoming)
-                incoming.clear()
-                gradient = None
-                for edge, result in zip(node.edges, outgoing):
-                    if edge is not None and result is not None:
-                        pending.add((id(edge[0]), edge[1]), result)
-                outgoing.clear()
-                result = None
-                if not retain_graph:
-                    node.free()
-            nodes[position] = None  # type: ignore[call-overload]  # done: let it go
-        for leaf in leaves.values():
-            key = (id(leaf), 0)
-            gradient = pending.pop(key)
-            if gradient is None:
-                continue
-            gradient = _call_hooks(leaf._hooks, gradient)
-            if inputs is None:
-                _accumulate(leaf, gradient, create_graph)
-            elif key in captured:
-                captured[key] = gradient
+                if gradient is None:
+                    continue
+                gradient = _call_hooks(leaf._hooks, gradient)
+                if inputs is None:
+                    _accumulate(leaf, gradient, create_graph)
+                elif key in captured:
+                    captured[key] = gradient
+    finally:
+        grad_mode.silent = silent
     if inputs is None:
         return []
     return [captured[(id(source), index)] for source, index in map(_source, inputs)]

@@ -49,6 +49,8 @@ _LONG = 1 << 9
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
     """Return the axes to reduce; as in PyTorch, an empty tuple means all of them too."""
+    if type(dim) is int and 0 <= dim < x.data.ndim:
+        return (dim,)  # the usual case
     return normalize_axes(None if isinstance(dim, (tuple, list)) and not dim else dim, x.ndim, who)
 
 
@@ -109,7 +111,10 @@ def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None 
         keepdim: keep those axes, with size 1.
         dtype: convert to this dtype first; the result has it too.
     """
-    x = _as(operand(x, "sum"), dtype, "sum")
+    x = operand(x, "sum")
+    if dtype is None:
+        return Sum.apply(x, _axes(dim, x, "sum"), keepdim)
+    x = _as(x, dtype, "sum")
     return _as(Sum.apply(x, _axes(dim, x, "sum"), keepdim), dtype, "sum")
 
 
@@ -146,7 +151,7 @@ def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None
     Arguments as in :func:`sum`, but ``dtype`` must be a floating dtype, or TypeError is raised.
     """
     x = floating(x, "mean") if dtype is None else _as(operand(x, "mean"), dtype, "mean")
-    if x.dtype.kind != "f":
+    if x.data.dtype.kind != "f":
         raise TypeError(f"mean: dtype must be a floating-point dtype, got {x.dtype}")
     return Mean.apply(x, _axes(dim, x, "mean"), keepdim)
 

@@ -42,9 +42,10 @@ def sums(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any:
         axes: from the front, each once.
         keepdims: keep them, with size 1.
     """
-    if x.dtype.char == "e":
+    kind = x.dtype.char
+    if kind == "e":
         return x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
-    way = None if x.size < _FEW else _way(x.shape, x.strides, axes, x.dtype.char == "f")
+    way = None if x.size < _FEW else _way(x.shape, x.strides, axes, kind == "f")
     if way is None:
         return np.add.reduce(x, axes, keepdims=keepdims)
     y: Array = x.transpose(way.order).reshape(way.shape)
