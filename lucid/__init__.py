@@ -52,6 +52,8 @@ _LAZY = {
     "nn": "lucid.nn",
     "onnx": "lucid.onnx",
     "optim": "lucid.optim",
+    "quantization": "lucid.quantization",
+    "quantize": "lucid.quantization:quantize",
     "report": "lucid.report",
     "save": "lucid._files:save",
     "summary": "lucid.visual:summary",
@@ -65,12 +67,14 @@ if _TYPE_CHECKING:
     from lucid import nn as nn
     from lucid import onnx as onnx
     from lucid import optim as optim
+    from lucid import quantization as quantization
     from lucid import report as report
     from lucid import training as training
     from lucid import visual as visual
     from lucid._compile import compile as compile
     from lucid._files import load as load
     from lucid._files import save as save
+    from lucid.quantization import quantize as quantize
     from lucid.visual import summary as summary
 else:
 

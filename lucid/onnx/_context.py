@@ -54,6 +54,7 @@ class Context:
         self.constants: dict[str, Array] = {}
         self.names: dict[Value, str] = {}
         self._stored: dict[Any, tuple[str, Array]] = {}  # arrays with their names
+        self._once: dict[Any, str] = {}
         self._taken: Counter[str] = Counter()
         self._sources: dict[tuple[int, ...], tuple[Value, int]] = {}
         self._shapes: dict[Value, str] = {}
@@ -114,6 +115,13 @@ class Context:
         settings = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(Node(kind, given, made, name, settings))
         return made[0] if outputs == 1 else tuple(made)
+
+    def once(self, kind: str, x: Input, *arrays: Array) -> str:
+        """Return the output of a node of that input and those values; it is added once."""
+        key = kind, self.input(x), *[(array.dtype.str, array.tobytes()) for array in arrays]
+        if key not in self._once:
+            self._once[key] = self.node(kind, x, *arrays)
+        return self._once[key]
 
     def input(self, given: Input) -> str:
         """Return the name of what is given to a node."""

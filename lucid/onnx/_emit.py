@@ -37,6 +37,7 @@ from lucid.ops._layer_norm import Standardize
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import Einsum, MatMul
 from lucid.ops._pool import MaxPool2d, SumPool2d
+from lucid.quantization._fake_quantize import FakeQuantize, integers
 
 Emitter = Callable[..., Any]
 
@@ -103,6 +104,25 @@ def _batch_norm_training(
         y = y if each is None else context.node(kind, y, context.node("Reshape", each, shape))
     mean = _reduced(context, "ReduceMean", x, axes, False)
     return y, mean, context.node("Reshape", variance, np.array([-1]))
+
+
+# -- integers -----------------------------------------------------------------------------------
+
+
+def _fake_quantize(
+    context: Context, x: Any, scale: Array, zero: Array, axis: int | None, qmin: int, qmax: int
+) -> str:
+    """Add DequantizeLinear of the integers, which a file holds of a constant."""
+    if axis is not None:
+        context.need(13, "a scale for each channel")
+    if isinstance(x, Value):
+        rounded = context.once("QuantizeLinear", x, scale, zero)
+        return context.once("DequantizeLinear", rounded, scale, zero)
+    array = x.data if isinstance(x, Tensor) else x
+    name = context.traced.names.get(id(array), "")
+    stored = context.constant(integers(array, scale, zero, axis, qmin, qmax), name)
+    # Its zero point is 0, and of a bias the runtimes want none.
+    return context.node("DequantizeLinear", stored, scale, axis=axis)
 
 
 # -- pools --------------------------------------------------------------------------------------
@@ -381,6 +401,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     Conv2d: _conv,
     Linear: _linear,
     BatchNormInference: _batch_norm,
+    FakeQuantize: _fake_quantize,
     BatchNormTraining: _batch_norm_training,
     Standardize: _standardized,
     MaxPool2d: _max_pool,
@@ -483,7 +504,7 @@ REFUSED: dict[type[Function], str] = {
 
 
 # Operations that are nodes also where all their arguments are constants.
-KEPT: set[type[Function]] = set()
+KEPT: set[type[Function]] = {FakeQuantize}
 
 # Operations whose arguments may depend on the input's size: their emitters ask for that.
 _SIZED = {MaxPool2d, SumPool2d, shape.Reshape, shape.Expand, index.GetItem, index.PutAdd}
