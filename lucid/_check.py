@@ -59,8 +59,8 @@ def short(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return what an error says, on one line."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     # str(KeyError("x")) is "'x'".
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from lucid._check import one_line
 from lucid.training import FinishedError, HeldElsewhereError
 
 
@@ -34,4 +35,4 @@ def reading_run() -> Iterator[None]:
     except HeldElsewhereError as error:
         raise UsageError(f"{error}, or give another --output") from error
     except (FileNotFoundError, FinishedError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(one_line(error)) from error

@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     A wrong use that the parser finds, ``--help`` and ``--version`` end in SystemExit, as with
     every argparse program.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`): nobody reads it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file of another encoding than UTF-8 gets a question mark for what it cannot
         # show; an error would end the command after all its work.

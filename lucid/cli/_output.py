@@ -43,7 +43,8 @@ def write(text: str, target: str | Path) -> None:
         sys.stdout.write(text)
         return
     with atomic_path(target) as path:
-        path.write_text(text, encoding="utf-8", newline="\n")
+        # A name may hold what is no UTF-8.
+        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
 
 
 def check_one_prints(args: argparse.Namespace) -> None:
@@ -75,7 +76,7 @@ def check_writable(path: Path, option: str, suffixes: Sequence[str] = ()) -> Pat
         raise UsageError(f"{option}: cannot write to {path}: {error.strerror}") from error
     # A file is replaced, which its folder has to allow; a device is written into.
     written = path.resolve().parent if is_replaced(path) else path
-    if not os.access(written, os.W_OK):
+    if not os.access(written, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise UsageError(f"{option}: {written} cannot be written to")
     return path
 

@@ -33,7 +33,8 @@ def find_pictures(folder: str | os.PathLike[str]) -> Found:
     """Search a folder for pictures, at any depth and in linked folders too.
 
     What is hidden (its name begins with a dot) does not count. A folder that can be reached in
-    several ways is searched once, so links may form circles.
+    several ways is searched once, so links may form circles; a link to a folder that this one is
+    in is passed over, as other classes may be there.
 
     Args:
         folder: where to search.
@@ -44,7 +45,8 @@ def find_pictures(folder: str | os.PathLike[str]) -> Found:
         ``"closed folder"``.
     """
     found = Found([], Counter())
-    searched: set[tuple[int, int]] = set()
+    above = [place.stat() for place in Path(folder).resolve().parents]
+    searched = {(status.st_dev, status.st_ino) for status in above}
     waiting = deque([Path(folder)])
     while waiting:
         place = waiting.popleft()

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lucid._check import one_line
 from lucid._files import atomic_path, read_json
 from lucid._version import __version__
@@ -96,7 +98,8 @@ def write_report(
     contents, sections = [], []
     for name, heading, make in _SECTIONS:
         try:
-            made = make(material)
+            with np.errstate(all="ignore"):  # what is not finite stands in the page
+                made = make(material)
         except Exception as error:  # whatever it is, the other parts are worth their page
             reason = one_line(error)
             made = tag("p", f"This part could not be made: {reason}"), {"error": reason}

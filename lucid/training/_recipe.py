@@ -306,7 +306,8 @@ class Recipe:
         if images is None:
             return replace(self, size=self.size or SIZE)
         batch_size = self.batch_size or max(8, 1 << (min(images // 20, 64) or 1).bit_length() - 1)
-        share = batch_size * self.accumulate / 64  # of the batches for which these rates are good
+        # Of the images of a step for which these rates are good; an epoch may have fewer.
+        share = min(batch_size * self.accumulate, max(images, 1)) / 64
         if self.optimizer == "sgd":
             # Goyal et al. 2017, "Accurate, Large Minibatch SGD": rates in proportion to batches.
             rate = (0.05 if self.weights is None else 0.01) * share
@@ -343,7 +344,7 @@ class Recipe:
                     hint = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}"
                     raise ValueError(f"there is no entry {name!r}; {hint}")
             return cls(**entries)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def toml(self) -> str:

@@ -63,6 +63,7 @@ def test_what_a_file_does_not_name_has_its_default(tmp_path: Path) -> None:
         ("epochs = 1\nepochs = 2", r"a\.toml: "),
         ("[training]\nepochs = 1", "there is no entry 'training'"),
         ("\xff", r"a\.toml: "),
+        pytest.param("epochs = " + "[" * 5000, r"a\.toml: ", id="deep"),
     ],
 )
 def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
@@ -116,6 +117,8 @@ def test_what_is_not_given_is_chosen() -> None:
     assert Recipe(batch_size=16, accumulate=4).settled(10**4).lr == 3e-3
     assert Recipe(batch_size=16, optimizer="sgd").settled(10**4).lr == 0.0125
     assert Recipe(weights="a.npz").settled(10**4).lr == 1e-3
+    most = Recipe(batch_size=10**6, accumulate=10**6).settled(256).lr  # no step has so many
+    assert most == Recipe(batch_size=64, accumulate=4).settled(256).lr == 6e-3
     given = Recipe(size=32, batch_size=7, lr=0.5)
     assert given.settled(100) == given
     assert Recipe().settled().batch_size is None
