@@ -6,10 +6,12 @@ import argparse
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lucid
@@ -17,6 +19,7 @@ from benchmarks import accuracy, between, growth, size
 from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
 from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
+from benchmarks.operations import interval
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,11 +151,20 @@ def test_operations():
         check=True,
         cwd=ROOT,
     )
-    head, *lines = run.stdout.splitlines()
+    head, _, *lines = run.stdout.splitlines()
     assert head.startswith("the working tree / HEAD, numpy")
     assert sorted(line[:50].strip() for line in lines) == ["glu", "glu, with gradient"]
     for line in lines:
-        assert all(float(number) > 0 for number in line[50:].split())
+        median, low, high, fastest, before = map(float, re.findall(r"[\d.]+", line[50:]))
+        assert 0 < low <= median <= high
+        assert min(fastest, before) > 0
+
+
+def test_operations_interval_of_a_median():
+    rng = np.random.default_rng(0)
+    medians = [interval(1.02 + 0.1 * rng.standard_normal(64)) for _ in range(1000)]
+    assert sum(low <= 1.02 <= high for low, high in medians) >= 990
+    assert interval([1.0]) == (1.0, 1.0)
 
 
 @pytest.mark.slow

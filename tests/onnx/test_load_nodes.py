@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from tests.onnx.nodes import LEFT_OUT, cases, check, reason  # noqa: E402
+from tests.onnx.nodes import LEFT_OUT, cases, check, reason
 
 
 @pytest.mark.slow
