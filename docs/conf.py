@@ -29,6 +29,7 @@ extensions = [
     "public_names",
     "explorer_data",
     "extras",
+    "onnx_operators",
     "performance",
     "command_line",
     "source_pages",

@@ -99,8 +99,7 @@ class _Builder:
             layer = self.layer(node)
             if layer is not None:
                 node = Node(node.kind, node.name, node.inputs[:1], node.outputs[:1], {}, node.opset)
-            else:
-                self.take_constants(node)
+            self.take_constants(node)
             steps.append(Step(node, layer, ()))
             self.set_rank(node)
         for name in self.model.outputs:

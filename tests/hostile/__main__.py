@@ -24,6 +24,7 @@ BACKENDS = ("numpy", "numba")
 PARTS = {
     "files": (4400, 120),
     "images": (1800, 60),
+    "onnx": (2000, 60),
     "states": (1000, 30),
     "arguments": (2000, 30),
     "kills": (200, 240),

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory
     [
         ("files", 200),
         ("images", 120),
+        ("onnx", 200),
         ("states", 200),
         ("arguments", 300),
         ("kills", 6),

@@ -219,6 +219,17 @@ def test_nodes_in_another_order_are_sorted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(net(x).data, np.maximum(-x, 0))
 
 
+def test_a_layer_may_take_a_constant(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["a"], "conv"),
+        helper.make_node("Add", ["x", "a"], ["y"], "add"),
+    ]
+    image, kernels = weights(1, 3, 8, 8), weights(3, 3, 1, 1)
+    net = load(model(nodes, {"image": image, "w": kernels}), tmp_path)
+    expected = nn.functional.conv2d(image, kernels).data
+    np.testing.assert_allclose(net(lucid.zeros(1, 3, 8, 8)).data, expected, atol=1e-5)
+
+
 def external(location: str, **more: str) -> Any:
     proto = model([helper.make_node("Add", ["x", "w"], ["y"])], {"w": weights(8)})
     tensor = proto.graph.initializer[0]

@@ -302,7 +302,7 @@ def scatter_elements(node: Node, x: Any, index: Any, updates: Any) -> Any:
     places = _positive(array(index), x.shape[axis])
     how = node.text("reduction", "none")
     if how in _SCATTERED:
-        result, where = array(x).copy(), list(np.indices(places.shape))
+        result, where = array(x).copy(), np.indices(places.shape)
         where[axis] = places
         _SCATTERED[how].at(result, tuple(where), array(updates))
         return result
