@@ -43,8 +43,8 @@ __all__ = [
 # So many numbers at a time, with what is made of them, stay in the second-level cache.
 _BLOCK = 1 << 17
 
-# Slices of so many numbers are worth a call.
-_LONG = 1 << 9
+# Slices of so many numbers are worth a call, also across rows that are so short.
+_LONG, _SHORT = 1 << 9, 16
 
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
@@ -373,7 +373,8 @@ def _running_sums(x: Array, axis: int, backwards: bool) -> Array:
     order = (..., slice(None, None, -1 if backwards else 1))
     rows, sums = x.swapaxes(axis, -1)[order], y.swapaxes(axis, -1)[order]
     count = x.shape[axis]
-    if x.size >= _LONG * count and count > 1:
+    scattered = count > _SHORT and builtins.abs(x.strides[axis]) == x.itemsize
+    if x.size >= _LONG * count and count > 1 and not scattered:
         total = np.zeros(rows.shape[:-1])
         for i in range(count):
             total += rows[..., i]
@@ -381,7 +382,7 @@ def _running_sums(x: Array, axis: int, backwards: bool) -> Array:
         return y
     done = 0
     if x.ndim > 1 and x.size >= _LONG:
-        most = builtins.max(1, _BLOCK // 8 * len(rows) // x.size)
+        most = builtins.max(1, _BLOCK // 4 * len(rows) // x.size)
         pairs = np.empty((most, *rows.shape[1:]), np.complex128)
         while half := builtins.min(most, (len(rows) - done) // 2):
             first, second = slice(done, done + half), slice(done + half, done + 2 * half)
