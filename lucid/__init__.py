@@ -56,6 +56,7 @@ _LAZY = {
     "quantize": "lucid.quantization:quantize",
     "report": "lucid.report",
     "save": "lucid._files:save",
+    "sklearn": "lucid.sklearn",
     "summary": "lucid.visual:summary",
     "training": "lucid.training",
     "visual": "lucid.visual",
@@ -69,6 +70,7 @@ if _TYPE_CHECKING:
     from lucid import optim as optim
     from lucid import quantization as quantization
     from lucid import report as report
+    from lucid import sklearn as sklearn
     from lucid import training as training
     from lucid import visual as visual
     from lucid._compile import compile as compile
