@@ -30,6 +30,7 @@ PURPOSES = {
     "all": "all that lucid can use",
     "test": "the tests",
     "torch": "the tests that compare with PyTorch",
+    "runtimes": "the tests of ONNX files in OpenVINO, and of those that PyTorch writes",
     "bench": "the benchmarks beside PyTorch, ONNX Runtime and OpenVINO",
     "emulator": "the tests of the kernels for ARM on any processor",
     "lint": "checks of the code",

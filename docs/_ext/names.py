@@ -28,6 +28,7 @@ MODULES = (
     "lucid.training",
     "lucid.report",
     "lucid.visual",
+    "lucid.onnx",
 )
 
 

@@ -27,7 +27,7 @@ from lucid.cli._output import (
     check_one_prints,
     write,
 )
-from lucid.cli._weights import Opened, open_model
+from lucid.cli._weights import Opened, open_network
 from lucid.data import imagenet_classes
 from lucid.data.datasets import read_image
 from lucid.data.transforms import for_model
@@ -65,7 +65,8 @@ def add_parsers(add_command: AddCommand) -> None:
         "named on stderr and passed over; the exit status is then 1.",
         "  lucid predict photo.jpg --weights timm/mobilenetv4_conv_small.e2400_r224_in1k\n"
         "  lucid predict photos/ --weights w.safetensors --model mobilenet_v4_conv_small --csv -\n"
-        "  lucid predict digit.png --weights runs/mobilenetv4_conv_small-digits",
+        "  lucid predict digit.png --weights runs/mobilenetv4_conv_small-digits\n"
+        "  lucid predict digit.png --weights digits.onnx",
     )
     add_arguments(parser)
     parser.add_argument(
@@ -107,7 +108,7 @@ def predict(args: argparse.Namespace) -> int:
     given = None if args.classes is None else read_classes(args.classes)
     failures = Failures("predict")
     paths = find_images(args.images, failures)
-    opened = open_model("predict", args.weights, args.model)
+    opened = open_network("predict", args.weights, args.model)
     predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
     if args.json is not None:
         write(_as_json(predictions), args.json)
@@ -138,6 +139,8 @@ def _predict(
     for good, images in read_batches(paths, for_model(opened.model), batch_size, failures):
         with no_grad():
             logits = opened.model(images).double()
+        if getattr(opened.model, "outputs", None) == ["probabilities"]:  # of an ONNX file
+            logits = logits.clamp(min=1e-300).log()
         if not getattr(opened.model, "num_classes", logits.shape[1]):
             raise CommandError("the weights have no classifier; `lucid embed` takes them")
         if not np.isfinite(logits.data).all():

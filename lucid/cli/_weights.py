@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from lucid import onnx
 from lucid._files import READABLE, endings
 from lucid.cli._arguments import model_name
 from lucid.cli._errors import CommandError, UsageError, reading_run
@@ -82,6 +83,22 @@ def name_of(command: str, checkpoint: Checkpoint, given: str | None) -> str:
     given = None if given is None else model_name(given)
     with _loading():
         return find_name(checkpoint, given, partial(tell, command), "--model")
+
+
+def open_network(command: str, weights: str, name: str | None) -> Opened:
+    """Return what :func:`open_model` does, or the network of an ONNX file.
+
+    Raises:
+        UsageError: as there, and if a model is named for an ONNX file.
+        CommandError: as there.
+    """
+    if Path(weights).suffix.lower() != ".onnx":
+        return open_model(command, weights, name)
+    if name is not None:
+        raise UsageError("--model says what weights are of; an ONNX file is a whole model")
+    with _loading():
+        network = onnx.load(weights)
+    return Opened(cast(MobileNet_V4, network), (network.pretrained_cfg or {}).get("classes"))
 
 
 def open_model(command: str, weights: str, name: str | None) -> Opened:

@@ -103,7 +103,7 @@ def export(
         >>> [each.name for each in (*file.graph.input, *file.graph.output)]
         ['image', 'probabilities']
         >>> file.graph.node[0].name, file.graph.node[0].input[1]
-        ('conv0.conv/Conv', 'conv0.conv.weight')
+        ('conv0.convbn_0.conv/Conv', 'conv0.convbn_0.conv.weight')
     """
     onnx = extra("onnx", "onnx", "export: ONNX files need onnx")
     if not isinstance(model, Module):

@@ -144,3 +144,35 @@ def test_wrong_use(tmp_path, capsys, weights, monkeypatch, options, message):
     assert status == 2
     assert message in err
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_predict_reads_the_file(tmp_path, capsys, weights):
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    picture = tmp_path / "bird.png"
+    Image.fromarray(rng.integers(0, 255, (80, 90, 3), dtype=np.uint8)).save(picture)
+    guesses = []
+    for source, options in ((None, []), ("a.onnx", []), ("b.onnx", ["--softmax"])):
+        if source is not None:
+            assert main(["export", str(weights), "-o", str(tmp_path / source), *options]) == 0
+        path = weights if source is None else tmp_path / source
+        capsys.readouterr()
+        assert main(["predict", str(picture), "--weights", str(path), "--json"]) == 0
+        (guess,) = json.loads(capsys.readouterr().out)
+        guesses.append([(each["name"], each["probability"]) for each in guess["top"]])
+    assert {name for name, _ in guesses[0]} == {"wren", "rook", "tit"}
+    for other in guesses[1:]:
+        assert [name for name, _ in other] == [name for name, _ in guesses[0]]
+        np.testing.assert_allclose(
+            [value for _, value in other], [value for _, value in guesses[0]], rtol=1e-4
+        )
+
+
+def test_predict_takes_no_model_for_a_file(tmp_path, capsys):
+    pytest.importorskip("PIL")
+    command = ["predict", str(tmp_path), "--weights", "x.onnx", "--model", NAME]
+    (tmp_path / "a.png").write_bytes(b"")
+    assert main(command) == 2
+    assert "an ONNX file is a whole model" in capsys.readouterr().err

@@ -37,7 +37,7 @@ NOT_CODE = {
     "{literalinclude}",
 }
 # Pages whose shell blocks install things; .ci/run does what they say.
-INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md"}
+INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md", "onnx.md"}
 # The design page shows how an operation is written; it is no program.
 EXCERPTS = {"design.md"}
 # The code of the landing page is README's, says test_site.py.
@@ -74,6 +74,8 @@ def test_page(page, tmp_path, monkeypatch, request):
     if page.name in ("pretrained.md", "checkpoints.md"):
         request.getfixturevalue("hub")
     text = page.read_text(encoding="utf-8")
+    if page.name.startswith("onnx"):
+        pytest.importorskip("onnxruntime")
     if page.parent.name == "tutorials":
         pytest.importorskip("skimage")
     if "efficientnet_lite0" in text:

@@ -66,6 +66,7 @@ MAIN = {
     "lucid.training": ["Recipe", "Run", "Score", "decay_groups", "evaluate", "fit"],
     "lucid.report": ["write_report"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
+    "lucid.onnx": ["export"],
 }
 
 #: Examples that need a package which lucid can do without.
@@ -76,6 +77,7 @@ EXTRAS = {
     "lucid.training._evaluation.Evaluation.measure": "sklearn",
     "lucid.training._run.Run": "sklearn",
     "lucid.report._report.write_run_report": "sklearn",
+    "lucid.onnx._export.export": "onnx",
 }
 
 DOCSTRINGS = docstrings_with(">>>")
