@@ -34,7 +34,7 @@ def read_list(file: Path) -> list[Entry]:
         raise FileNotFoundError(f"there is no file {file}")
     try:
         rows = list(_json_rows(file) if file.suffix.lower() == ".json" else _csv_rows(file))
-    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is no list of pictures: {error}") from error
     return [_entry(row, place, file) for place, row in rows]
 

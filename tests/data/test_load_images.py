@@ -168,6 +168,13 @@ def test_a_limit_takes_images_of_all_classes() -> None:
 def test_data_that_are_none() -> None:
     with pytest.raises(ValueError, match="'none' is neither `digits` nor a folder of images"):
         load_images("none", 32)
+    with pytest.raises(
+        ValueError, match=r"lists them, \.csv or \.json; there is nothing of that n"
+    ):
+        load_images("none.csv", 32)
+    Path("list.txt").write_text("path,label\n")
+    with pytest.raises(ValueError, match=r"list\.txt' is .* that lists them, \.csv or \.json$"):
+        load_images("list.txt", 32)
 
 
 # -- pictures that cannot be read -------------------------------------------------------------

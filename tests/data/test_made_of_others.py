@@ -114,6 +114,7 @@ def test_the_classes_of_the_training_stay() -> None:
             "a.json, entry 0: expected a path and a label",
         ),
         ("a.json", "[", "a.json is no list of pictures: Expecting value"),
+        pytest.param("a.json", "[" * 50_000, "a.json is no list of pictures: ", id="deep"),
     ],
 )
 def test_files_that_are_no_lists(name: str, content: str | bytes, message: str) -> None:
