@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,9 +82,8 @@ def brightness(image: Any, factor: float) -> Any:
 
 def contrast(image: Any, factor: float) -> Any:
     """Return an image with so much times the contrast, as ``ImageEnhance.Contrast``."""
-    counts = image.convert("L").histogram()
-    mean = sum(map(operator.mul, counts, range(256))) / (image.width * image.height)
-    return _away_from(image, int(mean + 0.5), factor)
+    grey = np.asarray(image.convert("L"))
+    return _away_from(image, int(grey.sum() / grey.size + 0.5), factor)
 
 
 def _away_from(image: Any, level: int, factor: float) -> Any:
