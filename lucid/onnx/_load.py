@@ -13,7 +13,7 @@ from lucid._files._common import PathLike
 from lucid.nn import Module, Parameter
 from lucid.onnx._describe import description
 from lucid.onnx._imported import ImportedModel, Step, as_parameter_data, compute
-from lucid.onnx._operators import OPERATORS, Weight
+from lucid.onnx._operators import OPERATORS, ROUNDED, Weight
 from lucid.onnx._read import Model, Node, UnsupportedError, read
 
 _MOST_MADE = 1 << 22  # elements that constants may become ahead, beside those in the file
@@ -91,7 +91,8 @@ class _Builder:
     def build(self) -> ImportedModel:
         nodes = _needed(self.model.nodes, self.model.outputs)
         _check_operators(nodes)
-        nodes = self.with_biases([node for node in nodes if not self.fold(node)])
+        nodes = self.with_rounding([node for node in nodes if not self.fold(node)])
+        nodes = self.with_biases(_needed(nodes, self.model.outputs))
         uses = Counter(name for node in nodes for name in node.inputs)
         uses.update(self.model.outputs)
         steps: list[Step] = []
@@ -128,6 +129,33 @@ class _Builder:
                 if value.dtype.kind == "f" and not self.learned.isdisjoint(node.inputs):
                     self.learned.add(name)
         return True
+
+    def with_rounding(self, nodes: list[Node]) -> list[Node]:
+        """Return the nodes with one for rounding to integers and back by the same numbers."""
+        rounded = {node.outputs[0]: node for node in nodes if node.kind == "QuantizeLinear"}
+        joined = []
+        for node in nodes:
+            before = rounded.get(node.inputs[0]) if node.kind == "DequantizeLinear" else None
+            if before is not None and self.are_alike(before, node):
+                settings = {"axis": node.integer("axis", 1)}
+                inputs = [before.inputs[0], *node.inputs[1:]]
+                node = Node(ROUNDED, node.name, inputs, node.outputs, settings, node.opset)
+            joined.append(node)
+        return joined
+
+    def are_alike(self, one: Node, other: Node) -> bool:
+        """Whether two nodes have the same constants behind their first input, of 8 or 16 bits."""
+        pairs = list(zip(one.inputs[1:], other.inputs[1:]))
+        names = {name for pair in pairs for name in pair}
+        return (
+            len(one.inputs) == len(other.inputs)
+            and names <= set(self.constants)
+            and all(np.array_equal(self.constants[a], self.constants[b]) for a, b in pairs)
+            and self.constants[one.inputs[1]].ndim <= 1
+            and all(self.constants[b].dtype.kind in "iu" for _, b in pairs[1:])
+            and not any(name != "axis" for name in (*one.attributes, *other.attributes))
+            and one.integer("axis", 1) == other.integer("axis", 1)
+        )
 
     def with_biases(self, nodes: list[Node]) -> list[Node]:
         """Return the nodes with sums joined to the products by constant matrices they follow."""

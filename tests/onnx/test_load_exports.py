@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import models
+from lucid import models, nn
 
 from .runtimes import images, trained
 
@@ -73,3 +73,19 @@ def test_the_description_is_kept(tmp_path: Path) -> None:
     assert net.name == "mobilenetv4_conv_small_035"
     lucid.onnx.export(net, tmp_path / "b.onnx", (1, 3, 64, 96))
     assert lucid.onnx.load(tmp_path / "b.onnx").pretrained_cfg == net.pretrained_cfg
+
+
+def test_rounding_to_integers_comes_back_and_passes_gradients(tmp_path: Path) -> None:
+    lucid.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(144, 5)
+    ).eval()
+    quantized = lucid.quantize(net, [lucid.tensor(images((4, 3, 8, 8)))])
+    lucid.onnx.export(quantized, tmp_path / "int8.onnx", (1, 3, 8, 8))
+    loaded = lucid.onnx.load(tmp_path / "int8.onnx")
+    x = images((3, 3, 8, 8), 1)
+    np.testing.assert_allclose(loaded(x).data, quantized(x).data, atol=1e-6)
+    loaded(x).sum().backward()
+    for name, parameter in loaded.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.data.any(), name

@@ -6,6 +6,7 @@ from lucid.onnx._operators import _norm as _norm
 from lucid.onnx._operators import _quantize as _quantize
 from lucid.onnx._operators import _reduce as _reduce
 from lucid.onnx._operators import _shape as _shape
+from lucid.onnx._operators._quantize import ROUNDED as ROUNDED
 from lucid.onnx._operators._table import OPERATORS as OPERATORS
 from lucid.onnx._operators._table import Operator as Operator
 from lucid.onnx._operators._table import Weight as Weight

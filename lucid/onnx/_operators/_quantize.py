@@ -18,6 +18,7 @@ from lucid.onnx._operators._table import (
     unsupported,
 )
 from lucid.onnx._read import Node
+from lucid.quantization._fake_quantize import apply_fake_quantize
 
 
 def _along(node: Node, x: Tensor, values: Any) -> np.ndarray:
@@ -34,7 +35,11 @@ def _along(node: Node, x: Tensor, values: Any) -> np.ndarray:
     return numbers.reshape([-1 if each == axis else 1 for each in range(x.ndim)])
 
 
-@operator("QuantizeLinear", fixed=(1, 2))
+def _as_many(node: Node, x: Any, *others: Any) -> int:
+    return int(np.size(x))
+
+
+@operator("QuantizeLinear", size=_as_many, fixed=(1, 2))
 def quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     """`lucid.round` of the quotient, within the integers' range."""
     x = tensor(x)
@@ -51,7 +56,7 @@ def quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     return ops.clamp(quotient, float(low), float(high)).astype(dtype)
 
 
-@operator("DequantizeLinear", fixed=(1, 2))
+@operator("DequantizeLinear", size=_as_many, fixed=(1, 2))
 def dequantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     """The difference from the zero point, times the scale."""
     x = tensor(x)
@@ -63,6 +68,20 @@ def dequantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     if zero is not None:
         wide = wide - _along(node, x, zero).astype(wide.dtype)
     return (wide.astype(np.float32) * _along(node, x, scale).astype(np.float32)).astype(dtype)
+
+
+# No file has this operator: the loader makes it of QuantizeLinear and DequantizeLinear.
+ROUNDED = "QuantizeLinear, DequantizeLinear"
+
+
+@operator(ROUNDED, size=None, fixed=(1, 2))
+def fake_quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
+    """One after the other with the same numbers: `FakeQuantize`, which passes gradients."""
+    x, factor = tensor(x), array(scale)
+    place = np.zeros(factor.shape, np.uint8) if zero is None else array(zero)
+    axis = axis_of(node.integer("axis", 1), x.ndim) if factor.size > 1 else None
+    bounds = np.iinfo(place.dtype)
+    return apply_fake_quantize(x, factor, place, axis, (bounds.min, bounds.max))
 
 
 @operator("DynamicQuantizeLinear", size=None)
