@@ -22,6 +22,7 @@ from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
 from lucid.onnx import ExportError, export
 from lucid.onnx._export import DEFAULT_OPSET
+from lucid.web import write_page
 
 # Outputs that differ by more than this part of the largest are no rounding.
 _TOLERANCE = 1e-3
@@ -84,6 +85,19 @@ def add_parsers(add_command: AddCommand) -> None:
         "ImageNet's for 1000 classes)",
     )
     parser.add_argument(
+        "--web",
+        type=Path,
+        metavar="FOLDER",
+        help="also write a page there that classifies pictures in a browser with the model; serve "
+        "the folder, such as by `python -m http.server`",
+    )
+    parser.add_argument(
+        "--runtime",
+        type=Path,
+        metavar="FOLDER",
+        help="onnxruntime-web's files for --web (default: fetched by npm, once)",
+    )
+    parser.add_argument(
         "--num-classes", type=non_negative_int, help="without weights (default: 1000)"
     )
 
@@ -91,6 +105,8 @@ def add_parsers(add_command: AddCommand) -> None:
 def export_model(args: argparse.Namespace) -> int:
     """Run ``lucid export``."""
     check_new(args.output, "--output", args.overwrite, (".onnx",))
+    if args.web is not None and args.softmax:
+        raise UsageError("--web: the page takes logits; leave out --softmax")
     given = None if args.classes is None else read_classes(args.classes)
     opened = _open(args)
     model = opened.model
@@ -121,6 +137,21 @@ def export_model(args: argparse.Namespace) -> int:
         f"{'any size' if args.dynamic_size else f'{height}×{width}'}"
     )
     print(_compared(args.output, model, shape, args.softmax))
+    if args.web is not None:
+        known = {**DEFAULT, **known}
+        description = {
+            "name": model.name,
+            "channels": model.in_channels,
+            "size": list(size),
+            **{key: list(known[key]) for key in ("mean", "std")},
+            "crop_pct": known["crop_pct"],
+            "classes": names,
+        }
+        try:
+            write_page(args.output, args.web, description, runtime=args.runtime)
+        except (FileNotFoundError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        print(f"{args.web}/index.html shows it; `python -m http.server -d {args.web}` serves it")
     return 0
 
 
