@@ -27,6 +27,8 @@ MODULES = (
     "lucid.data.transforms",
     "lucid.training",
     "lucid.report",
+    "lucid.sklearn",
+    "lucid.web",
     "lucid.visual",
     "lucid.onnx",
 )
