@@ -33,6 +33,7 @@ extensions = [
     "performance",
     "command_line",
     "source_pages",
+    "titles",
     "torch_names",
     "lucid.visual.sphinx",
 ]

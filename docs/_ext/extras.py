@@ -59,7 +59,7 @@ class ExtrasTable(SphinxDirective):
         """Return the table, of what is new too; a test asks for its purpose."""
         self.env.note_reread()  # the extras are in another file than the page
         required = extras()
-        lines = [".. list-table::", "    :header-rows: 1", ""]
+        lines = [".. list-table::", "    :header-rows: 1", "    :class: extras", ""]
         rows = [["extra", "adds", "for"]]
         for name in sorted(required, key=[*PURPOSES, *required].index):
             brings = ", ".join(map(named, required[name]))

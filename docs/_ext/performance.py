@@ -375,7 +375,7 @@ class FrontFigures(Generated):
             best[name] = max(best.get(name, 0), measured)
         names = ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large")
         rows = [Bar(name, best[name], f"{best[name]:.1f} %") for name in names]
-        exponent = f"{results.largest_difference():.1e}".replace("e-0", " · 10<sup>−") + "</sup>"
+        exponent = f"{results.largest_difference():.1e}".replace("e-0", "\u00a0·\u00a010<sup>−") + "</sup>"
         return self.card(
             "Exact",
             bars(rows, 300, "Top-1 accuracy on ImageNet-1k"),

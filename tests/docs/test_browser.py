@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,22 +13,7 @@ import lucid
 from lucid import models
 from lucid.models import configs
 from lucid.visual._colours import COLOURS
-from tests.docs import site as building
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-FLAGS = [
-    "--no-sandbox",  # CI runs as root
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 WITH_DIAGRAMS = [
     "index",
     "models/MobileNet_V4",
@@ -44,66 +26,6 @@ DRAWN = """() => {
   const all = [...document.querySelectorAll(".diagram")];
   return all.length && all.every((d) => d.dataset.drawn || d.dataset.error);
 }"""
-
-
-@pytest.fixture(scope="module")
-def address(site) -> Iterator[str]:
-    with building.served(site) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser, address) -> Iterator[Callable[..., Any]]:
-    """Open pages; afterwards no error may have been logged, and no request have left."""
-    complaints: list[str] = []
-    contexts = []
-
-    def open_page(path: str, width: int = 1280, height: int = 900, **settings: Any) -> Any:
-        settings = {"reduced_motion": "reduce", **settings}  # boxes stay where they are measured
-        context = browser.new_context(viewport={"width": width, "height": height}, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on(
-            "console",
-            lambda m: (
-                complaints.append(f"{m.text} ({m.location['url']}, on {page.url})")
-                if m.type in ("error", "warning")
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "response",
-            lambda answer: (
-                complaints.append(f"{answer.status} for {answer.url}")
-                if answer.status >= 400
-                else None
-            ),
-        )
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((address, "file://", "data:", "blob:"))
-                else complaints.append(f"request to {request.url}")
-            ),
-        )
-        page.goto(path if "://" in path else f"{address}/{path}")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not complaints
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
