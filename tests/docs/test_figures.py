@@ -199,7 +199,7 @@ def test_nobody_wrote_a_figure_into_a_page(site):
     found = {}
     for page in sorted(site.rglob("*.html")):
         name = page.relative_to(site).as_posix()
-        if not name.startswith(("_", ".doctrees", "performance-notes")):
+        if not name.startswith(("_", ".doctrees")):
             patterns = (SPEED,) if name.startswith("reference/") else (SPEED, SHARE)
             text = written(page).replace("up to 4 GiB", "")  # of --cache
             found[name] = figures(text, *patterns)
