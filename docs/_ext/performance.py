@@ -375,12 +375,13 @@ class FrontFigures(Generated):
             best[name] = max(best.get(name, 0), measured)
         names = ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large")
         rows = [Bar(name, best[name], f"{best[name]:.1f} %") for name in names]
-        exponent = f"{results.largest_difference():.1e}".replace("e-0", "\u00a0·\u00a010<sup>−") + "</sup>"
+        digits, exponent = f"{results.largest_difference():.1e}".split("e-0")
+        power = f"{digits}\u00a0·\u00a010<sup>−{exponent}</sup>"
         return self.card(
             "Exact",
             bars(rows, 300, "Top-1 accuracy on ImageNet-1k"),
             "Top-1 on ImageNet-1k of timm’s weights, as timm reports it. From the same weights, "
-            f"lucid’s logits are timm’s, to {exponent} of the largest.",
+            f"lucid’s logits are timm’s, to {power} of the largest.",
             '<a href="checkpoints.html">All published weights</a>',
         )
 

@@ -256,7 +256,7 @@ def test_the_front_page_shows_what_was_measured(site):
         assert f"{row['bytes'] / 1e6:.0f} MB" in page
     rows = PARTS["accuracy"]["rows"]
     digits, exponent = f"{max(row['difference'] for row in rows):.1e}".split("e-0")
-    assert re.search(rf"{digits} · 10\s*−{exponent}\s*of the largest", page)
+    assert re.search(rf"{digits}\s·\s10\s*−{exponent}\s*of the largest", page)
     for name in ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large"):
         entries = models.list_pretrained(f"mobilenetv4_{name}.*")
         accuracies = [value for e in entries for value in (e.top1, e.test_top1) if value]

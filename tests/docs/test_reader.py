@@ -30,7 +30,7 @@ UNREADABLE = """() => {
       if (one === element || element.contains(one)) return under;
       const style = getComputedStyle(one), fill = filled(one, style);
       return fill === "none" || style.opacity === "0" ? under : over(fill, under);
-    }, [255, 255, 255]);
+    }, over(getComputedStyle(document.body).backgroundColor, [255, 255, 255]));
   };
   const found = new Set();
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
