@@ -20,6 +20,7 @@ from lucid.cli import (
     _export,
     _models,
     _predict,
+    _quantize,
     _train,
 )
 from lucid.cli._arguments import HelpFormatter, add_command
@@ -34,6 +35,7 @@ examples:
   lucid train --data digits                      learn handwritten digits
   lucid eval runs/mobilenetv4_conv_small-digits
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
+  lucid quantize runs/mobilenetv4_conv_small-digits -o digits.onnx
   lucid bench --batch-size 16 --layers           how fast this machine runs a model
   lucid convert model.npz model.safetensors --to timm
   lucid export runs/mobilenetv4_conv_small-digits -o digits.onnx
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         _embed,
         _convert,
         _export,
+        _quantize,
         _bench,
     ):
         module.add_parsers(partial(add_command, commands, common))

@@ -1,9 +1,9 @@
 """int8: post-training quantisation, and quantisation-aware training."""
 
 from lucid.quantization._fake_quantize import FakeQuantize as FakeQuantize
-from lucid.quantization._layers import QuantizedConv2d as QuantizedConv2d
+from lucid.quantization._files import integer_state as integer_state
+from lucid.quantization._files import restore as restore
 from lucid.quantization._layers import QuantizedLayer as QuantizedLayer
-from lucid.quantization._layers import QuantizedLinear as QuantizedLinear
 from lucid.quantization._layers import Quantizer as Quantizer
 from lucid.quantization._layers import quantized_layers as quantized_layers
 from lucid.quantization._noise import LayerNoise as LayerNoise

@@ -120,6 +120,11 @@ class QuantizedLayer(WeightedLayer):
             scale = scale.max()
         self.weight_scale = wrap(np.asarray(scale, np.float32))
 
+    @property
+    def bias_scale(self) -> Array:
+        """The steps of the sums, and so of the bias."""
+        return np.asarray(self.input_quantizer.scale.data * self.weight_scale.data)
+
     def rounded(self) -> tuple[Tensor, Tensor | None]:
         """Return weight and bias with the values that the integers stand for."""
         scale = self.weight_scale.data
@@ -129,9 +134,8 @@ class QuantizedLayer(WeightedLayer):
         )
         if self.bias is None:
             return weight, None
-        steps = np.asarray(self.input_quantizer.scale.data * scale)
-        zeros = np.zeros(steps.shape, np.int32)
-        return weight, apply_fake_quantize(self.bias, steps, zeros, axis, BIAS_RANGE)
+        zeros = np.zeros(scale.shape, np.int32)
+        return weight, apply_fake_quantize(self.bias, self.bias_scale, zeros, axis, BIAS_RANGE)
 
     def forward(self, input: Any) -> Tensor:
         """Return what integer arithmetic computes."""
