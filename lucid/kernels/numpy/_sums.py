@@ -47,7 +47,7 @@ def sums(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any:
         return x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
     way = None if x.size < _FEW else _way(x.shape, x.strides, axes, kind == "f")
     if way is None:
-        return np.add.reduce(x, axes, keepdims=keepdims)
+        return np.add.reduce(x, axes, keepdims=keepdims)  # type: ignore[call-overload]
     y: Array = x.transpose(way.order).reshape(way.shape)
     for axis in way.reduced:
         y = _sum_rows(y) if axis == len(way.shape) - 1 else _sum_strips(y, axis)
