@@ -38,6 +38,7 @@ TITLES = {
     "_save_load": "Files",
     "_dispatch": "Backends",
     "_compiled": "Compiled inference",
+    "_quantize": "Integers of 8 bits",
     "_summary": "Summaries",
     "_mermaid": "Diagrams",
     "_module": "Base class",
@@ -150,8 +151,16 @@ def name_aliases(
     return signature and alias.sub(r"\1", signature), returns and alias.sub(r"\1", returns)
 
 
+def skip_metadata(
+    app: Sphinx, kind: str, name: str, value: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what scikit-learn gives its estimators; its texts refer to its own pages."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive."""
     app.add_directive("public-names", PublicNames)
     app.connect("autodoc-process-signature", name_aliases)
+    app.connect("autodoc-skip-member", skip_metadata)
     return {"parallel_read_safe": True}
