@@ -271,7 +271,8 @@ class _Content:
     """What is in a file, while its pickle is read."""
 
     def __init__(self, size: int) -> None:
-        self.budget = Budget(3 * size + (48 << 20))  # the rest is for what passes through
+        # The rest is for what passes through, and for what lists leave behind when they grow.
+        self.budget = Budget(3 * size + (40 << 20))
         self.storages: dict[str, _Storage] = {}
         self._most = 16 * size + (64 << 20)  # bytes of all tensors: whoever copies them needs that
 

@@ -126,7 +126,9 @@ def test_a_folder_with_a_broken_file(capsys):
 def test_a_device_is_written_into(tmp_path, monkeypatch):
     access = os.access
     # Nobody but root may make files beside a device.
-    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != "/dev" and access(path, mode))
+    monkeypatch.setattr(
+        os, "access", lambda path, *more, **how: str(path) != "/dev" and access(path, *more, **how)
+    )
     (tmp_path / "o.csv").symlink_to(os.devnull)
     more = ("--json", os.devnull, "--csv", str(tmp_path / "o.csv"))
     assert predict("photos/china.jpg", *more) == 0

@@ -183,6 +183,14 @@ def sums(a):
                 yield a(*shape), axes, True
 
 
+def variance(a):
+    for shape in ((300,), (300, 1), (1, 300), (40, 70), (2, 300, 3), (3, 5, 4, 6)):
+        for count in range(1, len(shape) + 1):
+            for axes in itertools.combinations(range(len(shape)), count):
+                yield a(*shape), axes, 2.0
+                yield a(*shape) + 1000, axes, 2.0  # values that hardly differ
+
+
 def matmul(a):
     for m, k, n in itertools.product((1, 3, 40), (1, 70), (1, 5, 50)):
         yield a(m, k), a(k, n)
@@ -199,6 +207,7 @@ def linear(a):
 KERNELS = {
     "clip": element_wise(1, 0.0, 6.0),
     "clip_grad": element_wise(2, 0.0, np.inf),
+    "elu_grad": element_wise(2, 1.0, 1.0, 1.0),
     "erf": element_wise(1),
     "gelu": element_wise(1, True),
     "gelu_grad": element_wise(2, False),
@@ -221,6 +230,7 @@ KERNELS = {
     "max_pool2d_grad": max_pool2d_grad,
     "max_pool2d_take": max_pool2d_take,
     "sums": sums,
+    "variance": variance,
     "sum_pool2d": sum_pool2d,
     "sum_pool2d_grad": sum_pool2d_grad,
     "linear": linear,
