@@ -1,4 +1,4 @@
-"""Tutorials that run: their code is executed while the pages are built, and its output shown.
+"""Pages that run: their code is executed while they are built, and its output shown.
 
 Plain Markdown stays plain. Behind each block of Python or shell that prints something, the page has
 what it printed, in the place of an ``output`` block if there is one. ``![what it shows](cat.png)``
@@ -32,7 +32,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.fileutil import copy_asset_file
 
-FOLDER = "tutorials/"
+RUN = ("tutorials/*.md", "quantization.md")
 #: Not run: without a block of code, or of weights that would have to be downloaded.
 NOT_RUN = {"tutorials/index", "tutorials/pretrained"}
 LIMIT = 400  # seconds for a page
@@ -51,8 +51,9 @@ def sources() -> str:
 
 def pages(app: Sphinx) -> Iterator[tuple[str, Path]]:
     """Yield the names of the pages that run, and their files."""
-    for path in sorted((Path(app.srcdir) / FOLDER).glob("*.md")):
-        name = f"{FOLDER}{path.stem}"
+    source = Path(app.srcdir)
+    for path in sorted(path for pattern in RUN for path in source.glob(pattern)):
+        name = path.relative_to(source).with_suffix("").as_posix()
         if name not in NOT_RUN:
             yield name, path
 
