@@ -74,7 +74,8 @@ def quantize(
         >>> small = lucid.quantize(model, batches)
         >>> small
         Sequential(
-          (0): QuantizedConv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)
+          (0): QuantizedConv2d(
+            3, 8, kernel_size=(3, 3), stride=(1, 1)
             (input_quantizer): Quantizer(scale=..., zero_point=...)
           ...
         >>> x = batches[0]

@@ -89,6 +89,8 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         >>> digits = load_digits()
         >>> classifier = ImageClassifier(size=32, epochs=1, random_state=0)
         >>> classifier = classifier.fit(digits.images[:100], digits.target[:100])
+        >>> classifier.predict(digits.images[:5]).shape
+        (5,)
         >>> classifier.predict_proba(digits.images[:5]).shape
         (5, 10)
     """

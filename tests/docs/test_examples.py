@@ -18,7 +18,7 @@ from tests.docs.test_docstrings import MODULES
 GIVEN = """
 import numpy as np
 import lucid
-from lucid import data, models, nn, optim, report, training, visual
+from lucid import data, models, nn, optim, quantization, report, training, visual
 from lucid.nn import functional as F
 """
 
@@ -67,6 +67,9 @@ MAIN = {
     "lucid.report": ["write_report"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
     "lucid.onnx": ["export"],
+    "lucid.quantization": ["quantize"],
+    "lucid.sklearn": ["ImageClassifier", "ImageFeatures"],
+    "lucid.web": [],
 }
 
 #: Examples that need a package which lucid can do without.
