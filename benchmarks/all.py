@@ -76,15 +76,17 @@ QUICK = {
 
 
 def commit() -> str:
-    """Return the commit of the code, with a plus if it is not quite that."""
+    """Return the commit of the code, with a plus if it is not quite that; "" of a mere copy."""
     tree = ["lucid", "benchmarks"]
     found = [
-        subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+        subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
         for arguments in (
             ["rev-parse", "--short=10", "HEAD"],
             ["status", "--porcelain", "--untracked-files=no", "--", *tree],
         )
     ]
+    if any(each.returncode for each in found):
+        return ""
     return found[0].stdout.strip() + "+" * bool(found[1].stdout.strip())
 
 

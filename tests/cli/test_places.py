@@ -112,6 +112,7 @@ def from_epoch(number: int, act: Any, undo: Any, monkeypatch: pytest.MonkeyPatch
             undo()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_closed_during_a_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

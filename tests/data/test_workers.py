@@ -206,6 +206,7 @@ def test_an_error_of_the_one_who_trains_ends_the_threads() -> None:
     assert loading() == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_moment_ends_the_threads() -> None:
     loader = DataLoader(Noisy(5), 2, num_workers=2, prefetch_factor=1)
     for step in itertools.count(step=7):

@@ -73,7 +73,10 @@ class Interrupt(training.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("steps", "every"), [(1, 1), (3, 1), (1, 2), (4, 2)])
+@pytest.mark.parametrize(
+    ("steps", "every"),
+    [(3, 1), (4, 2), *(pytest.param(1, each, marks=pytest.mark.slow) for each in (1, 2))],
+)
 def test_a_run_with_everything_goes_on_within_an_epoch(
     steps: int, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
