@@ -11,7 +11,7 @@ import pytest
 import lucid
 from lucid import models, nn
 
-from .runtimes import RUNTIMES, assert_close, evaluated, images, trained
+from .runtimes import RUNTIMES, assert_close, calibrated, evaluated, images, trained
 
 pytest.importorskip("onnx")
 
@@ -50,7 +50,7 @@ def test_a_small_model(tmp_path: Path, name: str, fold: bool) -> None:
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_model_in_every_runtime(tmp_path: Path, name: str) -> None:
     lucid.manual_seed(0)
-    model = trained(models.create_model(name))
+    model = calibrated(trained(models.create_model(name)), (8, 3, 96, 96))
     check(model, tmp_path, (3, 64, 96), ("onnxruntime", "openvino", "reference"))
     check(model, tmp_path, (3, 96, 64), ("onnxruntime", "openvino"), fold_batch_norm=False)
 
@@ -59,7 +59,8 @@ def test_every_model_in_every_runtime(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", models.list_models())
 def test_every_model_takes_any_size(tmp_path: Path, name: str) -> None:
     lucid.manual_seed(0)
-    model, path = trained(models.create_model(name, num_classes=10)), tmp_path / "model.onnx"
+    model = calibrated(trained(models.create_model(name, num_classes=10)), (8, 3, 96, 96))
+    path = tmp_path / "model.onnx"
     lucid.onnx.export(model, path, (1, 3, 64, 96), dynamic_size=True)
     for shape in ((1, 3, 64, 96), (5, 3, 96, 64), (2, 3, 131, 77)):
         x = images(shape)
