@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid import _random, nn
+from lucid import nn
 from lucid._extras import extra
 from lucid.autograd import no_grad
 from lucid.data.datasets import ImageArrays
@@ -28,6 +28,7 @@ from lucid.sklearn._images import (
     check_range,
     prepared,
     scaled,
+    seeded,
     take,
     validation,
 )
@@ -46,7 +47,6 @@ from lucid.training._from_recipe import (
     set_frozen,
 )
 
-_utils: Any = extra("sklearn.utils", "data", "lucid.sklearn needs scikit-learn")
 _multiclass: Any = extra("sklearn.utils.multiclass", "data", "lucid.sklearn needs scikit-learn")
 
 _WHO = "ImageClassifier"
@@ -129,8 +129,7 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         _multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         recipe = self._recipe()
-        seed = int(_utils.check_random_state(self.random_state).randint(2**31))
-        with _random.restored(np.random.default_rng(seed).bit_generator.state):
+        with seeded(self.random_state):
             self._train(recipe, images, labels.astype(np.int64))
         return self
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid import _random, models
-from lucid._extras import extra
+from lucid import models
 from lucid.autograd import no_grad
 from lucid.data.transforms._presets import expected
 from lucid.sklearn._images import (
@@ -17,11 +16,10 @@ from lucid.sklearn._images import (
     base,
     batches,
     check_range,
+    seeded,
     take,
     validation,
 )
-
-_utils: Any = extra("sklearn.utils", "data", "lucid.sklearn needs scikit-learn")
 
 _WHO = "ImageFeatures"
 
@@ -87,8 +85,7 @@ class ImageFeatures(
         images = take(X, _WHO)
         model: Any
         if self.weights is None:
-            seed = int(_utils.check_random_state(self.random_state).randint(2**31))
-            with _random.restored(np.random.default_rng(seed).bit_generator.state):
+            with seeded(self.random_state):
                 model = models.create_model(self.model or "mobilenetv4_conv_small")
         else:
             check_range(images, _WHO)

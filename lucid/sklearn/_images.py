@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lucid import _random
 from lucid._extras import extra
 from lucid.data import DataLoader, TensorDataset
 from lucid.data._dataset import check_index
@@ -21,7 +23,14 @@ Images = Array | list[Path]
 
 # What all estimators are; scikit-learn comes with the extra `data`.
 base: Any = extra("sklearn.base", "data", "lucid.sklearn needs scikit-learn")
+_utils: Any = extra("sklearn.utils", "data", "lucid.sklearn needs scikit-learn")
 validation: Any = extra("sklearn.utils.validation", "data", "lucid.sklearn needs scikit-learn")
+
+
+def seeded(random_state: Any) -> AbstractContextManager[None]:
+    """Draw lucid's numbers from an estimator's ``random_state`` meanwhile."""
+    seed = int(_utils.check_random_state(random_state).randint(2**31))
+    return _random.restored(np.random.default_rng(seed).bit_generator.state)
 
 
 class Settings(NamedTuple):
