@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._machine import available_processors, describe
+from benchmarks._machine import available_processors, describe, environment
 from benchmarks._report import OUTPUT, write_json
 from benchmarks._results import FILE, SAME, VARIANTS, strangers
 
@@ -101,6 +101,8 @@ def measure(command: str) -> dict[str, Any]:
         subprocess.run(
             [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--output", folder],
             cwd=ROOT,
+            # So that each part has all processors, whatever the caller's environment says.
+            env=environment(available_processors()),
             check=True,
         )
         result: dict[str, Any] = json.loads((Path(folder) / f"{module}.json").read_text("utf-8"))
