@@ -19,5 +19,8 @@ from lucid.data._sampler import Sampler as Sampler
 from lucid.data._sampler import SequentialSampler as SequentialSampler
 from lucid.data._sampler import WeightedRandomSampler as WeightedRandomSampler
 from lucid.data._sampler import balanced as balanced
+from lucid.data._sources import Item as Item
+from lucid.data._sources import Source as Source
+from lucid.data._sources import open_source as open_source
 from lucid.data._split import hold_out as hold_out
 from lucid.data._split import random_split as random_split

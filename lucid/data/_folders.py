@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,50 +29,120 @@ class Found(NamedTuple):
     left_out: Counter[str]
 
 
-def find_pictures(folder: str | os.PathLike[str]) -> Found:
-    """Search a folder for pictures, at any depth and in linked folders too.
+class PictureFolder:
+    """The pictures of a folder by their suffixes, at any depth and in linked folders too.
 
-    What is hidden (its name begins with a dot) does not count. A folder that can be reached in
-    several ways is searched once, so links may form circles; a link to a folder that this one is
-    in is passed over, as other classes may be there.
+    They come sorted by their paths. What is hidden (its name begins with a dot) does not count. A
+    folder that can be reached in several ways is searched once, so links may form circles; a link
+    to a folder that this one is in is passed over, as other classes may be there.
+
+    Memory is taken for the folders, and for the names in one of them at a time.
 
     Args:
-        folder: where to search.
+        root: where to search.
+        searched: folders that are passed over, as they were searched before, by device and inode;
+            those searched now are added.
+        taken: paths of pictures that are passed over.
 
-    Returns:
-        The pictures by their suffixes, sorted; and the number of the other files by suffix, of
-        those without one under ``"no suffix"``, of folders that cannot be opened under
-        ``"closed folder"``.
+    Attributes:
+        is_empty: whether there is no picture, not even one that is passed over.
+        left_out: how many other files there are by suffix, of those without one under ``"no
+            suffix"``, of folders that cannot be opened under ``"closed folder"``.
     """
-    found = Found([], Counter())
-    above = [place.stat() for place in Path(folder).resolve().parents]
-    searched = {(status.st_dev, status.st_ino) for status in above}
-    waiting = deque([Path(folder)])
-    while waiting:
-        place = waiting.popleft()
-        try:
-            status = place.stat()
-            entries = list(os.scandir(place))
-        except OSError:
-            found.left_out["closed folder"] += 1
-            continue
-        if (status.st_dev, status.st_ino) in searched:
-            continue
-        searched.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            path = place / entry.name
-            if entry.name.startswith("."):
-                continue
-            linked = entry.is_symlink()
-            if path.is_dir() if linked else entry.is_dir():
-                # Linked folders come last: what is in them may have a name without the link.
-                (waiting.append if linked else waiting.appendleft)(path)
-            elif path.suffix.lower() in SUFFIXES and (linked or entry.is_file()):
-                found.pictures.append(path)
-            else:
-                found.left_out[path.suffix.lower() or "no suffix"] += 1
-    found.pictures.sort()
-    return found
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        searched: set[tuple[int, int]] | None = None,
+        taken: Container[str] = (),
+    ) -> None:
+        self.is_empty = True
+        self.left_out: Counter[str] = Counter()
+        self._root = str(Path(root))
+        self._taken = taken
+        self._folders: set[str] = set()
+        self._count = 0
+        searched = set() if searched is None else searched
+        above = {folder_id(place) for place in Path(root).resolve().parents}
+        waiting = deque([self._root])
+        while waiting:
+            place = waiting.popleft()
+            try:
+                identity = folder_id(place)
+                if identity not in above and identity not in searched:
+                    self._search(place, waiting)
+                    searched.add(identity)
+            except OSError:
+                self.left_out["closed folder"] += 1
+
+    def _search(self, place: str, waiting: deque[str]) -> None:
+        with os.scandir(place) as entries:
+            self._folders.add(place)
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = _below(place, entry.name)
+                if os.path.isdir(path) if entry.is_symlink() else entry.is_dir():
+                    # Linked folders come last: what is in them may have a name without the link.
+                    (waiting.append if entry.is_symlink() else waiting.appendleft)(path)
+                elif not _is_picture(entry):
+                    self.left_out[Path(entry.name).suffix.lower() or "no suffix"] += 1
+                else:
+                    self.is_empty = False
+                    self._count += path not in self._taken
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the path of each picture."""
+        within = [iter([self._root] if self._root in self._folders else [])]
+        while within:
+            path = next(within[-1], None)
+            if path is None:
+                within.pop()
+            elif path in self._folders:
+                within.append(self._sorted(path))
+            elif path not in self._taken:
+                yield path
+
+    def _sorted(self, place: str) -> Iterator[str]:
+        with os.scandir(place) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if _below(place, entry.name) in self._folders or _is_picture(entry)
+            ]
+        names.sort(key=os.path.normcase)
+        return (_below(place, name) for name in names)
+
+
+def folder_id(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return what tells a folder whatever its name: device and inode."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def has_pictures_name(name: str) -> bool:
+    """Return whether a file of this name counts as a picture in a folder."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    return has_pictures_name(entry.name) and (
+        entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+    )
+
+
+def _below(place: str, name: str) -> str:
+    return name if place == os.curdir else os.path.join(place, name)
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> Found:
+    """Return the pictures of a :class:`PictureFolder` as paths, and its other files' suffixes."""
+    pictures = PictureFolder(folder)
+    return Found(list(map(Path, pictures)), pictures.left_out)
 
 
 def describe_left_out(left_out: Counter[str]) -> str:

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -41,6 +40,9 @@ _ORIENTATION = 0x0112  # the EXIF tag
 # From the width and height of a picture to those that are enough of it.
 Draft = Callable[[int, int], tuple[int, int]]
 
+# A file, or what is in one.
+Picture = str | os.PathLike[str] | bytes
+
 
 def read_image(path: str | os.PathLike[str]) -> Any:
     """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
@@ -59,36 +61,40 @@ def read_image(path: str | os.PathLike[str]) -> Any:
             for it; the message names it.
         ImportError: if Pillow is not installed.
     """
-    return _read(path, None)
+    return _read(path, os.fspath(path), None)
 
 
-def _read(path: str | os.PathLike[str], draft: Draft | None) -> Any:
+def _read(picture: Picture, name: str, draft: Draft | None) -> Any:
     """Read a picture; a JPEG at a half, a quarter or an eighth of its size if that is enough."""
     image_module = pillow()
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no file {path}")
+    if not isinstance(picture, bytes) and not os.path.isfile(picture):
+        raise FileNotFoundError(f"there is no file {name}")
     try:
         try:
-            with open(path, "rb", _BUFFER) as file:
+            with _open(picture) as file:
                 return _decode(file, draft)
         except (ValueError, SyntaxError, OSError):
             # A PNG's pixels may be sound although what it says besides them is damaged.
-            if (pixels_alone := _png_without_extras(Path(path))) is None:
+            if (pixels_alone := _png_without_extras(picture)) is None:
                 raise
             return _decode(pixels_alone)
     except image_module.UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} cannot be read as an image: it is none of {', '.join(FORMATS)}, or damaged "
+            f"{name} cannot be read as an image: it is none of {', '.join(FORMATS)}, or damaged "
             "in its first part"
         ) from error
     except Exception as error:  # what damage leads to depends on the format
         reason = "it takes too much memory" if isinstance(error, MemoryError) else str(error)
         raise ValueError(
-            f"{path} cannot be read as an image: {reason or type(error).__name__}"
+            f"{name} cannot be read as an image: {reason or type(error).__name__}"
         ) from error
 
 
-def _decode(file: str | os.PathLike[str] | IO[bytes], draft: Draft | None = None) -> Any:
+def _open(picture: Picture) -> IO[bytes]:
+    return io.BytesIO(picture) if isinstance(picture, bytes) else open(picture, "rb", _BUFFER)
+
+
+def _decode(file: IO[bytes], draft: Draft | None = None) -> Any:
     with pillow().open(file, formats=tuple(FORMATS)) as image:
         _check_size(*image.size)
         if draft is not None:
@@ -97,13 +103,13 @@ def _decode(file: str | os.PathLike[str] | IO[bytes], draft: Draft | None = None
         return convert(_upright(image), "RGB")
 
 
-def _png_without_extras(path: Path) -> IO[bytes] | None:
+def _png_without_extras(picture: Picture) -> IO[bytes] | None:
     """Return a PNG file with its pixels' chunks alone: the critical ones, and transparency.
 
     None if it is no PNG file, or has no other chunks. Critical ones have a capital first letter
     (PNG specification, 5.4).
     """
-    with path.open("rb") as file:
+    with _open(picture) as file:
         kept = file.read(8)
         if kept != b"\x89PNG\r\n\x1a\n":
             return None
@@ -117,20 +123,22 @@ def _png_without_extras(path: Path) -> IO[bytes] | None:
     return io.BytesIO(kept) if dropped else None
 
 
-def load_picture(path: str | os.PathLike[str], transform: Callable[[Any], Any]) -> Any:
-    """Return a picture after a transform; whatever fails is an error that names the file.
+def load_picture(picture: Picture, transform: Callable[[Any], Any], name: str | None = None) -> Any:
+    """Return a picture after a transform; whatever fails is an error that names it.
 
     A transform may have a function ``draft``: from width and height to what is enough for it.
     """
-    image = _read(path, getattr(transform, "draft", None))
+    if name is None:
+        name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
+    image = _read(picture, name, getattr(transform, "draft", None))
     try:
         return transform(image)
     except (ValueError, MemoryError) as error:
         reason = str(error) or "it takes too much memory"
-        raise ValueError(f"{path} cannot be used: {reason}") from error
+        raise ValueError(f"{name} cannot be used: {reason}") from error
     except Exception as error:
         if sys.version_info >= (3, 11):
-            error.add_note(f"this happened to {path}")
+            error.add_note(f"this happened to {name}")
         raise
 
 
