@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,8 +15,8 @@ from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.data._collate import Rows, default_collate
-from lucid.data._dataset import Array, Dataset
-from lucid.data._sampler import RandomSampler, Sampler, SequentialSampler
+from lucid.data._dataset import Array, Dataset, take
+from lucid.data._sampler import RandomSampler, Sampler, SequentialSampler, check_rank, part_of_batch
 
 # A batch that has been put together, and the samples that it has to do without.
 _Loaded = tuple[Any, list["PassedOverError"]]
@@ -65,6 +65,10 @@ class DataLoader:
         num_workers: how many threads load samples ahead of their turn; with 0 this thread loads
             them when it is asked for a batch.
         prefetch_factor: how many batches are loaded ahead for each of these threads.
+        part: ``(rank, ranks)``: of each batch, give the part of one of several ranks: a stretch
+            from its front and the same one from its end, as MixUp and CutMix mix these. Together
+            they give what one loader would, and all draw the same from lucid's generator: a
+            ``transform`` is given the whole batch, of which the part is kept.
 
     Attributes:
         sampler: the order.
@@ -72,7 +76,7 @@ class DataLoader:
     Raises:
         TypeError: if ``dataset`` has no length or no samples, or an argument is of a wrong type.
         ValueError: if ``batch_size`` or ``prefetch_factor`` is below 1 or ``num_workers`` below 0,
-            or if there are both ``shuffle`` and ``sampler``.
+            if there are both ``shuffle`` and ``sampler``, or if there is no such part.
 
     Example:
         >>> dataset = data.TensorDataset(lucid.zeros(5, 2), lucid.arange(5.0))
@@ -98,6 +102,7 @@ class DataLoader:
         transform: Callable[[Any], Any] | None = None,
         num_workers: int = 0,
         prefetch_factor: int = 2,
+        part: tuple[int, int] | None = None,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
@@ -125,6 +130,9 @@ class DataLoader:
         self.drop_last = drop_last
         self.collate_fn = collate_fn
         self.transform = transform
+        self.part = part
+        if part is not None:
+            check_rank(*part, "DataLoader")
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -150,13 +158,23 @@ class DataLoader:
             >>> [x.tolist() for (x,) in loader.batches(start=1)]
             [[2, 3], [4]]
         """
+        batches = self.all_batches(start)
+        return (batch for batch in batches if batch is not None)
+
+    def all_batches(self, start: int = 0) -> Iterator[Any]:
+        """Return an iterator as :meth:`batches` does, with None for a batch without samples."""
         count(start, "start", "DataLoader", 0)
         order = np.fromiter(self.sampler, np.int64)
         size = self.batch_size
+        places: list[Sequence[int]]
         places = [range(n * size, min(n * size + size, len(order))) for n in range(len(self))]
+        if self.part is not None and self.transform is None:
+            places = [
+                [batch[row] for row in part_of_batch(len(batch), *self.part)] for batch in places
+            ]
         gather = None if self.collate_fn else getattr(self.dataset, "batch", None)
         if gather is not None:
-            loaded = (gather(order[batch.start : batch.stop]) for batch in places[start:])
+            loaded = (gather(order[batch]) if batch else None for batch in places[start:])
         else:
             epoch = _Epoch(self.dataset, order, self.collate_fn or default_collate)
             if self.num_workers:
@@ -169,8 +187,11 @@ class DataLoader:
     def _transformed(self, batches: Generator[Any, None, None]) -> Iterator[Any]:
         with contextlib.closing(batches):  # also when an error keeps this frame
             for batch in batches:
-                if batch is not None:
-                    yield batch if self.transform is None else _transformed(batch, self.transform)
+                if batch is None or self.transform is None:
+                    yield batch
+                    continue
+                batch = _transformed(batch, self.transform)
+                yield batch if self.part is None else _part(batch, self.part)
 
 
 class _Epoch:
@@ -184,16 +205,15 @@ class _Epoch:
         self._collate_fn = collate_fn
         self._seed = int(_random.generator().integers(2**63))
 
-    def in_turn(self, batches: list[range]) -> Generator[Any, None, None]:
+    def in_turn(self, batches: list[Sequence[int]]) -> Generator[Any, None, None]:
         """Yield batches, each loaded when it is asked for."""
         for places in batches:
             rows = Rows(len(places))
-            yield _told(
-                self._together(places, (self._sample(place, places, rows) for place in places))
-            )
+            samples = (self._sample(place, rows, row) for row, place in enumerate(places))
+            yield _told(self._together(places, samples))
 
     def in_threads(
-        self, batches: list[range], workers: int, ahead: int
+        self, batches: list[Sequence[int]], workers: int, ahead: int
     ) -> Generator[Any, None, None]:
         """Yield batches, of which so many are loaded ahead."""
         pool = ThreadPoolExecutor(workers, "lucid-loader")
@@ -208,13 +228,13 @@ class _Epoch:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, places: range) -> Future[_Loaded]:
+    def _begin(self, pool: ThreadPoolExecutor, places: Sequence[int]) -> Future[_Loaded]:
         # Threads take their work in order: all samples are begun before they are waited for.
         rows = Rows(len(places))
-        samples = [pool.submit(self._sample, place, places, rows) for place in places]
+        samples = [pool.submit(self._sample, place, rows, row) for row, place in enumerate(places)]
         return pool.submit(lambda: self._together(places, (sample.result() for sample in samples)))
 
-    def _sample(self, place: int, places: range, rows: Rows) -> Any:
+    def _sample(self, place: int, rows: Rows, row: int) -> Any:
         with _random.seeded(self._seed, place):
             try:
                 sample = self._dataset[int(self._order[place])]
@@ -222,16 +242,16 @@ class _Epoch:
                 return error
         if self._collate_fn is not default_collate:
             return sample
-        return rows.moved(sample, place - places.start)
+        return rows.moved(sample, row)
 
-    def _together(self, places: range, samples: Iterator[Any]) -> _Loaded:
+    def _together(self, places: Sequence[int], samples: Iterator[Any]) -> _Loaded:
         kept: list[Any] = []
         passed_over: list[PassedOverError] = []
         for sample in samples:
             (passed_over if isinstance(sample, PassedOverError) else kept).append(sample)
         if not kept:
             return None, passed_over
-        with _random.seeded(self._seed, places.start, 1):  # another one than the first sample's
+        with _random.seeded(self._seed, places[0], 1):  # another one than the first sample's
             return self._collate_fn(kept), passed_over
 
 
@@ -241,6 +261,24 @@ def _told(loaded: _Loaded) -> Any:
     for error in passed_over:
         error.tell(str(error))
     return batch
+
+
+def _part(batch: Any, part: tuple[int, int]) -> Any:
+    """Return the part of a whole batch that belongs to a rank; None if that has no samples."""
+    first = batch[0] if isinstance(batch, (tuple, list)) else batch
+    rows = part_of_batch(len(first), *part)
+    return _rows(batch, rows) if len(rows) else None
+
+
+def _rows(batch: Any, rows: Array) -> Any:
+    if isinstance(batch, Tensor):
+        return wrap(take(batch.data, rows))
+    if isinstance(batch, Mapping):
+        return {key: _rows(column, rows) for key, column in batch.items()}
+    if isinstance(batch, (tuple, list)) and not isinstance(batch[0], (str, bytes)):
+        columns = [_rows(column, rows) for column in batch]
+        return type(batch)(*columns) if hasattr(batch, "_fields") else type(batch)(columns)
+    return [batch[row] for row in rows]
 
 
 def _transformed(batch: Any, transform: Callable[[Any], Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lucid import _random
-from lucid._check import count
+from lucid._check import count, is_whole
 
 Array = np.ndarray
 
@@ -142,6 +142,33 @@ class WeightedRandomSampler:
         share = self.weights / self.weights.sum()
         drawn = rng.choice(len(share), self.num_samples, self.replacement, share)
         return iter(drawn.tolist())
+
+
+def part_of_batch(length: int, rank: int, ranks: int) -> Array:
+    """Return which samples of a batch belong to one of several ranks, in ascending order.
+
+    Each rank has a stretch from the front and the same one counted from the end. So MixUp and
+    CutMix, which mix a batch with its reverse, find both images of each pair in one part. What is
+    left in the middle goes to the first ranks, a pair each: of 11 samples the first of two ranks
+    has 0, 1, 4, 6, 9 and 10.
+
+    Args:
+        length: how many samples the batch has.
+        rank: counted from 0.
+        ranks: how many there are.
+    """
+    half = length // (2 * ranks)
+    front = np.arange(rank * half, (rank + 1) * half)
+    middle = ranks * half + rank  # one more, or the one without a pair
+    if 2 * middle < length:
+        front = np.append(front, middle)
+    return np.union1d(front, length - 1 - front)
+
+
+def check_rank(rank: int, ranks: int, who: str) -> None:
+    """Raise ValueError unless there is such a rank."""
+    if not (is_whole(rank) and is_whole(ranks) and 0 <= rank < ranks):
+        raise ValueError(f"{who}: expected a rank from 0 to {ranks} - 1, got {rank!r}")
 
 
 def balanced(labels: Any, num_samples: int | None = None) -> WeightedRandomSampler:

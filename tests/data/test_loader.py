@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lucid
+from lucid import _random
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Subset, TensorDataset, default_collate, random_split
 
@@ -253,6 +254,56 @@ def test_bad_samples() -> None:
         default_collate([Tensor(1), 2])
     with pytest.raises(ValueError, match="at least one sample"):
         default_collate([])
+
+
+class Noise:
+    """Samples that are drawn."""
+
+    def __len__(self) -> int:
+        return 11
+
+    def __getitem__(self, index: int) -> tuple[int, float]:
+        return index, float(_random.generator().random())
+
+
+def _noisy(images: np.ndarray) -> np.ndarray:
+    return images + _random.generator().random(images.shape)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+@pytest.mark.parametrize("transform", [None, _noisy], ids=["plain", "transform"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "dataset", [Noise(), TensorDataset(np.arange(11.0), np.arange(11))], ids=["samples", "arrays"]
+)
+def test_the_parts_of_ranks_are_what_one_loader_gives(
+    dataset: Any, workers: int, transform: Any, ranks: int
+) -> None:
+    def epoch(part: tuple[int, int] | None) -> tuple[list[Any], float]:
+        lucid.manual_seed(3)
+        loader = DataLoader(
+            dataset, 5, shuffle=True, transform=transform, num_workers=workers, part=part
+        )
+        batches = [
+            [] if batch is None else list(zip(*(column.tolist() for column in batch)))
+            for batch in loader.all_batches()
+        ]
+        drawn = float(_random.generator().random())
+        assert len(batches) == len(loader) == 3
+        assert [len(batch[0]) for batch in loader] == [len(batch) for batch in batches if batch]
+        return batches, drawn
+
+    whole, drawn = epoch(None)
+    parts = [epoch((rank, ranks)) for rank in range(ranks)]
+    assert {state for _, state in parts} == {drawn}
+    for number, batch in enumerate(whole):
+        found: list[Any] = [part[number] for part, _ in parts]
+        assert sorted(sum(found, [])) == sorted(batch)
+        for part in found:  # with each sample the one that it is mixed with
+            places = [batch.index(sample) for sample in part]
+            assert [len(batch) - 1 - place for place in reversed(places)] == places
+    with pytest.raises(ValueError, match="DataLoader: expected a rank from 0 to 2 - 1, got 2"):
+        DataLoader(dataset, part=(2, 2))
 
 
 def test_tensor_dataset() -> None:
