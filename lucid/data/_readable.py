@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 from lucid import _random
@@ -67,16 +66,16 @@ class _Unreadable:
         self._total = 0
         self._messages: dict[str, None] = {}
 
-    def report(self, messages: list[str], total: int) -> None:
+    def report(self, messages: list[str], total: int, tell: Tell) -> None:
         """Tell what was found unreadable among so many pictures, before the work."""
         self._total = total
         self._messages = dict.fromkeys(messages)
         if messages:
-            self._tell(f"{len(messages)} of {total} pictures cannot be read:")
+            tell(f"{len(messages)} of {total} pictures cannot be read:")
         for message in messages[:_NAMED]:
-            self._tell(message)
+            tell(message)
         if len(messages) > _NAMED:
-            self._tell(f"and {len(messages) - _NAMED} more")
+            tell(f"and {len(messages) - _NAMED} more")
         self._check()
 
     def add(self, message: str) -> None:
@@ -149,23 +148,64 @@ def readable(
         UnreadableError: if too many cannot be read, or all of a part; also later, when too many
             cannot be read any more.
     """
+    return without(find_unreadable(parts, after_each=after_each), parts, max_unreadable, tell=tell)
+
+
+def find_unreadable(
+    parts: Sequence[Dataset],
+    rank: int = 0,
+    ranks: int = 1,
+    *,
+    after_each: Callable[[int, int], Any] | None = None,
+) -> dict[tuple[int, int], str]:
+    """Return what is wrong with pictures, by the number of their part and their index in it.
+
+    Args:
+        parts: as :func:`readable` takes them.
+        rank: which of several ranks this is, that read some of the pictures each.
+        ranks: how many there are.
+        after_each: called with the number of pictures read so far and of those to read.
+    """
+    if not paths_of(parts[0]):
+        return {}
+    places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
+    places = places[rank::ranks]
+    found = {}
+    outcomes = each(lambda place: probe(parts[place[0]], place[1]), places)
+    for done, (place, outcome) in enumerate(outcomes, 1):
+        if isinstance(outcome, Exception):
+            found[place] = str(outcome)
+        if after_each is not None:
+            after_each(done, len(places))
+    return found
+
+
+def without(
+    found: Mapping[tuple[int, int], str],
+    parts: Sequence[Dataset],
+    max_unreadable: float,
+    *,
+    tell: Tell,
+    tell_of_one: Tell | None = None,
+) -> list[Dataset]:
+    """Return the parts without the pictures that were found unreadable, as :func:`readable` does.
+
+    Args:
+        found: what is wrong with them, as :func:`find_unreadable` returns it.
+        parts: the parts.
+        max_unreadable: share of all pictures that may be unreadable.
+        tell: called with a line for each of those that were found.
+        tell_of_one: called with a line for one that can be read no more when its turn comes; as
+            ``tell`` if left out.
+    """
     if not paths_of(parts[0]):
         return list(parts)
-    total, done = sum(map(len, parts)), 0
-    messages: list[str] = []
-    good: list[list[int]] = []
-    for part in parts:
-        good.append([])
-        for index, outcome in each(partial(probe, part), range(len(part))):
-            if isinstance(outcome, Exception):
-                messages.append(str(outcome))
-            else:
-                good[-1].append(index)
-            done += 1
-            if after_each is not None:
-                after_each(done, total)
-    unreadable = _Unreadable(max_unreadable, tell)
-    unreadable.report(messages, total)
+    unreadable = _Unreadable(max_unreadable, tell_of_one or tell)
+    unreadable.report([found[place] for place in sorted(found)], sum(map(len, parts)), tell)
+    good = [
+        [index for index in range(len(part)) if (number, index) not in found]
+        for number, part in enumerate(parts)
+    ]
     if not all(good):
         raise UnreadableError("a part of the data has no picture that can be read")
     return [_Readable(part, chosen, unreadable) for part, chosen in zip(parts, good)]

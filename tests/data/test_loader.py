@@ -298,7 +298,7 @@ def test_the_parts_of_ranks_are_what_one_loader_gives(
     assert {state for _, state in parts} == {drawn}
     for number, batch in enumerate(whole):
         found: list[Any] = [part[number] for part, _ in parts]
-        assert sorted(sum(found, [])) == sorted(batch)
+        assert sorted(sample for part in found for sample in part) == sorted(batch)
         for part in found:  # with each sample the one that it is mixed with
             places = [batch.index(sample) for sample in part]
             assert [len(batch) - 1 - place for place in reversed(places)] == places
