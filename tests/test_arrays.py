@@ -37,7 +37,7 @@ def _array(dtype: str = "float32") -> np.ndarray:
 def test_memory_is_shared_with_numpy_both_ways(dtype: str, layout: str) -> None:
     array = LAYOUTS[layout](_array(dtype))
     taken = lucid.from_dlpack(array)
-    given = np.from_dlpack(taken)
+    given = taken.numpy() if layout == "reversed" else np.from_dlpack(taken)
     for other in (taken.data, given):
         np.testing.assert_array_equal(other, array)
         assert other.dtype == array.dtype
@@ -107,6 +107,32 @@ def test_read_only_memory_stays_read_only() -> None:
     assert lucid.from_dlpack(array, copy=True).add_(1).tolist() == (array + 1).tolist()
     expanded = lucid.ones(1, 3).expand(2, 3)
     assert not np.from_dlpack(expanded).flags.writeable
+
+
+def test_memory_that_is_read_backwards_is_not_handed_on() -> None:
+    """PyTorch ends the process at a negative stride, by an error that no code can catch."""
+    torch = pytest.importorskip("torch")
+    x = lucid.from_numpy(_array()[::-1])
+    for taker in (np.from_dlpack, torch.from_dlpack, torch.as_tensor):
+        with pytest.raises((BufferError, ValueError), match=r"backwards.*clone\(\)|negative"):
+            taker(x)
+    assert torch.from_dlpack(x.clone()).tolist() == np.from_dlpack(x.flip(0).flip(0)).tolist()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u2"])
+def test_numbers_of_either_byte_order(dtype: str, order: str) -> None:
+    array = np.arange(6).reshape(2, 3).astype(order + dtype)
+    for x in (lucid.tensor(array), lucid.tensor([[0, 1, 2], [3, 4, 5]], dtype=order + dtype)):
+        assert x.dtype.isnative
+        assert x.tolist() == array.tolist()
+        assert np.from_dlpack(x).tolist() == array.tolist()
+    assert lucid.ones(2).astype(order + dtype).dtype.isnative
+    if array.dtype.isnative:
+        assert np.shares_memory(lucid.from_numpy(array).data, array)
+    else:
+        with pytest.raises(TypeError, match=r"^from_numpy: expected .* byte order, got >.*astype"):
+            lucid.from_numpy(array)
 
 
 class _Producer:

@@ -15,7 +15,7 @@ RANKS = {"b": 0, "i": 1, "u": 1, "f": 2}
 
 
 def as_dtype(dtype: Any, who: str) -> np.dtype[Any]:
-    """Return the NumPy dtype that ``dtype`` names.
+    """Return the NumPy dtype that ``dtype`` names, in this machine's byte order.
 
     Raises:
         TypeError: if it names none, or one that is not for real numbers, integers or booleans.
@@ -28,7 +28,12 @@ def as_dtype(dtype: Any, who: str) -> np.dtype[Any]:
         raise TypeError(f"{who}: expected a dtype such as lucid.float32, got {dtype!r}")
     if wanted.kind not in RANKS:
         raise TypeError(f"{who}: dtype must be a float, integer or boolean type, got {wanted}")
-    return wanted
+    return native(wanted)
+
+
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a dtype in this machine's byte order, which kernels and other libraries expect."""
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def as_number(value: float, dtype: np.dtype[Any], who: str, *, overflows: bool = False) -> Any:

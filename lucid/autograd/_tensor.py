@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd._dtype import DEFAULT_DTYPE, RANKS, as_dtype, convert_numbers
+from lucid.autograd._dtype import DEFAULT_DTYPE, RANKS, as_dtype, convert_numbers, native
 from lucid.autograd._grad_mode import is_grad_enabled
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") 
             f"{who}: expected real numbers, integers or booleans, got {type(data).__name__} "
             f"of dtype {array.dtype}"
         )
+    if not array.dtype.isnative:
+        array = array.astype(native(array.dtype))
     plain = not isinstance(data, np.ndarray) and not hasattr(data, "__array__")
     if dtype is not None:
         wanted = as_dtype(dtype, who)
@@ -276,6 +278,10 @@ class Tensor:
         if self.requires_grad:
             raise BufferError(
                 "a tensor that requires grad cannot be handed on by DLPack: call .detach() first"
+            )
+        if min(self.data.strides, default=0) < 0:  # PyTorch would end the process
+            raise BufferError(
+                "memory that is read backwards cannot be handed on by DLPack: call .clone() first"
             )
         asked = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
         # NumPy before 2.1 knows `stream` alone.

@@ -58,7 +58,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
         array: of any shape; a change in one is a change in the other.
 
     Raises:
-        TypeError: if it is no array of real numbers, integers or booleans.
+        TypeError: if it is no array of real numbers, integers or booleans, or has another byte
+            order than this machine.
     """
     if not isinstance(array, np.ndarray):
         got = type(array).__name__
@@ -70,6 +71,11 @@ def _around(array: Array, who: str) -> Tensor:
     if array.dtype.kind not in "fiub":
         got = f"an array of {array.dtype}"
         raise TypeError(f"{who}: expected an array of real numbers, got {got}")
+    if not array.dtype.isnative:
+        raise TypeError(
+            f"{who}: expected numbers in this machine's byte order, got {array.dtype}; convert "
+            f"them, such as by .astype({array.dtype.name!r})"
+        )
     return wrap(array)
 
 

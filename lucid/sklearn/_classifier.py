@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,8 @@ from lucid.ops import softmax
 from lucid.sklearn._images import (
     Array,
     Files,
+    ImageEstimator,
     Images,
-    ImageTags,
     Settings,
     base,
     batches,
@@ -29,19 +29,16 @@ from lucid.sklearn._images import (
     prepared,
     scaled,
     seeded,
-    take,
     validation,
 )
 from lucid.training import Recipe, train_epoch
 from lucid.training._from_recipe import (
     Mixed,
     build_average,
-    build_loader,
+    build_fitting,
     build_loss,
     build_mix,
     build_model,
-    build_optimizer,
-    build_schedule,
     check_input,
     open_weights,
     set_frozen,
@@ -52,7 +49,7 @@ _multiclass: Any = extra("sklearn.utils.multiclass", "data", "lucid.sklearn need
 _WHO = "ImageClassifier"
 
 
-class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
+class ImageClassifier(ImageEstimator, base.ClassifierMixin, base.BaseEstimator):
     """A network that learns to classify images, for use with scikit-learn.
 
     It is trained as ``lucid train`` trains, by a :class:`lucid.training.Recipe`, but on all images
@@ -69,6 +66,8 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         recipe: a Recipe, a mapping of its entries, or what :meth:`lucid.training.Recipe.read`
             takes. Those that say which images to train on, where to write or what to learn from
             beside the labels have no effect.
+        image_shape: what a row of pixels is, as of ``load_digits().data``: ``(H, W)`` or ``(H, W,
+            C)``, of which one may be -1 to follow from the others. ``X`` is ``(N, pixels)`` then.
         random_state: an integer for the same result each time; None for others, or NumPy's
             RandomState.
 
@@ -103,6 +102,7 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         size: int | None = None,
         epochs: int | None = None,
         recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        image_shape: Sequence[int] | None = None,
         random_state: Any = None,
     ) -> None:
         self.model = model
@@ -110,6 +110,7 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         self.size = size
         self.epochs = epochs
         self.recipe = recipe
+        self.image_shape = image_shape
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> ImageClassifier:
@@ -120,7 +121,7 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
                 with weights); or N paths of pictures.
             y: the N labels: numbers or strings.
         """
-        images = take(X, _WHO)
+        images = self._images(X, fitting=True)
         if y is None:
             raise ValueError(f"{_WHO} requires y to be passed, but the target y is None")
         y = validation.column_or_1d(y, warn=True)
@@ -161,22 +162,19 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
         train, changed = _training(images, labels, names, settings, recipe.augment)
 
         model = build_model(recipe, names, channels, start, lambda line: None)
-        batch_size = min(recipe.batch_size or 1, len(train))
-        check_input(model, (min(2, batch_size), channels, settings.size, settings.size))
-        loader = build_loader(recipe, train, names, batch_size, changed)
+        fitting = build_fitting(recipe, model, train, names, changed)
+        check_input(model, (min(2, fitting.batch_size), channels, settings.size, settings.size))
         mix = build_mix(recipe, len(names))
-        optimizer = build_optimizer(recipe, model)
-        schedule = build_schedule(recipe, optimizer, -(-len(loader) // recipe.accumulate))
         averaged = build_average(recipe, model)
         self.history_ = []
         for epoch in range(1, recipe.epochs + 1):
             set_frozen(recipe, model, epoch)
             score = train_epoch(
                 model,
-                loader if mix is None else Mixed(loader, mix),
-                optimizer,
+                fitting.loader if mix is None else Mixed(fitting.loader, mix),
+                fitting.optimizer,
                 criterion=build_loss(recipe, train, len(names)),
-                after_step=lambda score: schedule.step(),
+                after_step=lambda score: fitting.scheduler.step(),
                 accumulate=recipe.accumulate,
                 clip_grad=recipe.clip_grad,
                 averaged=averaged,
@@ -188,7 +186,7 @@ class ImageClassifier(ImageTags, base.ClassifierMixin, base.BaseEstimator):
     def decision_function(self, X: Any) -> Array:
         """Return the logits of images, ``(N, classes)`` float32."""
         validation.check_is_fitted(self)
-        found = batches(take(X, _WHO), self.settings_)
+        found = batches(self._images(X), self.settings_)
         with in_evaluation(self.model_), no_grad():
             return np.concatenate([self.model_(images).data for images, *_ in found])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,12 @@ from lucid.autograd import no_grad
 from lucid.data.transforms._presets import expected
 from lucid.sklearn._images import (
     Array,
-    ImageTags,
+    ImageEstimator,
     Settings,
     base,
     batches,
     check_range,
     seeded,
-    take,
     validation,
 )
 
@@ -25,7 +25,7 @@ _WHO = "ImageFeatures"
 
 
 class ImageFeatures(
-    ImageTags, base.ClassNamePrefixFeaturesOutMixin, base.TransformerMixin, base.BaseEstimator
+    ImageEstimator, base.ClassNamePrefixFeaturesOutMixin, base.TransformerMixin, base.BaseEstimator
 ):
     """Images as the pooled features that a network sees in them: what ``lucid embed`` writes.
 
@@ -40,6 +40,8 @@ class ImageFeatures(
         size: height and width of the images for the network; None is what the weights expect, 224
             where they do not say.
         batch_size: images in a step.
+        image_shape: what a row of pixels is, as of ``load_digits().data``: ``(H, W)`` or ``(H, W,
+            C)``, of which one may be -1 to follow from the others. ``X`` is ``(N, pixels)`` then.
         random_state: an integer for the same fresh weights each time.
 
     Attributes:
@@ -66,12 +68,14 @@ class ImageFeatures(
         model: str | None = None,
         size: int | None = None,
         batch_size: int = 64,
+        image_shape: Sequence[int] | None = None,
         random_state: Any = None,
     ) -> None:
         self.weights = weights
         self.model = model
         self.size = size
         self.batch_size = batch_size
+        self.image_shape = image_shape
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ImageFeatures:
@@ -82,7 +86,7 @@ class ImageFeatures(
                 pictures.
             y: is not used.
         """
-        images = take(X, _WHO)
+        images = self._images(X, fitting=True)
         model: Any
         if self.weights is None:
             with seeded(self.random_state):
@@ -99,7 +103,7 @@ class ImageFeatures(
     def transform(self, X: Any) -> Array:
         """Return the features of images, ``(N, features)`` float32."""
         validation.check_is_fitted(self)
-        images = take(X, _WHO)
+        images = self._images(X)
         if self.weights is not None:
             check_range(images, _WHO)
         found = batches(images, self.settings_, self.batch_size)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid import _random
+from lucid._check import is_integer, short
 from lucid._extras import extra
 from lucid.data import DataLoader, TensorDataset
 from lucid.data._dataset import check_index
@@ -63,6 +64,7 @@ def take(X: Any, who: str) -> Images:
         raise ValueError(
             f"{who}: expected images (N, H, W) or (N, H, W, C), or a list of paths, got an array "
             f"of shape {array.shape} and dtype {array.dtype}"
+            + (": rows of pixels need image_shape" if array.ndim == 2 else "")
         )
     if array.size == 0:
         raise ValueError(f"{who}: found an array with 0 sample(s), of shape {array.shape}")
@@ -142,12 +144,37 @@ def batches(images: Images, settings: Settings, batch_size: int = 64) -> DataLoa
     return DataLoader(TensorDataset(prepared(images, settings)), batch_size)
 
 
-class ImageTags:
-    """scikit-learn's tags of an estimator of images."""
+class ImageEstimator:
+    """An estimator of images, or of rows of pixels if it has an ``image_shape``."""
+
+    image_shape: Sequence[int] | None
+
+    def _images(self, X: Any, *, fitting: bool = False) -> Images:
+        """Return what is given as :func:`take` does, rows of pixels in the shape of an image.
+
+        Raises:
+            ValueError: as that does; or if rows are too long or too short for the shape, or not
+                as those of ``fit``.
+        """
+        who, shape = type(self).__name__, self.image_shape
+        if shape is None:
+            return take(X, who)
+        is_shape = isinstance(shape, (list, tuple)) and all(map(is_integer, shape))
+        if not is_shape or len(shape) not in (2, 3):
+            raise ValueError(
+                f"{who}: image_shape: expected (H, W) or (H, W, C), got {short(shape)}"
+            )
+        rows = validation.validate_data(self, X, reset=fitting)
+        try:
+            return take(rows.reshape(len(rows), *shape), who)
+        except ValueError as error:
+            raise ValueError(
+                f"{who}: rows of {rows.shape[1]} pixels are no images of image_shape {shape}: "
+                f"{error}"
+            ) from error
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.input_tags.string = True
+        tags.input_tags.two_d_array = self.image_shape is not None
+        tags.input_tags.three_d_array = tags.input_tags.string = self.image_shape is None
         return tags

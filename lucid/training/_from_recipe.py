@@ -147,6 +147,43 @@ def build_schedule(recipe: Recipe, optimizer: optim.Optimizer, steps: int) -> La
     return LambdaLR(optimizer, factor)
 
 
+class Fitting(NamedTuple):
+    """What goes through a model in training, and what changes it.
+
+    Args:
+        loader: the batches of training images.
+        batch_size: how many images a batch has.
+        steps: how many steps of the optimiser an epoch has.
+        optimizer: holds the model's parameters.
+        scheduler: takes a step after each of the optimiser's.
+    """
+
+    loader: DataLoader
+    batch_size: int
+    steps: int
+    optimizer: optim.Optimizer
+    scheduler: LambdaLR
+
+
+def build_fitting(
+    recipe: Recipe, model: nn.Module, train: Dataset, classes: list[str], transform: Any
+) -> Fitting:
+    """Return what a settled recipe trains a model with.
+
+    Args:
+        recipe: how.
+        model: what is trained.
+        train: the training images.
+        classes: the names of their classes.
+        transform: what changes a batch of them at random, or None.
+    """
+    optimizer = build_optimizer(recipe, model)
+    batch_size = min(recipe.batch_size or 1, len(train))
+    loader = build_loader(recipe, train, classes, batch_size, transform)
+    steps = -(-len(loader) // recipe.accumulate)
+    return Fitting(loader, batch_size, steps, optimizer, build_schedule(recipe, optimizer, steps))
+
+
 def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
     """Return the moving average of weights and statistics, if the recipe asks for one."""
     if recipe.ema is None:

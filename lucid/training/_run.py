@@ -26,12 +26,10 @@ from lucid.training._from_recipe import (
     Mixed,
     Start,
     build_average,
-    build_loader,
+    build_fitting,
     build_loss,
     build_mix,
     build_model,
-    build_optimizer,
-    build_schedule,
     build_teacher,
     check_input,
     open_weights,
@@ -371,14 +369,10 @@ class Run:
         )
         self.images = replace(images, train=train, validation=validation, test=test)
         recipe = self.recipe = description.recipe = recipe.settled(len(train))
-        self.optimizer = build_optimizer(recipe, self.model)
-        self.batch_size = batch_size = min(recipe.batch_size or 1, len(train))
-        self.loader = loader = build_loader(
-            recipe, train, description.classes, batch_size, images.augmentation
+        self.loader, self.batch_size, self.steps, self.optimizer, self.scheduler = build_fitting(
+            recipe, self.model, train, description.classes, images.augmentation
         )
-        self._progress = Progress(loader, min(2, batch_size), description)
-        self.steps = -(-len(loader) // recipe.accumulate)
-        self.scheduler = build_schedule(recipe, self.optimizer, self.steps)
+        self._progress = Progress(self.loader, min(2, self.batch_size), description)
         self.resumed = self.files.saved(description) is not None
         self.state = RunState(
             self.model, self.optimizer, self.scheduler, description, self.averaged, self._progress

@@ -17,7 +17,7 @@ pytest.importorskip("sklearn")
 
 from sklearn import base, datasets, model_selection, pipeline, preprocessing
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils import estimator_checks
 
 from lucid.sklearn import ImageClassifier, ImageFeatures
 
@@ -182,7 +182,7 @@ def test_features(files: tuple[list[str], np.ndarray]) -> None:
 
 
 BAD: dict[str, tuple[Any, Any, str]] = {
-    "rows": (X.reshape(len(X), -1), Y, r"expected images \(N, H, W\) .* shape \(1797, 64\)"),
+    "rows": (X.reshape(len(X), -1), Y, r"expected images .* \(1797, 64\) .* need image_shape$"),
     "one path": ("a.png", ["a"], r"an array of images or a list of paths, got 'a\.png'"),
     "channels": (np.zeros((2, 8, 8, 4)), [0, 1], r"expected 1 or 3 channels \(axis 3\), got 4"),
     "nothing": (X[:0], Y[:0], r"0 sample\(s\)"),
@@ -210,9 +210,66 @@ def test_bad_settings() -> None:
         _classifier(recipe="nonsense").fit(X[:4], Y[:4])
 
 
+def test_rows_of_pixels_are_images_of_a_shape() -> None:
+    plain, rows = _classifier(), _classifier(image_shape=(8, 8))
+    expected = plain.fit(X[:40], Y[:40]).decision_function(X[:5])
+    np.testing.assert_array_equal(
+        rows.fit(DIGITS.data[:40], Y[:40]).decision_function(DIGITS.data[:5]), expected
+    )
+    assert rows.n_features_in_ == 64
+    images, labels = _two_colours(16)
+    colour = _classifier(image_shape=[12, -1, 3]).fit(images.reshape(16, -1), labels)
+    np.testing.assert_array_equal(
+        colour.decision_function(images.reshape(16, -1)),
+        _classifier().fit(images, labels).decision_function(images),
+    )
+    features = ImageFeatures(model=SMALL, size=32, random_state=0, image_shape=(8, -1))
+    table = pytest.importorskip("pandas").DataFrame(DIGITS.data[:4]).add_prefix("pixel_")
+    flat = features.fit_transform(table)
+    assert features.feature_names_in_[1] == "pixel_1"
+    images_alone = ImageFeatures(model=SMALL, size=32, random_state=0)
+    np.testing.assert_array_equal(flat, images_alone.fit_transform(X[:4]))
+    scaled = pipeline.make_pipeline(preprocessing.StandardScaler(), _classifier(image_shape=(8, 8)))
+    assert model_selection.cross_val_score(scaled, DIGITS.data[:60], Y[:60], cv=2).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((7, 8), r"rows of 64 pixels are no images of image_shape \(7, 8\): cannot reshape"),
+        ((4, 4, 4), r"rows of 64 pixels are no images .*: expected 1 or 3 channels \(axis 3\)"),
+        ((64,), r"image_shape: expected \(H, W\) or \(H, W, C\), got \(64,\)"),
+        ((8.0, 8.0), r"image_shape: expected \(H, W\) or \(H, W, C\), got \(8.0, 8.0\)"),
+        (64, r"image_shape: expected \(H, W\) or \(H, W, C\), got 64"),
+    ],
+    ids=str,
+)
+def test_shapes_that_rows_do_not_have(shape: Any, message: str) -> None:
+    for kind in (ImageClassifier, ImageFeatures):
+        with pytest.raises(ValueError, match=f"^{kind.__name__}: {message}"):
+            kind(image_shape=shape).fit(DIGITS.data[:4], Y[:4])
+
+
 @pytest.mark.filterwarnings("ignore:Can't test estimator")  # with tables: it takes images
 @pytest.mark.parametrize("kind", [ImageClassifier, ImageFeatures])
 def test_scikit_learns_own_checks(kind: Any) -> None:
-    results = check_estimator(kind(), on_fail=None)
+    results = estimator_checks.check_estimator(kind(), on_fail=None)
     assert results
     assert [r["check_name"] for r in results if r["status"] == "failed"] == []
+
+
+# Every check that does not hold, and why. Those are run too: what holds must not be in here.
+LEFT_OUT: dict[str, dict[str, str]] = {"ImageClassifier": {}, "ImageFeatures": {}}
+# Rows of any length are images one pixel high.
+ROWS: list[Any] = [
+    _classifier(epochs=5, recipe={"augment": "none", "batch_size": 16}, image_shape=(1, -1)),
+    ImageFeatures(model=SMALL, size=32, random_state=0, image_shape=(1, -1)),
+]
+
+
+@pytest.mark.slow
+@estimator_checks.parametrize_with_checks(
+    ROWS, expected_failed_checks=lambda kind: LEFT_OUT[type(kind).__name__]
+)
+def test_all_of_scikit_learns_checks(estimator: Any, check: Any) -> None:
+    check(estimator)

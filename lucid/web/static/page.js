@@ -106,7 +106,10 @@ async function classify(canvas) {
 async function show(source, width, height) {
   const canvas = byId("view");
   [canvas.width, canvas.height] = [width, height];
-  canvas.getContext("2d", { willReadFrequently: true }).drawImage(source, 0, 0, width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "#fff"; // what is transparent becomes white
+  context.fillRect(0, 0, width, height);
+  context.drawImage(source, 0, 0, width, height);
   return classify(canvas);
 }
 
@@ -115,7 +118,7 @@ async function open(file) {
   if (!file) return;
   let picture;
   try {
-    picture = await createImageBitmap(file);
+    picture = await createImageBitmap(file, { colorSpaceConversion: "none" });
   } catch {
     say(`${file.name} is no picture that this browser can read.`);
     return;
@@ -125,7 +128,7 @@ async function open(file) {
   say(file.name);
 }
 
-let stream;
+let stream, asking = false;
 
 function stop() {
   if (stream) stream.getTracks().forEach((track) => track.stop());
@@ -138,12 +141,21 @@ async function watch() {
     stop();
     return;
   }
+  if (!navigator.mediaDevices) {
+    say("Browsers give the camera to pages from localhost or by HTTPS only.");
+    return;
+  }
+  if (asking) return;
+  asking = true;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640 } });
   } catch (error) {
     say(`There is no camera to use: ${error.message}`);
     return;
+  } finally {
+    asking = false;
   }
+  stream.getTracks().forEach((track) => track.addEventListener("ended", stop));
   byId("camera").textContent = "stop the camera";
   say("Looking through the camera.");
   const video = document.createElement("video");
