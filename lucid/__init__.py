@@ -47,6 +47,7 @@ bool = _np.dtype(_np.bool_)
 _LAZY = {
     "compile": "lucid._compile:compile",
     "data": "lucid.data",
+    "distributed": "lucid.distributed",
     "load": "lucid._files:load",
     "models": "lucid.models",
     "nn": "lucid.nn",
@@ -64,6 +65,7 @@ _LAZY = {
 
 if _TYPE_CHECKING:
     from lucid import data as data
+    from lucid import distributed as distributed
     from lucid import models as models
     from lucid import nn as nn
     from lucid import onnx as onnx

@@ -26,6 +26,7 @@ MODULES = (
     "lucid.data.datasets",
     "lucid.data.transforms",
     "lucid.training",
+    "lucid.distributed",
     "lucid.quantization",
     "lucid.report",
     "lucid.sklearn",

@@ -1,0 +1,17 @@
+"""Training on several processes and machines over MPI (extra ``mpi``)."""
+
+from lucid._check import name_errors as _name_errors
+from lucid._ranks import abort as abort
+from lucid._ranks import all_gather as all_gather
+from lucid._ranks import all_reduce as all_reduce
+from lucid._ranks import barrier as barrier
+from lucid._ranks import broadcast as broadcast
+from lucid._ranks import gather as gather
+from lucid._ranks import is_initialized as is_initialized
+from lucid._ranks import local_rank as local_rank
+from lucid._ranks import local_size as local_size
+from lucid._ranks import rank as rank
+from lucid._ranks import size as size
+from lucid.distributed._start import init as init
+
+_name_errors(globals())

@@ -1,0 +1,55 @@
+"""Scripts of the tests, started on several ranks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def mpiexec() -> str:
+    """Return the launcher beside Python or on the path; skip the test if there is none."""
+    if find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("mpiexec is neither beside Python nor on the path")
+    return found
+
+
+def run_ranks(
+    ranks: int, *arguments: str, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments on so many ranks, one thread each."""
+    launcher = mpiexec()
+    # A launcher of another environment than Python's has its library there.
+    libraries = [str(Path(launcher).parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+    return subprocess.run(
+        [launcher, "-n", str(ranks), sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            **environment,
+        },
+    )
+
+
+def check_ranks(ranks: int, *arguments: str, **settings: str) -> str:
+    """Run Python on so many ranks; return what it printed, or fail with its errors."""
+    done = run_ranks(ranks, *arguments, **settings)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
