@@ -2,9 +2,9 @@
 
 from lucid.data import datasets as datasets
 from lucid.data import transforms as transforms
+from lucid.data._cached import Cached as Cached
 from lucid.data._classes import imagenet_classes as imagenet_classes
 from lucid.data._collate import default_collate as default_collate
-from lucid.data._dataset import Cached as Cached
 from lucid.data._dataset import ConcatDataset as ConcatDataset
 from lucid.data._dataset import Dataset as Dataset
 from lucid.data._dataset import Subset as Subset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ from lucid.autograd._tensor import as_array, wrap
 from lucid.kernels._memory import SMALLEST, empty
 
 Array = np.ndarray
+
+# Makes an uninitialised array of a shape and dtype.
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
@@ -68,10 +71,12 @@ class Rows:
 
     Args:
         length: how many samples the batch has.
+        empty: makes the batch's memory.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, empty: Empty = empty) -> None:
         self._length = length
+        self._empty = empty
         self._wholes: dict[int, _Whole] = {}  # by the place in a sample
         self._lock = threading.Lock()
 
@@ -88,7 +93,7 @@ class Rows:
         with self._lock:
             if place not in self._wholes:
                 shape = (self._length, *hwc.shape)
-                memory = empty(shape, hwc.dtype).base  # NumPy would skip an array between
+                memory = self._empty(shape, hwc.dtype).base  # NumPy would skip an array between
                 self._wholes[place] = _Whole(shape, hwc.dtype, memory)
             whole = self._wholes[place]
         if not hwc.flags.c_contiguous or (hwc.shape, hwc.dtype) != (whole.shape[1:], whole.dtype):

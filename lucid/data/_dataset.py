@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import bisect
 import copy
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from lucid._check import count, is_whole
+from lucid._check import is_whole
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, wrap
 
@@ -23,7 +22,8 @@ class Dataset(Protocol):
 
     A dataset that can gather many samples at once has a method ``batch(indices)`` too, which
     takes an integer array and returns what a loader is to give: it is much faster for arrays.
-    Samples may be asked for in several threads at once (``DataLoader(num_workers=...)``).
+    Samples may be asked for in several threads at once, or in other processes, which have a copy
+    (``DataLoader(num_workers=...)``).
     """
 
     def __len__(self) -> int:
@@ -162,70 +162,6 @@ class ConcatDataset:
         number = bisect.bisect_right(self.cumulative_sizes, index)
         before = self.cumulative_sizes[number - 1] if number else 0
         return self.datasets[number][index - before]
-
-
-class Cached:
-    """Pictures from files that stay in memory once they are decoded, as far as it is allowed.
-
-    What their transform draws is drawn anew each time: it is done after the cache.
-
-    Args:
-        dataset: an :class:`ImageFolder` or :class:`ImageList`, or subsets of them.
-        max_bytes: how much memory pictures may take, 4 bytes a pixel; what comes later is read
-            each time.
-
-    Raises:
-        TypeError: if the pictures are not from files, or have no transform.
-    """
-
-    def __init__(self, dataset: Dataset, max_bytes: int = 2**32) -> None:
-        self.transform = transform_of(dataset)
-        if self.transform is None:
-            raise TypeError(
-                f"Cached: expected pictures from files, with a transform, got "
-                f"{type(dataset).__name__}"
-            )
-        self.dataset = with_transform(dataset, _Decoded(self.transform))
-        self.max_bytes = count(max_bytes, "max_bytes", "Cached", 0)
-        self._kept: dict[int, tuple[Any, Any]] = {}
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        """Return one image, transformed, and its label."""
-        index = check_index(index, len(self), "Cached")
-        image, label = self._kept.get(index) or self._read(index)
-        assert self.transform is not None
-        return self.transform(image), label
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return all but the pictures: a copy, maybe in another process, keeps its own."""
-        return {**self.__dict__, "_kept": {}, "_bytes": 0, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-    def _read(self, index: int) -> tuple[Any, Any]:
-        sample: tuple[Any, Any] = self.dataset[index]
-        size = 4 * sample[0].width * sample[0].height
-        with self._lock:
-            if index not in self._kept and self._bytes + size <= self.max_bytes:
-                self._bytes += size
-                self._kept[index] = sample
-        return sample
-
-
-class _Decoded:
-    """In place of a transform: the image as it is decoded for that."""
-
-    def __init__(self, transform: Callable[[Any], Any]) -> None:
-        self.draft = getattr(transform, "draft", None)
-
-    def __call__(self, image: Any) -> Any:
-        return image
 
 
 def parts_of(dataset: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,41 +17,42 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.data._collate import Rows, default_collate
 from lucid.data._dataset import Array, Dataset, take
+from lucid.data._fetch import Fetched, Fetcher
 from lucid.data._sampler import RandomSampler, Sampler, SequentialSampler, check_rank, part_of_batch
+from lucid.data._workers import AVAILABLE, Function, Workers
 
-# A batch that has been put together, and the samples that it has to do without.
-_Loaded = tuple[Any, list["PassedOverError"]]
-
-
-class PassedOverError(ValueError):
-    """A sample that cannot be had: a loader tells that, and leaves it out of its batch.
-
-    Args:
-        message: what is wrong with it.
-        tell: called with the message when the turn of its batch comes.
-    """
-
-    def __init__(self, message: str, tell: Callable[[str], Any]) -> None:
-        super().__init__(message)
-        self.tell = tell
+# Of fewer samples in an epoch, the processes' start takes longer than they save: two take 0.4 s.
+_FEW = 1000
 
 
 class DataLoader:
     """Go over a dataset in batches; each ``for`` loop is one epoch.
 
     A dataset with a method ``batch`` gathers a batch in one go, in this thread. Of others the
-    samples are fetched one by one, in ``num_workers`` threads if any (in PyTorch processes), and
-    put together by ``collate_fn``. Pillow and NumPy work without Python's lock for the most part,
-    so threads keep the cores busy, and nothing has to be carried between processes.
+    samples are fetched one by one, by ``num_workers`` workers if any, and put together by
+    ``collate_fn``.
 
-    The batches of a seed are the same whatever the number of workers: each epoch begins by drawing
-    the order and one number from lucid's generator, and what is random about a sample is drawn
-    from a generator that is made of that number and the sample's place in the epoch.
+    Workers are processes, as in PyTorch. Each has a copy of the dataset as it is when an epoch
+    begins, and what a sample changes in it is not seen here; batches come back in shared memory,
+    so they are not copied. The processes are new interpreters: a script needs no
+    ``if __name__ == "__main__"``, and nothing is forked. They stay for the loader's next epoch,
+    and end with the loader. An epoch that does not come to its end ends them too: by an error, an
+    interrupt, or as its iterator is dropped.
+
+    Workers are threads where processes cannot serve: for a dataset or ``collate_fn`` that cannot
+    be pickled, takes more than 256 MiB so, or is defined in the script that runs or in a notebook;
+    on Windows; and for an epoch of fewer than 1,000 samples, which would be over before processes
+    have started. The threads end with the epoch.
+
+    The batches of a seed are the same whatever the number of workers and their kind: each epoch
+    begins by drawing the order and one number from lucid's generator, and what is random about a
+    sample is drawn from a generator made of that number and the sample's place in the epoch.
 
     A sample that cannot be read any more is left out if the dataset says so
     (:func:`lucid.data.readable`); a batch that is None, since nothing of it can be read, is passed
-    over. Other errors are raised when the turn of their batch comes. The threads end with the
-    epoch: also by an error, an interrupt, or when its iterator is dropped.
+    over. Other errors are raised when the turn of their batch comes. What a process cannot do is
+    tried again in this one, so errors are those of the dataset. A process that is killed is a
+    RuntimeError that names it.
 
     Args:
         dataset: has a length and samples.
@@ -62,9 +64,9 @@ class DataLoader:
         transform: changes the inputs of each batch, such as an augmentation: a function of the
             first (or only) array of the batch, ``(N, ...)``, that returns another. It runs in this
             thread, and draws from lucid's generator.
-        num_workers: how many threads load samples ahead of their turn; with 0 this thread loads
+        num_workers: how many workers load samples ahead of their turn; with 0 this thread loads
             them when it is asked for a batch.
-        prefetch_factor: how many batches are loaded ahead for each of these threads.
+        prefetch_factor: how many batches are loaded ahead for each of these workers.
         part: ``(rank, ranks)``: of each batch, give the part of one of several ranks: a stretch
             from its front and the same one from its end, as MixUp and CutMix mix these. Together
             they give what one loader would, and all draw the same from lucid's generator: a
@@ -133,6 +135,7 @@ class DataLoader:
         self.part = part
         if part is not None:
             check_rank(*part, "DataLoader")
+        self._workers: Workers | None = None  # those of the last epoch, for the next one
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -176,13 +179,33 @@ class DataLoader:
         if gather is not None:
             loaded = (gather(order[batch]) if batch else None for batch in places[start:])
         else:
-            epoch = _Epoch(self.dataset, order, self.collate_fn or default_collate)
-            if self.num_workers:
-                ahead = self.num_workers * self.prefetch_factor
-                loaded = epoch.in_threads(places[start:], self.num_workers, ahead)
-            else:
-                loaded = epoch.in_turn(places[start:])
+            epoch = _Epoch(Fetcher(self.dataset, self.collate_fn or default_collate), order)
+            load = self._ahead if self.num_workers else _Epoch.in_turn
+            loaded = load(epoch, places[start:])
         return self._transformed(loaded)
+
+    def _ahead(self, epoch: _Epoch, batches: list[Sequence[int]]) -> Generator[Any, None, None]:
+        """Yield batches that are loaded ahead; the processes stay for the next epoch."""
+        ahead = self.num_workers * self.prefetch_factor
+        function = self._function(epoch, batches)
+        if function is None:
+            yield from epoch.in_threads(batches, self.num_workers, ahead)
+            return
+        workers, self._workers = self._workers or Workers(self.num_workers), None
+        yield from epoch.in_processes(batches, function, workers, ahead)
+        self._workers = workers
+
+    def _function(self, epoch: _Epoch, batches: list[Sequence[int]]) -> Function | None:
+        """Return what processes are to call; None if it stays here, or they are not worth it."""
+        if not AVAILABLE or (self._workers is None and sum(map(len, batches)) < _FEW):
+            return None
+        try:
+            return Function(epoch.fetcher)
+        except ValueError:
+            return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workers": None}
 
     def _transformed(self, batches: Generator[Any, None, None]) -> Iterator[Any]:
         with contextlib.closing(batches):  # also when an error keeps this frame
@@ -195,69 +218,78 @@ class DataLoader:
 
 
 class _Epoch:
-    """Loads the samples of one epoch, each by its place in the order."""
+    """The batches of one epoch, each told by the places of its samples in the order."""
 
-    def __init__(
-        self, dataset: Dataset, order: Array, collate_fn: Callable[[list[Any]], Any]
-    ) -> None:
-        self._dataset = dataset
+    def __init__(self, fetcher: Fetcher, order: Array) -> None:
+        self.fetcher = fetcher
         self._order = order
-        self._collate_fn = collate_fn
         self._seed = int(_random.generator().integers(2**63))
 
     def in_turn(self, batches: list[Sequence[int]]) -> Generator[Any, None, None]:
         """Yield batches, each loaded when it is asked for."""
         for places in batches:
-            rows = Rows(len(places))
-            samples = (self._sample(place, rows, row) for row, place in enumerate(places))
-            yield _told(self._together(places, samples))
+            yield _told(self.fetcher(self._seed, places, self._indices(places)))
 
     def in_threads(
-        self, batches: list[Sequence[int]], workers: int, ahead: int
+        self, batches: list[Sequence[int]], threads: int, ahead: int
     ) -> Generator[Any, None, None]:
-        """Yield batches, of which so many are loaded ahead."""
-        pool = ThreadPoolExecutor(workers, "lucid-loader")
-        begun: deque[Future[_Loaded]] = deque()
+        """Yield batches, of which so many are loaded ahead, sample by sample."""
+        pool = ThreadPoolExecutor(threads, "lucid-loader")
         try:
-            for places in batches:
-                begun.append(self._begin(pool, places))
-                if len(begun) > ahead:
-                    yield _told(begun.popleft().result())
-            while begun:
-                yield _told(begun.popleft().result())
+            yield from _in_order(batches, ahead, partial(self._begin, pool))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _begin(self, pool: ThreadPoolExecutor, places: Sequence[int]) -> Future[_Loaded]:
+    def in_processes(
+        self, batches: list[Sequence[int]], function: Function, workers: Workers, ahead: int
+    ) -> Generator[Any, None, None]:
+        """Yield batches, of which so many are loaded ahead; without an end, the processes end."""
+        pool = ThreadPoolExecutor(workers.count, "lucid-loader")
+
+        def begin(places: Sequence[int]) -> Future[Fetched]:
+            arguments = self._seed, places, self._indices(places)
+            return pool.submit(workers.call, function, *arguments)
+
+        try:
+            yield from _in_order(batches, ahead, begin)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers.close()
+            raise
+        finally:
+            pool.shutdown()
+
+    def _begin(self, pool: ThreadPoolExecutor, places: Sequence[int]) -> Future[Fetched]:
         # Threads take their work in order: all samples are begun before they are waited for.
-        rows = Rows(len(places))
-        samples = [pool.submit(self._sample, place, rows, row) for row, place in enumerate(places)]
-        return pool.submit(lambda: self._together(places, (sample.result() for sample in samples)))
+        fetcher, seed, rows = self.fetcher, self._seed, Rows(len(places))
+        samples = [
+            pool.submit(fetcher.sample, seed, place, index, rows, row)
+            for row, (place, index) in enumerate(zip(places, self._indices(places)))
+        ]
+        return pool.submit(
+            lambda: fetcher.together(seed, places, (sample.result() for sample in samples))
+        )
 
-    def _sample(self, place: int, rows: Rows, row: int) -> Any:
-        with _random.seeded(self._seed, place):
-            try:
-                sample = self._dataset[int(self._order[place])]
-            except PassedOverError as error:
-                return error
-        if self._collate_fn is not default_collate:
-            return sample
-        return rows.moved(sample, row)
-
-    def _together(self, places: Sequence[int], samples: Iterator[Any]) -> _Loaded:
-        kept: list[Any] = []
-        passed_over: list[PassedOverError] = []
-        for sample in samples:
-            (passed_over if isinstance(sample, PassedOverError) else kept).append(sample)
-        if not kept:
-            return None, passed_over
-        with _random.seeded(self._seed, places[0], 1):  # another one than the first sample's
-            return self._collate_fn(kept), passed_over
+    def _indices(self, places: Sequence[int]) -> list[int]:
+        return self._order[np.asarray(places, np.int64)].tolist()
 
 
-def _told(loaded: _Loaded) -> Any:
+def _in_order(
+    batches: list[Sequence[int]], ahead: int, begin: Callable[[Sequence[int]], Future[Fetched]]
+) -> Generator[Any, None, None]:
+    """Yield batches in their order, of which so many are begun before their turn."""
+    begun: deque[Future[Fetched]] = deque()
+    for places in batches:
+        begun.append(begin(places))
+        if len(begun) > ahead:
+            yield _told(begun.popleft().result())
+    while begun:
+        yield _told(begun.popleft().result())
+
+
+def _told(fetched: Fetched) -> Any:
     """Return a batch, after telling which samples it has to do without."""
-    batch, passed_over = loaded
+    batch, passed_over = fetched
     for error in passed_over:
         error.tell(str(error))
     return batch

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from lucid import _random
 from lucid.data._dataset import Dataset, Subset, paths_of
-from lucid.data._loader import PassedOverError
+from lucid.data._fetch import PassedOverError
+from lucid.data._workers import StaysHere
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,7 +58,7 @@ class UnreadableError(ValueError):
         self.found = found
 
 
-class _Unreadable:
+class _Unreadable(StaysHere):
     """The pictures that the work does without, up to a share of all: each is told once."""
 
     def __init__(self, share: float, tell: Tell) -> None:
@@ -78,7 +79,7 @@ class _Unreadable:
             tell(f"and {len(messages) - _NAMED} more")
         self._check()
 
-    def add(self, message: str) -> None:
+    def __call__(self, message: str) -> None:
         """Tell of one that could still be read when the work began."""
         if message not in self._messages:
             self._messages[message] = None
@@ -115,7 +116,7 @@ class _Readable(Subset):
         except PassedOverError:
             raise
         except _READING as error:
-            raise PassedOverError(str(error), self._unreadable.add) from error
+            raise PassedOverError(str(error), self._unreadable) from error
 
 
 def readable(

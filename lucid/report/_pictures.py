@@ -13,7 +13,7 @@ from lucid import _random, nn
 from lucid.autograd import Tensor
 from lucid.data import DataLoader, Dataset, Images, Subset
 from lucid.data._dataset import Numbered, paths_of
-from lucid.data._loader import PassedOverError
+from lucid.data._fetch import PassedOverError
 from lucid.data._pillow import pillow
 from lucid.data._read_image import read_image
 from lucid.report._html import Markup, tag
@@ -51,6 +51,10 @@ def as_picture(pixels: Array, images: Images) -> Any:
     return pillow().fromarray(hwc[:, :, 0] if hwc.shape[2] == 1 else hwc)
 
 
+def _untold(message: str) -> None:
+    """Do not tell it: the picture is missing, which is seen."""
+
+
 class Tolerant(Subset):
     """A data set some of whose pictures may be unreadable: a loader leaves them out."""
 
@@ -64,7 +68,7 @@ class Tolerant(Subset):
         try:
             return super().__getitem__(index)
         except UNREADABLE as error:
-            raise PassedOverError(str(error), lambda message: None) from error
+            raise PassedOverError(str(error), _untold) from error
 
 
 class Shown:

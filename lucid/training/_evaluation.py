@@ -176,7 +176,7 @@ class Evaluation:
             flips: show the model each image mirrored too, and take the mean of its two answers'
                 probabilities (Krizhevsky et al. 2012, section 4.1, without their crops); their
                 logarithms are the logits.
-            num_workers: threads that read pictures.
+            num_workers: workers that read pictures.
             after_each: called with the number of images done so far and of all.
 
         Raises:

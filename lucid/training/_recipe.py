@@ -249,7 +249,7 @@ class Recipe:
         False, _FLAG, "show the images of rare classes as often as those of others"
     )
     workers: int = _entry(
-        READERS, _AT_LEAST_0, "threads that read pictures; the result is the same for any number"
+        READERS, _AT_LEAST_0, "workers that read pictures; the result is the same for any number"
     )
     cache: bool = _entry(False, _FLAG, "keep decoded training pictures in memory, up to 4 GiB")
     validation: float = _entry(

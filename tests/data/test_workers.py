@@ -20,6 +20,7 @@ import pytest
 import lucid
 from lucid import _random, data
 from lucid.data import DataLoader, _loader, default_collate
+from lucid.data._fetch import PassedOverError
 from tests.interrupts import interrupted_at
 
 WORKERS = [0, 1, 2, 5]
@@ -336,7 +337,7 @@ class Images:
 
     def __getitem__(self, index: int) -> Any:
         if index == 4:
-            raise data._loader.PassedOverError("no 4", lambda message: None)
+            raise PassedOverError("no 4", lambda message: None)
         return self.structure(lucid.autograd._tensor.wrap(self.kept[index]), index)
 
 
