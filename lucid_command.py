@@ -16,12 +16,16 @@ _INTERRUPTED = "lucid: interrupted\n"
 
 
 def _again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Let a Ctrl-C come again if it came where Python drops exceptions, as in C's callbacks."""
+    """Let a Ctrl-C come again if it came where Python drops exceptions, as in C's callbacks.
+
+    So does what SIGTERM raises, which has a number of its own.
+    """
+    number = getattr(unraisable.exc_type, "number", signal.SIGINT)
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
     elif hasattr(signal, "pthread_kill"):  # ends a call of the system's as well
         main_thread = threading.main_thread().ident
-        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, number)).start()
     else:
         threading.Timer(0.01, _thread.interrupt_main).start()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 from lucid._check import one_line
 from lucid.training import FinishedError, HeldElsewhereError
@@ -21,10 +24,49 @@ class UsageError(CommandError):
     status = 2
 
 
-class InterruptedRunError(CommandError):
-    """Ctrl-C; the message says what was kept. Exit status 130, as shells have it."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a command ends by it as by Ctrl-C."""
 
-    status = 130
+    number = signal.SIGTERM
+
+
+def how_it_ended(interrupt: KeyboardInterrupt) -> tuple[str, int]:
+    """Return what ended a command, in a word, and its exit status, as shells have it."""
+    is_sigterm = isinstance(interrupt, Terminated)
+    return ("terminated", 143) if is_sigterm else ("interrupted", 130)
+
+
+@contextlib.contextmanager
+def raising_terminated() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` meanwhile, unless the caller has a use for it."""
+
+    def terminate(*_: object) -> NoReturn:
+        raise Terminated
+
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class InterruptedRunError(CommandError):
+    """Ctrl-C or SIGTERM ended a run.
+
+    Args:
+        interrupt: which of them.
+        kept: what was kept, in words.
+    """
+
+    def __init__(self, interrupt: KeyboardInterrupt, kept: str) -> None:
+        how, self.status = how_it_ended(interrupt)
+        super().__init__(f"{how}. {kept}")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from lucid.cli import (
     _train,
 )
 from lucid.cli._arguments import HelpFormatter, add_command
-from lucid.cli._errors import CommandError
+from lucid.cli._errors import CommandError, how_it_ended, raising_terminated
 from lucid.cli._output import tell
 
 EPILOG = """\
@@ -40,8 +40,9 @@ examples:
   lucid convert model.npz model.safetensors --to timm
   lucid export runs/mobilenetv4_conv_small-digits -o digits.onnx
 
-exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted. predict and embed end with 1 also if
-a picture could not be read; train and eval only if there are more than --max-unreadable allows.
+exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated (by SIGTERM). predict
+and embed end with 1 also if a picture could not be read; train and eval only if there are more
+than --max-unreadable allows.
 """
 
 
@@ -62,15 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
-        status: int = args.run(args)
+        with raising_terminated():
+            status: int = args.run(args)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `lucid models | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        tell(args.command, "interrupted")
-        return 130
+    except KeyboardInterrupt as interrupt:
+        how, status = how_it_ended(interrupt)
+        tell(args.command, how)
+        return status
     except Exception as error:
         if args.debug:
             raise

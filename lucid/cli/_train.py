@@ -19,6 +19,7 @@ from lucid.cli._eval import result_line
 from lucid.cli._output import Progress, add_output, check_new, check_writable, tell, write
 from lucid.cli._weights import check_weights
 from lucid.data import Images
+from lucid.data._folders import find_parts
 from lucid.report import write_run_report
 from lucid.training import (
     Callback,
@@ -164,6 +165,8 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
     path = Path("runs") / name if args.output is None else args.output
     if path.suffix in READABLE:
         check_writable(path, "--output", SUFFIXES)
+    elif recipe.data != "digits" and data.is_dir():
+        _check_is_no_class(path, data)
     try:
         with reading_run():
             return Run.create(path, recipe, overwrite=args.overwrite, numbered=args.output is None)
@@ -176,6 +179,20 @@ def _new_run(args: argparse.Namespace, given: dict[str, Any]) -> Run:
             f"--output: {error}; give --overwrite to replace it, --resume to go on with it, or "
             "another --output"
         ) from error
+
+
+def _check_is_no_class(path: Path, data: Path) -> None:
+    """Raise UsageError if a run's folder would be taken for one of the pictures."""
+    try:
+        parts, _ = find_parts(data)
+    except ValueError:  # loading will say it
+        return
+    for root in parts.values() or [data]:
+        if path.resolve().is_relative_to(root):
+            raise UsageError(
+                f"--output: {path} is in {root}, where each folder holds the pictures of a class; "
+                f"give one outside of it, such as {data.parent / 'runs' / path.name}"
+            )
 
 
 def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
@@ -220,8 +237,8 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse
             if args.report:
                 with Progress("image") as looking:
                     write_run_report(run, checked(looking, "report"))
-        except KeyboardInterrupt:
-            raise InterruptedRunError(f"interrupted. {_what_is_kept(run)}") from None
+        except KeyboardInterrupt as interrupt:
+            raise InterruptedRunError(interrupt, _what_is_kept(run)) from None
         except DivergedError as error:
             for file in error.files:
                 tell("train", f"in the batch: {file}")

@@ -349,8 +349,27 @@ def test_resume_of_a_finished_run(capsys):
     assert "the run is finished" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_ctrl_c_in_a_process():
+@pytest.mark.parametrize("place", ["photos/run", "photos/deep/run", None])
+def test_a_run_among_the_classes_is_refused(place, capsys, monkeypatch):
+    write_images("photos", 8)
+    data, output = "photos", ["--output", place]
+    if place is None:  # by default it is where the command runs
+        monkeypatch.chdir("photos")
+        data, output = ".", []
+    assert main(["train", "--data", data, *output]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "where each folder holds the pictures of a class; give one outside of it" in error
+    assert not list(Path().rglob("recipe.toml"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_signals_end_a_process_that_tells_how_to_go_on(number, status, word):
     command = [sys.executable, "-m", "lucid", "train", *QUICK, "--epochs", "500"]
     with subprocess.Popen(
         [*command, "--output", "a.npz"],
@@ -363,12 +382,27 @@ def test_ctrl_c_in_a_process():
         for line in process.stdout:
             if line.startswith("epoch   1/500"):
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in error
-    assert "a.npz" in error
+    assert error.splitlines()[-1].startswith(f"lucid train: {word}. The best weights so far")
+    assert "`lucid train --resume a.npz` goes on" in error
     assert weights("a.npz")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGTERM")
+def test_the_callers_own_answer_to_sigterm_stays():
+    """In a program that calls the command's function, which comes back with a status."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert main(["models"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        assert main(["models"]) == 0
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
