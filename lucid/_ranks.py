@@ -40,6 +40,11 @@ def launched() -> int | None:
     return 0 if any(name in os.environ for name in _RANKS) else None
 
 
+def is_launchers(name: str) -> bool:
+    """Return whether a launcher tells its processes something by this variable."""
+    return name in _SIZES or name.startswith(("PMI_", "PMIX_", "OMPI_"))
+
+
 def init(comm: Any = None) -> None:
     """Join the ranks that the launcher started; without a launcher there is one rank.
 

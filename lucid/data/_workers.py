@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from lucid import _ranks
 from lucid.data._shared import SharedMemory
 from lucid.kernels import _dispatch
 from lucid.kernels._memory import SMALLEST, empty
@@ -315,8 +316,10 @@ class _Worker:
 
 
 def _environment() -> dict[str, str]:
+    """Return the variables of a process: the same kernels, one thread, and it is no rank of MPI."""
     backend = {"LUCID_BACKEND": _dispatch._name} if _dispatch._name else {}
-    return {**os.environ, **_ONE_THREAD, **backend}
+    ours = {name: value for name, value in os.environ.items() if not _ranks.is_launchers(name)}
+    return {**ours, **_ONE_THREAD, **backend}
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], connection: socket.socket) -> None:

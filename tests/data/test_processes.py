@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import _random, data
+from lucid import _random, _ranks, data
 from lucid.autograd._tensor import wrap
 from lucid.data import DataLoader, _loader, _workers, transforms
 from tests.data.test_workers import Noisy, arrays, assert_same, collate_and_draw, loading
@@ -126,13 +126,18 @@ class Surroundings:
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        return os.environ["OPENBLAS_NUM_THREADS"], lucid.get_backend()
+    def __getitem__(self, index: int) -> tuple[str, ...]:
+        launched = str(_ranks.launched())
+        return os.environ["OPENBLAS_NUM_THREADS"], lucid.get_backend(), launched
 
 
-def test_a_process_computes_with_one_thread_by_the_same_kernels() -> None:
+def test_a_process_is_no_rank_and_has_one_thread_and_the_same_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
     backend = lucid.get_backend()
-    assert list(DataLoader(Surroundings(), num_workers=1)) == [(["1"], [backend])]
+    assert list(DataLoader(Surroundings(), num_workers=1)) == [(["1"], [backend], ["None"])]
 
 
 def test_processes_stay_for_the_next_epoch_and_see_what_was_changed() -> None:
@@ -315,7 +320,7 @@ def test_an_interrupt_at_any_moment_ends_the_processes() -> None:
         def epoch() -> None:
             list(DataLoader(Noisy(5), 2, num_workers=2, prefetch_factor=1))
 
-        if not interrupted_at(step, epoch, _loader, _workers):
+        if not interrupted_at(step, epoch, _loader, _workers, finalizers=("_end",)):
             break
         gc.collect()
         assert loading(patience=10) == [], step
