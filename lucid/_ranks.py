@@ -116,9 +116,14 @@ def local_size() -> int:
     return 1 if _local is None else int(_local.Get_size())
 
 
+def _plain(x: Any) -> Any:
+    """Return the array of a tensor; anything else as it is."""
+    return x.data if hasattr(x, "requires_grad") else x
+
+
 def _array(x: Any, who: str) -> np.ndarray:
     """Return the numbers of an argument as a new C-contiguous array that MPI can send."""
-    array = np.array(x.data if hasattr(x, "requires_grad") else x, order="C")
+    array = np.array(_plain(x), order="C")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{who}: expected numbers, got {type(x).__name__} of dtype {array.dtype}")
     return array
@@ -184,7 +189,7 @@ def broadcast(x: T, root: int = 0) -> T:
     check_root(root, "broadcast")
     if _world is None:
         return x
-    array: Any = x.data if hasattr(x, "requires_grad") else x
+    array = _plain(x)
     header = None
     if rank() == root and isinstance(array, np.ndarray) and array.dtype.kind in "biuf":
         header = array.shape, array.dtype, type(x)

@@ -49,7 +49,8 @@ randperm stack tensor where zeros zeros_like
 _MEMBERS = """
 T add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
 is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
-retain_grad shape size sub_ to tolist type type_as view view_as zero_
+register_post_accumulate_grad_hook retain_grad shape size sub_ to tolist type
+type_as view view_as zero_
 __abs__ __add__ __and__ __annotations__ __array__ __array_function__ __array_ufunc__ __bool__
 __contains__ __copy__ __deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__
 __iadd__ __ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ipow__ __isub__ __iter__

@@ -428,7 +428,9 @@ def run_backward(
         source, index = _source(root)
         pending.add((id(source), index), _initial_gradient(root, gradient))
     nodes = _reachable(roots)
-    leaves: dict[int, Tensor] = {id(root): root for root in roots if root._node is None}
+    # Where each leaf is used for the last time: the oldest node runs last.
+    ready: dict[int, list[Tensor]] = {}
+    leaves = set()
     captured: dict[tuple[int, int], Tensor | None] = {}
     if inputs is not None:
         for tensor in inputs:
@@ -440,8 +442,9 @@ def run_backward(
     needs: dict[int, tuple[bool, ...]] = {}
     for node in reversed(nodes):
         for edge in node.edges:
-            if edge is not None and isinstance(edge[0], Tensor):
-                leaves[id(edge[0])] = edge[0]
+            if edge is not None and isinstance(edge[0], Tensor) and id(edge[0]) not in leaves:
+                leaves.add(id(edge[0]))
+                ready.setdefault(id(node), []).append(edge[0])
                 if inputs is None:
                     leading.add(id(edge[0]))
         needs[id(node)] = tuple(
@@ -450,10 +453,26 @@ def run_backward(
         if any(needs[id(node)]):
             leading.add(id(node))
 
+    def deliver(leaf: Tensor) -> None:
+        key = (id(leaf), 0)
+        gradient = pending.pop(key)
+        if gradient is None:
+            return
+        gradient = _call_hooks(leaf._hooks, gradient)
+        if inputs is None:
+            _accumulate(leaf, gradient, create_graph)
+            for hook in tuple(getattr(leaf, "_post_hooks", ())):
+                hook(leaf)
+        elif key in captured:
+            captured[key] = gradient
+
     silent = grad_mode.silent
     try:
         with set_grad_enabled(create_graph), np.errstate(all="ignore"):
             grad_mode.silent = True
+            for root in roots:
+                if root._node is None and id(root) not in leaves:
+                    deliver(root)
             for position, node in enumerate(nodes):
                 incoming: list[Tensor | None] = []
                 for index in range(len(node.output_meta)):
@@ -478,17 +497,9 @@ def run_backward(
                     result = None
                     if not retain_graph:
                         node.free()
+                for leaf in ready.get(id(node), ()):
+                    deliver(leaf)
                 nodes[position] = None  # type: ignore[call-overload]  # done: let it go
-            for leaf in leaves.values():
-                key = (id(leaf), 0)
-                gradient = pending.pop(key)
-                if gradient is None:
-                    continue
-                gradient = _call_hooks(leaf._hooks, gradient)
-                if inputs is None:
-                    _accumulate(leaf, gradient, create_graph)
-                elif key in captured:
-                    captured[key] = gradient
     finally:
         grad_mode.silent = silent
     if inputs is None:

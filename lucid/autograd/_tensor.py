@@ -148,6 +148,7 @@ class Tensor:
         "_hooks",
         "_index",  # which of that operation's outputs it is
         "_node",  # the operation that made it; None for a leaf
+        "_post_hooks",  # of a leaf; set with the first of them only, as every result is a tensor
         "_requires_grad",
         "_seen",  # the version at which `_node` described the value
         "_version",
@@ -161,6 +162,7 @@ class Tensor:
     _node: Node | None
     _view: tuple[Tensor, Callable[[Tensor], Tensor] | None] | None
     _hooks: list[Callable[[Tensor], Tensor | None]] | None
+    _post_hooks: list[Callable[[Tensor], None]]
 
     def __init__(
         self, data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
@@ -441,13 +443,44 @@ class Tensor:
                 self._hooks = []
             self._hooks.append(hook)
             hooks = self._hooks
+        return _remover(hooks, hook)
 
-        def remove() -> None:
-            if hook in hooks:
-                hooks.remove(hook)
+    def register_post_accumulate_grad_hook(
+        self, hook: Callable[[Tensor], None]
+    ) -> Callable[[], None]:
+        """Call ``hook(tensor)`` each time that backward has added to this leaf's ``grad``.
 
-        remove.remove = remove  # type: ignore[attr-defined]
-        return remove
+        That is as soon as the last operation that uses the tensor has run, while backward goes on
+        with earlier ones. What the hook returns is ignored.
+
+        Args:
+            hook: is given the tensor; its ``grad`` is the accumulated one.
+
+        Returns:
+            A function that removes the hook, as :meth:`register_hook` does.
+
+        Raises:
+            RuntimeError: if the tensor does not require grad, or is no leaf.
+
+        Example:
+            >>> x = lucid.tensor([1.0, 2.0], requires_grad=True)
+            >>> handle = x.register_post_accumulate_grad_hook(lambda x: print(x.grad))
+            >>> (x * x).sum().backward()
+            tensor([2., 4.])
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "register_post_accumulate_grad_hook() on a tensor that does not require grad"
+            )
+        if self._node is not None:
+            raise RuntimeError(
+                "register_post_accumulate_grad_hook() on the result of an operation: "
+                "only leaves accumulate gradients; use register_hook()"
+            )
+        if not hasattr(self, "_post_hooks"):
+            self._post_hooks = []
+        self._post_hooks.append(hook)
+        return _remover(self._post_hooks, hook)
 
     # -- operations -------------------------------------------------------------------------
 
@@ -599,6 +632,17 @@ class Tensor:
 
         type = astype
         float = double = int = long = bool = half
+
+
+def _remover(hooks: list[Any], hook: Any) -> Callable[[], None]:
+    """Return a function that takes ``hook`` off the list; its ``remove`` is itself."""
+
+    def remove() -> None:
+        if hook in hooks:
+            hooks.remove(hook)
+
+    remove.remove = remove  # type: ignore[attr-defined]
+    return remove
 
 
 def _rebuild(
