@@ -19,13 +19,13 @@ from lucid.cli import (
     _eval,
     _export,
     _models,
+    _on_ranks,
     _predict,
     _quantize,
     _train,
 )
 from lucid.cli._arguments import HelpFormatter, add_command
 from lucid.cli._errors import CommandError, how_it_ended, raising_terminated
-from lucid.cli._output import tell
 
 EPILOG = """\
 examples:
@@ -60,9 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # show; an error would end the command after all its work.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    parser = _parser()
-    args = parser.parse_args(argv)
     try:
+        _on_ranks.join()
+    except CommandError as error:
+        print(f"lucid: {error}", file=sys.stderr)
+        return error.status
+    args = _on_ranks.parse(_parser(), argv)
+    try:
+        _on_ranks.check(args)
         with raising_terminated():
             status: int = args.run(args)
         sys.stdout.flush()
@@ -71,14 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as interrupt:
-        how, status = how_it_ended(interrupt)
-        tell(args.command, how)
-        return status
+        return _on_ranks.ended(args.command, *how_it_ended(interrupt))
     except Exception as error:
         if args.debug:
             raise
-        tell(args.command, one_line(error))
-        return error.status if isinstance(error, CommandError) else 1
+        status = error.status if isinstance(error, CommandError) else 1
+        return _on_ranks.ended(args.command, one_line(error), status)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from lucid.data._load_images import load_images as load_images
 from lucid.data._loader import DataLoader as DataLoader
 from lucid.data._readable import UnreadableError as UnreadableError
 from lucid.data._readable import readable as readable
+from lucid.data._sampler import DistributedSampler as DistributedSampler
 from lucid.data._sampler import RandomSampler as RandomSampler
 from lucid.data._sampler import Sampler as Sampler
 from lucid.data._sampler import SequentialSampler as SequentialSampler

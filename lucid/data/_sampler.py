@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lucid import _random
+from lucid import _random, _ranks
 from lucid._check import count, is_whole
 
 Array = np.ndarray
@@ -142,6 +142,78 @@ class WeightedRandomSampler:
         share = self.weights / self.weights.sum()
         drawn = rng.choice(len(share), self.num_samples, self.replacement, share)
         return iter(drawn.tolist())
+
+
+class DistributedSampler:
+    """The part of a dataset's order that one of several ranks goes over, for a loop of one's own.
+
+    All have the same number of samples: the first ones of the order come again at its end, as many
+    as are missing to a multiple of the ranks. So an epoch may show some samples twice, and a score
+    counts them twice, as in PyTorch. ``lucid train`` adds none: it divides each batch
+    (``DataLoader(part=...)``).
+
+    Args:
+        dataset: the dataset.
+        num_replicas: how many ranks there are; those of :mod:`lucid.distributed` if left out.
+        rank: which of them this is; that of this process if left out.
+        shuffle: go over the samples in another order each epoch.
+        seed: what the order depends on beside the epoch; the same for all ranks.
+        drop_last: leave out the last samples instead of repeating the first ones.
+
+    Raises:
+        ValueError: if there is no such rank.
+
+    Example:
+        >>> sampler = data.DistributedSampler("abcde", num_replicas=2, rank=1, shuffle=False)
+        >>> list(sampler)
+        [1, 3, 0]
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.num_replicas = _ranks.size() if num_replicas is None else num_replicas
+        self.rank = _ranks.rank() if rank is None else rank
+        check_rank(self.rank, self.num_replicas, "DistributedSampler")
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next order be that of an epoch; without, it is the same each time.
+
+        Args:
+            epoch: its number, the same for all ranks.
+        """
+        self.epoch = epoch
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples a rank has."""
+        whole, rest = divmod(len(self.dataset), self.num_replicas)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @property
+    def total_size(self) -> int:
+        """How many samples all ranks have together."""
+        return self.num_samples * self.num_replicas
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, self.epoch)).permutation(len(order))
+        return iter(np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist())
 
 
 def part_of_batch(length: int, rank: int, ranks: int) -> Array:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from lucid import _ranks
+from lucid.distributed import _watch
 from lucid.kernels import set_num_threads
 
 
@@ -33,6 +34,7 @@ def init(comm: Any = None) -> None:
     if _ranks.is_initialized():
         return
     _ranks.init(comm)
+    _watch.start()
     if _ranks.is_initialized() and "OMP_NUM_THREADS" not in os.environ:
         set_num_threads(_threads())
 

@@ -129,3 +129,32 @@ def test_arguments_and_lengths_are_pytorchs(name: str) -> None:
 def test_orders_that_cannot_be(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("length", "ranks"), [(10, 2), (11, 2), (11, 4), (3, 8), (1, 3), (16, 1)])
+def test_the_order_is_divided_as_pytorch_divides_it(
+    length: int, ranks: int, drop_last: bool
+) -> None:
+    theirs = pytest.importorskip("torch.utils.data").DistributedSampler
+    for rank in range(ranks):
+        settings: dict[str, Any] = {"num_replicas": ranks, "rank": rank, "drop_last": drop_last}
+        ours = data.DistributedSampler(range(length), shuffle=False, **settings)
+        expected = theirs(range(length), shuffle=False, **settings)
+        assert list(ours) == list(expected)
+        assert (len(ours), ours.total_size) == (len(expected), expected.total_size)
+
+
+def test_each_epoch_has_an_order_of_its_own_that_the_ranks_share() -> None:
+    samplers = [data.DistributedSampler(range(12), 3, rank, seed=5) for rank in range(3)]
+    orders = []
+    for epoch in (0, 0, 1):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        orders.append([list(sampler) for sampler in samplers])
+        assert sorted(index for order in orders[-1] for index in order) == list(range(12))
+    assert orders[0] == orders[1] != orders[2]
+    assert list(data.DistributedSampler(range(4), shuffle=False)) == [0, 1, 2, 3]
+    for rank, ranks in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match=f"expected a rank from 0 to {ranks} - 1, got {rank}"):
+            data.DistributedSampler(range(4), ranks, rank)

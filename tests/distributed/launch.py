@@ -29,15 +29,28 @@ def run_ranks(
     ranks: int, *arguments: str, timeout: float = 120, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with these arguments on so many ranks, one thread each."""
+    process = start_ranks(ranks, *arguments, **environment)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except BaseException:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start_ranks(
+    ranks: int, *arguments: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.Popen[str]:
+    """Start Python with these arguments on so many ranks, one thread each."""
     launcher = mpiexec()
     # A launcher of another environment than Python's has its library there.
     libraries = [str(Path(launcher).parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
-    return subprocess.run(
+    return subprocess.Popen(
         [launcher, "-n", str(ranks), sys.executable, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        cwd=ROOT,
+        cwd=cwd,
         env={
             **os.environ,
             "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
