@@ -78,7 +78,7 @@ positive_float = _number("a number over 0", lambda value: value > 0)
 fraction = _number("a number in [0, 1)", lambda value: 0 <= value < 1)
 
 
-def add_input(parser: argparse.ArgumentParser) -> None:
+def add_input(parser: argparse.ArgumentParser, batch_size: int = 1, of: str = "a batch") -> None:
     """Add the options of an input's shape; :func:`input_shape` reads them."""
     parser.add_argument(
         "--size",
@@ -88,7 +88,10 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         help="height and width of the images; HxW if they differ (default: 224)",
     )
     parser.add_argument(
-        "--batch-size", type=positive_int, default=1, help="images in a batch (default: 1)"
+        "--batch-size",
+        type=positive_int,
+        default=batch_size,
+        help=f"images in {of} (default: {batch_size})",
     )
     parser.add_argument("--channels", type=positive_int, default=3, help="of an image (default: 3)")
 

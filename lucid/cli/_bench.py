@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import lucid
-from lucid import kernels, models, nn, optim
+from lucid import kernels, models, nn
 from lucid._compile import compile as compile_model
 from lucid.autograd import Tensor, no_grad
 from lucid.cli._arguments import (
@@ -28,8 +28,8 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._errors import CommandError
 from lucid.cli._output import add_format, add_overwrite, check_new, write
+from lucid.distributed._step_times import time_steps
 from lucid.graph import called, evaluation
-from lucid.nn import functional
 from lucid.training._environment import processor
 from lucid.visual import summary
 from lucid.visual._summary import table
@@ -245,28 +245,15 @@ def _inference(
 def _training(
     model: Any, images: np.ndarray, macs: int, backend: str, args: argparse.Namespace
 ) -> Measurement:
-    model.train()
-    optimizer = optim.SGD(model.parameters(), 1e-3, momentum=0.9)
-    x, y = Tensor(images), Tensor(np.zeros(len(images), np.int64))
-    phases: list[tuple[float, float, float]] = []
-
-    def step() -> None:
-        optimizer.zero_grad()
-        start = time.perf_counter()
-        loss = functional.cross_entropy(model(x), y)
-        forward = time.perf_counter()
-        loss.backward()
-        backward = time.perf_counter()
-        optimizer.step()
-        done = time.perf_counter()
-        phases.append((forward - start, backward - forward, done - backward))
-
-    runs = _times(step, args.seconds)
-    medians = [statistics.median(phase) * 1e3 for phase in zip(*phases[1:])]
-    result = Measurement(backend, "training step", 3 * macs, len(images), runs)
-    result.phases_ms = dict(zip(("forward", "backward", "optimizer"), medians))
+    runs = time_steps(model, images, args.seconds)
+    times = [run.seconds * 1e3 for run in runs]
+    result = Measurement(backend, "training step", 3 * macs, len(images), times)
+    result.phases_ms = {
+        part: statistics.median(getattr(run, part) for run in runs) * 1e3
+        for part in ("forward", "backward", "optimizer")
+    }
     if args.layers:
-        result.layers = _layers_of_forward(model, x)
+        result.layers = _layers_of_forward(model, Tensor(images))
     return result
 
 

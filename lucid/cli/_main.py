@@ -20,6 +20,7 @@ from lucid.cli import (
     _export,
     _models,
     _on_ranks,
+    _plan,
     _predict,
     _quantize,
     _train,
@@ -37,6 +38,7 @@ examples:
   lucid predict photos/ --weights timm/mobilenetv4_conv_small.e2400_r224_in1k
   lucid quantize runs/mobilenetv4_conv_small-digits -o digits.onnx
   lucid bench --batch-size 16 --layers           how fast this machine runs a model
+  lucid plan --ranks 64 --network 10Gbit         what a step takes on many machines
   lucid convert model.npz model.safetensors --to timm
   lucid export runs/mobilenetv4_conv_small-digits -o digits.onnx
 
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         _export,
         _quantize,
         _bench,
+        _plan,
     ):
         module.add_parsers(partial(add_command, commands, common))
     return parser

@@ -12,6 +12,12 @@ from lucid._ranks import local_rank as local_rank
 from lucid._ranks import local_size as local_size
 from lucid._ranks import rank as rank
 from lucid._ranks import size as size
+from lucid.distributed._plan import Plan as Plan
+from lucid.distributed._plan import PlannedStep as PlannedStep
+from lucid.distributed._plan import plan as plan
 from lucid.distributed._start import init as init
+from lucid.distributed._step_times import StepTimes as StepTimes
+from lucid.distributed._step_times import measure_step as measure_step
+from lucid.distributed._wire import Wire as Wire
 
 _name_errors(globals())
