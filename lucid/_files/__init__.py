@@ -15,6 +15,10 @@ from lucid._files._hold import hold as hold
 from lucid._files._hold import sweep as sweep
 from lucid._files._json import parse_json as parse_json
 from lucid._files._json import read_json as read_json
+from lucid._files._parts import FORMATS as FORMATS
+from lucid._files._parts import Columns as Columns
+from lucid._files._parts import OtherPartsError as OtherPartsError
+from lucid._files._parts import Parts as Parts
 from lucid._files._save_load import READABLE as READABLE
 from lucid._files._save_load import SUFFIXES as SUFFIXES
 from lucid._files._save_load import Contents as Contents

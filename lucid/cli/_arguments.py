@@ -59,6 +59,16 @@ def non_negative_int(text: str) -> int:
     return int(text)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Parse a share such as 3/8: which one, counted from 0, of how many."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(
+            f"expected I/N with I from 0 to N-1, such as 0/8 to 7/8, got {text!r}"
+        )
+    return int(index), int(count)
+
+
 def _number(expected: str, is_right: Callable[[float], bool]) -> Callable[[str], float]:
     """Return a parser of numbers that are right; infinite ones and NaN never are."""
 

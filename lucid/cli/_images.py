@@ -1,35 +1,51 @@
-"""The images that `lucid predict` and `lucid embed` are given: found, and read in batches."""
+"""The images that `lucid predict` and `lucid embed` are given: found, and gone through once."""
 
 from __future__ import annotations
 
 import argparse
-import glob
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from lucid import nn
 from lucid._check import printable
-from lucid.autograd import Tensor
-from lucid.cli._arguments import positive_int
+from lucid._files import FORMATS, HeldElsewhereError, OtherPartsError, Parts
+from lucid.cli._arguments import non_negative_int, positive_int, shard
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._output import Failures, Progress, tell
-from lucid.data._folders import Found, describe_left_out, find_pictures
-from lucid.data._read_image import SUFFIXES, load_picture
-from lucid.data._readable import each
+from lucid.data import Item, Source, open_source
+from lucid.data._folders import describe_left_out
+from lucid.data._readable import READERS
+from lucid.distributed._picture_model import PictureModel, add_parts, outcomes
+from lucid.distributed._tables import Table
+
+PART_SIZE = 4096
+
+_NAMED = 20  # of what cannot be read for a folder of parts; all of it is in a file there
+
+# So many pictures are done before a plan is compiled.
+_WORTH_A_PLAN = 64
+
+_PARTS_HELP = (
+    "Millions of pictures: with a folder as --output the result is written in parts, `part-00000."
+    "parquet` and so on, each whole or not at all. Started again, the command goes on behind the "
+    "parts that are there. `errors.csv` lists what cannot be read. --shard I/N takes each N-th "
+    "picture (of N archives or more, each N-th archive), for N processes that share the folder."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say which images and which weights."""
+    """Add the arguments that say which images and which weights, and the options of parts."""
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
         help="an image (JPEG, PNG, WebP, BMP, GIF, TIFF, PPM), a folder with images at any depth, "
-        "or a pattern in quotes such as 'photos/**/*.jpg'",
+        "a list (.txt with a path a line, .csv with a column `file` or `path`), a tar archive or a "
+        "Parquet file with images, or a pattern in quotes such as 'photos/**/*.jpg' or "
+        "'shards-{000..099}.tar'",
     )
     parser.add_argument(
         "--weights",
@@ -44,79 +60,134 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=positive_int, default=16, help="images in a step (default: 16)"
     )
+    parser.add_argument(
+        "--workers",
+        type=non_negative_int,
+        default=READERS,
+        help="threads that decode images ahead; with 0 they are decoded in between (default: one "
+        "a processor, at most 4)",
+    )
+    parts = parser.add_argument_group("millions of pictures", _PARTS_HELP)
+    parts.add_argument(
+        "--shard", type=shard, metavar="I/N", help="the share I, from 0 to N-1, of N (default: all)"
+    )
+    parts.add_argument(
+        "--part-size",
+        type=positive_int,
+        metavar="N",
+        help=f"images in a part (default: {PART_SIZE})",
+    )
+    parts.add_argument(
+        "--format", choices=FORMATS, help="of the parts' files (default: parquet, extra `parquet`)"
+    )
 
 
-def find_images(arguments: Sequence[str], failures: Failures) -> list[Path]:
-    """Return the files that arguments name, each once, a folder's sorted; UsageError if none."""
-    found: dict[Path, None] = {}
-    left_out: Counter[str] = Counter()
-    missing = []
-    for argument in arguments:
-        names = [argument]
-        if not os.path.lexists(argument) and glob.has_magic(argument):
-            names = sorted(glob.glob(argument, recursive=True))
-        parts = [_pictures_at(Path(name)) for name in names]
-        paths = [path for part in parts for path in part.pictures]
-        if not paths:
-            missing.append(_nothing_at(argument))
-        found.update(dict.fromkeys(paths))
-        for part in parts:
-            left_out += part.left_out
-    if not found:
-        raise UsageError("; ".join(missing))
-    if left_out:
-        tell(failures.command, f"passed over: {describe_left_out(left_out)}")
-    for message in missing:
+def wants_parts(args: argparse.Namespace) -> bool:
+    """Return whether the result goes into a folder of parts; UsageError if it cannot."""
+    options = {"--shard": args.shard, "--part-size": args.part_size, "--format": args.format}
+    given = [option for option, value in options.items() if value is not None]
+    output = args.output
+    if output is not None and (output.is_dir() or not output.suffix or given):
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"--output: {output} is a file; name a folder for the parts")
+        if args.overwrite:
+            raise UsageError("parts are added to those that are there; leave out --overwrite")
+        return True
+    if given:
+        raise UsageError(f"{given[0]} needs a folder of parts; name one by --output")
+    return False
+
+
+def find_images(args: argparse.Namespace, failures: Failures) -> Source:
+    """Return the pictures that are named, and tell what is missing; UsageError if all is."""
+    try:
+        source = open_source(args.images)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    if source.left_out:
+        tell(failures.command, f"passed over: {describe_left_out(source.left_out)}")
+    for message in source.missing:
         failures.add(message)
-    return list(found)
+    return source
 
 
-def _pictures_at(path: Path) -> Found:
-    if path.is_dir():
-        return find_pictures(path)
-    return Found([path] if path.is_file() else [], Counter())
-
-
-def _nothing_at(argument: str) -> str:
-    if Path(argument).is_dir():
-        return f"no image found in {argument}: no file in it ends in {', '.join(SUFFIXES)}"
-    if glob.has_magic(argument):
-        return f"no image found: nothing matches {argument}"
-    return f"no image found: there is no file {argument}"
-
-
-def read_batches(
-    paths: Sequence[Path],
-    transform: Callable[[Any], Tensor],
-    batch_size: int,
-    failures: Failures,
-) -> Iterator[tuple[list[Path], Tensor]]:
-    """Yield paths and the batch ``(N, C, H, W)`` of their images, without those unreadable.
+def run(
+    model: nn.Module, table: Table, source: Source, args: argparse.Namespace, failures: Failures
+) -> Iterator[tuple[Item, np.ndarray]]:
+    """Yield the images that can be read, each with its row, and tell of the others.
 
     A bar on stderr shows the progress. If none could be read it ends in CommandError.
     """
-    found = False
+    count = _count(source)
+    compiled = count is None or count > _WORTH_A_PLAN
+    pictures = PictureModel(model, table, args.batch_size, compiled=compiled)
+    found = seen = 0
     with Progress("image") as progress:
-        progress.start(len(paths))
-        for start in range(0, len(paths), batch_size):
-            part = paths[start : start + batch_size]
-            good: list[Path] = []
-            images: list[np.ndarray] = []
-            for path, image in each(lambda path: load_picture(path, transform), part):
-                if isinstance(image, Exception):
-                    progress.hide()
-                    failures.add(str(image))
-                else:
-                    good.append(path)
-                    images.append(image.data)
-            if good:
-                found = True
-                yield good, Tensor(np.stack(images))
-            progress.step(len(part))
+        progress.start(count)
+        for outcome in outcomes(pictures, source.numbered(), args.workers):
+            progress.step()
+            seen += 1
+            if isinstance(outcome.row, Exception):
+                progress.hide()
+                failures.add(str(outcome.row))
+            else:
+                found += 1
+                yield outcome.item, outcome.row
     if not found:
-        raise CommandError(f"none of the {len(paths)} images could be read")
+        raise CommandError(f"none of the {seen} images could be read")
 
 
-def shown(path: Path) -> str:
-    """Return a path as text on one line that any file and terminal takes."""
-    return printable(os.fsencode(path).decode("utf-8", "replace"))
+def write_parts(
+    model: nn.Module,
+    table: Table,
+    source: Source,
+    args: argparse.Namespace,
+    failures: Failures,
+    settings: dict[str, Any],
+) -> int:
+    """Write the parts that are missing, and return the exit status.
+
+    Args:
+        model: the model.
+        table: what is computed.
+        source: all images, also those of other shards.
+        args: the command's.
+        failures: tells of the first images that cannot be read.
+        settings: what the parts follow from besides.
+    """
+    if source.missing:
+        raise UsageError("; ".join(source.missing[:5]))
+    share = args.shard or (0, 1)
+    size = args.part_size or PART_SIZE
+    pictures = PictureModel(model, table, args.batch_size)
+    settings = {"source": source.fingerprint(), "part_size": size, **settings}
+    settings |= pictures.settings()
+    try:
+        parts = Parts(args.output, settings, args.format or FORMATS[0], share)
+        with parts.held(), Progress("image") as progress:
+            there = len(parts.finished)
+            part = source.part(*share)
+            progress.start(_count(part), done=there * size)
+            for outcome in add_parts(pictures, part, parts, size, args.workers):
+                progress.step()
+                if isinstance(outcome.row, Exception) and failures.count < _NAMED:
+                    progress.hide()
+                    failures.add(str(outcome.row))
+    except (OtherPartsError, HeldElsewhereError) as error:
+        raise UsageError(f"--output: {error}") from error
+    print(f"{len(parts.finished)} parts in {args.output}, {there} of them from before")
+    if parts.errors:
+        tell(failures.command, f"{parts.errors} images cannot be read: {parts.error_file}")
+    return 1 if parts.errors else 0
+
+
+def _count(source: Source) -> int | None:
+    try:
+        return len(source)
+    except TypeError:
+        return None
+
+
+def shown(name: str) -> str:
+    """Return a name as text on one line that any file and terminal takes."""
+    return printable(os.fsencode(name).decode("utf-8", "replace"))

@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lucid._check import printable
 from lucid._files import atomic_path, is_replaced
@@ -37,14 +37,24 @@ def add_format(parser: argparse.ArgumentParser, option: str) -> None:
     )
 
 
+@contextlib.contextmanager
+def open_text(target: str | Path) -> Iterator[TextIO]:
+    """Open a file to write a text into, or standard output if ``target`` is "-"."""
+    if str(target) == "-":
+        yield sys.stdout
+        return
+    # A name may hold what is no UTF-8.
+    with (
+        atomic_path(target) as path,
+        path.open("w", encoding="utf-8", errors="replace", newline="\n") as text,
+    ):
+        yield text
+
+
 def write(text: str, target: str | Path) -> None:
     """Write a text into a file, or print it if ``target`` is "-"."""
-    if str(target) == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(target) as path:
-        # A name may hold what is no UTF-8.
-        path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+    with open_text(target) as file:
+        file.write(text)
 
 
 def check_one_prints(args: argparse.Namespace) -> None:
@@ -120,7 +130,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def start(self, total: int, description: str | None = None, done: int = 0) -> None:
+    def start(self, total: int | None, description: str | None = None, done: int = 0) -> None:
         """Show a bar of which so much is done."""
         if sys.stderr.isatty():
             with contextlib.suppress(ImportError):

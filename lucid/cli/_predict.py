@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
-import io
+import hashlib
+import itertools
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, astuple
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lucid._files import atomic_path
-from lucid.autograd import no_grad
 from lucid.cli._arguments import AddCommand, positive_int
-from lucid.cli._errors import CommandError, UsageError
-from lucid.cli._images import add_arguments, find_images, read_batches, shown
+from lucid.cli._errors import UsageError
+from lucid.cli._images import add_arguments, find_images, run, shown, wants_parts, write_parts
 from lucid.cli._output import (
     Failures,
     add_format,
-    add_overwrite,
+    add_output,
     check_new,
     check_one_prints,
-    write,
+    open_text,
+    tell,
 )
 from lucid.cli._weights import Opened, open_network
-from lucid.data import imagenet_classes
+from lucid.data import Item
 from lucid.data.datasets import read_image
-from lucid.data.transforms import for_model
-from lucid.ops import softmax
+from lucid.distributed._tables import Classes, Guess
+from lucid.distributed._tables import class_names as known_names
 from lucid.visual._explain import SUFFIXES, explain, matplotlib_figure
 from lucid.visual._gradcam import gradcam
 from lucid.visual._summary import table
@@ -39,19 +40,10 @@ from lucid.visual._summary import table
 MOST_EXPLAINED = 20
 
 
-@dataclass(frozen=True)
-class Guess:
-    """A class that an image may show."""
-
-    index: int
-    name: str
-    probability: float
-
-
 class Prediction(NamedTuple):
     """An image and its likeliest classes, likeliest first."""
 
-    path: Path
+    item: Item
     top: list[Guess]
 
 
@@ -66,7 +58,8 @@ def add_parsers(add_command: AddCommand) -> None:
         "  lucid predict photo.jpg --weights timm/mobilenetv4_conv_small.e2400_r224_in1k\n"
         "  lucid predict photos/ --weights w.safetensors --model mobilenet_v4_conv_small --csv -\n"
         "  lucid predict digit.png --weights runs/mobilenetv4_conv_small-digits\n"
-        "  lucid predict digit.png --weights digits.onnx",
+        "  lucid predict digit.png --weights digits.onnx\n"
+        "  lucid predict archive/ --weights w.npz -o classes/ --shard 3/8",
     )
     add_arguments(parser)
     parser.add_argument(
@@ -88,13 +81,40 @@ def add_parsers(add_command: AddCommand) -> None:
         help="draw what speaks for the likeliest class (Grad-CAM), a row for each of the first "
         f"{MOST_EXPLAINED} images: {', '.join(SUFFIXES)}",
     )
-    add_overwrite(parser)
+    add_output(parser, "a folder for parts, instead of the table")
 
 
 def predict(args: argparse.Namespace) -> int:
     """Run ``lucid predict``."""
     check_one_prints(args)
+    in_parts = _check_targets(args)
+    given = None if args.classes is None else read_classes(args.classes)
+    failures = Failures("predict")
+    source = find_images(args, failures)
+    opened = open_network("predict", args.weights, args.model)
+    classes = Classes(args.top, partial(class_names, opened, given))
+    if in_parts:
+        names = "\n".join(given or opened.classes or []).encode()
+        settings = {"classes": hashlib.blake2b(names, digest_size=16).hexdigest()}
+        return write_parts(opened.model, classes, source, args, failures, settings)
+    rows = run(opened.model, classes, source, args, failures)
+    found = (Prediction(item, classes.guesses(row[None])[0]) for item, row in rows)
+    _write(args, opened, found)
+    return failures.status
+
+
+def _check_targets(args: argparse.Namespace) -> bool:
+    """Return whether the result goes into parts; UsageError if it cannot go where it should."""
     targets = {"--json": args.json, "--csv": args.csv, "--explain": args.explain}
+    given = [option for option, target in targets.items() if target is not None]
+    if wants_parts(args):
+        if given:
+            raise UsageError(
+                f"{given[0]} does not go with a folder of parts; leave one of them out"
+            )
+        return True
+    if args.output is not None:
+        raise UsageError(f"--output: {args.output} is no folder; for one file use --csv or --json")
     files = {
         option: Path(target) for option, target in targets.items() if target not in (None, "-")
     }
@@ -105,54 +125,32 @@ def predict(args: argparse.Namespace) -> int:
         raise UsageError(f"{' and '.join(files)} name one file; give each its own")
     if args.explain is not None:
         matplotlib_figure()
-    given = None if args.classes is None else read_classes(args.classes)
-    failures = Failures("predict")
-    paths = find_images(args.images, failures)
-    opened = open_network("predict", args.weights, args.model)
-    predictions = _predict(opened, given, paths, args.top, args.batch_size, failures)
-    if args.json is not None:
-        write(_as_json(predictions), args.json)
-    if args.csv is not None:
-        write(_as_csv(predictions), args.csv)
-    if "-" not in (args.json, args.csv):
-        print(_as_table(predictions))
+    return False
+
+
+def _write(args: argparse.Namespace, opened: Opened, predictions: Iterator[Prediction]) -> None:
+    """Write predictions as they come; the table waits for all, to know its widths."""
+    first = next(predictions)  # without any, nothing is written
+    has_table = "-" not in (args.json, args.csv)
+    rows = [("image", "class", "probability")]
+    explained = []
+    count = 0
+    with contextlib.ExitStack() as stack:
+        targets = ((args.json, _json_into), (args.csv, _csv_into))
+        adds = [stack.enter_context(into(to)) for to, into in targets if to is not None]
+        for count, prediction in enumerate(itertools.chain([first], predictions), start=1):
+            for add in adds:
+                add(prediction)
+            if has_table:
+                rows += _as_rows(prediction)
+            if args.explain is not None and count <= MOST_EXPLAINED:
+                explained.append(prediction)
+    if has_table:
+        print(table(rows, left=2))
     if args.explain is not None:
-        if len(predictions) > MOST_EXPLAINED:
-            print(
-                f"lucid predict: {args.explain} shows the first {MOST_EXPLAINED} of "
-                f"{len(predictions)} images",
-                file=sys.stderr,
-            )
-        _explain(opened, predictions[:MOST_EXPLAINED], args.explain)
-    return failures.status
-
-
-def _predict(
-    opened: Opened,
-    given: list[str] | None,
-    paths: Sequence[Path],
-    top: int,
-    batch_size: int,
-    failures: Failures,
-) -> list[Prediction]:
-    predictions = []
-    for good, images in read_batches(paths, for_model(opened.model), batch_size, failures):
-        with no_grad():
-            logits = opened.model(images).double()
-        if getattr(opened.model, "outputs", None) == ["probabilities"]:  # of an ONNX file
-            logits = logits.clamp(min=1e-300).log()
-        if not getattr(opened.model, "num_classes", logits.shape[1]):
-            raise CommandError("the weights have no classifier; `lucid embed` takes them")
-        if not np.isfinite(logits.data).all():
-            raise CommandError(
-                "the model's results are not all finite numbers; are the weights whole?"
-            )
-        names = class_names(opened, given, logits.shape[1])
-        for path, probabilities in zip(good, softmax(logits, 1).data):
-            order = np.argsort(-probabilities, kind="stable")[:top]
-            guesses = [Guess(int(i), names[i], float(probabilities[i])) for i in order]
-            predictions.append(Prediction(path, guesses))
-    return predictions
+        if count > MOST_EXPLAINED:
+            tell("predict", f"{args.explain} shows the first {MOST_EXPLAINED} of {count} images")
+        _explain(opened, explained, args.explain)
 
 
 # -- names of classes -------------------------------------------------------------------------
@@ -178,46 +176,56 @@ def class_names(opened: Opened, given: list[str] | None, count: int) -> list[str
         if len(given) != count:
             raise UsageError(f"--classes: {len(given)} names for the model's {count} classes")
         return given
-    if opened.classes is not None:
-        return opened.classes
-    return imagenet_classes() if count == 1000 else [str(index) for index in range(count)]
+    return known_names(count) if opened.classes is None else opened.classes
 
 
 # -- output -----------------------------------------------------------------------------------
 
 
-def _as_table(predictions: Sequence[Prediction]) -> str:
-    rows = [("image", "class", "probability")]
-    for path, top in predictions:
-        for rank, guess in enumerate(top):
-            name = shown(path) if rank == 0 else ""
-            rows.append((name, guess.name, f"{100 * guess.probability:.2f} %"))
-    return table(rows, left=2)
-
-
-def _as_json(predictions: Sequence[Prediction]) -> str:
-    document = [
-        {"file": str(path), "top": [asdict(guess) for guess in top]} for path, top in predictions
+def _as_rows(prediction: Prediction) -> list[tuple[str, str, str]]:
+    names = itertools.chain([shown(prediction.item.name)], itertools.repeat(""))
+    return [
+        (name, guess.name, f"{100 * guess.probability:.2f} %")
+        for name, guess in zip(names, prediction.top)
     ]
-    return json.dumps(document, indent=2) + "\n"
 
 
-def _as_csv(predictions: Sequence[Prediction]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "rank", "index", "name", "probability"))
-    for path, top in predictions:
-        for rank, guess in enumerate(top, start=1):
-            writer.writerow((shown(path), rank, guess.index, guess.name, guess.probability))
-    return text.getvalue()
+@contextlib.contextmanager
+def _json_into(target: str) -> Iterator[Callable[[Prediction], None]]:
+    separator = "[\n"
+    with open_text(target) as text:
+
+        def add(prediction: Prediction) -> None:
+            nonlocal separator
+            top = [asdict(guess) for guess in prediction.top]
+            entry = json.dumps({"file": prediction.item.name, "top": top}, indent=2)
+            text.write(separator + textwrap.indent(entry, "  "))
+            separator = ",\n"
+
+        yield add
+        text.write("\n]\n")
+
+
+@contextlib.contextmanager
+def _csv_into(target: str) -> Iterator[Callable[[Prediction], None]]:
+    with open_text(target) as text:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("file", "rank", "index", "name", "probability"))
+
+        def add(prediction: Prediction) -> None:
+            for rank, guess in enumerate(prediction.top, start=1):
+                writer.writerow((shown(prediction.item.name), rank, *astuple(guess)))
+
+        yield add
 
 
 def _explain(opened: Opened, predictions: Sequence[Prediction], target: Path) -> None:
     rows: list[Any] = []
-    for path, top in predictions:
-        result = gradcam(opened.model, read_image(path), top[0].index)
+    for item, top in predictions:
+        assert not isinstance(item.content, Exception)
+        result = gradcam(opened.model, read_image(item.content), top[0].index)
         bars = [(guess.name, guess.probability) for guess in top[:5]]
-        rows.append((path.name, result, bars))
+        rows.append((Path(item.name).name, result, bars))
     figure = explain(rows)
     with atomic_path(target) as path:
         figure.savefig(path, dpi=150)

@@ -44,7 +44,7 @@ Draft = Callable[[int, int], tuple[int, int]]
 Picture = str | os.PathLike[str] | bytes
 
 
-def read_image(path: str | os.PathLike[str]) -> Any:
+def read_image(path: Picture) -> Any:
     """Read a picture as an upright RGB Pillow image; what is transparent becomes white.
 
     Of several frames or pages it is the first. EXIF data turn the picture if they can be read.
@@ -52,8 +52,8 @@ def read_image(path: str | os.PathLike[str]) -> Any:
     size is checked before any pixel is decoded: at most 2^26 pixels and 2^16 on a side.
 
     Args:
-        path: a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file, whatever its name. Other formats are
-            not opened.
+        path: a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file, whatever its name, or the bytes of
+            one. Other formats are not opened.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -61,7 +61,11 @@ def read_image(path: str | os.PathLike[str]) -> Any:
             for it; the message names it.
         ImportError: if Pillow is not installed.
     """
-    return _read(path, os.fspath(path), None)
+    return _read(path, _name_of(path), None)
+
+
+def _name_of(picture: Picture) -> str:
+    return "the picture" if isinstance(picture, bytes) else os.fspath(picture)
 
 
 def _read(picture: Picture, name: str, draft: Draft | None) -> Any:
@@ -128,8 +132,7 @@ def load_picture(picture: Picture, transform: Callable[[Any], Any], name: str | 
 
     A transform may have a function ``draft``: from width and height to what is enough for it.
     """
-    if name is None:
-        name = "the picture" if isinstance(picture, bytes) else os.fspath(picture)
+    name = _name_of(picture) if name is None else name
     image = _read(picture, name, getattr(transform, "draft", None))
     try:
         return transform(image)

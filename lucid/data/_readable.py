@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from lucid import _random
@@ -27,9 +28,15 @@ _NAMED = 20  # of a list of pictures, as many are named
 
 
 def each(
-    load: Callable[[Item], Result], items: Iterable[Item]
+    load: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int = READERS,
+    ahead: int = 64,
 ) -> Iterator[tuple[Item, Result | Exception]]:
-    """Yield each item and what ``load`` makes of it: the error, if it cannot be read."""
+    """Yield each item and what ``load`` makes of it: the error, if it cannot be read.
+
+    So many threads load, and so many items are taken ahead of their turn; none with 0 threads.
+    """
 
     def attempt(item: Item) -> Result | Exception:
         try:
@@ -37,10 +44,20 @@ def each(
         except _READING as error:
             return error
 
-    items = list(items)
-    readers = ThreadPoolExecutor(READERS)
+    if not workers:
+        yield from ((item, attempt(item)) for item in items)
+        return
+    readers = ThreadPoolExecutor(workers)
+    begun: deque[tuple[Item, Future[Result | Exception]]] = deque()
     try:
-        yield from zip(items, readers.map(attempt, items))
+        for item in items:
+            begun.append((item, readers.submit(attempt, item)))
+            if len(begun) > ahead:
+                item, result = begun.popleft()
+                yield item, result.result()
+        while begun:
+            item, result = begun.popleft()
+            yield item, result.result()
     finally:
         readers.shutdown(cancel_futures=True)  # an interrupt does not wait for all the rest
 

@@ -95,7 +95,9 @@ class _Rows:
             columns = [self._picture, *([] if self._name is None else [self._name])]
             self._batches = self._table.iter_batches(_ROWS, [self._group], columns)
         while row >= self._end:
-            batch = next(self._batches)
+            batch = next(self._batches, None)
+            if batch is None:
+                raise ValueError("there are fewer rows than the file says")
             pictures = batch.column(self._picture).to_pylist()
             names = [None] * len(pictures)
             if self._name is not None:

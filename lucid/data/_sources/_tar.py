@@ -91,8 +91,8 @@ class _Archive:
         """Yield all but folders; ValueError where the archive is damaged or cut off."""
         end = -1
         while (member := self._tar.next()) is not None:
-            self._tar.members.clear()  # it would keep all
-            if self._tar.offset <= end:
+            cast(Any, self._tar).members.clear()  # it would keep all
+            if member.size < 0 or self._tar.offset <= end:
                 raise ValueError(f"{member.name} has a negative size")
             end = self._tar.offset
             if self._size is not None and end > self._size:
