@@ -64,21 +64,21 @@ def init(comm: Any = None) -> None:
     if comm is None:
         if processes is None or processes == 1:
             return
-        mpi = _mpi()
-        comm = mpi.COMM_WORLD
+        library = mpi()
+        comm = library.COMM_WORLD
         if comm.Get_size() == 1 and processes > 1:
             raise RuntimeError(
                 f"init: the launcher started {processes} processes, but MPI knows of 1: "
-                f"{mpi.Get_library_version().splitlines()[0].strip()} does not belong to the "
+                f"{library.Get_library_version().splitlines()[0].strip()} does not belong to the "
                 "launcher; use the mpiexec that came with it, or srun --mpi=pmi2"
             )
     if comm.Get_size() > 1:
         # Duplicates: no message of the user's own can be taken for one of these.
         _world = comm.Dup()
-        _local = _world.Split_type(_mpi().COMM_TYPE_SHARED)
+        _local = _world.Split_type(mpi().COMM_TYPE_SHARED)
 
 
-def _mpi() -> Any:
+def mpi() -> Any:
     """Return the module ``mpi4py.MPI``; importing it starts MPI, which ends with the process."""
     rc = extra("mpi4py", "mpi", "several ranks need mpi4py").rc
     if "mpi4py.MPI" not in sys.modules:
@@ -162,8 +162,8 @@ def all_reduce(x: T, op: str = "sum") -> T:
     dtype = np.dtype(np.float64 if op == "mean" and array.dtype.kind in "iu" else array.dtype)
     # MPI does not know float16.
     array = array.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
-    mpi = _mpi()
-    _world.Allreduce(mpi.IN_PLACE, array, getattr(mpi, _OPERATIONS[op]))
+    library = mpi()
+    _world.Allreduce(library.IN_PLACE, array, getattr(library, _OPERATIONS[op]))
     if op == "mean":
         array /= array.dtype.type(size())
     return _like(x, array.astype(dtype, copy=False))

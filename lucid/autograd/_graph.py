@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -409,6 +410,18 @@ def _accumulate(leaf: Tensor, gradient: Tensor, create_graph: bool) -> None:
         np.add(leaf.grad.data, gradient.data, out=leaf.grad.data)
 
 
+_watching: Callable[[str, float], None] | None = None
+
+
+def watch(tell: Callable[[str, float], None] | None) -> None:
+    """Have backward tell what it has done, and when that began; None ends it.
+
+    It names each operation that it has gone through, and itself when it is at its end.
+    """
+    global _watching
+    _watching = tell
+
+
 def run_backward(
     roots: Sequence[Tensor],
     gradients: Sequence[Any],
@@ -423,6 +436,7 @@ def run_backward(
     are returned, one an input (None where there is no path), and only the part of the graph
     that leads to them runs.
     """
+    start = time.perf_counter() if _watching is not None else 0.0
     pending = _Pending(create_graph)
     for root, gradient in zip(roots, gradients):
         source, index = _source(root)
@@ -487,7 +501,12 @@ def run_backward(
                 if any(needs[id(node)]) and any(gradient is not None for gradient in incoming):
                     # Set only now: a backward may itself walk over a part of this graph.
                     node.needs_input_grad = needs[id(node)]
-                    outgoing = node.call_backward(incoming)
+                    if _watching is None:
+                        outgoing = node.call_backward(incoming)
+                    else:
+                        began = time.perf_counter()
+                        outgoing = node.call_backward(incoming)
+                        _watching(node.name, began)
                     incoming.clear()
                     gradient = None
                     for edge, result in zip(node.edges, outgoing):
@@ -502,6 +521,8 @@ def run_backward(
                 nodes[position] = None  # type: ignore[call-overload]  # done: let it go
     finally:
         grad_mode.silent = silent
+    if _watching is not None:
+        _watching("backward", start)
     if inputs is None:
         return []
     return [captured[(id(source), index)] for source, index in map(_source, inputs)]
