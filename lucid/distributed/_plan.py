@@ -14,8 +14,6 @@ from lucid._check import count, one_of
 from lucid.distributed._step_times import StepTimes
 from lucid.distributed._wire import Wire, all_reduce_seconds, bandwidth
 
-BUCKET_MB = 25.0  # TODO: core's
-_COPIES = 2  # of a gradient: into its bucket, and out
 _MOST_IMAGES = 1 << 16  # of the batches a rank that are tried
 
 
@@ -96,7 +94,7 @@ def plan(
     latency: float = 50e-6,
     ranks_per_machine: int = 1,
     batch_size: int | None = None,
-    bucket_mb: float = BUCKET_MB,
+    bucket_mb: float = 2.0,
     wire: str | None = None,
     sync_batch_norm: bool = False,
     overlap: bool = True,
@@ -107,7 +105,7 @@ def plan(
 
     A bucket of gradients is summed as soon as backward has filled it and the wire is free: within
     each machine, through its memory, then between the machines. The network works beside backward.
-    What goes through memory takes the rank's own time, as do the copies into a bucket and out.
+    What goes through memory takes the rank's own time, as does the copy into a bucket.
 
     Args:
         step: one rank's step, from :func:`~lucid.distributed.measure_step`, on as many threads as
@@ -120,7 +118,7 @@ def plan(
         ranks_per_machine: how many share a machine and its network.
         batch_size: images a rank (default: as measured). The times of other batches than the
             measured one lie on a line through two that were.
-        bucket_mb: the size of a bucket in MiB, as in ``DistributedOptimizer``.
+        bucket_mb: megabytes of a bucket, as in :class:`DistributedOptimizer`.
         wire: ``"float16"`` sends half of the bytes, for two conversions more.
         sync_batch_norm: whether batch norm has the statistics of all ranks.
         overlap: False: the sums begin when backward has ended.
@@ -148,7 +146,7 @@ def plan(
     cluster = _Cluster(
         network=network if isinstance(network, Wire) else Wire(bandwidth(network), latency),
         ranks_per_machine=count(ranks_per_machine, "ranks_per_machine", "plan"),
-        bucket_bytes=bucket_mb * 2**20,
+        bucket_bytes=bucket_mb * 1e6,
         is_halved=wire is not None and bool(one_of(wire, ("float16",), "wire", "plan")),
         sync_batch_norm=sync_batch_norm,
         overlap=overlap,
@@ -199,7 +197,8 @@ class _Cluster:
         own = sent = free = 0.0  # the rank's own work so far; the network's; when that is free
         for full, nbytes in filled(step.gradients, self.bucket_bytes):
             memory, network = self.reduction(step, ranks, nbytes / (2 if self.is_halved else 1))
-            own += memory + nbytes * step.copy * _COPIES * (2 if self.is_halved else 1)
+            # Into its bucket; with float16 to half the bytes and back.
+            own += memory + nbytes * step.copy * (3 if self.is_halved else 1)
             sent += network
             free = max(free, (full if self.overlap else step.backward) + own) + network
         return own + sent, max(own, free - step.backward)
@@ -225,15 +224,17 @@ class _Cluster:
 
 
 def filled(gradients: Iterable[tuple[float, int]], limit: float) -> Iterator[tuple[float, int]]:
-    """Yield for each bucket of so many bytes when it is full, and its bytes."""
-    total = 0
+    """Yield for each bucket of at most so many bytes, or one gradient, when it is full, and its
+    bytes.
+    """
+    full, total = 0.0, 0
     for there, nbytes in gradients:
-        total += nbytes
-        if total >= limit:
-            yield there, total
+        if total and total + nbytes > limit:
+            yield full, total
             total = 0
+        full, total = there, total + nbytes
     if total:
-        yield there, total
+        yield full, total
 
 
 def _smallest(pays: Callable[[int], bool]) -> int | None:
