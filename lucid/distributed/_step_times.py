@@ -157,33 +157,35 @@ def measure_step(
 def step_times(model: nn.Module, images: np.ndarray, seconds: float) -> StepTimes:
     """Measure a training step of a model, which learns nonsense meanwhile."""
     batch = len(images)
-    runs = time_steps(model, images, seconds)
+    step = of_runs(model, batch, time_steps(model, images, seconds))
+    few = max(2, batch // 4)  # batch norm needs two
+    if few >= batch:
+        return step
+    part = of_runs(model, few, time_steps(model, images[:few], seconds / 4))
+    both, its = step.forward + step.backward, part.forward + part.backward
+    each = max(0.0, (both - its) / (batch - few))
+    return replace(step, fixed=max(0.0, both - each * batch))
+
+
+def of_runs(model: nn.Module, batch_size: int, runs: Sequence[StepRun]) -> StepTimes:
+    """Return the medians of some runs of a model's training step."""
     forward, backward, optimizer = (
         statistics.median(getattr(run, part) for run in runs)
         for part in ("forward", "backward", "optimizer")
     )
-    fixed = 0.0
-    few = max(2, batch // 4)  # batch norm needs two
-    if few < batch:
-        part = time_steps(model, images[:few], seconds / 4)
-        each = (
-            forward + backward - statistics.median(run.forward + run.backward for run in part)
-        ) / (batch - few)
-        fixed = max(0.0, forward + backward - max(0.0, each) * batch)
     sizes = {name: parameter.data.nbytes for name, parameter in model.named_parameters()}
     gradients = sorted(
         (min(backward, statistics.median(run.gradients[name] for run in runs)), sizes[name])
         for name in runs[0].gradients
     )
-    norms = [m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = (m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     return StepTimes(
-        batch_size=batch,
-        forward=forward,
-        backward=backward,
-        optimizer=optimizer,
-        gradients=tuple(gradients),
-        batch_norms=tuple(norms),
-        fixed=fixed,
+        batch_size,
+        forward,
+        backward,
+        optimizer,
+        tuple(gradients),
+        tuple(norms),
         copy=_copy_seconds(),
     )
 
