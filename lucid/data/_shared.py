@@ -71,7 +71,7 @@ class SharedMemory:
 
 
 def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):  # Linux
+    with contextlib.suppress(AttributeError, OSError):  # Linux alone has it, some sandboxes do not
         return os.memfd_create("lucid")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -81,7 +81,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _send(to: socket.socket, kind: int, message: bytes, descriptors: Sequence[int] = ()) -> None:
-    socket.send_fds(to, [_HEAD.pack(len(message), kind)], descriptors)
+    head = _HEAD.pack(len(message), kind)
+    if descriptors:
+        socket.send_fds(to, [head], descriptors)
+    else:
+        to.sendall(head)
     to.sendall(message)
 
 
