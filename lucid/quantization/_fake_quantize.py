@@ -18,6 +18,9 @@ ACTIVATION_RANGE = 0, 255
 WEIGHT_RANGE = -127, 127
 BIAS_RANGE = -(2**31), 2**31 - 1
 
+# How many steps a range of activations has, one less than uint8: see activation_scale.
+STEPS = 254
+
 # Smaller scales are not taken: the product of two is the scale of a bias, and must be a normal
 # float32.
 SMALLEST_SCALE = 1e-18
@@ -91,16 +94,16 @@ def activation_scale(low: float, high: float) -> tuple[Array, Array]:
     """Return scale and zero point with which uint8 holds a range, and 0.
 
     0 is one of the steps, so that zeros around a map stay exact (Jacob et al. 2018, section 2.1).
-    The scale is a power of 2: dividing by it is exact.
+    The scale is a power of 2: dividing by it is exact. The zero point is even: it does not matter
+    then whether a runtime adds it before it rounds halves to even, as ONNX Runtime's sum of
+    integers does, or after that. So a range may have 254 steps at most, one less than uint8 has.
 
     Returns:
         A float32 and a uint8 array of no axes.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    qmin, qmax = ACTIVATION_RANGE
-    width = ((high - low) or 1.0) / (qmax - qmin)
-    scale = short_up(max(width, SMALLEST_SCALE), bits=1)
-    zero_point = np.clip(np.rint(qmin - low / scale), qmin, qmax)
+    scale = short_up(max(((high - low) or 1.0) / STEPS, SMALLEST_SCALE), bits=1)
+    zero_point = 2 * np.ceil((-low / scale - 0.5) / 2)
     return scale.astype(np.float32), zero_point.astype(np.uint8)
 
 

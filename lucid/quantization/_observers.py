@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.quantization._fake_quantize import ACTIVATION_RANGE, activation_scale
+from lucid.quantization._fake_quantize import ACTIVATION_RANGE, STEPS, activation_scale
 
 Array = np.ndarray
 
@@ -126,8 +126,8 @@ def _divergence(histogram: Array, start: int, stop: int) -> float:
 def mse(histogram: Array, edges: Array) -> tuple[float, float]:
     """Return the range with the smallest mean square error of the rounded values.
 
-    It is the best of all scales that a quantiser can have (powers of 2) and all zero points (Nagel
-    et al. 2021, "A White Paper on Neural Network Quantization", section 3.1).
+    It is the best of all scales and zero points that a quantiser can have (Nagel et al. 2021, "A
+    White Paper on Neural Network Quantization", section 3.1).
     """
     middles = (edges[1:] + edges[:-1]) / 2
     known = histogram > 0
@@ -135,13 +135,13 @@ def mse(histogram: Array, edges: Array) -> tuple[float, float]:
     widest = float(activation_scale(edges[0], edges[-1])[0])
     best, found = np.inf, (float(edges[0]), float(edges[-1]))
     for scale in widest * 0.5 ** np.arange(_HALVINGS):
-        lowest = min(math.ceil(-edges[0] / scale), _LEVELS - 1) if edges[-1] > 0 else _LEVELS - 1
+        lowest = min(math.ceil(-edges[0] / scale) + 1, STEPS) if edges[-1] > 0 else STEPS
         steps = np.rint(middles / scale)
-        for zero in range(lowest + 1) if edges[0] < 0 else (0,):
+        for zero in range(0, lowest + 1, 2) if edges[0] < 0 else (0,):
             rounded = np.clip(steps, -zero, _LEVELS - 1 - zero) * scale
             error = float(np.square(rounded - middles) @ counts)
             if error < best:
-                best, found = error, (-zero * scale, (_LEVELS - 1 - zero) * scale)
+                best, found = error, (-zero * scale, (STEPS - zero) * scale)
     return found
 
 

@@ -68,6 +68,27 @@ def test_what_several_layers_read_is_rounded_once(tmp_path):
     assert [node.op_type for node in readers] == ["QuantizeLinear"]
 
 
+def test_a_sum_of_integers_rounds_as_onnx_runtimes(tmp_path):
+    class Sums(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (
+                nn.Conv2d(3, 8, 1),
+                nn.Conv2d(3, 8, 3, 1, 1),
+                nn.Conv2d(8, 4, 1),
+            )
+
+        def forward(self, x):
+            return self.c(self.a(x) + self.b(x))
+
+    lucid.manual_seed(0)
+    images = batches((8, 3, 32, 32))
+    small = lucid.quantize(Sums(), images)
+    exported(small, tmp_path / "sums.onnx", images[0])
+    (found,) = RUNTIMES["onnxruntime"](tmp_path / "sums.onnx", images[0].numpy())
+    np.testing.assert_array_equal(found, evaluated(small, images[0]))
+
+
 def test_a_mobilenet_is_a_quarter_of_its_size(tmp_path):
     pytest.importorskip("onnxruntime")
     model = models.create_model("mobilenetv4_conv_small").eval()

@@ -43,22 +43,8 @@ def test_variants(variant, tmp_path):
         lucid.onnx.export(each, tmp_path / f"{name}.onnx", held_out.shape)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("small", "plain")]
     assert sizes[0] <= 0.28 * sizes[1]
+    # With all its optimisations, which replace most nodes by some of integers.
     (elsewhere,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx", held_out.numpy())
     assert (elsewhere.argmax(1) == found.argmax(1)).mean() >= 0.99
-    if "hybrid" not in variant:  # an attention's softmax is not exact, and differs by rounding
-        step = float(small.classifier.input_quantizer.scale.numpy())
-        assert (
-            np.abs(as_written(tmp_path / "small.onnx", held_out) - found) <= step
-        ).mean() >= 0.999
-        # Its optimiser replaces nodes by some that round in other places: medium ones have 97 %.
-        assert (np.abs(elsewhere - found) <= 2 * step).mean() >= 0.999
-
-
-def as_written(path, images):
-    """Return what ONNX Runtime computes where its optimiser replaces no nodes."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(path, options)
-    return session.run(None, {"image": images.numpy()})[0]
+    step = float(small.classifier.input_quantizer.scale.numpy())
+    assert (np.abs(elsewhere - found) <= step).mean() >= 0.999
