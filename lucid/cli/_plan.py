@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lucid
 from lucid import distributed, kernels, models
@@ -124,34 +125,42 @@ def plan(args: argparse.Namespace) -> int:
         sync_batch_norm=args.sync_bn,
         worth=args.worth,
     )
+    facts = {
+        "model": name,
+        "input_shape": list(input_shape(args)),
+        "processor": processor(),
+        "backend": backend,
+        "threads": threads,
+        "lucid": lucid.__version__,
+        "network": args.network,
+        "latency": args.latency,
+        "ranks_per_machine": args.ranks_per_machine,
+    }
     if args.json is not None:
-        facts = {
-            "model": name,
-            "input_shape": list(input_shape(args)),
-            "processor": processor(),
-            "backend": backend,
-            "threads": threads,
-            "lucid": lucid.__version__,
-            "network": args.network,
-            "latency": args.latency,
-            "ranks_per_machine": args.ranks_per_machine,
-            "measured": asdict(step),
-            "steps": [
-                {**asdict(one), "images_per_second": one.images_per_second} for one in planned
-            ],
-        }
-        write(json.dumps(facts, indent=1) + "\n", args.json)
-    if args.json != "-":
-        shape = "×".join(str(size) for size in input_shape(args))
-        print(
-            f"{name}, {shape} a rank, {step.nbytes / 1e6:.1f} MB of gradients\n"
-            f"measured on {processor()}, {backend}, {threads} threads: forward "
-            f"{step.forward * 1e3:.1f} ms, backward {step.backward * 1e3:.1f} ms, optimizer "
-            f"{step.optimizer * 1e3:.1f} ms\n"
-            f"computed for {args.network} and {args.latency * 1e6:g} µs between machines, "
-            f"{args.ranks_per_machine} ranks on each\n\n{planned}"
+        steps = [{**asdict(one), "images_per_second": one.images_per_second} for one in planned]
+        write(
+            json.dumps({**facts, "measured": asdict(step), "steps": steps}, indent=1) + "\n",
+            args.json,
         )
+    if args.json != "-":
+        print(text(facts, step, planned))
     return 0
+
+
+def text(facts: dict[str, Any], step: distributed.StepTimes, planned: distributed.Plan) -> str:
+    """Return what is printed."""
+    shape = "×".join(map(str, facts["input_shape"]))
+    parts = ", ".join(
+        f"{part} {getattr(step, part) * 1e3:.1f} ms"
+        for part in ("forward", "backward", "optimizer")
+    )
+    measured = f"{facts['processor']}, {facts['backend']}, threads: {facts['threads']}"
+    network = f"{facts['network']} and {facts['latency'] * 1e6:g} µs between machines"
+    return (
+        f"{facts['model']}, {shape} a rank, {step.nbytes / 1e6:.1f} MB of gradients\n"
+        f"measured on {measured}: {parts}\n"
+        f"computed for {network}, ranks on each: {facts['ranks_per_machine']}\n\n{planned}"
+    )
 
 
 def _network(text: str) -> str:

@@ -156,15 +156,18 @@ def measure_step(
 
 def step_times(model: nn.Module, images: np.ndarray, seconds: float) -> StepTimes:
     """Measure a training step of a model, which learns nonsense meanwhile."""
-    batch = len(images)
-    step = of_runs(model, batch, time_steps(model, images, seconds))
-    few = max(2, batch // 4)  # batch norm needs two
-    if few >= batch:
+    few = max(2, len(images) // 4)  # batch norm needs two
+    step = of_runs(model, len(images), time_steps(model, images, seconds))
+    if few >= len(images):
         return step
-    part = of_runs(model, few, time_steps(model, images[:few], seconds / 4))
-    both, its = step.forward + step.backward, part.forward + part.backward
-    each = max(0.0, (both - its) / (batch - few))
-    return replace(step, fixed=max(0.0, both - each * batch))
+    return on_a_line(step, of_runs(model, few, time_steps(model, images[:few], seconds / 4)))
+
+
+def on_a_line(step: StepTimes, smaller: StepTimes) -> StepTimes:
+    """Return ``step`` with what does not grow with the batch, told by a smaller one."""
+    both, its = (one.forward + one.backward for one in (step, smaller))
+    each = max(0.0, (both - its) / (step.batch_size - smaller.batch_size))
+    return replace(step, fixed=max(0.0, both - each * step.batch_size))
 
 
 def of_runs(model: nn.Module, batch_size: int, runs: Sequence[StepRun]) -> StepTimes:

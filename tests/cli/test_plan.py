@@ -16,8 +16,8 @@ def test_a_table(capsys):
     assert main([*TINY, "--network", "1Gbit", "--latency", "20us", "--threads", "1"]) == 0
     head, measured, computed, _, columns, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith("mobilenet_v4_conv_small, 4×3×32×32 a rank, 15.1 MB of gradients")
-    assert "1 threads: forward" in measured
-    assert computed == "computed for 1Gbit and 20 µs between machines, 1 ranks on each"
+    assert "threads: 1: forward" in measured
+    assert computed == "computed for 1Gbit and 20 µs between machines, ranks on each: 1"
     assert columns.split()[:3] == ["ranks", "images", "a"]
     assert [row.split()[:2] for row in rows] == [["1", "4"], ["2", "8"], ["4", "16"], ["6", "24"]]
 

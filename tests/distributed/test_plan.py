@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid import models
-from lucid.distributed import StepTimes, Wire, measure_step, plan
+from lucid.distributed import DistributedOptimizer, StepTimes, Wire, measure_step, plan
 from lucid.distributed._plan import filled
 from lucid.distributed._wire import ALGORITHMS, all_reduce_seconds, bandwidth
 
@@ -90,6 +91,14 @@ def test_a_bucket_is_full_with_its_last_gradient():
     assert list(filled(gradients, 1)) == gradients
     assert list(filled(gradients, 1000)) == [(0.4, 48)]
     assert list(filled([], 20)) == []
+
+
+def test_buckets_are_as_large_as_the_optimisers():
+    sizes = [
+        inspect.signature(function).parameters["bucket_mb"].default
+        for function in (plan, DistributedOptimizer)
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def test_the_wire_takes_one_bucket_after_another():
