@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lucid._check import one_of
-from lucid._extras import extra
+from lucid._extras import extra, install
 
 T = TypeVar("T")
 
@@ -83,7 +83,13 @@ def mpi() -> Any:
     rc = extra("mpi4py", "mpi", "several ranks need mpi4py").rc
     if "mpi4py.MPI" not in sys.modules:
         rc.thread_level = "multiple"
-    return extra("mpi4py.MPI", "mpi", "several ranks need mpi4py")
+    try:
+        return extra("mpi4py.MPI", "mpi", "several ranks need mpi4py")
+    except RuntimeError as error:  # mpi4py's own: a line for each place where it looked
+        raise ImportError(
+            f"several ranks need an MPI library, and mpi4py finds none: {install('mpi')}, or load "
+            "the one of this machine"
+        ) from error
 
 
 def communicator() -> Any:

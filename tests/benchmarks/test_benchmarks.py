@@ -6,7 +6,9 @@ import argparse
 import importlib.util
 import json
 import math
+import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
 from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
 from benchmarks.operations import interval
+from tests.distributed.launch import mpiexec
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +61,28 @@ def test_compare(tmp_path):
         reason = inference["rows"]["openvino"]["skipped"]
         assert any(name in reason for name in missing)
     assert "lucid numpy, compiled" in (tmp_path / "compare.md").read_text()
+
+
+@pytest.mark.slow
+def test_ranks(tmp_path, monkeypatch):
+    libraries = Path(mpiexec()).parents[1] / "lib"  # where the launcher is not beside Python
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{libraries}:{os.environ.get('LD_LIBRARY_PATH', '')}")
+    done = run("benchmarks.ranks", tmp_path, "--quick")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "ranks.json").read_text())
+    kinds = ["one", "beside", "memory"]
+    assert [(row["ranks"], row["slowed"], row["kind"]) for row in result["rows"]] == [
+        *((2, False, kind) for kind in kinds),
+        *((4, True, kind) for kind in [*kinds, "1Gbit", "300Mbit"]),
+    ]
+    for row in result["rows"]:
+        assert row["seconds"] == statistics.median(row["rounds"]) > 0
+        assert row["error"] == pytest.approx(row["planned"] / row["seconds"] - 1)
+    assert sum(nbytes for _, nbytes in result["measured"]["gradients"]) == 4 * 3_774_024
+    # A sum of 15 MB over 4 ranks sends 1.5 times as much from each: a slow wire is as slow as that.
+    assert result["rows"][-1]["seconds"] > 1.5 * 4 * 3_774_024 / (300e6 / 8)
+    trace = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    assert {event["pid"] for event in trace} == {0, 1}
 
 
 @pytest.mark.slow

@@ -86,6 +86,15 @@ def test_missing_mpi4py_is_named(environment: dict[str, str]) -> None:
     assert re.search(re.escape(message), _init(**environment).stderr)
 
 
+def test_a_missing_library_is_told() -> None:
+    pytest.importorskip("mpi4py")
+    environment = {**os.environ, "PMI_SIZE": "2", "MPI4PY_LIBMPI": "/nowhere/libmpi.so"}
+    command = [sys.executable, "-c", "from lucid import distributed; distributed.init()"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    message = "ImportError: several ranks need an MPI library, and mpi4py finds none: "
+    assert f"{message}{install('mpi')}, or load" in done.stderr
+
+
 def test_another_launcher_is_named() -> None:
     code = (
         "import mpi4py.MPI, os\n"
