@@ -25,8 +25,7 @@ PART_SIZE = 4096
 
 _NAMED = 20  # of what cannot be read for a folder of parts; all of it is in a file there
 
-# So many pictures are done before a plan is compiled.
-_WORTH_A_PLAN = 64
+_WORTH_A_PLAN = 32  # batches: fewer are done before a plan is compiled
 
 _PARTS_HELP = (
     "Millions of pictures: with a folder as --output the result is written in parts, `part-00000."
@@ -118,9 +117,7 @@ def run(
 
     A bar on stderr shows the progress. If none could be read it ends in CommandError.
     """
-    count = _count(source)
-    compiled = count is None or count > _WORTH_A_PLAN
-    pictures = PictureModel(model, table, args.batch_size, compiled=compiled)
+    pictures, count = _pictures(model, table, source, args)
     found = seen = 0
     with Progress("image") as progress:
         progress.start(count)
@@ -159,15 +156,15 @@ def write_parts(
         raise UsageError("; ".join(source.missing[:5]))
     share = args.shard or (0, 1)
     size = args.part_size or PART_SIZE
-    pictures = PictureModel(model, table, args.batch_size)
+    part = source.part(*share)
+    pictures, count = _pictures(model, table, part, args)
     settings = {"source": source.fingerprint(), "part_size": size, **settings}
     settings |= pictures.settings()
     try:
         parts = Parts(args.output, settings, args.format or FORMATS[0], share)
         with parts.held(), Progress("image") as progress:
             there = len(parts.finished)
-            part = source.part(*share)
-            progress.start(_count(part), done=there * size)
+            progress.start(count, done=there * size)
             for outcome in add_parts(pictures, part, parts, size, args.workers):
                 progress.step()
                 if isinstance(outcome.row, Exception) and failures.count < _NAMED:
@@ -181,11 +178,16 @@ def write_parts(
     return 1 if parts.errors else 0
 
 
-def _count(source: Source) -> int | None:
+def _pictures(
+    model: nn.Module, table: Table, source: Source, args: argparse.Namespace
+) -> tuple[PictureModel, int | None]:
+    """Return the model, compiled if the images are many, and their number, None if not known."""
     try:
-        return len(source)
+        count = len(source)
     except TypeError:
-        return None
+        count = None
+    compiled = count is None or count > _WORTH_A_PLAN * args.batch_size
+    return PictureModel(model, table, args.batch_size, compiled=compiled), count
 
 
 def shown(name: str) -> str:

@@ -32,8 +32,8 @@ class PictureModel:
         model: one whose pictures :func:`lucid.data.transforms.for_model` knows how to prepare.
         table: what is computed.
         batch_size: pictures in a batch.
-        compiled: run on a compiled plan. That takes a second to make; a few pictures are done
-            before.
+        compiled: run on a compiled plan, which is faster but takes as long to make as ten to
+            thirty batches save.
 
     Raises:
         ValueError: if the model cannot compute such a table, or its images are of another kind.
