@@ -28,6 +28,7 @@ extensions = [
     "mathml",
     "public_names",
     "explorer_data",
+    "digits",
     "extras",
     "onnx_operators",
     "performance",
@@ -38,6 +39,7 @@ extensions = [
     "lucid.visual.sphinx",
 ]
 exclude_patterns = ["_build", "_static", "_templates", "drawings"]
+exclude_patterns += ["vendor/*.gz", "vendor/*.mjs"]  # of _static: digits/data.js holds them
 
 # Prose is Markdown, pages about code are reStructuredText.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

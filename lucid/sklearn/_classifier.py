@@ -127,6 +127,8 @@ class ImageClassifier(ImageEstimator, base.ClassifierMixin, base.BaseEstimator):
         y = validation.column_or_1d(y, warn=True)
         validation.assert_all_finite(y)
         validation.check_consistent_length(images, y)
+        if len(images) == 1:
+            raise ValueError(f"{_WHO}: expected two images or more to learn from, got 1 sample")
         _multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         recipe = self._recipe()
@@ -183,21 +185,28 @@ class ImageClassifier(ImageEstimator, base.ClassifierMixin, base.BaseEstimator):
         self.model_: nn.Module = (model if averaged is None else averaged.module).eval()
         self.settings_, self.recipe_ = settings, recipe
 
-    def decision_function(self, X: Any) -> Array:
-        """Return the logits of images, ``(N, classes)`` float32."""
+    def _logits(self, X: Any) -> Array:
         validation.check_is_fitted(self)
         found = batches(self._images(X), self.settings_)
         with in_evaluation(self.model_), no_grad():
             return np.concatenate([self.model_(images).data for images, *_ in found])
 
+    def decision_function(self, X: Any) -> Array:
+        """Return the logits of images, ``(N, classes)`` float32.
+
+        Of two classes it is how much larger the second's logit is, ``(N,)``, as scikit-learn has
+        it.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class for each image, ``(N, classes)`` float64."""
-        logits = self.decision_function(X).astype(np.float64)
-        return softmax(logits, 1).data
+        return softmax(self._logits(X).astype(np.float64), 1).data
 
     def predict(self, X: Any) -> Array:
         """Return the likeliest label of each image, ``(N,)``."""
-        places = self.decision_function(X).argmax(axis=1)
+        places = self._logits(X).argmax(axis=1)
         return self.classes_[places]
 
 

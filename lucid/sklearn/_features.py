@@ -78,6 +78,11 @@ class ImageFeatures(
         self.image_shape = image_shape
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # features are float32
+        return tags
+
     def fit(self, X: Any, y: Any = None) -> ImageFeatures:
         """Build the network; nothing is learned from the images.
 
