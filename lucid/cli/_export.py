@@ -18,6 +18,7 @@ from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._output import add_output, check_new, tell
 from lucid.cli._predict import class_names, read_classes
 from lucid.cli._weights import Opened, open_model
+from lucid.data.transforms._presets import for_channels
 from lucid.models import MobileNet_V4
 from lucid.models._checkpoints import DEFAULT
 from lucid.onnx import ExportError, export
@@ -143,7 +144,7 @@ def export_model(args: argparse.Namespace) -> int:
             "name": model.name,
             "channels": model.in_channels,
             "size": list(size),
-            **{key: list(known[key]) for key in ("mean", "std")},
+            **{key: for_channels(known[key], model.in_channels) for key in ("mean", "std")},
             "crop_pct": known["crop_pct"],
             "classes": names,
         }

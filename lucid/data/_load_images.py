@@ -18,7 +18,7 @@ from lucid.data._dataset import ConcatDataset, Dataset, Subset, labels_of, paths
 from lucid.data._folders import describe_left_out, find_parts, first_of, subfolders
 from lucid.data._lists import LISTS, read_list
 from lucid.data._split import hold_out
-from lucid.data.transforms._presets import expected
+from lucid.data.transforms._presets import expected, for_channels
 from lucid.models._checkpoints import DEFAULT
 
 _Pictures = datasets.ImageFolder | datasets.ImageList
@@ -225,8 +225,7 @@ def _normalised(
 ) -> datasets.ImageArrays:
     """Return the digits normalised in another way; by numbers for colour, by their mean."""
     channels = len(digits.mean)
-    if len(mean) != channels:
-        mean, std = [sum(mean) / len(mean)] * channels, [sum(std) / len(std)] * channels
+    mean, std = for_channels(mean, channels), for_channels(std, channels)
     if (tuple(mean), tuple(std)) == (digits.mean, digits.std):
         return digits
     old, new = np.array([digits.mean, digits.std], np.float32), np.array([mean, std], np.float32)

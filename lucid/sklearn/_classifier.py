@@ -14,6 +14,7 @@ from lucid._extras import extra
 from lucid.autograd import no_grad
 from lucid.data.datasets import ImageArrays
 from lucid.data.transforms import training
+from lucid.data.transforms._presets import for_channels
 from lucid.graph import evaluation as in_evaluation
 from lucid.models._checkpoints import DEFAULT
 from lucid.ops import softmax
@@ -157,8 +158,7 @@ class ImageClassifier(ImageEstimator, base.ClassifierMixin, base.BaseEstimator):
         channels = 3 if isinstance(images, list) else images.shape[3]
         expected = start and start.mean and start.std and (start.mean, start.std)
         mean, std = expected or _spread(images)
-        if len(mean) != channels:
-            mean, std = [sum(mean) / len(mean)] * channels, [sum(std) / len(std)] * channels
+        mean, std = for_channels(mean, channels), for_channels(std, channels)
         settings = Settings(recipe.size or 0, mean, std, "bicubic", 1.0, channels)
         names = [str(name) for name in self.classes_]
         train, changed = _training(images, labels, names, settings, recipe.augment)

@@ -63,6 +63,8 @@ def _site(folder: Path, runtime: Path, channels: int) -> Iterator[Site]:
     lucid.manual_seed(0)
     weights = folder / f"{NAME}.npz"
     fresh = models.create_model(NAME, num_classes=7, in_channels=channels)
+    with lucid.no_grad():
+        fresh.classifier.weight.mul_(0.1)  # logits as large as those of trained networks
     lucid.save(fresh.state_dict(), weights)
     output = ["-o", str(folder / "m.onnx"), "--web", str(folder / "page")]
     assert main(["export", str(weights), *output, "--runtime", str(runtime)]) == 0

@@ -62,10 +62,14 @@ def expected(model: nn.Module) -> dict[str, Any]:
             f"for_model: pictures have one channel or three, the model expects {channels}; "
             "compose a transform of your own"
         )
-    if channels == 1:  # weights for colour, adapted to grey
-        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    mean, std = for_channels(mean, channels), for_channels(std, channels)
     same = {key: settings[key] for key in ("interpolation", "crop_pct")}
     return {"size": height, "mean": mean, "std": std, **same, "channels": channels}
+
+
+def for_channels(values: Sequence[float], channels: int) -> list[float]:
+    """Return a value for each channel: those of weights for colour become one for grey."""
+    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 
 def evaluation(

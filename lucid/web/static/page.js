@@ -24,22 +24,22 @@ function weights(from, to) {
   });
 }
 
-/** Resizes rows of RGB bytes along one axis; every pass rounds to bytes, as Pillow's does. */
-function resize(pixels, width, height, size, along) {
+/** Resizes rows of bytes along one axis; every pass rounds to bytes, as Pillow's does. */
+function resize(pixels, width, height, channels, size, along) {
   const [from, outer] = along === "x" ? [width, height] : [height, width];
   if (from === size) return pixels;
   const [w, h] = along === "x" ? [size, height] : [width, size];
-  const result = new Uint8ClampedArray(w * h * 3);
+  const result = new Uint8ClampedArray(w * h * channels);
   weights(from, size).forEach(([first, taken], place) => {
     for (let other = 0; other < outer; other++) {
-      for (let c = 0; c < 3; c++) {
+      for (let c = 0; c < channels; c++) {
         let sum = 0;
         for (let k = 0; k < taken.length; k++) {
           const [x, y] = along === "x" ? [first + k, other] : [other, first + k];
-          sum += taken[k] * pixels[(y * width + x) * 3 + c];
+          sum += taken[k] * pixels[(y * width + x) * channels + c];
         }
         const [x, y] = along === "x" ? [place, other] : [other, place];
-        result[(y * w + x) * 3 + c] = Math.floor(sum + 0.5);
+        result[(y * w + x) * channels + c] = Math.floor(sum + 0.5);
       }
     }
   });
@@ -50,27 +50,30 @@ function resize(pixels, width, height, size, along) {
 const round = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
 function prepare(image, model) {
-  const { data, width, height } = image;
-  let pixels = new Uint8ClampedArray(width * height * 3);
+  const { data, width, height } = image, { channels } = model;
+  let pixels = new Uint8ClampedArray(width * height * channels);
   for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) pixels[3 * i + c] = data[4 * i + c];
+    const at = 4 * i;
+    if (channels === 1) {
+      pixels[i] = (19595 * data[at] + 38470 * data[at + 1] + 7471 * data[at + 2] + 32768) >> 16;
+    } else {
+      for (let c = 0; c < 3; c++) pixels[3 * i + c] = data[at + c];
+    }
   }
   const [tall, broad] = model.size;
   const side = Math.floor(Math.min(tall, broad) / model.crop_pct);
   const short = Math.min(width, height);
   const w = width === short ? side : Math.trunc(side * width / short);
   const h = height === short ? side : Math.trunc(side * height / short);
-  pixels = resize(pixels, width, height, w, "x");
-  pixels = resize(pixels, w, height, h, "y");
+  pixels = resize(pixels, width, height, channels, w, "x");
+  pixels = resize(pixels, w, height, channels, h, "y");
   const [left, top] = [round((w - broad) / 2), round((h - tall) / 2)];
-  const result = new Float32Array(model.channels * tall * broad);
+  const result = new Float32Array(channels * tall * broad);
   for (let y = 0; y < tall; y++) {
     for (let x = 0; x < broad; x++) {
-      const at = ((y + top) * w + x + left) * 3;
-      const grey = (19595 * pixels[at] + 38470 * pixels[at + 1] + 7471 * pixels[at + 2] + 32768) >> 16;
-      for (let c = 0; c < model.channels; c++) {
-        const value = (model.channels === 1 ? grey : pixels[at + c]) / 255;
-        result[(c * tall + y) * broad + x] = (value - model.mean[c]) / model.std[c];
+      const at = ((y + top) * w + x + left) * channels;
+      for (let c = 0; c < channels; c++) {
+        result[(c * tall + y) * broad + x] = (pixels[at + c] / 255 - model.mean[c]) / model.std[c];
       }
     }
   }
