@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NOTHING, PLAIN, Bounds, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.prepared import Bound, Prepared
 
@@ -93,6 +94,7 @@ class Backend(Protocol):
         eps: float,
         bounds: Bounds,
         conv: Conv,
+        exchange: Exchange | None = None,
     ) -> tuple[Array, Array, Array, Array]: ...
     def conv_norm_act_train_grad(
         self,
@@ -109,6 +111,7 @@ class Backend(Protocol):
         conv: Conv,
         needs_x: bool,
         needs_weight: bool,
+        exchange: Exchange | None = None,
     ) -> tuple[Array | None, Array | None, Array, Array]: ...
 
     # -- batch norm
@@ -116,7 +119,13 @@ class Backend(Protocol):
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]: ...
     def scale_shift(self, x: Array, scale: Array, shift: Array) -> Array: ...
     def batch_norm_grad(
-        self, grad: Array, x: Array, mean: Array, inverse_std: Array, weight: Array | None
+        self,
+        grad: Array,
+        x: Array,
+        mean: Array,
+        inverse_std: Array,
+        weight: Array | None,
+        exchange: Exchange | None = None,
     ) -> tuple[Array, Array, Array]: ...
 
     # -- pooling

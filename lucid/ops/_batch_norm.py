@@ -10,10 +10,12 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import mark_changed, wrap
+from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import norm_scale_shift
 from lucid.ops._common import Array, operand, wide
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import from_nhwc, to_nhwc
+from lucid.ops._sync_batch_norm import OverRanks
 
 __all__ = ["batch_norm"]
 
@@ -47,16 +49,26 @@ class BatchNormTraining(Function):
 
     @staticmethod
     def forward(
-        ctx: Node, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+        ctx: Node,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        exchange: Exchange | None = None,
     ) -> tuple[Array, Array, Array]:
         rows = _rows(x.data)
-        mean, variance = kernels.active().batch_norm_stats(rows)
+        if len(rows):
+            mean, variance = kernels.active().batch_norm_stats(rows)
+        else:  # others may have some
+            mean = variance = np.zeros(rows.shape[1])
+        if exchange is not None:
+            mean, variance = exchange.statistics(mean, variance, len(rows))
         scale, shift = scale_and_shift(weight, bias, mean, variance, eps, rows.dtype)
         y = kernels.active().scale_shift(rows, scale, shift)
         ctx.save_for_backward(x, weight)
         ctx.mean = mean.astype(rows.dtype)
         ctx.inverse_std = _inverse_std(variance, eps, rows.dtype)
-        ctx.eps = eps
+        ctx.eps, ctx.exchange = eps, exchange
         ctx.mark_non_differentiable(mean, variance)
         return _unrows(y, x.shape, x.dtype), mean, variance
 
@@ -64,6 +76,7 @@ class BatchNormTraining(Function):
     def backward(ctx: Node, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         if is_grad_enabled():
+            check_differentiable(ctx)
             return BatchNormTraining._differentiable(ctx, grad, x, weight)
         gx, dweight, dbias = kernels.active().batch_norm_grad(
             _rows(grad.data),
@@ -71,6 +84,7 @@ class BatchNormTraining(Function):
             ctx.mean,
             ctx.inverse_std,
             None if weight is None else wide(weight.data),
+            ctx.exchange,
         )
         return (
             wrap(_unrows(gx, x.shape, x.dtype)),
@@ -98,6 +112,15 @@ class BatchNormTraining(Function):
             - normal * (scaled * normal).mean(axes, keepdim=True)
         )
         return astype(gx, dtype), astype(dweight, dtype), astype(dbias, dtype)
+
+
+def check_differentiable(ctx: Node) -> None:
+    """Raise RuntimeError where the gradient of the gradient would need the other ranks."""
+    if ctx.exchange is not None:
+        raise RuntimeError(
+            "SyncBatchNorm: there are no second derivatives over several ranks; "
+            "leave out create_graph=True"
+        )
 
 
 def _inverse_std(variance: Array, eps: float, dtype: np.dtype) -> Array:
@@ -217,8 +240,9 @@ def normalized(
     bias: Tensor | None,
     training: bool,
     eps: float,
+    exchange: OverRanks | None = None,
 ) -> tuple[Tensor, Statistics | None]:
-    """Check the arguments in the name of ``who`` and normalise.
+    """Check the arguments in the name of ``who`` and normalise, in training over all ranks.
 
     Returns:
         The result, and the batch's statistics if it was by them and there are any.
@@ -249,6 +273,9 @@ def normalized(
     if training or running_mean is None or running_var is None:
         if not eps > 0:
             raise ValueError(f"{who}: eps must be positive in training, got {eps}")
+        if exchange is not None and training and channels:
+            y, mean, variance = BatchNormTraining.apply(x, weight, bias, float(eps), exchange)
+            return y, (mean.data, variance.data, exchange.rows)
         count = x.data.size // channels if channels else 0
         if count <= 1 and x.data.size:
             raise ValueError(

@@ -8,9 +8,10 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, grad, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
+from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv
 from lucid.ops._activation import Clip
-from lucid.ops._batch_norm import BatchNormTraining
+from lucid.ops._batch_norm import BatchNormTraining, check_differentiable
 from lucid.ops._common import Array
 from lucid.ops._conv import Conv2d, checked
 from lucid.ops._layout import from_nhwc, to_nhwc
@@ -33,14 +34,15 @@ class ConvNormAct(Function):
         eps: float,
         bounds: Bounds,
         conv: Conv,
+        exchange: Exchange | None = None,
     ) -> tuple[Array, Array, Array]:
         images = to_nhwc(x.data)
         y, z, mean, variance = kernels.active().conv_norm_act_train(
-            images, weight.data, _data(norm_weight), _data(norm_bias), eps, bounds, conv
+            images, weight.data, _data(norm_weight), _data(norm_bias), eps, bounds, conv, exchange
         )
         ctx.save_for_backward(x, weight, norm_weight, norm_bias)
         ctx.images, ctx.z, ctx.mean, ctx.variance = images, z, mean, variance
-        ctx.eps, ctx.bounds, ctx.conv = eps, bounds, conv
+        ctx.eps, ctx.bounds, ctx.conv, ctx.exchange = eps, bounds, conv, exchange
         ctx.mark_non_differentiable(mean, variance)
         return from_nhwc(y), mean, variance
 
@@ -49,6 +51,7 @@ class ConvNormAct(Function):
         x, weight, norm_weight, norm_bias = ctx.saved_tensors
         needs = ctx.needs_input_grad
         if is_grad_enabled():
+            check_differentiable(ctx)
             return ConvNormAct._differentiable(ctx, gradient, x, weight, norm_weight, norm_bias)
         gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(
             to_nhwc(gradient.data),
@@ -64,6 +67,7 @@ class ConvNormAct(Function):
             ctx.conv,
             needs[0],
             needs[1],
+            ctx.exchange,
         )
         return (
             None if gx is None else wrap(from_nhwc(gx)),
@@ -108,6 +112,7 @@ def apply_conv_norm_act_train(
     norm_bias: Tensor | None,
     eps: float,
     bounds: Bounds,
+    exchange: Exchange | None,
     *settings: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check the arguments in the name of ``who``; return output, batch mean and variance.
@@ -116,6 +121,6 @@ def apply_conv_norm_act_train(
     """
     x, w, _, conv = checked(who, input, weight, None, *settings)
     result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
-        x, w, norm_weight, norm_bias, float(eps), bounds, conv
+        x, w, norm_weight, norm_bias, float(eps), bounds, conv, exchange
     )
     return result

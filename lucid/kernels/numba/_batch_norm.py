@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
@@ -503,15 +504,46 @@ class Gradient:
             ),
         ]
         self._inputs = records, mean, variance, epsilon, weight, bias
+        self._vectors = vectors
+
+    def exchange(self, exchange: Exchange) -> None:
+        """Launch the sums, and let x's gradient be by those of all parts."""
+        _threads.launch(*self.sums)
+        _, _, variance, epsilon, weight, _ = self._inputs
+        dweight, dbias, rows = exchange.sums(self.dweight, self.dbias, self._passed["rows"])
+        inverse_std = 1 / np.sqrt(variance + epsilon)
+        factor = inverse_std if weight is None else inverse_std * weight
+        self._vectors[_B] = -factor * inverse_std * dweight / rows
+        self._vectors[_C] = -factor * dbias / rows
+        self.sums = []
 
     def whole(self, out: Array) -> Instruction:
         """Return the instruction that writes x's gradient into ``out`` ``(M, C)``."""
         return _gradient.pack(_chunks(self._passed["x"]), out=out, **self._passed)
 
 
+def factors_of(
+    mean: Array, variance: Array, eps: float, weight: Array | None, bias: Array | None
+) -> Array:
+    """Return batch norm's factor and summand ``(2, C)``, as :class:`Gradient` takes them."""
+    vectors = np.empty((6, len(mean)), np.float32)
+    known = {"mean": mean, "variance": variance, "eps": np.array([eps])}
+    _threads.launch(
+        gradient_vectors.pack(
+            1, columns=len(mean), weight=weight, bias=bias, vectors=vectors, **known
+        )
+    )
+    return vectors[:2]
+
+
 @accelerates(reference.batch_norm_grad)
 def batch_norm_grad(
-    grad: Array, x: Array, mean: Array, inverse_std: Array, weight: Array | None
+    grad: Array,
+    x: Array,
+    mean: Array,
+    inverse_std: Array,
+    weight: Array | None,
+    exchange: Exchange | None = None,
 ) -> tuple[Array, Array, Array]:
     if not x.dtype == grad.dtype == mean.dtype == np.float32 or x.size == 0:
         return NotImplemented
@@ -519,5 +551,7 @@ def batch_norm_grad(
     variance = inverse_std.astype(np.float64) ** -2.0
     result = Gradient(grad, x, (mean, variance), 0.0, weight)
     gx = empty(x.shape)
+    if exchange is not None:
+        result.exchange(exchange)
     _threads.launch(*result.sums, result.whole(gx))
     return gx, result.dweight, result.dbias

@@ -10,8 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import Bounds, Conv
-from lucid.kernels.numba._batch_norm import Gradient, Records, affine_instruction, merge_instruction
+from lucid.kernels.numba._batch_norm import (
+    Gradient,
+    Records,
+    affine_instruction,
+    factors_of,
+    merge_instruction,
+)
 from lucid.kernels.numba._conv import (
     forward_instructions,
     input_grad_instructions,
@@ -39,6 +46,7 @@ def conv_norm_act_train(
     eps: float,
     bounds: Bounds,
     conv: Conv,
+    exchange: Exchange | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     shape = conv.output_shape(x.shape, weight.shape)
     if not is_fast(x, weight, conv) or 0 in shape:
@@ -56,8 +64,14 @@ def conv_norm_act_train(
     merge = merge_instruction(
         records, len(flat), statistics, factors, norm_weight, norm_bias, epsilon
     )
-    _threads.launch(*instructions, merge, affine_instruction(flat, y, factors, bounds))
-    return y, z, statistics[0], statistics[1]
+    if exchange is None:
+        _threads.launch(*instructions, merge, affine_instruction(flat, y, factors, bounds))
+        return y, z, statistics[0], statistics[1]
+    _threads.launch(*instructions, merge)
+    mean, variance = exchange.statistics(statistics[0], statistics[1], len(flat))
+    factors = factors_of(mean, variance, eps, norm_weight, norm_bias)
+    _threads.launch(affine_instruction(flat, y, factors, bounds))
+    return y, z, mean, variance
 
 
 @accelerates(reference.conv_norm_act_train_grad)
@@ -75,6 +89,7 @@ def conv_norm_act_train_grad(
     conv: Conv,
     needs_x: bool,
     needs_weight: bool,
+    exchange: Exchange | None = None,
 ) -> tuple[Array | None, Array | None, Array, Array]:
     of_weight = None
     fast = is_fast(grad, weight, conv) and z.size > 0
@@ -97,6 +112,8 @@ def conv_norm_act_train_grad(
         norm_bias,
         bounds,
     )
+    if exchange is not None:
+        norm.exchange(exchange)
     instructions = [*norm.sums, norm.whole(gz)]
     gx = None
     if needs_x:

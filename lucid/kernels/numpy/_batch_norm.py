@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from lucid.kernels._memory import empty_like
+from lucid.kernels.exchange import Exchange, sums_of_all
 from lucid.kernels.numpy._rows import Rows
 from lucid.kernels.numpy._threads import in_parts
 
@@ -54,11 +55,13 @@ def batch_norm_grad(
     mean: np.ndarray,
     inverse_std: np.ndarray,
     weight: np.ndarray | None,
+    exchange: Exchange | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of ``x``, of the weight and of the bias in training mode.
 
     With ``xhat = (x - mean) * inverse_std``: ``dbias = sum(grad)``, ``dweight = sum(grad * xhat)``,
-    ``dx = weight * inverse_std * (grad - dbias / M - xhat * dweight / M)``.
+    ``dx = weight * inverse_std * (grad - dbias / M - xhat * dweight / M)``. With an exchange the
+    sums in ``dx`` are those of all parts, as mean and deviation are; the results are this part's.
     """
     rows = Rows(*x.shape)
     wide_x, wide_grad, means = rows.wide(x), rows.wide(grad), rows.repeat(mean)
@@ -68,11 +71,12 @@ def batch_norm_grad(
 
     dbias, dweight = rows.sums(pair, x.size, x.dtype)
     dweight *= inverse_std
+    weight_sum, bias_sum, count = sums_of_all(exchange, dweight, dbias, len(x))
     # dx = a * grad + b * (x - mean) + c, column by column
     factor = inverse_std if weight is None else inverse_std * weight
     a = rows.repeat(np.asarray(factor, x.dtype))
-    b = rows.repeat((-factor * inverse_std * dweight / len(x)).astype(x.dtype))
-    c = rows.repeat((-factor * dbias / len(x)).astype(x.dtype))
+    b = rows.repeat((-factor * inverse_std * weight_sum / count).astype(x.dtype))
+    c = rows.repeat((-factor * bias_sum / count).astype(x.dtype))
     gx = empty_like(x)
     wide_gx = rows.wide(gx)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels._memory import empty, empty_like
+from lucid.kernels.exchange import Exchange, sums_of_all
 from lucid.kernels.geometry import NO_BOUNDS, NOTHING, UNIT, Bounds, Conv, norm_scale_shift
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
@@ -49,6 +50,7 @@ def conv_norm_act_train(
     eps: float,
     bounds: Bounds,
     conv: Conv,
+    exchange: Exchange | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return ``clip(normalised(z) * norm_weight + norm_bias)`` with ``z = conv2d(x, weight)``.
 
@@ -60,6 +62,7 @@ def conv_norm_act_train(
         eps: added to the variance.
         bounds: of the clip.
         conv: the convolution's geometry.
+        exchange: with those who have other images of the same batch, which then count too.
 
     Returns:
         The result, ``z``, and each column's mean and biased variance of ``z`` in float64.
@@ -84,6 +87,8 @@ def conv_norm_act_train(
     variance = squares - mean * mean
     if not np.isfinite(squares).all() or (mean * mean > _DEVIATIONS**2 * variance).any():
         mean, variance = batch_norm_stats(rows)
+    if exchange is not None:
+        mean, variance = exchange.statistics(mean, variance, len(rows))
     scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     y = empty_like(z)
     layout = Rows(*rows.shape)
@@ -116,6 +121,7 @@ def conv_norm_act_train_grad(
     conv: Conv,
     needs_x: bool,
     needs_weight: bool,
+    exchange: Exchange | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the gradients of ``x``, ``weight``, ``norm_weight`` and ``norm_bias``.
 
@@ -132,8 +138,9 @@ def conv_norm_act_train_grad(
     dbias = sums[0]
     dweight = (sums[1] - mean * dbias) * inverse_std
     a = inverse_std if norm_weight is None else inverse_std * norm_weight
-    b = -a * inverse_std * dweight / count
-    c = -a * dbias / count - b * mean
+    weight_sum, bias_sum, count = sums_of_all(exchange, dweight, dbias, count)
+    b = -a * inverse_std * weight_sum / count
+    c = -a * bias_sum / count - b * mean
     gradient = passed.gradient(a, b, c)
 
     gx = empty(x.shape, x.dtype) if needs_x else None

@@ -12,10 +12,12 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.nn import init
 from lucid.nn.modules._layer import AffineLayer, fill
+from lucid.nn.modules._module import Module
 from lucid.ops._batch_norm import Statistics, normalized, update_running
 from lucid.ops._common import operand
+from lucid.ops._sync_batch_norm import OverRanks, over_ranks
 
-__all__ = ["BatchNorm1d", "BatchNorm2d"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"]
 
 
 def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | None:
@@ -85,10 +87,15 @@ class _BatchNorm(AffineLayer):
             self.bias,
             self.training,
             self.eps,
+            self._exchange(),
         )
         if self.training:
             self._take_statistics(batch)
         return y
+
+    def _exchange(self) -> OverRanks | None:
+        """Return with whom the batch's statistics are exchanged in training."""
+        return None
 
     def _take_statistics(self, batch: Statistics | None) -> None:
         """Move the running statistics on by those of a batch, in training; None if it is empty."""
@@ -140,4 +147,100 @@ class BatchNorm2d(_BatchNorm):
         [0.763, 2.67]
     """
 
-    _axes, _shapes = (4,), "(N, C, H, W)"
+    _axes: tuple[int, ...] = (4,)
+    _shapes = "(N, C, H, W)"
+
+
+class SyncBatchNorm(BatchNorm2d):
+    """Normalises each channel over the batches of all ranks, and all positions.
+
+    In training mean and variance are those of all ranks' values together, forward and in the
+    gradient, so ranks with parts of a batch compute what one rank does with all of it. The parts
+    may differ in size. All ranks have to run the layer, forward and backward. With one rank, and in
+    evaluation, it is :class:`BatchNorm2d` (or :class:`BatchNorm1d`), whose state it shares.
+    Over several ranks there are no second derivatives.
+
+    Args:
+        num_features: C, the number of channels.
+        eps: as in :class:`BatchNorm2d`, as are the others.
+        momentum: weight of the *new* batch in the running statistics.
+        affine: whether to learn ``weight`` and ``bias``.
+        track_running_stats: keep running statistics and use them in evaluation.
+        process_group: None: all ranks (PyTorch takes groups of them).
+        bias: with ``affine``, whether to learn ``bias``.
+        dtype: of the parameters and statistics.
+
+    Shapes: input and output ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)``. Unlike PyTorch's, the
+    class is a :class:`BatchNorm2d`: whatever looks for batch norms finds it.
+
+    Raises:
+        ValueError: if ``process_group`` is given; in training, if there is one value a channel
+            only on all ranks together.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        >>> nn.SyncBatchNorm.convert_sync_batchnorm(model)[1]
+        SyncBatchNorm(8)
+    """
+
+    _axes, _shapes = (2, 3, 4), "(N, C), (N, C, L) or (N, C, H, W)"
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: None = None,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        _check_group(process_group)
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype
+        )
+
+    def _exchange(self) -> OverRanks | None:
+        return over_ranks() if self.training else None
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:
+        """Replace all batch norms in a model by layers of this class, and return the model.
+
+        They hold the same parameters and buffers, so an optimiser made before stays right. A
+        batch norm itself gives the layer.
+
+        Args:
+            module: is changed in place.
+            process_group: None: all ranks.
+
+        Raises:
+            ValueError: if ``process_group`` is given.
+        """
+        _check_group(process_group)
+        for name, child in list(module.named_children()):
+            converted = cls.convert_sync_batchnorm(child)
+            if converted is not child:
+                setattr(module, name, converted)
+        if not isinstance(module, _BatchNorm) or isinstance(module, cls):
+            return module
+        norm = cls(
+            module.num_features,
+            module.eps,
+            module.momentum,
+            module.affine,
+            module.track_running_stats,
+        )
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(norm, name, getattr(module, name))
+        norm.training = module.training
+        return norm
+
+
+def _check_group(group: object) -> None:
+    if group is not None:
+        raise ValueError(
+            f"SyncBatchNorm: expected process_group=None, which means all ranks, got {group!r}"
+        )

@@ -17,7 +17,7 @@ from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue
 from lucid.nn.modules._activation import ReLU, ReLU6
-from lucid.nn.modules._batch_norm import BatchNorm2d
+from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
 from lucid.ops._batch_norm import scale_and_shift
@@ -26,6 +26,7 @@ from lucid.ops._conv_norm_act import apply_conv_norm_act_train
 
 # The bounds that an activation clips to.
 _BOUNDS: dict[type[Module], Bounds] = {ReLU: (0.0, math.inf), ReLU6: (0.0, 6.0)}
+_NORMS = BatchNorm2d, SyncBatchNorm
 
 
 def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
@@ -34,7 +35,7 @@ def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
     waiting = list(modules)[::-1]
     while waiting:
         step: Any = waiting.pop()
-        if type(step) is Conv2d and waiting and type(waiting[-1]) is BatchNorm2d:
+        if type(step) is Conv2d and waiting and type(waiting[-1]) in _NORMS:
             norm: Any = waiting.pop()
             act = waiting.pop() if waiting and type(waiting[-1]) in _BOUNDS else None
             step = ConvNormAct(step, norm, act)
@@ -68,7 +69,7 @@ class ConvNormAct:
     def _fused(self, input: Any) -> Callable[[Any, Bounds], Tensor] | None:
         """Return the function for convolution and batch norm, or None if they stay apart."""
         conv, norm = self.conv, self.norm
-        if not (_is_plain(conv, Conv2d) and _is_plain(norm, BatchNorm2d)):
+        if not (_is_plain(conv, Conv2d) and type(norm) in _NORMS and _is_plain(norm, type(norm))):
             return None
         if norm.num_features != conv.out_channels:
             return None  # the batch norm says so
@@ -80,12 +81,15 @@ class ConvNormAct:
 
     def _train(self, input: Any, bounds: Bounds) -> Tensor:
         conv, norm = self.conv, self.norm
+        exchange = norm._exchange()
+        of_norm = norm.weight, norm.bias, norm.eps, bounds, exchange
         y, mean, variance = apply_conv_norm_act_train(
-            "Conv2d", input, conv.weight, norm.weight, norm.bias, norm.eps, bounds, *conv._settings
+            "Conv2d", input, conv.weight, *of_norm, *conv._settings
         )
         if norm.training:
             n, _, h, w = y.shape
-            norm._take_statistics((mean.data, variance.data, n * h * w))
+            rows = n * h * w if exchange is None else exchange.rows
+            norm._take_statistics((mean.data, variance.data, rows))
         return y
 
     def _infer(self, input: Any, bounds: Bounds) -> Tensor:
