@@ -12,7 +12,7 @@ import numpy as np
 from lucid import nn
 from lucid._check import printable
 from lucid._files import FORMATS, HeldElsewhereError, OtherPartsError, Parts
-from lucid.cli._arguments import non_negative_int, positive_int, shard
+from lucid.cli._arguments import fraction, non_negative_int, positive_int, shard
 from lucid.cli._errors import CommandError, UsageError
 from lucid.cli._output import Failures, Progress, tell
 from lucid.data import Item, Source, open_source
@@ -79,12 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts.add_argument(
         "--format", choices=FORMATS, help="of the parts' files (default: parquet, extra `parquet`)"
     )
+    parts.add_argument(
+        "--max-unreadable",
+        type=fraction,
+        metavar="SHARE",
+        help="share of the images that may be unreadable without an exit status of 1, which a "
+        "scheduler would answer by another start (default: 0)",
+    )
 
 
 def wants_parts(args: argparse.Namespace) -> bool:
     """Return whether the result goes into a folder of parts; UsageError if it cannot."""
-    options = {"--shard": args.shard, "--part-size": args.part_size, "--format": args.format}
-    given = [option for option, value in options.items() if value is not None]
+    options = ("shard", "part_size", "format", "max_unreadable")
+    given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name) is not None]
     output = args.output
     if output is not None and (output.is_dir() or not output.suffix or given):
         if output.exists() and not output.is_dir():
@@ -175,7 +182,8 @@ def write_parts(
     print(f"{len(parts.finished)} parts in {args.output}, {there} of them from before")
     if parts.errors:
         tell(failures.command, f"{parts.errors} images cannot be read: {parts.error_file}")
-    return 1 if parts.errors else 0
+    of = len(parts.finished) * size if count is None else count
+    return 1 if parts.errors > (args.max_unreadable or 0) * of else 0
 
 
 def _pictures(

@@ -174,6 +174,12 @@ def test_many_broken_pictures_are_not_all_printed(
     assert len(read_errors()) == 29
 
 
+@pytest.mark.parametrize(("share", "status"), [("0", 1), ("0.09", 1), ("0.1", 0), ("0.5", 0)])
+def test_how_many_may_be_unreadable(share: str, status: int, folder: Path) -> None:
+    assert embed("photos", "--max-unreadable", share) == status
+    assert len(read_errors()) == 2
+
+
 # -- sources ----------------------------------------------------------------------------------
 
 
