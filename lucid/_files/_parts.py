@@ -164,16 +164,16 @@ def _write_csv(file: Path, columns: Columns) -> None:
     for name, column in columns.items():
         if isinstance(column, Array) and column.ndim == 2:
             names += [f"{name}_{place}" for place in range(column.shape[1])]
-            parts += [_shortest(numbers) for numbers in column.T]
+            parts += [_texts(numbers) for numbers in column.T]
         else:
             names.append(name)
-            parts.append(_shortest(column) if isinstance(column, Array) else column)
+            parts.append(_texts(column) if isinstance(column, Array) else column)
     _append(file, [names, *zip(*parts)])
 
 
-def _shortest(numbers: Array) -> Iterator[str]:
-    """Yield numbers as the shortest texts that stand for them."""
-    return map(str, numbers)
+def _texts(numbers: Array) -> Iterator[str]:
+    """Yield texts that give the same numbers again."""
+    return map(("%.9g" if numbers.dtype == np.float32 else "%r").__mod__, numbers.tolist())
 
 
 def _write_parquet(file: Path, columns: Columns) -> None:

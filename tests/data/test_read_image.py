@@ -375,3 +375,12 @@ def test_classes_of_another_folder(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="folders of other classes: eel; expected cat, dog"):
         ImageFolder(tmp_path, classes=["cat", "dog"])
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_bytes_are_read_as_a_file_is(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    Image.fromarray(RAMP).save(path, kind)
+    np.testing.assert_array_equal(read_image(path.read_bytes()), read_image(path))
+    with pytest.raises(ValueError, match="the picture cannot be read as an image: it is none of"):
+        read_image(b"no image")
