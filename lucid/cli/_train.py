@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import Field, fields, replace
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lucid import distributed
 from lucid._check import one_line
 from lucid._files import READABLE, SUFFIXES
 from lucid.cli._arguments import AddCommand, model_name
@@ -20,6 +22,7 @@ from lucid.cli._output import Progress, add_output, check_new, check_writable, t
 from lucid.cli._weights import check_weights
 from lucid.data import Images
 from lucid.data._folders import find_parts
+from lucid.distributed._watch import on_interrupt
 from lucid.report import write_run_report
 from lucid.training import (
     Callback,
@@ -44,8 +47,10 @@ def add_parsers(add_command: AddCommand) -> None:
         "which play no part before.",
         "  lucid train --data digits\n"
         "  lucid train --data photos/ --model mobilenet_v4_conv_medium --size 224 --epochs 30\n"
-        "  lucid train --resume runs/mobilenetv4_conv_small-digits",
+        "  lucid train --resume runs/mobilenetv4_conv_small-digits\n"
+        "  mpiexec -n 4 lucid train --data photos/",
     )
+    parser.set_defaults(divides=True)
     parser.add_argument(
         "--recipe",
         metavar="FILE",
@@ -99,6 +104,14 @@ def add_parsers(add_command: AddCommand) -> None:
         "extra tensorboard)",
     )
 
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write what each rank did when, backward and the exchange of gradients, as a trace "
+        "(.json) for Chrome's chrome://tracing or ui.perfetto.dev",
+    )
+
 
 def _add_entry(parser: argparse._ActionsContainer, entry: Field[Any]) -> None:
     kind: Kind = entry.metadata["kind"]
@@ -144,7 +157,9 @@ def train_model(args: argparse.Namespace) -> int:
         check_new(Path(args.find_lr), "--find-lr", args.overwrite)
     if args.accept_changes and args.resume is None:
         raise UsageError("--accept-changes is for runs that go on: give --resume")
-    callbacks = [TensorBoard()] if args.tensorboard else []
+    if args.timeline is not None:
+        check_new(args.timeline, "--timeline", args.overwrite, (".json",))
+    callbacks = [TensorBoard()] if args.tensorboard and distributed.rank() == 0 else []
     with _new_run(args, given) if args.resume is None else _resume(args, given) as run:
         return _run(run, load(run.load_images), callbacks, args)
 
@@ -212,8 +227,10 @@ def _resume(args: argparse.Namespace, given: dict[str, Any]) -> Run:
 
 def _of_option(error: ValueError, otherwise: str = "") -> UsageError:
     """Return an error about an entry of the recipe as one about its option."""
-    named = str(error).partition(":")[0] in [entry.name for entry in fields(Recipe)]
-    return UsageError(f"{'--' if named else otherwise}{error}")
+    name, _, rest = str(error).partition(":")
+    if name in [entry.name for entry in fields(Recipe)]:
+        return UsageError(f"--{name.replace('_', '-')}:{rest}")
+    return UsageError(f"{otherwise}{error}")
 
 
 def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse.Namespace) -> int:
@@ -229,18 +246,19 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse
         print(_headline(run), flush=True)
         if args.find_lr is not None:
             return _find_lr(run, args.find_lr)
+        on_interrupt(lambda: f"interrupted. {_what_is_kept(run)}")
         try:
-            with Progress("image") as progress:
+            with Progress("image") as progress, _timeline(args.timeline):
                 for _ in run.fit([_Watch(progress), *callbacks]):
                     pass
             score = run.finish()
-            if args.report:
+            if args.report and distributed.rank() == 0:
                 with Progress("image") as looking:
                     write_run_report(run, checked(looking, "report"))
         except KeyboardInterrupt as interrupt:
             raise InterruptedRunError(interrupt, _what_is_kept(run)) from None
         except DivergedError as error:
-            for file in error.files:
+            for file in error.files if distributed.rank() == 0 else ():
                 tell("train", f"in the batch: {file}")
             raise CommandError(
                 f"epoch {run.done + 1}: {error} than {run.recipe.lr:g}. {_what_is_kept(run)}"
@@ -257,9 +275,13 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse
 def _find_lr(run: Run, target: str) -> int:
     curve = run.find_lr()
     print(curve)
-    if target != "-":
+    if target != "-" and distributed.rank() == 0:
         write(curve.csv(), target)
     return 0
+
+
+def _timeline(file: Path | None) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if file is None else distributed.timeline(file)
 
 
 class _Watch(Callback):

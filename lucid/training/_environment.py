@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lucid import kernels
+from lucid import _ranks, kernels
 from lucid._version import __version__
 
 _PACKAGES = ("numpy", "numba", "pillow", "scikit-learn")
@@ -23,6 +23,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: _version_of(name) for name in _PACKAGES},
         "backend": kernels.get_backend(),
         "threads": kernels.get_num_threads(),
+        **({"ranks": _ranks.size()} if _ranks.size() > 1 else {}),
         "system": platform.platform(),
         "processor": processor(),
         "cores": os.cpu_count(),

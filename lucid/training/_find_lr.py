@@ -14,6 +14,7 @@ from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import CrossEntropyLoss, Module
 from lucid.optim import Optimizer
+from lucid.training._batches_on_ranks import ranks_of
 from lucid.training._diverged import DivergedError
 from lucid.training._loop import Batch, Batches, LossFunction, train_epoch
 
@@ -107,10 +108,11 @@ def find_lr(
     losses: list[float] = []
     of_step: list[float] = []  # the losses of its batches
     mean = 0.0
+    ranks = ranks_of(optimizer)
 
-    def noted(*args: Any) -> Tensor:
-        loss = loss_of(*args)
-        of_step.append(loss.item())
+    def noted(logits: Tensor, labels: Tensor, *more: Any) -> Tensor:
+        loss = loss_of(logits, labels, *more)
+        of_step.append(ranks.mean(loss.item(), labels))
         return loss
 
     def after_step(_: Any) -> None:

@@ -16,7 +16,7 @@ from lucid.nn._parameter import overwrite
 from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import Optimizer
 from lucid.optim.swa_utils import AveragedModel
-from lucid.training._diverged import diverged
+from lucid.training._batches_on_ranks import ranks_of
 
 Batch = tuple[Tensor, ...]  # images, labels, and what else a loss wants
 Batches = Iterable[Batch]
@@ -102,11 +102,9 @@ class Meter:
     count: int = 0
     seconds: float = 0.0
 
-    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        size = labels.shape[0]
-        answers = labels.data.argmax(axis=1) if labels.ndim > 1 else labels.data
+    def add(self, loss: float, correct: int, size: int) -> None:
         self.loss += loss * size
-        self.correct += int((logits.data.argmax(axis=1) == answers).sum())
+        self.correct += correct
         self.count += size
 
     def score(self) -> Score:
@@ -136,8 +134,15 @@ def evaluate(model: Module, batches: Batches) -> Score:
     with evaluation(model), no_grad():
         for images, labels, *_ in batches:
             logits = model(images)
-            meter.add(criterion(logits, labels).item(), logits, labels)
+            loss = criterion(logits, labels).item()
+            meter.add(loss, _correct(logits, labels), labels.shape[0])
     return meter.score()
+
+
+def _correct(logits: Tensor, labels: Tensor) -> int:
+    """Return how many images were named correctly."""
+    answers = labels.data.argmax(axis=1) if labels.ndim > 1 else labels.data
+    return int((logits.data.argmax(axis=1) == answers).sum())
 
 
 def train_epoch(
@@ -168,33 +173,41 @@ def train_epoch(
         averaged: takes the weights in after each step.
         meter: adds to this score, of an epoch that goes on.
 
+    With a :class:`lucid.distributed.DistributedOptimizer` each rank has its part of each batch: the
+    mean is over all of them, and the score is that of all.
+
     Raises:
         DivergedError: as soon as a loss is not finite; that batch does not change the model's
             parameters.
+        RuntimeError: if other ranks have more batches than this one.
     """
     meter = meter or Meter()
     if not model.training:
         model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    ranks = ranks_of(optimizer)
     done = 0
-    iterator = iter(batches)
+    iterator = ranks.in_step(iter(batches))
     while True:
-        sizes: list[int] = []  # of the batches of this step
+        sizes: list[int] = []  # of the batches of this step, on all ranks together
         for images, labels, *more in islice(iterator, accumulate):
             if not sizes:
                 optimizer.zero_grad()
-            sizes.append(labels.shape[0])
-            logits = model(images)
-            loss = criterion(logits, labels, *more)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise diverged(model, images, value, done)
-            done += 1
-            share = sizes[-1] / sizes[0]
-            (loss if share == 1 else loss * share).backward()
-            meter.add(value, logits, labels)
+            sizes.append(ranks.whole)
+            with ranks.drawing(meter.count):
+                logits = model(images)
+                loss = criterion(logits, labels, *more)
+                value = loss.item()
+                ranks.check(value, model, images, done)
+                done += 1
+                share = ranks.share(labels) * sizes[-1] / sizes[0]
+                with ranks.reducing(is_last=len(sizes) == accumulate):
+                    (loss if share == 1 else loss * share).backward()
+            value, correct = ranks.together(value, _correct(logits, labels), labels)
+            meter.add(value, correct, sizes[-1])
         if not sizes:
             return meter.score()
+        ranks.synchronize()
         if len(sizes) > 1:  # the gradients of a sum become those of the mean
             _scale_gradients(parameters, sizes[0] / sum(sizes))
         if clip_grad is not None:

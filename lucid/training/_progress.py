@@ -13,6 +13,7 @@ from lucid.autograd import Tensor
 from lucid.data import DataLoader
 from lucid.training._description import Description
 from lucid.training._loop import Meter
+from lucid.training._on_ranks import least_of
 
 
 class Progress:
@@ -20,7 +21,7 @@ class Progress:
 
     Args:
         loader: draws the order of an epoch when it begins.
-        least: batches of fewer images are passed over.
+        least: batches of which a rank has fewer images are passed over.
         description: says how many batches are done.
 
     Attributes:
@@ -48,13 +49,13 @@ class Progress:
         self._taken = []
         if self.done:
             with _random.restored(self._began):
-                batches = self._loader.batches(self.done)  # draws the order at once
+                batches = self._loader.all_batches(self.done)  # draws the order at once
         else:
             self._began = _random.generator().bit_generator.state
-            batches = self._loader.batches()
+            batches = self._loader.all_batches()
         for number, batch in enumerate(batches, self.done):
             self.done = number + 1
-            if len(batch[1]) >= self._least:
+            if least_of(0 if batch is None else len(batch[1])) >= self._least:
                 self._taken.append(number)
                 yield batch
 

@@ -132,7 +132,8 @@ class Recipe:
     batch_size: int | None = _entry(
         None,
         _or_chosen(_COUNT),
-        "images in a batch: the power of two from 8 to 64 that gives an epoch 20 batches or more",
+        "images in a batch, of all ranks together: the power of two from 8 to 64 that gives an "
+        "epoch 20 batches or more",
     )
     lr: float | None = _entry(
         None,

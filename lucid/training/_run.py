@@ -8,15 +8,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lucid import nn, optim
 from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
-from lucid.data import DataLoader, Images, load_images, readable
+from lucid.data import DataLoader, Images, load_images
 from lucid.data._dataset import paths_of
-from lucid.training import _loop
+from lucid.training import _loop, _on_ranks
+from lucid.training._batches_on_ranks import of_whole_batch
 from lucid.training._description import Description
 from lucid.training._distillation import Taught, check_answers
 from lucid.training._diverged import DivergedError
@@ -36,6 +38,7 @@ from lucid.training._from_recipe import (
     set_frozen,
 )
 from lucid.training._loop import Batches, Epoch, LossFunction, Score, finite
+from lucid.training._on_ranks import from_first
 from lucid.training._pictures import Pictures
 from lucid.training._progress import Progress
 from lucid.training._recipe import SIZE, Recipe
@@ -154,7 +157,7 @@ class Run:
         if recipe.data != "digits":  # the run may be resumed from another folder
             recipe = replace(recipe, data=str(Path(recipe.data).resolve()))
         recipe = replace(recipe, weights=_whole(recipe.weights), teacher=_whole(recipe.teacher))
-        start = open_weights(recipe)
+        start = from_first(partial(open_weights, recipe))
         if start is not None:
             recipe = replace(
                 recipe, size=recipe.size or start.size, bn_eps=recipe.bn_eps or start.bn_eps
@@ -162,16 +165,8 @@ class Run:
         recipe = recipe.settled()
         _check_name(Path(path))
         with contextlib.ExitStack() as held:
-            if numbered:
-                files = held.enter_context(RunFiles.free(path))
-            else:
-                files = RunFiles(path)
-                held.enter_context(files.held())
-                if not files.is_free() and not files.exist():
-                    raise ValueError(f"{path} is a folder with other files in it; name another")
-                if files.exist() and not overwrite:
-                    raise FileExistsError(f"{path} is there already")
-            return cls(files, held.pop_all(), recipe, start=start)
+            files = from_first(lambda: held.enter_context(_held(path, overwrite, numbered)))
+            return cls(_on_ranks.shared(files), held.pop_all(), recipe, start=start)
 
     @classmethod
     def resume(
@@ -199,17 +194,12 @@ class Run:
             ValueError: if its files are damaged, or are of several runs.
         """
         _check_name(Path(path))
-        files = RunFiles(path)
-        if not files.exist():
-            kind = "run in the folder" if Path(path).is_dir() else "file"
-            raise FileNotFoundError(f"there is no {kind} {path}")
         with contextlib.ExitStack() as held:
-            held.enter_context(files.held())
-            description = files.read_unfinished()
+            files, description = from_first(lambda: held.enter_context(_held_unfinished(path)))
             if max_unreadable is not None:
                 description.recipe = replace(description.recipe, max_unreadable=max_unreadable)
             return cls(
-                files,
+                _on_ranks.shared(files),
                 held.pop_all(),
                 description.recipe,
                 description,
@@ -261,14 +251,16 @@ class Run:
         expected = self._description or self._start
         # Which they are of all is known then, and others would be taken if some were gone.
         whole = self._goes_on and self.description.pictures and self.files.pictures.is_file()
-        return load_images(
-            self.recipe.data,
-            self.recipe.size or SIZE,
-            augment=self.recipe.augment,
-            mean=expected and expected.mean,
-            std=expected and expected.std,
-            validation=self.recipe.validation,
-            limit=None if whole else self.recipe.limit,
+        return from_first(
+            lambda: load_images(
+                self.recipe.data,
+                self.recipe.size or SIZE,
+                augment=self.recipe.augment,
+                mean=expected and expected.mean,
+                std=expected and expected.std,
+                validation=self.recipe.validation,
+                limit=None if whole else self.recipe.limit,
+            )
         )
 
     def build(
@@ -298,12 +290,12 @@ class Run:
         recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
         if self._goes_on:
-            self.images = images = self._as_they_were(images)
-        pictures = Pictures.of(images)
-        if description.pictures not in ("", pictures.digest):
+            self.images = images = from_first(partial(self._as_they_were, images))
+        digest = from_first(partial(self._list, images))
+        if description.pictures not in ("", digest):
             description.batch = 0
-        description.pictures = pictures.digest
-        self.files.listed = pictures.csv if pictures.rows else b""
+        description.pictures = digest
+        tell = _on_ranks.told_by_first(tell)
         manual_seed(recipe.seed)
         self.model = build_model(
             recipe, description.classes, description.in_channels, self._start, tell
@@ -313,11 +305,18 @@ class Run:
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
         set_frozen(recipe, self.model, recipe.epochs)  # whether there are so many stages
         self.averaged = build_average(recipe, self.model)
-        self.teacher = build_teacher(recipe, description)
+        self.teacher = from_first(partial(build_teacher, recipe, description))
         if recipe.teacher is not None and recipe.is_taught_by_file:
             check_answers(images.train, recipe.teacher, description.classes)
-        count, size = min(2, recipe.batch_size or 2, len(images.train)), recipe.size or SIZE
+        least = _on_ranks.least_part(recipe.batch_size)
+        count, size = min(least, len(images.train)), recipe.size or SIZE
         check_input(self.model, (count, description.in_channels, size, size))
+
+    def _list(self, images: Images) -> str:
+        """Note the pictures for their file, and return what tells them from others."""
+        pictures = Pictures.of(images)
+        self.files.listed = pictures.csv if pictures.rows else b""
+        return pictures.digest
 
     def _as_they_were(self, images: Images) -> Images:
         """Return images whose pictures are those that the run began with, or ValueError."""
@@ -360,20 +359,18 @@ class Run:
         recipe, description, images = self.recipe, self.description, self.images
         assert images.validation is not None
         for note in images.notes:
-            tell(note)
-        train, validation, test = readable(
-            [images.train, images.validation, images.test],
-            recipe.max_unreadable,
-            tell=tell,
-            after_each=after_each,
+            _on_ranks.told_by_first(tell)(note)
+        train, validation, test = _on_ranks.readable(
+            [images.train, images.validation, images.test], recipe.max_unreadable, tell, after_each
         )
         self.images = replace(images, train=train, validation=validation, test=test)
         recipe = self.recipe = description.recipe = recipe.settled(len(train))
         self.loader, self.batch_size, self.steps, self.optimizer, self.scheduler = build_fitting(
             recipe, self.model, train, description.classes, images.augmentation
         )
-        self._progress = Progress(self.loader, min(2, self.batch_size), description)
-        self.resumed = self.files.saved(description) is not None
+        self.loader.part = _on_ranks.part()
+        self._progress = Progress(self.loader, _on_ranks.least_part(self.batch_size), description)
+        self.resumed = from_first(lambda: self.files.saved(description) is not None)
         self.state = RunState(
             self.model, self.optimizer, self.scheduler, description, self.averaged, self._progress
         )
@@ -381,6 +378,7 @@ class Run:
             self.files.load_state(self.state)
             if self._accept_changes:
                 self.files.write_state(self.state)  # of these pictures, from now on
+        self._stepped = _on_ranks.distributed(self.optimizer, self.model)
 
     def fit(self, callbacks: Iterable[Callback] = ()) -> Iterator[Epoch]:
         """Train, and yield each epoch as soon as it is on disk.
@@ -400,7 +398,7 @@ class Run:
         try:
             for callback in callbacks:
                 callback.on_start(self)
-            while self.done < self.recipe.epochs and not self.stopped:
+            while self.done < self.recipe.epochs and not _on_ranks.any_of(self.stopped):
                 epoch = self._epoch(callbacks)
                 for callback in callbacks:
                     callback.on_epoch(self, epoch)
@@ -415,7 +413,7 @@ class Run:
         return find_lr(
             self.model,
             batches,
-            self.optimizer,
+            self._stepped,
             criterion=loss,
             low=low,
             high=high,
@@ -451,7 +449,7 @@ class Run:
             score = _loop.train_epoch(
                 self.model,
                 self._changed(progress),
-                self.optimizer,
+                self._stepped,
                 criterion=self._loss(),
                 after_step=step,
                 accumulate=recipe.accumulate,
@@ -461,11 +459,15 @@ class Run:
             )
         except DivergedError as error:
             raise self._located(error) from error
+        _on_ranks.average_statistics(self.model, self.averaged)
+        part = _on_ranks.part()
         held_out = _loop.evaluate(
             self.model if self.averaged is None else self.averaged,
-            DataLoader(validation, self.batch_size, num_workers=recipe.workers),
+            DataLoader(validation, self.batch_size, num_workers=recipe.workers, part=part),
         )
-        epoch = Epoch(self.done + 1, score, held_out, time.perf_counter() - began)
+        held_out = _on_ranks.score_of_all(held_out)
+        seconds = time.perf_counter() - began
+        epoch = from_first(lambda: Epoch(self.done + 1, score, held_out, seconds))
         self.description.add(epoch.record())
         self.files.write(self.state)
         self._saved = time.monotonic()
@@ -479,7 +481,8 @@ class Run:
         return batches if self.teacher is None else Taught(batches, self.teacher)
 
     def _loss(self) -> LossFunction:
-        return build_loss(self.recipe, self.images.train, len(self.description.classes))
+        classes = len(self.description.classes)
+        return of_whole_batch(build_loss(self.recipe, self.images.train, classes))
 
     def _located(self, error: DivergedError) -> DivergedError:
         """Return the error with what only the run knows: the step, and the pictures."""
@@ -492,7 +495,7 @@ class Run:
         """Measure the best weights, as they are on disk, on the test images, and end the run."""
         description = self.description
         self.files.load_weights(self.model, description)
-        self.evaluation = Evaluation.measure(
+        self.evaluation = _on_ranks.measure(
             self.model,
             self.images.test,
             description.classes,
@@ -557,6 +560,33 @@ class Callback:
 def _whole(given: Any) -> Any:
     """Return the name of a file as seen from any folder; what is none as it is."""
     return str(Path(given).resolve()) if isinstance(given, str) and Path(given).exists() else given
+
+
+@contextlib.contextmanager
+def _held(path: str | os.PathLike[str], overwrite: bool, numbered: bool) -> Iterator[RunFiles]:
+    """Hold the files of a new run."""
+    if numbered:
+        with RunFiles.free(path) as files:
+            yield files
+        return
+    files = RunFiles(path)
+    with files.held():
+        if not files.is_free() and not files.exist():
+            raise ValueError(f"{path} is a folder with other files in it; name another")
+        if files.exist() and not overwrite:
+            raise FileExistsError(f"{path} is there already")
+        yield files
+
+
+@contextlib.contextmanager
+def _held_unfinished(path: str | os.PathLike[str]) -> Iterator[tuple[RunFiles, Description]]:
+    """Hold the files of a run that did not come to its end."""
+    files = RunFiles(path)
+    if not files.exist():
+        kind = "run in the folder" if Path(path).is_dir() else "file"
+        raise FileNotFoundError(f"there is no {kind} {path}")
+    with files.held():
+        yield files, files.read_unfinished()
 
 
 def _check_name(path: Path) -> None:

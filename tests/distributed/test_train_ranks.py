@@ -1,0 +1,162 @@
+"""``lucid train`` on several ranks: it computes what one rank computes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lucid
+from tests.distributed.launch import ROOT, check_ranks, start_ranks
+
+pytest.importorskip("sklearn")
+pytest.importorskip("PIL.Image")
+
+# Half of what there is: MixUp and CutMix, a moving average, several batches a step. 22 images are
+# no multiple of what the ranks' parts are made of.
+RECIPE: dict[str, Any] = {
+    "data": "digits",
+    "model": "mobilenetv4_conv_small_035",
+    "size": 32,
+    "limit": 150,
+    "epochs": 2,
+    "batch_size": 22,
+    "optimizer": "sgd",
+    "lr": 0.02,
+    "augment": "strong",
+    "mixup": 0.4,
+    "cutmix": 0.5,
+    "accumulate": 2,
+    "clip_grad": 1.0,
+    "ema": 0.9,
+    "save_minutes": 0.0,
+    "freeze": 7,
+}
+SCRIPT = str(Path(__file__).with_name("train.py"))
+
+
+def train(ranks: int, path: Path, steps: int = 0, **changes: Any) -> str:
+    """Train up to a step, or to the end; go on with a run that is there. Return what it prints."""
+    arguments = [SCRIPT, str(path), json.dumps({**RECIPE, **changes}), str(steps)]
+    if ranks > 1:
+        return check_ranks(ranks, *arguments)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def difference(first: Path, second: Path) -> float:
+    """Return the largest difference of two runs' weights, relative to each tensor's largest."""
+    ours, theirs = (lucid.load(path / "weights.npz") for path in (first, second))
+    assert ours.keys() == theirs.keys()
+    return max(
+        float(np.abs(ours[name].data - theirs[name].data).max() / max(np.abs(value.data).max(), 1))
+        for name, value in ours.items()
+        if value.data.size
+    )
+
+
+def history(path: Path) -> np.ndarray:
+    rows = np.genfromtxt(path / "history.csv", delimiter=",", skip_header=1)
+    return np.atleast_2d(rows)[:, :5]
+
+
+def test_two_ranks_train_as_one_does_and_their_number_may_change(tmp_path: Path) -> None:
+    """Within epochs too: the state is written after each step."""
+    whole = train(1, tmp_path / "whole")
+    assert whole == "1 132 143\n2 132 143\n"
+    train(1, tmp_path / "parts", 1)
+    train(2, tmp_path / "parts", 3)
+    assert train(1, tmp_path / "parts") == "2 132 143\n"
+    assert difference(tmp_path / "whole", tmp_path / "parts") < 1e-6
+    np.testing.assert_allclose(history(tmp_path / "whole"), history(tmp_path / "parts"), rtol=1e-6)
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == names
+
+
+def test_weights_of_classes_and_a_teacher_count_for_the_whole_batch(tmp_path: Path) -> None:
+    train(1, tmp_path / "teacher", epochs=1)
+    changes = {"teacher": str(tmp_path / "teacher"), "class_weights": True, "cutmix": 0.0}
+    changes |= {"mixup": 0.0, "epochs": 1, "balanced": True, "optimizer": "adamw"}
+    for ranks, name in ((1, "one"), (2, "two")):
+        train(ranks, tmp_path / name, **changes)
+    assert difference(tmp_path / "one", tmp_path / "two") < 1e-5
+    np.testing.assert_allclose(history(tmp_path / "one"), history(tmp_path / "two"), rtol=1e-5)
+
+
+def lucid_on_ranks(
+    ranks: int, *arguments: str, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    process = start_ranks(ranks, "-m", "lucid", *arguments, cwd=cwd)
+    out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def test_wrong_use_is_told_once() -> None:
+    for arguments, message in (
+        (["train", "--epochs", "0"], "argument --epochs: expected an integer from 1 to 1,000,000"),
+        (["train", "--data", "nowhere"], "lucid train: --data: '"),
+        (
+            ["train", "--batch-size", "1"],
+            "lucid train: --batch-size: expected an image or more for",
+        ),
+        (
+            ["models"],
+            "lucid models: 2 processes were started, and one does this: leave out mpiexec",
+        ),
+    ):
+        done = lucid_on_ranks(2, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count(message) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_the_command_prints_and_writes_once_and_shares_out_the_pictures(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(28):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "photos" / "a" / "broken.png").write_bytes(b"no picture")
+    done = lucid_on_ranks(
+        2,
+        *["train", "--data", "photos", "--model", RECIPE["model"], "--size", "32", "--epochs", "1"],
+        *["--batch-size", "8", "-o", "run", "--timeline", "trace.json", "--ema", "0.9"],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        RECIPE["model"],
+        "epoch",
+        "best",
+        "report:",
+        "test",
+    ]
+    assert done.stderr.count("1 of 29 pictures cannot be read") == 1
+    assert done.stderr.count("broken.png") == 1
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"weights.npz", "report.html", "pictures.csv"} <= written
+    assert "state.npz" not in written
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["ranks"] == 2
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert {event["pid"] for event in events} == {0, 1}
+
+
+def test_find_lr_sees_the_loss_of_all_ranks(tmp_path: Path) -> None:
+    recipe = ["--data", "digits", "--model", RECIPE["model"], "--size", "32", "--limit", "60"]
+    recipe += ["--batch-size", "20", "--freeze", "7", "--optimizer", "sgd", "--no-augment"]
+    for ranks in (1, 2):
+        done = lucid_on_ranks(ranks, "train", *recipe, "--find-lr", f"{ranks}.csv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    one, two = (np.genfromtxt(tmp_path / f"{n}.csv", delimiter=",")[1:] for n in (1, 2))
+    np.testing.assert_allclose(one, two, rtol=1e-4)

@@ -1,0 +1,42 @@
+"""Run by the tests, on one rank or several: train by a recipe, up to a step if one is given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from lucid import distributed
+from lucid.training import Callback, Recipe, Run, Score
+
+
+class StopAt(Callback):
+    """Ends the process after so many steps of it, as if it were killed."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_step(self, run: Run, score: Score) -> None:
+        """Count."""
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def main(path: str, recipe: str, steps: str) -> None:
+    """Begin the run, or go on with it."""
+    distributed.init()
+    begun = distributed.broadcast(Path(path).exists())
+    run = Run.resume(path) if begun else Run.create(path, Recipe(**json.loads(recipe)))
+    with run:
+        run.prepare()
+        try:
+            for epoch in run.fit([StopAt(int(steps))]):
+                if distributed.rank() == 0:
+                    print(epoch.number, epoch.train.count, epoch.validation.count, flush=True)
+        except KeyboardInterrupt:
+            return
+        run.finish()
+
+
+main(*sys.argv[1:])
