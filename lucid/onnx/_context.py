@@ -116,11 +116,11 @@ class Context:
         self.nodes.append(Node(kind, given, made, name, settings))
         return made[0] if outputs == 1 else tuple(made)
 
-    def once(self, kind: str, x: Input, *arrays: Array) -> str:
+    def once(self, kind: str, x: Input, *arrays: Array, axis: int | None = None) -> str:
         """Return the output of a node of that input and those values; it is added once."""
-        key = kind, self.input(x), *[(array.dtype.str, array.tobytes()) for array in arrays]
+        key = kind, self.input(x), axis, *[(each.dtype.str, each.tobytes()) for each in arrays]
         if key not in self._once:
-            self._once[key] = self.node(kind, x, *arrays)
+            self._once[key] = self.node(kind, x, *arrays, axis=axis)
         return self._once[key]
 
     def input(self, given: Input) -> str:

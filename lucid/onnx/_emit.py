@@ -116,13 +116,13 @@ def _fake_quantize(
     if axis is not None:
         context.need(13, "a scale for each channel")
     if isinstance(x, Value):
-        rounded = context.once("QuantizeLinear", x, scale, zero)
-        return context.once("DequantizeLinear", rounded, scale, zero)
+        rounded = context.once("QuantizeLinear", x, scale, zero, axis=axis)
+        return context.once("DequantizeLinear", rounded, scale, zero, axis=axis)
     array = x.data if isinstance(x, Tensor) else x
     name = context.traced.names.get(id(array), "")
     stored = context.constant(integers(array, scale, zero, axis, qmin, qmax), name)
-    # Its zero point is 0, and of a bias the runtimes want none.
-    return context.node("DequantizeLinear", stored, scale, axis=axis)
+    # Of a bias the runtimes want no zero point.
+    return context.node("DequantizeLinear", stored, scale, zero if zero.any() else None, axis=axis)
 
 
 # -- pools --------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ class _Builder:
     def build(self) -> ImportedModel:
         nodes = _needed(self.model.nodes, self.model.outputs)
         _check_operators(nodes)
+        self.round_weights(nodes)
         nodes = self.with_rounding([node for node in nodes if not self.fold(node)])
         nodes = self.with_biases(_needed(nodes, self.model.outputs))
         uses = Counter(name for node in nodes for name in node.inputs)
@@ -110,6 +111,24 @@ class _Builder:
         self.result.pretrained_cfg = description(self.model)
         self.result.name = (self.result.pretrained_cfg or {}).get("architecture")
         return self.result.eval()
+
+    def round_weights(self, nodes: list[Node]) -> None:
+        """Make weights of integers numbers that are rounded, which can be learned and exported."""
+        uses = Counter(name for node in nodes for name in node.inputs)
+        for node in nodes:
+            if node.kind != "DequantizeLinear" or not self.constants.keys() >= set(node.inputs):
+                continue
+            name = node.inputs[0]
+            whole, scale, *_ = values = [self.constants[each] for each in node.inputs]
+            is_weight = whole.ndim > 0 and whole.dtype.kind in "iu"
+            if uses[name] > 1 or not is_weight or not _is_plain(node, scale):
+                continue
+            self.constants[name], *_ = compute(node, values)
+            self.learned.add(name)
+            if len(values) < 3:
+                node.inputs.append(f"{node.outputs[0]}:zero_point")
+                self.constants[node.inputs[2]] = np.zeros(scale.shape, whole.dtype)
+            node.kind = ROUNDED
 
     # What is computed ahead.
 
@@ -151,9 +170,8 @@ class _Builder:
             len(one.inputs) == len(other.inputs)
             and names <= set(self.constants)
             and all(np.array_equal(self.constants[a], self.constants[b]) for a, b in pairs)
-            and self.constants[one.inputs[1]].ndim <= 1
             and all(self.constants[b].dtype.kind in "iu" for _, b in pairs[1:])
-            and not any(name != "axis" for name in (*one.attributes, *other.attributes))
+            and all(_is_plain(node, self.constants[one.inputs[1]]) for node in (one, other))
             and one.integer("axis", 1) == other.integer("axis", 1)
         )
 
@@ -278,6 +296,11 @@ class _Builder:
                 sizes = [each for each in known if each is not None]
                 rank = max(sizes) if sizes and len(sizes) == len(known) else None
         self.ranks[node.outputs[0]] = rank
+
+
+def _is_plain(node: Node, scale: np.ndarray) -> bool:
+    """Whether there is one scale, or one for each place along an axis, in float32."""
+    return scale.ndim <= 1 and scale.dtype == np.float32 and set(node.attributes) <= {"axis"}
 
 
 def _needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:

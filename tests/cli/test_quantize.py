@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import lucid
@@ -33,6 +35,20 @@ def test_writes_a_file_and_says_what_it_costs(run, suffix, tmp_path, capsys):
         model = models.create_model("mobilenetv4_conv_small_035", num_classes=10, in_channels=1)
         again = quantization.restore(model, lucid.load(target))
         assert again(lucid.zeros(1, 1, 32, 32)).shape == (1, 10)
+
+
+@pytest.mark.slow
+def test_digits_are_read_as_before_to_half_a_point(tmp_path, capsys):
+    folder, target = tmp_path / "digits", tmp_path / "small.onnx"
+    settings = "--model mobilenetv4_conv_small_035 --data digits --epochs 6 --output"
+    assert main(["train", *settings.split(), str(folder)]) == 0
+    capsys.readouterr()
+    assert main(["quantize", str(folder), "-o", str(target)]) == 0
+    found = re.findall(r"(before|after): test accuracy (\S+) %", capsys.readouterr().out)
+    (before, exact), (after, rounded) = found
+    assert (before, after) == ("before", "after")
+    assert float(exact) > 80
+    assert float(rounded) >= float(exact) - 0.5
 
 
 @pytest.mark.parametrize(

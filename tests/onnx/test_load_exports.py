@@ -11,9 +11,9 @@ import pytest
 import lucid
 from lucid import models, nn
 
-from .runtimes import images, trained
+from .runtimes import RUNTIMES, images, trained
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 
 def values(model: Any, x: np.ndarray) -> np.ndarray:
@@ -89,3 +89,64 @@ def test_rounding_to_integers_comes_back_and_passes_gradients(tmp_path: Path) ->
     for name, parameter in loaded.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.data.any(), name
+    # Exported again, it is the same file: integers, under the same names.
+    lucid.onnx.export(loaded, tmp_path / "again.onnx", (1, 3, 8, 8))
+    files = [onnx.load(tmp_path / f"{name}.onnx") for name in ("int8", "again")]
+    assert_same_integers(*files)
+    assert [node.op_type for node in files[0].graph.node] == [
+        node.op_type for node in files[1].graph.node
+    ]
+    first, second = (RUNTIMES["onnxruntime"](tmp_path / f"{n}.onnx", x) for n in ("int8", "again"))
+    np.testing.assert_array_equal(first, second)
+
+
+def assert_same_integers(one: Any, other: Any) -> None:
+    stored = [
+        {
+            each.name: onnx.numpy_helper.to_array(each)
+            for each in file.graph.initializer
+            if each.name.endswith(("weight", "bias"))
+        }
+        for file in (one, other)
+    ]
+    assert stored[0].keys() == stored[1].keys()
+    for name, array in stored[0].items():
+        assert array.dtype.kind == "i"
+        np.testing.assert_array_equal(array, stored[1][name])
+
+
+@pytest.mark.parametrize(
+    ("activations", "weights", "per_channel"),
+    [("QUInt8", "QInt8", True), ("QUInt8", "QUInt8", False), ("QInt8", "QInt8", True)],
+)
+def test_what_onnx_runtime_quantised(
+    tmp_path: Path, activations: str, weights: str, per_channel: bool
+) -> None:
+    tools = pytest.importorskip("onnxruntime.quantization")
+    lucid.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(144, 5)
+    ).eval()
+    x = images((4, 3, 8, 8))
+    plain, small, again = (tmp_path / f"{name}.onnx" for name in ("plain", "small", "again"))
+    lucid.onnx.export(net, plain, (1, 3, 8, 8))
+
+    class Reader(tools.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rest = [{"image": x}]
+
+        def get_next(self) -> Any:
+            return self.rest.pop() if self.rest else None
+
+    kinds = {
+        "activation_type": getattr(tools.QuantType, activations),
+        "weight_type": getattr(tools.QuantType, weights),
+    }
+    tools.quantize_static(plain, small, Reader(), per_channel=per_channel, **kinds)
+    (expected,) = RUNTIMES["onnxruntime"](small, x)
+    loaded = lucid.onnx.load(small)
+    close = {"rtol": 0, "atol": 0.02 * np.abs(expected).max()}  # two steps of rounding
+    np.testing.assert_allclose(loaded(x).data, expected, **close)
+    lucid.onnx.export(loaded, again, (1, 3, 8, 8))
+    np.testing.assert_allclose(RUNTIMES["onnxruntime"](again, x)[0], expected, **close)
+    assert again.stat().st_size < 1.2 * small.stat().st_size

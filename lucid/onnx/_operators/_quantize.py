@@ -32,6 +32,8 @@ def _along(node: Node, x: Tensor, values: Any) -> np.ndarray:
         return np.repeat(numbers, block, axis)[tuple(slice(length) for length in x.shape)]
     if numbers.ndim != 1:
         raise unsupported(node, f"a scale of shape {numbers.shape}")
+    if numbers.size != x.shape[axis]:
+        raise ValueError(f"{node}: expected {x.shape[axis]} scales, got {numbers.size}")
     return numbers.reshape([-1 if each == axis else 1 for each in range(x.ndim)])
 
 
@@ -80,6 +82,8 @@ def fake_quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
     x, factor = tensor(x), array(scale)
     place = np.zeros(factor.shape, np.uint8) if zero is None else array(zero)
     axis = axis_of(node.integer("axis", 1), x.ndim) if factor.size > 1 else None
+    if axis is None:
+        factor, place = factor.reshape(()), place.reshape(())
     bounds = np.iinfo(place.dtype)
     return apply_fake_quantize(x, factor, place, axis, (bounds.min, bounds.max))
 

@@ -183,17 +183,22 @@ def linear_layer(weight: Weight, bias: Weight | None, transposed: bool) -> Built
     return nn.Linear(inputs, outputs, bias is not None), {"weight": weight, "bias": bias}
 
 
+def _is_linear(node: Node) -> bool:
+    """Whether a Gemm is a product and a sum, with no factors."""
+    factors = node.number("alpha", 1.0), node.number("beta", 1.0)
+    return factors == (1, 1) and not node.integer("transA")
+
+
 def _gemm_layer(node: Node, rank: int | None, b: Weight, c: Weight | None = None) -> Built | None:
-    plain = node.number("alpha", 1.0) == node.number("beta", 1.0) == 1 and not node.integer(
-        "transA"
-    )
-    return linear_layer(b, c, bool(node.integer("transB"))) if plain else None
+    return linear_layer(b, c, bool(node.integer("transB"))) if _is_linear(node) else None
 
 
 @operator("Gemm", layer=_gemm_layer, size=None)
 def gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
     """`nn.Linear`, or `lucid.matmul` with factors."""
     x, y = tensor(a), tensor(b)
+    if _is_linear(node) and node.integer("transB") and (c is None or c.shape == y.shape[:1]):
+        return ops.linear(x, y, c)
     x = x.transpose(0, 1) if node.integer("transA") else x
     y = y.transpose(0, 1) if node.integer("transB") else y
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
