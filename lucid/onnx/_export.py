@@ -13,9 +13,7 @@ import numpy as np
 
 from lucid._check import is_integer, is_list, short
 from lucid._extras import extra
-from lucid._files import atomic_path
 from lucid._files._common import PathLike, check_target
-from lucid._version import __version__
 from lucid.autograd import Tensor
 from lucid.graph import Value, items
 from lucid.models._checkpoints import DEFAULT, check_settings
@@ -24,12 +22,10 @@ from lucid.onnx._context import Context, element_type
 from lucid.onnx._emit import KEPT, check_emitted, emit, softmax_of
 from lucid.onnx._fold import fold_batch_norms
 from lucid.onnx._traced import Array, ExportError, Size, Traced, trace
+from lucid.onnx._write import write
 
 DEFAULT_OPSET = 17
 OLDEST_OPSET = 11
-
-# A file is one message of Protocol Buffers, which has at most 2 GB.
-_LARGEST = 2**31 - 1
 
 _AXES = {"batch": 0, "height": 2, "width": 3}
 
@@ -75,7 +71,8 @@ def export(
     Args:
         model: any module whose ``forward`` is made of lucid's operations. It is left as it is, and
             may be in training mode.
-        path: the file. It appears whole or not at all, and only if ONNX's checks hold.
+        path: the file. It appears whole or not at all, and only if ONNX's checks hold. Weights of
+            more than 2 GB, the most that such a file has, go into one beside it: ``path.data``.
         input_shape: the input's shape, such as ``(1, 3, 224, 224)``. For several inputs a list:
             each a shape, or an array or tensor as an example, whose dtype then counts too.
         dynamic_batch: let the file take any number of images; the batch in ``input_shape`` does
@@ -132,15 +129,14 @@ def export(
         if softmax:
             made = softmax_of(context, made, value.ndim, value.ndim - 1)
         context.rename(made, name)
-    content = _content(
+    write(
         onnx,
+        path,
         context,
         [_info(onnx, name, value, traced, symbols) for name, value in zip(names, traced.inputs)],
         [_info(onnx, name, value, traced, symbols) for name, value in results.items()],
         known,
     )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
 
 
 # -- arguments --------------------------------------------------------------------------------
@@ -267,7 +263,7 @@ def _metadata(
     }
 
 
-# -- inputs, outputs, the file ----------------------------------------------------------------
+# -- inputs and outputs -----------------------------------------------------------------------
 
 
 def _input_names(model: Module, inputs: list[_Input]) -> list[str]:
@@ -305,46 +301,3 @@ def _info(onnx: Any, name: str, value: Value, traced: Traced, symbols: Any) -> A
         symbols.get(size.runs) if isinstance(size, Size) else size for size in traced.shape(value)
     ]
     return onnx.helper.make_tensor_value_info(name, element_type(value.dtype), dims)
-
-
-def _content(
-    onnx: Any, context: Context, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]
-) -> bytes:
-    """Return the file's bytes, which ONNX's checker has seen.
-
-    Raises:
-        ExportError: if they are too many, or an operator does not take what it is given.
-    """
-    helper = onnx.helper
-    nodes, constants = context.used([each.name for each in outputs])
-    size = sum(array.nbytes for array in constants.values())
-    if size > _LARGEST:
-        raise ExportError(
-            f"export: a file of ONNX has at most 2 GB, the weights have {size / 2**30:.1f} GB; "
-            "export parts of the model, or convert it to float16"
-        )
-    graph = helper.make_graph(
-        [helper.make_node(*each[:3], name=each.name, **each.attributes) for each in nodes],
-        "lucid",
-        inputs,
-        outputs,
-        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", context.opset)]
-    file = helper.make_model(
-        graph,
-        opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),
-        producer_name="lucid",
-        producer_version=__version__,
-    )
-    helper.set_model_props(file, metadata)
-    try:
-        onnx.checker.check_model(file, full_check=True)
-        onnx.shape_inference.infer_shapes(file, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(
-            f"export: ONNX does not take the file with opset {context.opset}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    return bytes(file.SerializeToString())

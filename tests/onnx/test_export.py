@@ -309,8 +309,34 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
         export(lambda x: x, tmp_path / "x.onnx", SHAPE)  # type: ignore[arg-type]
 
 
-def test_weights_over_2_gb_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lucid.onnx._export._LARGEST", 100)
-    with pytest.raises(ExportError, match="has at most 2 GB, the weights have"):
-        export(net(), tmp_path / "x.onnx", SHAPE)
+def test_weights_over_2_gb_lie_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lucid.onnx._write._LARGEST", 2000)
+    model, path, beside = net(classes=500), tmp_path / "x.onnx", tmp_path / "x.onnx.data"
+    for _ in range(2):
+        export(model, path, SHAPE)
+        assert sorted(tmp_path.iterdir()) == [path, beside]
+        stored = {
+            each.name: each for each in onnx.load(path, load_external_data=False).graph.initializer
+        }
+        assert {name for name, each in stored.items() if each.external_data} == {
+            "head.weight", "head.bias",
+        }  # fmt: skip
+        assert beside.stat().st_size == 4 * 5 * 500
+        x = images((3, *SHAPE[1:]))
+        expected = evaluated(model, x)
+        assert_close(onnx_runtime(path, x)[0], expected)
+        assert_close(evaluated(lucid.onnx.load(path), x), expected)
+        onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_nothing_is_written_beside_a_file_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lucid.onnx._write._LARGEST", 10)
+    numbers = lucid.ones(3000).astype(np.uint16)
+    model = Of(lambda x: x.astype(np.uint16) + numbers)
+    with pytest.raises(ExportError, match="ONNX does not take the file with opset 13"):
+        export(model, tmp_path / "x.onnx", (1, 3000), opset=13)
     assert list(tmp_path.iterdir()) == []
