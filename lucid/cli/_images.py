@@ -18,10 +18,9 @@ from lucid.cli._output import Failures, Progress, tell
 from lucid.data import Item, Source, open_source
 from lucid.data._folders import describe_left_out
 from lucid.data._readable import READERS
-from lucid.distributed._picture_model import PictureModel, add_parts, outcomes
+from lucid.distributed._map_images import PART_SIZE, fill
+from lucid.distributed._picture_model import PictureModel, outcomes
 from lucid.distributed._tables import Table
-
-PART_SIZE = 4096
 
 _NAMED = 20  # of what cannot be read for a folder of parts; all of it is in a file there
 
@@ -62,9 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=non_negative_int,
-        default=READERS,
         help="threads that decode images ahead; with 0 they are decoded in between (default: one "
-        "a processor, at most 4)",
+        "a processor, at most 4). With --ray, processes that compute (default: one a processor)",
     )
     parts = parser.add_argument_group("millions of pictures", _PARTS_HELP)
     parts.add_argument(
@@ -86,11 +84,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of the images that may be unreadable without an exit status of 1, which a "
         "scheduler would answer by another start (default: 0)",
     )
+    parts.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="divide the images among --workers processes of Ray (extra `ray`): of the cluster at "
+        "this address, or started on this machine",
+    )
 
 
 def wants_parts(args: argparse.Namespace) -> bool:
     """Return whether the result goes into a folder of parts; UsageError if it cannot."""
-    options = ("shard", "part_size", "format", "max_unreadable")
+    options = ("shard", "part_size", "format", "max_unreadable", "ray")
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name) is not None]
     output = args.output
     if output is not None and (output.is_dir() or not output.suffix or given):
@@ -125,10 +131,11 @@ def run(
     A bar on stderr shows the progress. If none could be read it ends in CommandError.
     """
     pictures, count = _pictures(model, table, source, args)
+    threads = READERS if args.workers is None else args.workers
     found = seen = 0
     with Progress("image") as progress:
         progress.start(count)
-        for outcome in outcomes(pictures, source.numbered(), args.workers):
+        for outcome in outcomes(pictures, source.numbered(), threads):
             progress.step()
             seen += 1
             if isinstance(outcome.row, Exception):
@@ -172,7 +179,7 @@ def write_parts(
         with parts.held(), Progress("image") as progress:
             there = len(parts.finished)
             progress.start(count, done=there * size)
-            for outcome in add_parts(pictures, part, parts, size, args.workers):
+            for outcome in fill(parts, part, pictures, size, args.workers, args.ray):
                 progress.step()
                 if isinstance(outcome.row, Exception) and failures.count < _NAMED:
                     progress.hide()

@@ -1,4 +1,4 @@
-"""Training on several processes and machines over MPI (extra ``mpi``)."""
+"""Several processes and machines: training over MPI (extra ``mpi``), pictures by Ray (``ray``)."""
 
 from lucid._ranks import abort as abort
 from lucid._ranks import all_gather as all_gather
@@ -11,6 +11,7 @@ from lucid._ranks import local_rank as local_rank
 from lucid._ranks import local_size as local_size
 from lucid._ranks import rank as rank
 from lucid._ranks import size as size
+from lucid.distributed._map_images import map_images as map_images
 from lucid.distributed._optimizer import DistributedOptimizer as DistributedOptimizer
 from lucid.distributed._optimizer import broadcast_module as broadcast_module
 from lucid.distributed._plan import Plan as Plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from lucid._compile import CompiledModel, compile
 from lucid._files import Parts
 from lucid.autograd import no_grad
 from lucid.autograd._tensor import wrap
-from lucid.data import Item, Source
+from lucid.data import Item
 from lucid.data._read_image import load_picture
 from lucid.data._readable import READERS, each
 from lucid.data.transforms._presets import evaluation, expected
@@ -112,7 +112,7 @@ class Outcome(NamedTuple):
 
 def outcomes(
     model: PictureModel, numbered: Iterable[tuple[int, Item]], workers: int = READERS
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Yield what becomes of each picture, in their order.
 
     Two batches are decoded ahead of the one that the model computes, and no more are in memory.
@@ -144,36 +144,26 @@ def _run(
 
 
 def add_parts(
-    model: PictureModel,
-    source: Source,
-    parts: Parts,
-    size: int,
-    workers: int = READERS,
+    model: PictureModel, found: Iterable[Outcome], parts: Parts, size: int
 ) -> Iterator[Outcome]:
-    """Write the parts that are not there yet, and yield what becomes of each of their pictures.
-
-    Picture ``n`` of the source is in part ``n // size``. The parts that are there are passed over
-    without reading their pictures.
+    """Write parts, and yield what became of each of their pictures.
 
     Args:
-        model: computes the rows.
-        source: the pictures of this share.
+        model: computed the rows.
+        found: the pictures of parts that are not there yet, in order. Picture ``n`` is in part
+            ``n // size``.
         parts: the folder, whose share is held.
         size: pictures in a part.
-        workers: threads that decode; 0 decodes in this one.
     """
-    done = frozenset(parts.finished)
-    found: list[Outcome] = []
-    for outcome in outcomes(
-        model, source.numbered(lambda number: number // size not in done), workers
-    ):
-        if found and found[0].number // size != outcome.number // size:
-            _add_part(model, parts, size, found)
-            found = []
-        found.append(outcome._replace(item=outcome.item._replace(content=b"")))
+    part: list[Outcome] = []
+    for outcome in found:
+        if part and part[0].number // size != outcome.number // size:
+            _add_part(model, parts, size, part)
+            part = []
+        part.append(outcome._replace(item=outcome.item._replace(content=b"")))
         yield outcome
-    if found:
-        _add_part(model, parts, size, found)
+    if part:
+        _add_part(model, parts, size, part)
 
 
 def _add_part(model: PictureModel, parts: Parts, size: int, found: Sequence[Outcome]) -> None:
