@@ -157,7 +157,6 @@ def all_reduce(x: T, op: str = "sum") -> T:
         ValueError: if there is no such ``op``.
 
     Example:
-        >>> from lucid import distributed
         >>> distributed.all_reduce(3.0)  # of one rank
         3.0
     """
@@ -188,7 +187,6 @@ def broadcast(x: T, root: int = 0) -> T:
         ValueError: if there is no such rank.
 
     Example:
-        >>> from lucid import distributed
         >>> distributed.broadcast({"seed": 7})  # of one rank
         {'seed': 7}
     """

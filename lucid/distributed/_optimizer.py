@@ -44,13 +44,18 @@ class DistributedOptimizer(Optimizer):
         ValueError: if a setting is out of range.
 
     Example:
-        >>> from lucid import distributed
-        >>> distributed.init()
-        >>> model = nn.Linear(2, 1)
+        >>> distributed.init()  # of one rank here; several if mpiexec started them
+        >>> model = nn.Linear(2, 1, bias=False)
         >>> optimizer = optim.SGD(model.parameters(), lr=0.1)
         >>> optimizer = distributed.DistributedOptimizer(optimizer, model)
-        >>> model(lucid.ones(4, 2)).mean().backward()
+        >>> before = model.weight.clone()
+        >>> model(lucid.tensor([[1.0, 2.0]])).sum().backward()
+        >>> optimizer.synchronize()  # the gradient is now the mean over the ranks
+        >>> model.weight.grad
+        tensor([[1., 2.]])
         >>> optimizer.step()
+        >>> [round(v, 4) for v in (before - model.weight).flatten().tolist()]
+        [0.1, 0.2]
     """
 
     def __init__(

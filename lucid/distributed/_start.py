@@ -26,7 +26,6 @@ def init(comm: Any = None) -> None:
         RuntimeError: if the launcher started several processes, but MPI knows of one only.
 
     Example:
-        >>> from lucid import distributed
         >>> distributed.init()
         >>> distributed.rank(), distributed.size()
         (0, 1)

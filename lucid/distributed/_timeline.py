@@ -72,11 +72,10 @@ def timeline(path: str | Path) -> Iterator[None]:
         path: of the file, which rank 0 writes at the end.
 
     Example:
-        >>> from lucid import distributed
         >>> with distributed.timeline("trace.json"):
         ...     (lucid.ones(2, requires_grad=True) * 2).sum().backward()
-        >>> import json
-        >>> events = json.load(open("trace.json"))["traceEvents"]
+        >>> import json, pathlib
+        >>> events = json.loads(pathlib.Path("trace.json").read_text())["traceEvents"]
         >>> [event["name"] for event in events if event["ph"] == "X"]
         ['Sum', 'Mul', 'forward', 'backward']
     """

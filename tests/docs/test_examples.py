@@ -18,7 +18,7 @@ from tests.docs.test_docstrings import MODULES
 GIVEN = """
 import numpy as np
 import lucid
-from lucid import data, models, nn, optim, quantization, report, training, visual
+from lucid import data, distributed, models, nn, optim, quantization, report, training, visual
 from lucid.nn import functional as F
 """
 
@@ -63,6 +63,7 @@ MAIN = {
     ],
     "lucid.data.datasets": ["ImageFolder", "digits"],
     "lucid.data.transforms": ["Compose", "Normalize", "ToTensor"],
+    "lucid.distributed": ["DistributedOptimizer"],
     "lucid.training": ["Recipe", "Run", "Score", "decay_groups", "evaluate", "fit"],
     "lucid.report": ["write_report"],
     "lucid.visual": ["gradcam", "mermaid", "summary", "svg"],
