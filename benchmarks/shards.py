@@ -49,7 +49,8 @@ def run_shard(folder: Path, index: int, count: int) -> None:
     import lucid
     from lucid import data, models
     from lucid._files import Parts
-    from lucid.distributed._picture_model import PictureModel, add_parts
+    from lucid.distributed._map_images import fill
+    from lucid.distributed._picture_model import PictureModel
     from lucid.distributed._tables import Features
 
     if hasattr(os, "sched_setaffinity"):
@@ -67,7 +68,7 @@ def run_shard(folder: Path, index: int, count: int) -> None:
             print("ready", flush=True)
             sys.stdin.readline()
             begin, used = time.monotonic(), time.process_time()
-            done = sum(1 for _ in add_parts(model, source, parts, PART, workers=0))
+            done = sum(1 for _ in fill(parts, source, model, PART, workers=0))
             print(done, begin, time.monotonic(), time.process_time() - used, flush=True)
 
 
