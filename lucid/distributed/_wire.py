@@ -91,6 +91,7 @@ def all_reduce_seconds(
             and allgather) or ``"ring"``; None: the fastest, as MPI libraries choose by size.
 
     Example:
+        >>> from lucid.distributed._wire import Wire, all_reduce_seconds
         >>> all_reduce_seconds(4, 8e6, Wire(1e9, 1e-5), algorithm="ring")  # 6 messages of 2 MB
         0.01206
     """
