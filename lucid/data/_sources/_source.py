@@ -24,16 +24,24 @@ _MOST_PLACES = 10**6
 
 
 class Source:
-    """Pictures by name, in an order that is always the same; :func:`open_source` makes one.
+    r"""Pictures by name, in an order that is always the same; :func:`open_source` makes one.
 
     Iterating gives items ``(name, content)``; the content is a path or the bytes of a file. No
     picture is decoded, and none is kept. Where a source is damaged, the content is the error.
 
     ``len()`` is the number of items. An archive of tar does not tell it: TypeError.
 
-    Attributes:
+    Args:
+        containers: what it is made of, one after the other.
         missing: what was not found, a line for each argument that named nothing.
         left_out: how many files in its folders are no pictures, by suffix.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("list.txt").write_text("a.jpg\nb.jpg\nc.jpg\n")
+        >>> source = data.open_source("list.txt")
+        >>> len(source), [name for name, content in source.part(0, 2)]
+        (3, ['a.jpg', 'c.jpg'])
     """
 
     def __init__(self, containers: list[Container], missing: list[str], left_out: Counter[str]):
