@@ -27,10 +27,10 @@ _NAMED = 20  # of what cannot be read for a folder of parts; all of it is in a f
 _WORTH_A_PLAN = 32  # batches: fewer are done before a plan is compiled
 
 _PARTS_HELP = (
-    "Millions of pictures: with a folder as --output the result is written in parts, `part-00000."
-    "parquet` and so on, each whole or not at all. Started again, the command goes on behind the "
-    "parts that are there. `errors.csv` lists what cannot be read. --shard I/N takes each N-th "
-    "picture (of N archives or more, each N-th archive), for N processes that share the folder."
+    "With a folder as --output the result is written in parts, `part-00000.parquet` and so on, "
+    "each whole or not at all. Started again, the command goes on behind the parts that are there. "
+    "`errors.csv` lists what cannot be read. --shard I/N takes each N-th picture (of N archives or "
+    "more, each N-th archive), for N processes that share the folder."
 )
 
 
