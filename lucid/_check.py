@@ -171,6 +171,13 @@ _KINDS = (IndexError, TypeError, ValueError, NotImplementedError, RuntimeError)
 _PASSED = (MemoryError, RecursionError, OSError, ImportError, Warning)
 _RAISE = dis.opmap["RAISE_VARARGS"]
 _LIBRARIES = {"lucid", "numpy", "numba", *sys.stdlib_module_names}
+# NumPy's names of arguments, which PyTorch takes too.
+_NUMPYS = {
+    **dict.fromkeys(("x", "a", "x1"), "input"),
+    **dict.fromkeys(("b", "x2"), "other"),
+    "axis": "dim",
+    "keepdims": "keepdim",
+}
 
 
 @functools.cache
@@ -179,7 +186,7 @@ def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
 
     What NumPy or Python says of arguments of a wrong kind does not tell which function was
     called. Such errors also tell what was given. Errors from functions of the caller's own, such
-    as an ``__array__``, remain as they are.
+    as an ``__array__``, remain as they are. An argument may also bear NumPy's name (``axis``).
 
     Args:
         function: a public function, or the ``__init__`` of a public class.
@@ -193,6 +200,9 @@ def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
+            renamed = _renamed(error, kwargs)
+            if renamed is not None:
+                return call(*args, **renamed)
             text = _explained(error, who, args[skipped:], kwargs)
             if text is None:
                 raise
@@ -221,6 +231,19 @@ def name_errors(namespace: dict[str, Any], origin: str = "") -> None:
                 call.__module__ = namespace["__name__"]
         elif inspect.isclass(value) and f"{home}.".startswith(own):
             value.__init__ = named(value.__init__, key)  # type: ignore[method-assign]
+
+
+def _renamed(error: Exception, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments by PyTorch's names, if it was one of NumPy's that led to the error.
+
+    Looked for only now, so that a call by PyTorch's names costs nothing.
+    """
+    if not isinstance(error, TypeError) or "unexpected keyword argument" not in str(error):
+        return None
+    name = str(error).rpartition("argument ")[2].strip("'")
+    if name not in kwargs or _NUMPYS.get(name, name) in kwargs:
+        return None
+    return {_NUMPYS[name] if key == name else key: value for key, value in kwargs.items()}
 
 
 def _explained(

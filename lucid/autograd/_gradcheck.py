@@ -38,6 +38,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    *,
     allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of ``outputs`` with respect to ``inputs``, leaving ``grad`` alone.
@@ -110,14 +111,15 @@ def _outputs(fn: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Tensor, ...
 
 
 def gradcheck(
-    fn: Callable[..., Any],
+    func: Callable[..., Any],
     inputs: Any,
+    *,
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    r"""Compare the gradients of ``fn`` with central differences, element by element.
+    r"""Compare the gradients of ``func`` with central differences, element by element.
 
     Every element of the Jacobian is compared:
 
@@ -127,7 +129,7 @@ def gradcheck(
         \frac{f_i(x + \epsilon e_j) - f_i(x - \epsilon e_j)}{2 \epsilon}
 
     Args:
-        fn: a function from the inputs to a tensor, or to a tuple of tensors.
+        func: a function from the inputs to a tensor, or to a tuple of tensors.
         inputs: a tensor or a tuple of arguments; those that require grad are checked and must
             be float64. They come back unchanged.
         eps: the step of the differences.
@@ -162,11 +164,11 @@ def gradcheck(
                 "too coarse in a smaller type"
             )
     with enable_grad():
-        outputs = _outputs(fn, arguments)
+        outputs = _outputs(func, arguments)
     if not outputs:
         raise ValueError("gradcheck: the function returned no floating-point tensor")
     numerical = {
-        index: _numerical_jacobians(fn, arguments, argument, outputs, eps)
+        index: _numerical_jacobians(func, arguments, argument, outputs, eps)
         for index, argument in checked
     }
     for position, output in enumerate(outputs):
@@ -195,7 +197,7 @@ def _position(element: int, tensor: Tensor) -> tuple[int, ...]:
 
 
 def _numerical_jacobians(
-    fn: Callable[..., Any],
+    func: Callable[..., Any],
     arguments: tuple[Any, ...],
     argument: Tensor,
     outputs: tuple[Tensor, ...],
@@ -212,7 +214,7 @@ def _numerical_jacobians(
                     argument.data = original.copy(order="K")
                     argument.data[element] += step
                     # Copies: an output may share the memory of the argument.
-                    sides.append([o.data.flatten() for o in _outputs(fn, arguments)])
+                    sides.append([o.data.flatten() for o in _outputs(func, arguments)])
                 for jacobian, above, below in zip(jacobians, *sides):
                     jacobian[row] = (above - below) / (2 * eps)
         finally:
@@ -235,21 +237,22 @@ def _analytical_jacobian(output: Tensor, arguments: list[Tensor]) -> list[np.nda
 
 
 def gradgradcheck(
-    fn: Callable[..., Any],
+    func: Callable[..., Any],
     inputs: Any,
+    *,
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,
     raise_exception: bool = True,
 ) -> bool:
-    """Compare the second derivatives of ``fn`` with differences of its first ones.
+    """Compare the second derivatives of ``func`` with differences of its first ones.
 
-    The gradient of ``fn`` for fixed random output gradients is itself checked by
+    The gradient of ``func`` for fixed random output gradients is itself checked by
     :func:`gradcheck`, with respect to the inputs and to the output gradients. The arguments
     are those of :func:`gradcheck`.
 
     Args:
-        fn: a function of tensors, in tensor operations.
+        func: a function of tensors, in tensor operations.
         inputs: its arguments: a tensor or a tuple, those to check float64 and with
             ``requires_grad``.
         eps: the step of the differences.
@@ -263,16 +266,23 @@ def gradgradcheck(
     with no_grad():
         seeds = [
             Tensor(rng.standard_normal(output.shape), np.float64, requires_grad=True)
-            for output in _outputs(fn, arguments)
+            for output in _outputs(func, arguments)
         ]
 
     def first_derivative(*values: Any) -> tuple[Tensor, ...]:
         given, gradients = values[: len(arguments)], values[len(arguments) :]
         with enable_grad():
-            outputs = _outputs(fn, given)
+            outputs = _outputs(func, given)
             results = grad(
                 outputs, [given[i] for i in wanted], gradients, create_graph=True, allow_unused=True
             )
         return tuple(result for result in results if result is not None)
 
-    return gradcheck(first_derivative, (*arguments, *seeds), eps, atol, rtol, raise_exception)
+    return gradcheck(
+        first_derivative,
+        (*arguments, *seeds),
+        eps=eps,
+        atol=atol,
+        rtol=rtol,
+        raise_exception=raise_exception,
+    )

@@ -51,20 +51,20 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
     return Tensor(data, dtype, requires_grad)
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
-    """Return a tensor that shares the memory and the dtype of ``array``.
+def from_numpy(ndarray: np.ndarray) -> Tensor:
+    """Return a tensor that shares the memory and the dtype of ``ndarray``.
 
     Args:
-        array: of any shape; a change in one is a change in the other.
+        ndarray: of any shape; a change in one is a change in the other.
 
     Raises:
         TypeError: if it is no array of real numbers, integers or booleans, or has another byte
             order than this machine.
     """
-    if not isinstance(array, np.ndarray):
-        got = type(array).__name__
+    if not isinstance(ndarray, np.ndarray):
+        got = type(ndarray).__name__
         raise TypeError(f"from_numpy: expected an array of real numbers, got {got}")
-    return _around(array, "from_numpy")
+    return _around(ndarray, "from_numpy")
 
 
 def _around(array: Array, who: str) -> Tensor:
@@ -311,49 +311,49 @@ def randperm(n: int) -> Tensor:
     return wrap(generator().permutation(count))
 
 
-def zeros_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return zeros of the shape, dtype and memory layout of ``x``.
+def zeros_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return zeros of the shape, dtype and memory layout of ``input``.
 
     Args:
-        x: any shape.
-        dtype: another dtype than that of ``x``.
+        input: any shape.
+        dtype: another dtype than that of ``input``.
         requires_grad: record operations on it.
     """
-    array = operand(x, "zeros_like").data
+    array = operand(input, "zeros_like").data
     return _finish(np.zeros_like(array, _dtype(dtype, "zeros_like", array.dtype)), requires_grad)
 
 
-def ones_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return ones of the shape, dtype and memory layout of ``x``. See :func:`zeros_like`."""
-    array = operand(x, "ones_like").data
+def ones_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return ones of the shape, dtype and memory layout of ``input``. See :func:`zeros_like`."""
+    array = operand(input, "ones_like").data
     return _finish(np.ones_like(array, _dtype(dtype, "ones_like", array.dtype)), requires_grad)
 
 
-def empty_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return an uninitialised tensor of ``x``'s shape and dtype. See :func:`zeros_like`."""
-    array = operand(x, "empty_like").data
+def empty_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return an uninitialised tensor of ``input``'s shape and dtype. See :func:`zeros_like`."""
+    array = operand(input, "empty_like").data
     return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
 
 
 def full_like(
-    x: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+    input: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
 ) -> Tensor:
-    """Return the number ``fill_value`` in the shape and dtype of ``x``. See :func:`zeros_like`."""
-    array = operand(x, "full_like").data
+    """Return the number ``fill_value`` in the input's shape and dtype. See :func:`zeros_like`."""
+    array = operand(input, "full_like").data
     wanted = _dtype(dtype, "full_like", array.dtype)
     number = one_number(fill_value, wanted, "full_like").data
     return _finish(np.full_like(array, number, wanted), requires_grad)
 
 
-def rand_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers from [0, 1) of ``x``'s shape and dtype. See :func:`zeros_like`."""
-    array = operand(x, "rand_like").data
+def rand_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return random numbers from [0, 1) of ``input``'s shape and dtype. See :func:`zeros_like`."""
+    array = operand(input, "rand_like").data
     wanted = _dtype(dtype, "rand_like", array.dtype)
     return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
 
 
-def randn_like(x: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return standard normal random numbers of ``x``'s shape and dtype. See :func:`zeros_like`."""
-    array = operand(x, "randn_like").data
+def randn_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return standard normal random numbers in the input's shape and dtype: :func:`zeros_like`."""
+    array = operand(input, "randn_like").data
     wanted = _dtype(dtype, "randn_like", array.dtype)
     return randn(array.shape, dtype=wanted, requires_grad=requires_grad)

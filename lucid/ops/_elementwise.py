@@ -46,7 +46,7 @@ __all__ = [
 class Unary(Protocol):
     """An operation of one tensor."""
 
-    def __call__(self, x: Any) -> Tensor: ...
+    def __call__(self, input: Any) -> Tensor: ...
 
 
 def unary(
@@ -81,8 +81,8 @@ def unary(
 
         Operation.__name__ = Operation.__qualname__ = who.capitalize()
 
-        def operation(x: Any) -> Tensor:
-            return Operation.apply(taken(x, who))
+        def operation(input: Any) -> Tensor:
+            return Operation.apply(taken(input, who))
 
         operation.__module__ = function.__module__
         return _named(operation, who, function.__doc__)
@@ -115,19 +115,19 @@ class Add(Function):
         return wanted(ctx, lambda: sum_to(grad, a), lambda: sum_to(grad, b))
 
 
-def add(a: Any, b: Any) -> Tensor:
-    """Return ``a + b``, broadcasting as NumPy does; each gradient is summed back to its shape.
+def add(input: Any, other: Any) -> Tensor:
+    """Return the sum, broadcasting as NumPy does; each gradient is summed back to its shape.
 
     Args:
-        a: a tensor, an array or a number. Booleans beside integers become integers, and both
+        input: a tensor, an array or a number. Booleans beside integers become integers, and both
             beside floats floats. A tensor with zero axes or a number counts for the dtype only
             if its kind is higher. Unlike in PyTorch a number must be in the dtype's range.
-        b: the same.
+        other: the same.
 
     Raises:
         ValueError: if the shapes do not broadcast.
     """
-    return Add.apply(*operands(a, b, "add"))
+    return Add.apply(*operands(input, other, "add"))
 
 
 class Sub(Function):
@@ -142,16 +142,16 @@ class Sub(Function):
         return wanted(ctx, lambda: sum_to(grad, a), lambda: -sum_to(grad, b))
 
 
-def sub(a: Any, b: Any) -> Tensor:
-    """Return ``a - b`` element by element, broadcasting as NumPy does.
+def sub(input: Any, other: Any) -> Tensor:
+    """Return ``input - other`` element by element, broadcasting as NumPy does.
 
     Raises:
         TypeError: if one is boolean: use ``logical_xor`` or ``logical_not``.
     """
-    for value in (a, b):
+    for value in (input, other):
         if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
             raise TypeError("sub: booleans cannot be subtracted; use logical_xor() or astype()")
-    return Sub.apply(*operands(a, b, "sub"))
+    return Sub.apply(*operands(input, other, "sub"))
 
 
 class Mul(Function):
@@ -168,9 +168,9 @@ class Mul(Function):
         return wanted(ctx, lambda: sum_to(grad * b, shape_a), lambda: sum_to(grad * a, shape_b))
 
 
-def mul(a: Any, b: Any) -> Tensor:
-    """Return ``a * b`` element by element, broadcasting as NumPy does."""
-    return Mul.apply(*operands(a, b, "mul"))
+def mul(input: Any, other: Any) -> Tensor:
+    """Return ``input * other`` element by element, broadcasting as NumPy does."""
+    return Mul.apply(*operands(input, other, "mul"))
 
 
 class Div(Function):
@@ -190,27 +190,27 @@ class Div(Function):
         )
 
 
-def div(a: Any, b: Any) -> Tensor:
-    """Return ``a / b`` element by element; two integers are divided as float32.
+def div(input: Any, other: Any) -> Tensor:
+    """Return ``input / other`` element by element; two integers are divided as float32.
 
     Division by zero gives an infinity or NaN, silently.
     """
-    a, b = operands(a, b, "div")
-    if a.data.dtype.kind != "f" and b.data.dtype.kind != "f":
-        a, b = floating(a, "div"), floating(b, "div")
-    return Div.apply(a, b)
+    input, other = operands(input, other, "div")
+    if input.data.dtype.kind != "f" and other.data.dtype.kind != "f":
+        input, other = floating(input, "div"), floating(other, "div")
+    return Div.apply(input, other)
 
 
-def floor_divide(a: Any, b: Any) -> Tensor:
-    """Return the largest whole number below ``a / b``, element by element; it has no gradient.
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """Return the largest whole number not above ``input / other``; it has no gradient.
 
     Raises:
         ZeroDivisionError: if an integer is divided by zero.
     """
-    a, b = operands(a, b, "floor_divide")
-    _check_integer_division(a, b, "floor_divide")
+    input, other = operands(input, other, "floor_divide")
+    _check_integer_division(input, other, "floor_divide")
     with np.errstate(all="ignore"):
-        return wrap(np.floor_divide(a.data, b.data))
+        return wrap(np.floor_divide(input.data, other.data))
 
 
 class Remainder(Function):
@@ -230,15 +230,15 @@ class Remainder(Function):
         )
 
 
-def remainder(a: Any, b: Any) -> Tensor:
-    """Return ``a - b * floor(a / b)``, element by element: it has the sign of ``b``.
+def remainder(input: Any, other: Any) -> Tensor:
+    """Return ``input - other * floor(input / other)``: it has the sign of ``other``.
 
     Raises:
         ZeroDivisionError: if an integer is divided by zero.
     """
-    a, b = operands(a, b, "remainder")
-    _check_integer_division(a, b, "remainder")
-    return Remainder.apply(a, b)
+    input, other = operands(input, other, "remainder")
+    _check_integer_division(input, other, "remainder")
+    return Remainder.apply(input, other)
 
 
 def _check_integer_division(a: Tensor, b: Tensor, who: str) -> None:
@@ -257,13 +257,13 @@ def _signed(x: Any, who: str) -> Tensor:
 
 @unary(lambda grad: -grad, keep="nothing", taken=_signed)
 def neg(x: Array) -> Array:
-    """Return ``-x``; booleans raise TypeError, for which there is ``logical_not``."""
+    """Return ``-input``; booleans raise TypeError, for which there is ``logical_not``."""
     return np.negative(x)
 
 
-def positive(x: Any) -> Tensor:
-    """Return ``x`` itself: ``+x``."""
-    return operand(x, "positive")
+def positive(input: Any) -> Tensor:
+    """Return ``input`` itself: ``+input``."""
+    return operand(input, "positive")
 
 
 @unary(lambda grad, x: grad * sign(x), keep="input", taken=operand)
@@ -323,11 +323,11 @@ class PowScalar(Function):
         return grad * (pow(x, exponent - 1) * exponent if exponent != 2 else x * 2.0)
 
 
-def pow(x: Any, exponent: Any) -> Tensor:
-    """Return ``x`` to the power ``exponent``, broadcasting as NumPy does.
+def pow(input: Any, exponent: Any) -> Tensor:
+    """Return ``input`` to the power ``exponent``, broadcasting as NumPy does.
 
     Args:
-        x: the base, a tensor or a number.
+        input: the base, a tensor or a number.
         exponent: a tensor or a number whose shape broadcasts with it.
 
     Raises:
@@ -336,19 +336,19 @@ def pow(x: Any, exponent: Any) -> Tensor:
             0, unless the base is 1 or -1.
     """
     if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
-        x = operand(x, "pow")
-        if isinstance(exponent, float) or x.data.dtype.kind == "f":
-            return PowScalar.apply(floating(x, "pow"), exponent)
+        input = operand(input, "pow")
+        if isinstance(exponent, float) or input.data.dtype.kind == "f":
+            return PowScalar.apply(floating(input, "pow"), exponent)
         if exponent < 0:
             raise ValueError(
                 "pow: integers to negative integer powers are not integers; convert with float()"
             )
-    return Pow.apply(*operands(x, exponent, "pow"))
+    return Pow.apply(*operands(input, exponent, "pow"))
 
 
-def square(x: Any) -> Tensor:
-    """Return ``x * x``."""
-    return pow(x, 2)
+def square(input: Any) -> Tensor:
+    """Return ``input * input``."""
+    return pow(input, 2)
 
 
 @unary(lambda grad, y: grad / (y * 2.0), keep="output")
@@ -365,7 +365,7 @@ def rsqrt(x: Array) -> Array:
 
 @unary(lambda grad, y: -grad * (y * y), keep="output")
 def reciprocal(x: Array) -> Array:
-    """Return ``1 / x``; integers are taken as float32."""
+    """Return ``1 / input``; integers are taken as float32."""
     return np.reciprocal(x)
 
 
@@ -456,8 +456,8 @@ class Step(Function):
 def _step(ufunc: Any, doc: str, name: str = "") -> Unary:
     who = name or ufunc.__name__
 
-    def operation(x: Any) -> Tensor:
-        return Step.apply(operand(x, who), ufunc)
+    def operation(input: Any) -> Tensor:
+        return Step.apply(operand(input, who), ufunc)
 
     return _named(operation, who, doc)
 
@@ -473,8 +473,8 @@ def _sign(x: Array) -> Array:
 sign: Unary = _step(
     _sign, "Return -1, 0 or 1, and 0 for NaN, as PyTorch does; the gradient is 0.", "sign"
 )
-floor = _step(np.floor, "Return the largest whole number not above ``x``; the gradient is 0.")
-ceil = _step(np.ceil, "Return the smallest whole number not below ``x``; the gradient is 0.")
+floor = _step(np.floor, "Return the largest whole number not above ``input``; the gradient is 0.")
+ceil = _step(np.ceil, "Return the smallest whole number not below ``input``; the gradient is 0.")
 round = _step(
     np.rint, "Return the nearest whole number, halves to the even one; the gradient is 0.", "round"
 )
@@ -486,7 +486,7 @@ round = _step(
 class Binary(Protocol):
     """An operation of two tensors, arrays or numbers."""
 
-    def __call__(self, a: Any, b: Any) -> Tensor: ...
+    def __call__(self, input: Any, other: Any) -> Tensor: ...
 
 
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
@@ -516,8 +516,8 @@ def _whole(x: Tensor, who: str) -> Array:
 def _binary(compute: Callable[..., Tensor], ufunc: Any, doc: str, name: str = "") -> Binary:
     who = name or ufunc.__name__
 
-    def operation(a: Any, b: Any) -> Tensor:
-        return compute(a, b, ufunc, who)
+    def operation(input: Any, other: Any) -> Tensor:
+        return compute(input, other, ufunc, who)
 
     return _named(operation, who, doc)
 
@@ -525,69 +525,69 @@ def _binary(compute: Callable[..., Tensor], ufunc: Any, doc: str, name: str = ""
 def _test(ufunc: Any, doc: str) -> Unary:
     who = ufunc.__name__
 
-    def operation(x: Any) -> Tensor:
-        return wrap(ufunc(operand(x, who).data))
+    def operation(input: Any) -> Tensor:
+        return wrap(ufunc(operand(input, who).data))
 
     return _named(operation, who, doc)
 
 
-eq = _binary(_compare, np.equal, "Return where ``a`` equals ``b``, as booleans.", "eq")
-ne = _binary(_compare, np.not_equal, "Return where ``a`` differs from ``b``, as booleans.", "ne")
-lt = _binary(_compare, np.less, "Return where ``a < b``, as booleans.", "lt")
-le = _binary(_compare, np.less_equal, "Return where ``a <= b``, as booleans.", "le")
-gt = _binary(_compare, np.greater, "Return where ``a > b``, as booleans.", "gt")
-ge = _binary(_compare, np.greater_equal, "Return where ``a >= b``, as booleans.", "ge")
+eq = _binary(_compare, np.equal, "Return where they are equal, as booleans.", "eq")
+ne = _binary(_compare, np.not_equal, "Return where they differ, as booleans.", "ne")
+lt = _binary(_compare, np.less, "Return where ``input < other``, as booleans.", "lt")
+le = _binary(_compare, np.less_equal, "Return where ``input <= other``, as booleans.", "le")
+gt = _binary(_compare, np.greater, "Return where ``input > other``, as booleans.", "gt")
+ge = _binary(_compare, np.greater_equal, "Return where ``input >= other``, as booleans.", "ge")
 
-logical_not = _test(np.logical_not, "Return where ``x`` is zero or False.")
+logical_not = _test(np.logical_not, "Return where ``input`` is zero or False.")
 logical_and = _binary(_compare, np.logical_and, "Return where both are nonzero or True.")
 logical_or = _binary(_compare, np.logical_or, "Return where at least one is nonzero or True.")
 logical_xor = _binary(_compare, np.logical_xor, "Return where exactly one is nonzero or True.")
 
-bitwise_and = _binary(_bitwise, np.bitwise_and, "Return ``a & b``, for integers and booleans.")
-bitwise_or = _binary(_bitwise, np.bitwise_or, "Return ``a | b``, for integers and booleans.")
-bitwise_xor = _binary(_bitwise, np.bitwise_xor, "Return ``a ^ b``, for integers and booleans.")
+bitwise_and = _binary(_bitwise, np.bitwise_and, "Return ``input & other``; not of floats.")
+bitwise_or = _binary(_bitwise, np.bitwise_or, "Return ``input | other``; not of floats.")
+bitwise_xor = _binary(_bitwise, np.bitwise_xor, "Return ``input ^ other``; not of floats.")
 
-isnan = _test(np.isnan, "Return where ``x`` is NaN.")
-isinf = _test(np.isinf, "Return where ``x`` is an infinity.")
-isfinite = _test(np.isfinite, "Return where ``x`` is neither NaN nor an infinity.")
+isnan = _test(np.isnan, "Return where ``input`` is NaN.")
+isinf = _test(np.isinf, "Return where ``input`` is an infinity.")
+isfinite = _test(np.isfinite, "Return where ``input`` is neither NaN nor an infinity.")
 
 
-def bitwise_not(x: Any) -> Tensor:
-    """Return ``~x``, for integers and booleans, of which it is ``logical_not``."""
-    return wrap(np.invert(_whole(operand(x, "bitwise_not"), "bitwise_not")))
+def bitwise_not(input: Any) -> Tensor:
+    """Return ``~input``, for integers and booleans, of which it is ``logical_not``."""
+    return wrap(np.invert(_whole(operand(input, "bitwise_not"), "bitwise_not")))
 
 
 def isclose(
-    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:
-    """Return where ``|a - b| <= atol + rtol * |b|``.
+    """Return where ``|input - other| <= atol + rtol * |other|``.
 
     Args:
-        a: a tensor, an array or a number.
-        b: another; the shapes broadcast.
-        rtol: the tolerance relative to ``b``.
+        input: a tensor, an array or a number.
+        other: another; the shapes broadcast.
+        rtol: the tolerance relative to ``other``.
         atol: the absolute tolerance.
         equal_nan: let NaN equal NaN.
 
     Raises:
         ValueError: if the shapes do not broadcast, or a tolerance is negative.
     """
-    a, b = operands(a, b, "isclose")
+    input, other = operands(input, other, "isclose")
     if rtol < 0 or atol < 0:
         raise ValueError(f"isclose: rtol and atol must not be negative, got {rtol} and {atol}")
-    return wrap(np.isclose(a.data, b.data, rtol, atol, equal_nan))
+    return wrap(np.isclose(input.data, other.data, rtol, atol, equal_nan))
 
 
 def allclose(
-    a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    input: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> bool:
-    """Return whether :func:`isclose` holds everywhere, as a Python bool."""
-    return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+    """Return whether :func:`isclose` holds everywhere, as input Python bool."""
+    return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
 
 
-def equal(a: Any, b: Any) -> bool:
+def equal(input: Any, other: Any) -> bool:
     """Return whether two tensors have the same shape and values, as a Python bool."""
-    return bool(np.array_equal(operand(a, "equal").data, operand(b, "equal").data))
+    return bool(np.array_equal(operand(input, "equal").data, operand(other, "equal").data))
 
 
 # -- choices ----------------------------------------------------------------------------------
@@ -646,19 +646,19 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     return Where.apply(mask, a, b)
 
 
-def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
-    """Return ``x`` with ``value`` where the boolean ``mask``, which broadcasts, holds.
+def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
+    """Return ``input`` with ``value`` where the boolean ``mask``, which broadcasts, holds.
 
     Args:
-        x: any shape.
+        input: any shape.
         mask: booleans whose shape broadcasts with it.
-        value: a number, or a tensor with zero axes; it is converted to the dtype of ``x``.
+        value: a number, or a tensor with zero axes; it is converted to the dtype of ``input``.
 
     Raises:
         ValueError: if the number is out of the dtype's range.
     """
-    x = operand(x, "masked_fill")
-    return where(mask, one_number(value, x.data.dtype, "masked_fill"), x)
+    input = operand(input, "masked_fill")
+    return where(mask, one_number(value, input.data.dtype, "masked_fill"), input)
 
 
 class Maximum(Function):
@@ -679,14 +679,14 @@ class Maximum(Function):
         )
 
 
-def maximum(a: Any, b: Any) -> Tensor:
+def maximum(input: Any, other: Any) -> Tensor:
     """Return the larger of two elements, NaN if one is; equal ones halve the gradient."""
-    return Maximum.apply(*operands(a, b, "maximum"), np.maximum)
+    return Maximum.apply(*operands(input, other, "maximum"), np.maximum)
 
 
-def minimum(a: Any, b: Any) -> Tensor:
+def minimum(input: Any, other: Any) -> Tensor:
     """Return the smaller of two elements. See :func:`maximum`."""
-    return Maximum.apply(*operands(a, b, "minimum"), np.minimum)
+    return Maximum.apply(*operands(input, other, "minimum"), np.minimum)
 
 
 class Clamp(Function):
@@ -716,13 +716,13 @@ class Clamp(Function):
         )
 
 
-def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Return ``x`` limited to ``[min, max]``; where the bounds cross, ``max`` counts.
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
+    """Return ``input`` limited to ``[min, max]``; where the bounds cross, ``max`` counts.
 
-    The gradient passes where ``min <= x <= max``, the bounds themselves included.
+    The gradient passes where ``min <= input <= max``, the bounds themselves included.
 
     Args:
-        x: the values.
+        input: the values.
         min: the lower bound, a number or a tensor that broadcasts; None for none.
         max: the upper bound likewise.
 
@@ -731,7 +731,7 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clamp: expected min, max or both, got neither")
-    values = promoted("clamp", operand(x, "clamp"), *[v for v in (min, max) if v is not None])
+    values = promoted("clamp", operand(input, "clamp"), *[v for v in (min, max) if v is not None])
     for bound in values[1:]:
         check_broadcast(values[0], bound, "clamp")
     low, high = None if min is None else values[1], None if max is None else values[-1]
@@ -741,21 +741,21 @@ def clamp(x: Any, min: Any = None, max: Any = None) -> Tensor:
 # -- dtype ------------------------------------------------------------------------------------
 
 
-def astype(x: Any, dtype: DTypeLike) -> Tensor:
-    """Return ``x`` converted to ``dtype``; ``x`` itself if it has that dtype.
+def astype(input: Any, dtype: DTypeLike) -> Tensor:
+    """Return ``input`` converted to ``dtype``; ``input`` itself if it has that dtype.
 
     The gradient is converted back. Integers and booleans have no gradient.
 
     Args:
-        x: any shape.
+        input: any shape.
         dtype: a NumPy dtype or its name.
 
     Raises:
         TypeError: if ``dtype`` names no real, integer or boolean dtype.
     """
-    if isinstance(x, Tensor) and isinstance(dtype, np.dtype) and x.data.dtype == dtype:
-        return x  # the usual case
-    return convert(operand(x, "astype"), as_dtype(dtype, "astype"), "astype")
+    if isinstance(input, Tensor) and isinstance(dtype, np.dtype) and input.data.dtype == dtype:
+        return input  # the usual case
+    return convert(operand(input, "astype"), as_dtype(dtype, "astype"), "astype")
 
 
 def widened(x: Tensor) -> Tensor:

@@ -256,67 +256,67 @@ def _check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
     _check_range(index, x.shape[axis], who)
 
 
-def index_select(x: Any, dim: int, index: Any) -> Tensor:
-    """Return the slices of ``x`` along axis ``dim`` that a 1-D ``index`` names, in its order.
+def index_select(input: Any, dim: int, index: Any) -> Tensor:
+    """Return the slices of ``input`` along axis ``dim`` that a 1-D ``index`` names, in its order.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis to take along.
         index: integers ``(n,)``, or one of them; the result has n slices.
     """
-    x = operand(x, "index_select")
-    vector, axis = with_axis(x, dim, "index_select")
+    input = operand(input, "index_select")
+    vector, axis = with_axis(input, dim, "index_select")
     array = _index_array(index, "index_select")
-    if array.ndim > 1 or (x.ndim == 0 and array.size != 1):
+    if array.ndim > 1 or (input.ndim == 0 and array.size != 1):
         raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
     array = array.reshape(-1)
     _check_range(array, vector.shape[axis], "index_select")
     taken = getitem(vector, at_axis(axis, array))
-    return taken if x.ndim else taken.reshape(())
+    return taken if input.ndim else taken.reshape(())
 
 
-def gather(x: Any, dim: int, index: Any) -> Tensor:
-    """Return values taken along axis ``dim``: for ``dim=1``, ``y[i, j] = x[i, index[i, j]]``.
+def gather(input: Any, dim: int, index: Any) -> Tensor:
+    """Return values taken along axis ``dim``: for ``dim=1``, ``y[i, j] = input[i, index[i, j]]``.
 
-    The result has the shape of ``index``, which may be smaller than ``x`` along the other axes.
+    The result has the shape of ``index``, which may be smaller than ``input`` along the other axes.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis to take along.
-        index: integers, with as many axes as ``x``; of any shape if it is empty.
+        index: integers, with as many axes as ``input``; of any shape if it is empty.
     """
-    x = operand(x, "gather")
-    vector, axis = with_axis(x, dim, "gather")
+    input = operand(input, "gather")
+    vector, axis = with_axis(input, dim, "gather")
     given = _index_array(index, "gather")
     if not given.size:  # nothing is taken, whatever the shapes
-        return x.reshape(-1)[:0].reshape(given.shape)
+        return input.reshape(-1)[:0].reshape(given.shape)
     array = np.atleast_1d(given)
     _check_fits(vector, axis, array, "gather")
     taken = getitem(vector, _along(array, axis))
     return taken if given.ndim else taken.reshape(())
 
 
-def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """Return ``x`` at ``indices`` along axis ``dim``; the other axes broadcast.
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
+    """Return ``input`` at ``indices`` along axis ``dim``; the other axes broadcast.
 
-    Without ``dim``, ``x`` and ``indices`` are taken as flat. It picks the values that belong to
+    Without ``dim``, ``input`` and ``indices`` are taken as flat. It picks the values that belong to
     the results of ``argmax``, ``argsort`` and their like.
 
     Args:
-        x: any shape.
-        indices: integers, with as many axes as ``x``.
+        input: any shape.
+        indices: integers, with as many axes as ``input``.
         dim: the axis to take along.
     """
-    x = operand(x, "take_along_dim")
+    input = operand(input, "take_along_dim")
     array = _index_array(indices, "take_along_dim")
     if dim is None:
-        return take_along_dim(x.reshape(-1), array.ravel(), 0)
-    axis = normalize_axis(dim, x.ndim, "take_along_dim")
-    if array.ndim != x.ndim:
+        return take_along_dim(input.reshape(-1), array.ravel(), 0)
+    axis = normalize_axis(dim, input.ndim, "take_along_dim")
+    if array.ndim != input.ndim:
         raise ValueError(
-            f"take_along_dim: expected indices with {x.ndim} axes, got shape {array.shape}"
+            f"take_along_dim: expected indices with {input.ndim} axes, got shape {array.shape}"
         )
-    shape = list(x.shape)
+    shape = list(input.shape)
     shape[axis] = 1
     other = list(array.shape)
     other[axis] = 1
@@ -324,12 +324,13 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
         common = list(np.broadcast_shapes(tuple(shape), tuple(other)))
     except ValueError:
         raise ValueError(
-            f"take_along_dim: indices of shape {array.shape} do not broadcast with shape {x.shape}"
+            f"take_along_dim: indices of shape {array.shape} do not broadcast with shape "
+            f"{input.shape}"
         ) from None
-    _check_range(array, x.shape[axis], "take_along_dim")
+    _check_range(array, input.shape[axis], "take_along_dim")
     wide, common[axis] = list(common), array.shape[axis]
-    wide[axis] = x.shape[axis]
-    return getitem(x.expand(*wide), _along(np.broadcast_to(array, common), axis))
+    wide[axis] = input.shape[axis]
+    return getitem(input.expand(*wide), _along(np.broadcast_to(array, common), axis))
 
 
 def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:
@@ -357,27 +358,27 @@ def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Ten
     return result if shape else result.reshape(shape)
 
 
-def scatter(x: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """Return ``x`` with values put along axis ``dim``: ``y[i, index[i, j]] = src[i, j]``.
+def scatter(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """Return ``input`` with values put along axis ``dim``: ``y[i, index[i, j]] = src[i, j]``.
 
     ``src`` is a number or a tensor at least as large as ``index``. Where an index repeats, one
     of the values is kept.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis to put along.
-        index: integers, with as many axes as ``x``.
+        index: integers, with as many axes as ``input``.
         src: the values: a number, or a tensor at least as large as ``index``.
     """
-    return _scatter(x, dim, index, src, False, "scatter")
+    return _scatter(input, dim, index, src, False, "scatter")
 
 
-def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """Return ``x`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``.
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """Return ``input`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``.
 
     Arguments as in :func:`scatter`; every value counts where an index repeats.
     """
-    return _scatter(x, dim, index, src, True, "scatter_add")
+    return _scatter(input, dim, index, src, True, "scatter_add")
 
 
 # -- triangles ----------------------------------------------------------------------------------
@@ -392,19 +393,19 @@ def _triangle(x: Any, diagonal: int, lower: bool, who: str) -> Tensor:
     return where(below if lower else ~below, x, zero)
 
 
-def tril(x: Any, diagonal: int = 0) -> Tensor:
+def tril(input: Any, diagonal: int = 0) -> Tensor:
     """Return the matrices in the last two axes with zeros above the given diagonal.
 
     Args:
-        x: ``(..., m, n)``.
+        input: ``(..., m, n)``.
         diagonal: 0 for the main diagonal, positive numbers above it.
     """
-    return _triangle(x, diagonal, True, "tril")
+    return _triangle(input, diagonal, True, "tril")
 
 
-def triu(x: Any, diagonal: int = 0) -> Tensor:
+def triu(input: Any, diagonal: int = 0) -> Tensor:
     """Return the matrices in the last two axes with zeros below the given diagonal.
 
     Arguments as in :func:`tril`.
     """
-    return _triangle(x, diagonal, False, "triu")
+    return _triangle(input, diagonal, False, "triu")

@@ -20,34 +20,34 @@ from lucid.ops._common import Array, broadcasts_to, one_number, operand, sum_to
 __all__ = ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "pow_", "sub_", "zero_"]
 
 
-def add_(x: Tensor, other: Any) -> Tensor:
+def add_(input: Tensor, other: Any) -> Tensor:
     """Add ``other`` in place."""
-    return assign(x, elementwise.add(x, other))
+    return assign(input, elementwise.add(input, other))
 
 
-def sub_(x: Tensor, other: Any) -> Tensor:
+def sub_(input: Tensor, other: Any) -> Tensor:
     """Subtract ``other`` in place."""
-    return assign(x, elementwise.sub(x, other))
+    return assign(input, elementwise.sub(input, other))
 
 
-def mul_(x: Tensor, other: Any) -> Tensor:
+def mul_(input: Tensor, other: Any) -> Tensor:
     """Multiply by ``other`` in place."""
-    return assign(x, elementwise.mul(x, other))
+    return assign(input, elementwise.mul(input, other))
 
 
-def div_(x: Tensor, other: Any) -> Tensor:
+def div_(input: Tensor, other: Any) -> Tensor:
     """Divide by ``other`` in place."""
-    return assign(x, elementwise.div(x, other))
+    return assign(input, elementwise.div(input, other))
 
 
-def pow_(x: Tensor, exponent: Any) -> Tensor:
+def pow_(input: Tensor, exponent: Any) -> Tensor:
     """Raise to the power ``exponent`` in place."""
-    return assign(x, elementwise.pow(x, exponent))
+    return assign(input, elementwise.pow(input, exponent))
 
 
-def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """Limit to ``[min, max]`` in place."""
-    return assign(x, elementwise.clamp(x, min, max))
+    return assign(input, elementwise.clamp(input, min, max))
 
 
 class Overwrite(Function):
@@ -63,25 +63,25 @@ class Overwrite(Function):
         return None, sum_to(grad, ctx.shape) if ctx.needs_input_grad[1] else None
 
 
-def copy_(x: Tensor, source: Any) -> Tensor:
-    """Take over the values of ``source``, which broadcasts and is converted to the dtype.
+def copy_(input: Tensor, src: Any) -> Tensor:
+    """Take over the values of ``src``, which broadcasts and is converted to the dtype.
 
     Raises:
         ValueError: if its shape does not broadcast to that of the tensor.
     """
-    value = operand(source, "copy_")
-    if not broadcasts_to(value.shape, x.shape):
+    value = operand(src, "copy_")
+    if not broadcasts_to(value.shape, input.shape):
         raise ValueError(
-            f"copy_: a source of shape {value.shape} does not fit into shape {x.shape}"
+            f"copy_: a source of shape {value.shape} does not fit into shape {input.shape}"
         )
-    return assign(x, Overwrite.apply(x, value))
+    return assign(input, Overwrite.apply(input, value))
 
 
-def fill_(x: Tensor, value: Any) -> Tensor:
+def fill_(input: Tensor, value: Any) -> Tensor:
     """Set every element to ``value``, a number or a tensor with zero axes."""
-    return copy_(x, one_number(value, x.data.dtype, "fill_"))
+    return copy_(input, one_number(value, input.data.dtype, "fill_"))
 
 
-def zero_(x: Tensor) -> Tensor:
+def zero_(input: Tensor) -> Tensor:
     """Set every element to 0."""
-    return fill_(x, 0)
+    return fill_(input, 0)

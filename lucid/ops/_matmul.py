@@ -38,12 +38,12 @@ class MatMul(Function):
         )
 
 
-def matmul(a: Any, b: Any) -> Tensor:
+def matmul(input: Any, other: Any) -> Tensor:
     """Return the matrix product.
 
     Args:
-        a: (…, m, k) or (k,).
-        b: (…, k, n) or (k,). The axes in front broadcast.
+        input: (…, m, k) or (k,).
+        other: (…, k, n) or (k,). The axes in front broadcast.
 
     Returns:
         (…, m, n), without m or n where an operand has one axis.
@@ -52,80 +52,81 @@ def matmul(a: Any, b: Any) -> Tensor:
         ValueError: if the inner sizes differ, the axes in front do not broadcast, or an operand
             has no axis.
     """
-    a, b = promoted("matmul", a, b)
-    if a.ndim == 0 or b.ndim == 0:
+    input, other = promoted("matmul", input, other)
+    if input.ndim == 0 or other.ndim == 0:
         raise ValueError(
-            f"matmul: expected at least 1 axis, got shapes {a.shape} and {b.shape}; "
+            f"matmul: expected at least 1 axis, got shapes {input.shape} and {other.shape}; "
             "use * for numbers"
         )
-    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
-    if a.shape[-1] != inner:
+    inner = other.shape[-2] if other.ndim > 1 else other.shape[0]
+    if input.shape[-1] != inner:
         raise ValueError(
-            f"matmul: shapes {a.shape} and {b.shape} do not fit: axis -1 of the first has "
-            f"{a.shape[-1]} elements, axis {-2 if b.ndim > 1 else 0} of the second has {inner}"
+            f"matmul: shapes {input.shape} and {other.shape} do not fit: axis -1 of the first has "
+            f"{input.shape[-1]} elements, axis {-2 if other.ndim > 1 else 0} of the second has "
+            f"{inner}"
         )
-    if a.ndim > 2 and b.ndim > 2:
+    if input.ndim > 2 and other.ndim > 2:
         try:
-            np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            np.broadcast_shapes(input.shape[:-2], other.shape[:-2])
         except ValueError:
             raise ValueError(
                 "matmul: the axes in front of the matrices do not broadcast: "
-                f"{a.shape} and {b.shape}"
+                f"{input.shape} and {other.shape}"
             ) from None
-    if a.ndim >= 2 and b.ndim >= 2:
-        if a.ndim > 2 and b.ndim == 2:
+    if input.ndim >= 2 and other.ndim >= 2:
+        if input.ndim > 2 and other.ndim == 2:
             # One large product instead of many small ones, here and in both gradients.
-            flat = MatMul.apply(a.reshape(-1, inner) if a.data.size else a, b)
-            return flat.reshape(*a.shape[:-1], b.shape[1]) if a.data.size else flat
-        return MatMul.apply(a, b)
-    left = a.unsqueeze(0) if a.ndim == 1 else a
-    right = b.unsqueeze(1) if b.ndim == 1 else b
+            flat = MatMul.apply(input.reshape(-1, inner) if input.data.size else input, other)
+            return flat.reshape(*input.shape[:-1], other.shape[1]) if input.data.size else flat
+        return MatMul.apply(input, other)
+    left = input.unsqueeze(0) if input.ndim == 1 else input
+    right = other.unsqueeze(1) if other.ndim == 1 else other
     product = MatMul.apply(left, right)
-    if b.ndim == 1:
+    if other.ndim == 1:
         product = product.squeeze(-1)
-    return product if a.ndim > 1 else product.squeeze(-2 if b.ndim > 1 else -1)
+    return product if input.ndim > 1 else product.squeeze(-2 if other.ndim > 1 else -1)
 
 
-def mm(a: Any, b: Any) -> Tensor:
+def mm(input: Any, mat2: Any) -> Tensor:
     """Return the product of two matrices, ``(m, k)`` and ``(k, n)``; others raise ValueError."""
-    a, b = promoted("mm", a, b)
-    if a.ndim != 2 or b.ndim != 2:
+    input, mat2 = promoted("mm", input, mat2)
+    if input.ndim != 2 or mat2.ndim != 2:
         raise ValueError(
-            f"mm: expected two matrices, got shapes {a.shape} and {b.shape}; use matmul()"
+            f"mm: expected two matrices, got shapes {input.shape} and {mat2.shape}; use matmul()"
         )
-    return matmul(a, b)
+    return matmul(input, mat2)
 
 
-def bmm(a: Any, b: Any) -> Tensor:
+def bmm(input: Any, mat2: Any) -> Tensor:
     """Return the products of two batches of matrices, ``(batch, m, k)`` and ``(batch, k, n)``.
 
     Other shapes raise ValueError: :func:`matmul` broadcasts.
     """
-    a, b = promoted("bmm", a, b)
-    if a.ndim != 3 or b.ndim != 3 or a.shape[0] != b.shape[0]:
+    input, mat2 = promoted("bmm", input, mat2)
+    if input.ndim != 3 or mat2.ndim != 3 or input.shape[0] != mat2.shape[0]:
         raise ValueError(
             f"bmm: expected two equal batches (batch, m, k) and (batch, k, n), got shapes "
-            f"{a.shape} and {b.shape}; use matmul() to broadcast"
+            f"{input.shape} and {mat2.shape}; use matmul() to broadcast"
         )
-    return matmul(a, b)
+    return matmul(input, mat2)
 
 
-def dot(a: Any, b: Any) -> Tensor:
+def dot(input: Any, tensor: Any) -> Tensor:
     """Return the inner product of two vectors of the same length; other shapes raise ValueError."""
-    a, b = promoted("dot", a, b)
-    if a.ndim != 1 or b.ndim != 1:
+    input, tensor = promoted("dot", input, tensor)
+    if input.ndim != 1 or tensor.ndim != 1:
         raise ValueError(
-            f"dot: expected two vectors, got shapes {a.shape} and {b.shape}; use matmul()"
+            f"dot: expected two vectors, got shapes {input.shape} and {tensor.shape}; use matmul()"
         )
-    return matmul(a, b)
+    return matmul(input, tensor)
 
 
-def outer(a: Any, b: Any) -> Tensor:
+def outer(input: Any, vec2: Any) -> Tensor:
     """Return the ``(n, m)`` matrix of the products of the elements of two vectors."""
-    a, b = promoted("outer", a, b)
-    if a.ndim != 1 or b.ndim != 1:
-        raise ValueError(f"outer: expected two vectors, got shapes {a.shape} and {b.shape}")
-    return a.unsqueeze(1) * b
+    input, vec2 = promoted("outer", input, vec2)
+    if input.ndim != 1 or vec2.ndim != 1:
+        raise ValueError(f"outer: expected two vectors, got shapes {input.shape} and {vec2.shape}")
+    return input.unsqueeze(1) * vec2
 
 
 # -- einsum ---------------------------------------------------------------------------------------

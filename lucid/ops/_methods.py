@@ -58,14 +58,14 @@ def _contains(x: Tensor, value: Any) -> bool:
     return bool(elementwise.eq(x, value).data.any())
 
 
-def to(x: Tensor, dtype: Any) -> Tensor:
-    """Return ``x`` converted to a dtype, or to that of another tensor."""
-    return elementwise.astype(x, dtype.dtype if isinstance(dtype, Tensor) else dtype)
+def to(input: Tensor, dtype: Any) -> Tensor:
+    """Return ``input`` converted to a dtype, or to that of another tensor."""
+    return elementwise.astype(input, dtype.dtype if isinstance(dtype, Tensor) else dtype)
 
 
-def type_as(x: Tensor, other: Tensor) -> Tensor:
-    """Return ``x`` converted to the dtype of ``other``."""
-    return elementwise.astype(x, other.dtype)
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """Return ``input`` converted to the dtype of ``other``."""
+    return elementwise.astype(input, other.dtype)
 
 
 def _convert(name: str, dtype: Any) -> Callable[[Tensor], Tensor]:

@@ -102,20 +102,22 @@ class Sum(Function):
         return Expand.apply(_spread(grad, ctx.shape, ctx.axes), ctx.shape)
 
 
-def sum(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+def sum(
+    input: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+) -> Tensor:
     """Return the sum over ``dim``; integers and booleans are summed as int64.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis or axes, negative ones from the back; all of them if left out.
         keepdim: keep those axes, with size 1.
         dtype: convert to this dtype first; the result has it too.
     """
-    x = operand(x, "sum")
+    input = operand(input, "sum")
     if dtype is None:
-        return Sum.apply(x, _axes(dim, x, "sum"), keepdim)
-    x = _as(x, dtype, "sum")
-    return _as(Sum.apply(x, _axes(dim, x, "sum"), keepdim), dtype, "sum")
+        return Sum.apply(input, _axes(dim, input, "sum"), keepdim)
+    input = _as(input, dtype, "sum")
+    return _as(Sum.apply(input, _axes(dim, input, "sum"), keepdim), dtype, "sum")
 
 
 def _as(x: Tensor, dtype: DTypeLike | None, who: str) -> Tensor:
@@ -145,15 +147,17 @@ def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
     return count
 
 
-def mean(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+def mean(
+    input: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+) -> Tensor:
     """Return the mean over ``dim``; integers are taken as float32. Of nothing it is NaN.
 
     Arguments as in :func:`sum`, but ``dtype`` must be a floating dtype, or TypeError is raised.
     """
-    x = floating(x, "mean") if dtype is None else _as(operand(x, "mean"), dtype, "mean")
-    if x.data.dtype.kind != "f":
-        raise TypeError(f"mean: dtype must be a floating-point dtype, got {x.dtype}")
-    return Mean.apply(x, _axes(dim, x, "mean"), keepdim)
+    input = floating(input, "mean") if dtype is None else _as(operand(input, "mean"), dtype, "mean")
+    if input.data.dtype.kind != "f":
+        raise TypeError(f"mean: dtype must be a floating-point dtype, got {input.dtype}")
+    return Mean.apply(input, _axes(dim, input, "mean"), keepdim)
 
 
 class Var(Function):
@@ -223,7 +227,7 @@ def _spread_over(dim: Dim, unbiased: bool | None, correction: float | None) -> t
 
 
 def var(
-    x: Any,
+    input: Any,
     dim: Dim = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -233,20 +237,20 @@ def var(
     r"""Return the variance :math:`\frac{1}{n - c} \sum (x - \bar x)^2` over ``dim``.
 
     Args:
-        x: the values; integers are taken as float32.
+        input: the values; integers are taken as float32.
         dim: the axes. A boolean stands for ``unbiased``, as in PyTorch.
         unbiased: True is ``correction=1``, False is ``correction=0``.
         keepdim: keep the axes with size 1.
         correction: c, by default 1 as in PyTorch (0 in NumPy); None is 1 too. Where n <= c the
             result is NaN or infinite.
     """
-    x = floating(x, "var")
+    input = floating(input, "var")
     dim, correction = _spread_over(dim, unbiased, correction)
-    return Var.apply(x, _axes(dim, x, "var"), keepdim, correction)
+    return Var.apply(input, _axes(dim, input, "var"), keepdim, correction)
 
 
 def std(
-    x: Any,
+    input: Any,
     dim: Dim = None,
     unbiased: bool | None = None,
     keepdim: bool = False,
@@ -254,9 +258,9 @@ def std(
     correction: float | None = 1,
 ) -> Tensor:
     """Return the standard deviation, the root of :func:`var`; its gradient at 0 is 0."""
-    x = floating(x, "std")
+    input = floating(input, "std")
     dim, correction = _spread_over(dim, unbiased, correction)
-    return Std.apply(x, _axes(dim, x, "std"), keepdim, correction)
+    return Std.apply(input, _axes(dim, input, "std"), keepdim, correction)
 
 
 class Norm(Function):
@@ -287,11 +291,13 @@ class Norm(Function):
         return astype(_spread(scale, x.shape, ctx.axes) * slope, dtype)
 
 
-def norm(x: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+def norm(
+    input: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool = False
+) -> Tensor:
     r"""Return the vector norm :math:`(\sum |x|^p)^{1/p}` over ``dim``.
 
     Args:
-        x: the values; integers are taken as float32.
+        input: the values; integers are taken as float32.
         p: the exponent; ``"fro"`` and None mean 2, infinity means the largest absolute value,
             0 counts the nonzero elements.
         dim: the axes.
@@ -300,21 +306,21 @@ def norm(x: Any, p: float | str | None = "fro", dim: Dim = None, keepdim: bool =
     Raises:
         ValueError: for another name as ``p``.
     """
-    x = floating(x, "norm")
-    axes = _axes(dim, x, "norm")
+    input = floating(input, "norm")
+    axes = _axes(dim, input, "norm")
     if p is None or p == "fro":
         p = 2
     if isinstance(p, str):
         raise ValueError(f"norm: expected a number or 'fro' as p, got {p!r}")
     if p == float("inf"):
-        return amax(absolute(x), axes, keepdim)
+        return amax(absolute(input), axes, keepdim)
     if p == float("-inf"):
-        return amin(absolute(x), axes, keepdim)
+        return amin(absolute(input), axes, keepdim)
     if p == 0:
-        return astype(sum(x.data != 0, axes, keepdim), x.dtype)
+        return astype(sum(input.data != 0, axes, keepdim), input.dtype)
     if p == 1:
-        return sum(absolute(x), axes, keepdim)
-    return Norm.apply(x, p, axes, keepdim)
+        return sum(absolute(input), axes, keepdim)
+    return Norm.apply(input, p, axes, keepdim)
 
 
 # -- products -----------------------------------------------------------------------------------
@@ -337,17 +343,19 @@ class Prod(Function):
         return _spread(grad * y, x.shape, ctx.axes) / x
 
 
-def prod(x: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+def prod(
+    input: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+) -> Tensor:
     """Return the product over ``dim``; integers are multiplied as int64.
 
     Arguments as in :func:`sum`. The gradient is right at zeros too, also where several factors are
     zero.
     """
-    x = _as(operand(x, "prod"), dtype, "prod")
-    axes = _axes(dim, x, "prod")
-    if x.requires_grad and is_grad_enabled() and (x.ndim == 0 or (x.data == 0).any()):
-        return _prod_in_pairs(x, axes, keepdim)
-    return _as(Prod.apply(x, axes, keepdim), dtype, "prod")
+    input = _as(operand(input, "prod"), dtype, "prod")
+    axes = _axes(dim, input, "prod")
+    if input.requires_grad and is_grad_enabled() and (input.ndim == 0 or (input.data == 0).any()):
+        return _prod_in_pairs(input, axes, keepdim)
+    return _as(Prod.apply(input, axes, keepdim), dtype, "prod")
 
 
 def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -413,15 +421,15 @@ class Cumsum(Function):
         return Cumsum.apply(grad, axis, not backwards)
 
 
-def cumsum(x: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
+def cumsum(input: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     """Return the sums of the elements up to each one along axis ``dim``; integers give int64.
 
     With ``dtype`` the elements are converted to it first, and the result has it too.
     """
-    x = _as(operand(x, "cumsum"), dtype, "cumsum")
-    vector, axis = with_axis(x, dim, "cumsum")
+    input = _as(operand(input, "cumsum"), dtype, "cumsum")
+    vector, axis = with_axis(input, dim, "cumsum")
     sums = _as(Cumsum.apply(vector, axis, False), dtype, "cumsum")
-    return sums if x.ndim else sums.reshape(())
+    return sums if input.ndim else sums.reshape(())
 
 
 # -- largest and smallest -------------------------------------------------------------------------
@@ -453,20 +461,20 @@ def _extremum(x: Any, dim: Dim, keepdim: bool, ufunc: Any, who: str) -> Tensor:
     return Extremum.apply(x, axes, keepdim, ufunc)
 
 
-def amax(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the largest element over ``dim``; equal ones share the gradient evenly.
 
     Arguments as in :func:`sum`; ValueError is raised if there is no element.
     """
-    return _extremum(x, dim, keepdim, np.maximum, "amax")
+    return _extremum(input, dim, keepdim, np.maximum, "amax")
 
 
-def amin(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return the smallest element over ``dim``; equal ones share the gradient evenly.
 
     Arguments and errors as in :func:`amax`.
     """
-    return _extremum(x, dim, keepdim, np.minimum, "amin")
+    return _extremum(input, dim, keepdim, np.minimum, "amin")
 
 
 def _select(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
@@ -497,28 +505,28 @@ def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:
     return _select(x, axis, np.asarray(arg(x.data, axis=axis, keepdims=True)), keepdim)
 
 
-def max(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the largest element: of all, along one axis, or of two tensors.
 
-    - ``max(x)``: over all; equal ones share the gradient evenly.
-    - ``max(x, dim)``: a named tuple ``(values, indices)``; the gradient goes to the element of
+    - ``max(input)``: over all; equal ones share the gradient evenly.
+    - ``max(input, dim)``: a named tuple ``(values, indices)``; the gradient goes to the element of
       the index, the first of equal ones.
-    - ``max(x, other)``: :func:`maximum`.
+    - ``max(input, other)``: :func:`maximum`.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis, or the other tensor; over all elements if left out.
         keepdim: keep the axis, with size 1.
 
     Raises:
         ValueError: if there is no element to choose from.
     """
-    return _max_or_min(x, dim, keepdim, "max")
+    return _max_or_min(input, dim, keepdim, "max")
 
 
-def min(x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the smallest element: of all, along one axis, or of two tensors. See :func:`max`."""
-    return _max_or_min(x, dim, keepdim, "min")
+    return _max_or_min(input, dim, keepdim, "min")
 
 
 def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Tensor:
@@ -532,18 +540,18 @@ def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Ten
     return wrap(function(x.data, axis=axis, keepdims=keepdim))
 
 
-def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the position of the largest element along axis ``dim``, or in the flat tensor.
 
     The first of equal ones counts, and NaN counts as largest. ``keepdim`` keeps that axis, with
     size 1.
     """
-    return _arg(x, dim, keepdim, np.argmax, "argmax")
+    return _arg(input, dim, keepdim, np.argmax, "argmax")
 
 
-def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return where along ``dim`` the smallest element is. ``keepdim``: see :func:`argmax`."""
-    return _arg(x, dim, keepdim, np.argmin, "argmin")
+    return _arg(input, dim, keepdim, np.argmin, "argmin")
 
 
 # -- truth ----------------------------------------------------------------------------------------
@@ -555,23 +563,23 @@ def _truth(x: Any, dim: Dim, keepdim: bool, function: Any, who: str) -> Tensor:
     return wrap(found.astype(np.uint8) if x.data.dtype == np.uint8 else found)
 
 
-def all(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def all(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return whether all elements over ``dim`` are nonzero or True. Arguments as in :func:`sum`.
 
     The result is boolean; of uint8, as in PyTorch, uint8.
     """
-    return _truth(x, dim, keepdim, np.all, "all")
+    return _truth(input, dim, keepdim, np.all, "all")
 
 
-def any(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def any(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Return whether one of the elements over ``dim`` is nonzero or True. See :func:`all`."""
-    return _truth(x, dim, keepdim, np.any, "any")
+    return _truth(input, dim, keepdim, np.any, "any")
 
 
-def count_nonzero(x: Any, dim: Dim = None) -> Tensor:
+def count_nonzero(input: Any, dim: Dim = None) -> Tensor:
     """Return how many elements over ``dim`` (see :func:`sum`) are nonzero or True."""
-    x = operand(x, "count_nonzero")
-    return Sum.apply(wrap(x.data != 0), _axes(dim, x, "count_nonzero"), False)
+    input = operand(input, "count_nonzero")
+    return Sum.apply(wrap(input.data != 0), _axes(dim, input, "count_nonzero"), False)
 
 
 # -- logsumexp ------------------------------------------------------------------------------------
@@ -600,10 +608,10 @@ class LogSumExp(Function):
         return _spread(grad, x.shape, ctx.axes) * exp(x - spread)
 
 
-def logsumexp(x: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow. Arguments as in :func:`sum`."""
-    x = floating(x, "logsumexp")
-    return LogSumExp.apply(x, _axes(dim, x, "logsumexp"), keepdim)
+    input = floating(input, "logsumexp")
+    return LogSumExp.apply(input, _axes(dim, input, "logsumexp"), keepdim)
 
 
 # -- sorting --------------------------------------------------------------------------------------
@@ -618,34 +626,36 @@ def _order(x: Tensor, axis: int, descending: bool) -> Array:
     return x.shape[axis] - 1 - backwards
 
 
-def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """Return the positions that sort ``x`` along an axis. Arguments as in :func:`sort`."""
-    x = operand(x, "argsort")
-    vector, axis = with_axis(x, dim, "argsort")
-    return wrap(_order(vector, axis, descending).reshape(x.shape))
+def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """Return the positions that sort ``input`` along an axis. Arguments as in :func:`sort`."""
+    input = operand(input, "argsort")
+    vector, axis = with_axis(input, dim, "argsort")
+    return wrap(_order(vector, axis, descending).reshape(input.shape))
 
 
-def sort(x: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
+def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
     """Return a named tuple of the values, sorted along an axis, and their positions.
 
     Equal elements always keep their order, whatever ``stable`` says; NaN counts as largest.
 
     Args:
-        x: any shape.
+        input: any shape.
         dim: the axis.
         descending: the largest first.
         stable: keep equal elements in order, which is always done.
     """
-    x = operand(x, "sort")
-    vector, axis = with_axis(x, dim, "sort")
-    return _select(vector, axis, _order(vector, axis, descending), x.ndim > 0)
+    input = operand(input, "sort")
+    vector, axis = with_axis(input, dim, "sort")
+    return _select(vector, axis, _order(vector, axis, descending), input.ndim > 0)
 
 
-def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
+def topk(
+    input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> ValuesIndices:
     """Return the k largest (or smallest) elements along an axis, and their positions, in order.
 
     Args:
-        x: the values.
+        input: the values.
         k: how many.
         dim: the axis.
         largest: False for the smallest.
@@ -654,12 +664,12 @@ def topk(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = Tru
     Raises:
         ValueError: if there are fewer than k elements.
     """
-    x = operand(x, "topk")
-    vector, axis = with_axis(x, dim, "topk")
+    input = operand(input, "topk")
+    vector, axis = with_axis(input, dim, "topk")
     if not 0 <= k <= vector.shape[axis]:
         raise ValueError(
-            f"topk: k must be from 0 to {vector.shape[axis]} for shape {x.shape}, got {k}"
+            f"topk: k must be from 0 to {vector.shape[axis]} for shape {input.shape}, got {k}"
         )
     # Of a tensor with zero axes the one element is taken even for k = 0, as in PyTorch.
-    indices = np.take(_order(vector, axis, largest), range(k if x.ndim else 1), axis)
-    return _select(vector, axis, indices, x.ndim > 0)
+    indices = np.take(_order(vector, axis, largest), range(k if input.ndim else 1), axis)
+    return _select(vector, axis, indices, input.ndim > 0)

@@ -45,28 +45,29 @@ class Reshape(Function):
         return Reshape.apply(grad, ctx.shape)
 
 
-def reshape(x: Any, *shape: Any) -> Tensor:
-    """Return the elements of ``x``, in row-major order, in another shape.
+def reshape(input: Any, *shape: Any) -> Tensor:
+    """Return the elements of ``input``, in row-major order, in another shape.
 
-    The result shares memory with ``x`` where the layout allows, and is a copy otherwise: images
+    The result shares memory with ``input`` where the layout allows, and is a copy otherwise: images
     lie channels last in memory, so that flattening their logical shape may copy. For the same
     reason ``view`` is the same function here, whereas PyTorch's raises instead of copying.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         shape: the sizes, as integers or one tuple; one may be -1, which is then worked out.
 
     Raises:
         ValueError: if the number of elements differs.
     """
-    x = operand(x, "reshape")
+    input = operand(input, "reshape")
     sizes = shape_argument(shape, "reshape", minimum=-1)
-    filled = _filled_in(sizes, x.data.size)
+    filled = _filled_in(sizes, input.data.size)
     if filled is None:
         raise ValueError(
-            f"reshape: {x.data.size} elements of shape {x.shape} do not fit into shape {sizes}"
+            f"reshape: {input.data.size} elements of shape {input.shape} do not fit into shape "
+            f"{sizes}"
         )
-    return Reshape.apply(x, filled)
+    return Reshape.apply(input, filled)
 
 
 def _filled_in(sizes: tuple[int, ...], total: int) -> tuple[int, ...] | None:
@@ -79,33 +80,33 @@ def _filled_in(sizes: tuple[int, ...], total: int) -> tuple[int, ...] | None:
     return tuple([total // known if size == -1 else size for size in sizes])
 
 
-def view_as(x: Any, other: Tensor) -> Tensor:
-    """Return ``x`` in the shape of ``other``: ``reshape_as``."""
-    return reshape(x, other.shape)
+def view_as(input: Any, other: Tensor) -> Tensor:
+    """Return ``input`` in the shape of ``other``: ``reshape_as``."""
+    return reshape(input, other.shape)
 
 
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Return ``x`` with the axes from ``start_dim`` to ``end_dim``, which count, made one."""
-    x = operand(x, "flatten")
-    start = normalize_axis(start_dim, x.ndim or 1, "flatten: start_dim")
-    end = normalize_axis(end_dim, x.ndim or 1, "flatten: end_dim")
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Return ``input`` with the axes from ``start_dim`` to ``end_dim``, which count, made one."""
+    input = operand(input, "flatten")
+    start = normalize_axis(start_dim, input.ndim or 1, "flatten: start_dim")
+    end = normalize_axis(end_dim, input.ndim or 1, "flatten: end_dim")
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} lies behind end_dim {end_dim}")
-    count = math.prod(x.shape[start : end + 1])
-    return Reshape.apply(x, (*x.shape[:start], count, *x.shape[end + 1 :]))
+    count = math.prod(input.shape[start : end + 1])
+    return Reshape.apply(input, (*input.shape[:start], count, *input.shape[end + 1 :]))
 
 
-def unflatten(x: Any, dim: int, sizes: Sequence[int]) -> Tensor:
-    """Return ``x`` with axis ``dim`` split into axes of ``sizes``, of which one may be -1."""
-    x = operand(x, "unflatten")
-    axis = normalize_axis(dim, x.ndim, "unflatten")
+def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Return ``input`` with axis ``dim`` split into axes of ``sizes``, of which one may be -1."""
+    input = operand(input, "unflatten")
+    axis = normalize_axis(dim, input.ndim, "unflatten")
     sizes = shape_argument((tuple(sizes),), "unflatten", minimum=-1)
-    filled = _filled_in(sizes, x.shape[axis])
+    filled = _filled_in(sizes, input.shape[axis])
     if filled is None:
         raise ValueError(
-            f"unflatten: axis {dim} has {x.shape[axis]} elements, which do not fit into {sizes}"
+            f"unflatten: axis {dim} has {input.shape[axis]} elements, which do not fit into {sizes}"
         )
-    return Reshape.apply(x, (*x.shape[:axis], *filled, *x.shape[axis + 1 :]))
+    return Reshape.apply(input, (*input.shape[:axis], *filled, *input.shape[axis + 1 :]))
 
 
 class Permute(Function):
@@ -120,50 +121,56 @@ class Permute(Function):
         return Permute.apply(grad, tuple(np.argsort(ctx.axes).tolist()))
 
 
-def permute(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
+def permute(input: Any, *axes: Any, dims: Any = ()) -> Tensor:
     """Return a view with the axes in another order.
 
     Args:
-        x: any shape.
+        input: any shape.
         *axes: all axes in their new order: integers, or one tuple of them.
         dims: the tuple by name.
 
     Raises:
         ValueError: if they do not name every axis once.
     """
-    x = operand(x, "permute")
+    input = operand(input, "permute")
     given = shape_argument(axes or (dims,), "permute", minimum=None)
-    order = normalize_axes(given, x.ndim, "permute")
-    if len(given) != x.ndim:
-        raise ValueError(f"permute: expected {x.ndim} axes for shape {x.shape}, got {given}")
-    return Permute.apply(x, order)
+    order = normalize_axes(given, input.ndim, "permute")
+    if len(given) != input.ndim:
+        raise ValueError(
+            f"permute: expected {input.ndim} axes for shape {input.shape}, got {given}"
+        )
+    return Permute.apply(input, order)
 
 
-def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """Return a view with axes ``dim0`` and ``dim1`` exchanged."""
-    x = operand(x, "transpose")
-    axes = list(range(x.ndim))
-    first = normalize_axis(dim0, x.ndim or 1, "transpose")
-    second = normalize_axis(dim1, x.ndim or 1, "transpose")
-    if x.ndim == 0:
-        return x
+    input = operand(input, "transpose")
+    axes = list(range(input.ndim))
+    first = normalize_axis(dim0, input.ndim or 1, "transpose")
+    second = normalize_axis(dim1, input.ndim or 1, "transpose")
+    if input.ndim == 0:
+        return input
     axes[first], axes[second] = axes[second], axes[first]
-    return Permute.apply(x, tuple(axes))
+    return Permute.apply(input, tuple(axes))
 
 
-swapaxes = transpose
+def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
+    """Return ``transpose(input, axis0, axis1)``."""
+    return transpose(input, axis0, axis1)
 
 
-def t(x: Any) -> Tensor:
+def t(input: Any) -> Tensor:
     """Return a matrix transposed; a tensor of fewer axes stays as it is.
 
     Raises:
         ValueError: for more than two axes: use ``mT`` or ``permute``.
     """
-    x = operand(x, "t")
-    if x.ndim > 2:
-        raise ValueError(f"t: expected at most 2 axes, got shape {x.shape}; use mT or permute()")
-    return x if x.ndim < 2 else transpose(x, 0, 1)
+    input = operand(input, "t")
+    if input.ndim > 2:
+        raise ValueError(
+            f"t: expected at most 2 axes, got shape {input.shape}; use mT or permute()"
+        )
+    return input if input.ndim < 2 else transpose(input, 0, 1)
 
 
 def matrix_transpose(x: Any) -> Tensor:
@@ -180,34 +187,34 @@ def reverse_axes(x: Any) -> Tensor:
     return Permute.apply(x, tuple(range(x.ndim))[::-1])
 
 
-def movedim(x: Any, source: Any, destination: Any) -> Tensor:
+def movedim(input: Any, source: Any, destination: Any) -> Tensor:
     """Return a view with axes moved from ``source`` to ``destination``, the others in order."""
-    x = operand(x, "movedim")
-    sources = normalize_axes(source, x.ndim, "movedim")
-    targets = normalize_axes(destination, x.ndim, "movedim")
+    input = operand(input, "movedim")
+    sources = normalize_axes(source, input.ndim, "movedim")
+    targets = normalize_axes(destination, input.ndim, "movedim")
     if source is None or destination is None or len(sources) != len(targets):
         raise ValueError(
             f"movedim: expected as many sources as destinations, got {source!r} and {destination!r}"
         )
-    axes = [axis for axis in range(x.ndim) if axis not in sources]
+    axes = [axis for axis in range(input.ndim) if axis not in sources]
     for target, axis in sorted(zip(targets, sources)):
         axes.insert(target, axis)
-    return Permute.apply(x, tuple(axes))
+    return Permute.apply(input, tuple(axes))
 
 
-def squeeze(x: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
-    """Return ``x`` without its axes of size 1: all of them, or those among ``dim``."""
-    x = operand(x, "squeeze")
-    axes = normalize_axes(dim, x.ndim, "squeeze")
-    shape = tuple([s for axis, s in enumerate(x.shape) if not (s == 1 and axis in axes)])
-    return Reshape.apply(x, shape)
+def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Return ``input`` without its axes of size 1: all of them, or those among ``dim``."""
+    input = operand(input, "squeeze")
+    axes = normalize_axes(dim, input.ndim, "squeeze")
+    shape = tuple([s for axis, s in enumerate(input.shape) if not (s == 1 and axis in axes)])
+    return Reshape.apply(input, shape)
 
 
-def unsqueeze(x: Any, dim: int) -> Tensor:
-    """Return ``x`` with an axis of size 1 put in at ``dim`` of the result."""
-    x = operand(x, "unsqueeze")
-    axis = normalize_axis(dim, x.ndim + 1, "unsqueeze")
-    return Reshape.apply(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+def unsqueeze(input: Any, dim: int) -> Tensor:
+    """Return ``input`` with an axis of size 1 put in at ``dim`` of the result."""
+    input = operand(input, "unsqueeze")
+    axis = normalize_axis(dim, input.ndim + 1, "unsqueeze")
+    return Reshape.apply(input, (*input.shape[:axis], 1, *input.shape[axis:]))
 
 
 class Expand(Function):
@@ -222,46 +229,46 @@ class Expand(Function):
         return sum_to(grad, ctx.shape)
 
 
-def expand(x: Any, *sizes: Any) -> Tensor:
+def expand(input: Any, *sizes: Any) -> Tensor:
     """Return a read-only view in which axes of size 1 are repeated to ``sizes``, without a copy.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         sizes: one size an axis, -1 keeps an axis as it is; further axes may stand in front.
             The result cannot be changed in place: ``clone()`` it first.
 
     Raises:
         ValueError: if an axis has neither size 1 nor the size asked for.
     """
-    x = operand(x, "expand")
+    input = operand(input, "expand")
     wanted = shape_argument(sizes, "expand", minimum=-1)
-    extra = len(wanted) - x.ndim
+    extra = len(wanted) - input.ndim
     shape = tuple(
         [
-            x.shape[axis - extra] if size == -1 and axis >= extra else size
+            input.shape[axis - extra] if size == -1 and axis >= extra else size
             for axis, size in enumerate(wanted)
         ]
     )
     fits = extra >= 0 and all(
-        size >= 0 and (axis < extra or x.shape[axis - extra] in (1, size))
+        size >= 0 and (axis < extra or input.shape[axis - extra] in (1, size))
         for axis, size in enumerate(shape)
     )
     if not fits:
         raise ValueError(
-            f"expand: shape {x.shape} does not expand to {wanted}: counted from the last axis, "
+            f"expand: shape {input.shape} does not expand to {wanted}: counted from the last axis, "
             "sizes must be equal or 1"
         )
-    return x if shape == x.data.shape else Expand.apply(x, shape)
+    return input if shape == input.data.shape else Expand.apply(input, shape)
 
 
-def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
-    """Return ``x`` expanded to ``shape``: see :func:`expand`."""
-    return expand(x, tuple(shape))
+def broadcast_to(input: Any, size: Sequence[int]) -> Tensor:
+    """Return ``input`` expanded to ``size``: see :func:`expand`."""
+    return expand(input, tuple(size))
 
 
-def expand_as(x: Any, other: Tensor) -> Tensor:
-    """Return ``x`` expanded to the shape of ``other``."""
-    return expand(x, other.shape)
+def expand_as(input: Any, other: Tensor) -> Tensor:
+    """Return ``input`` expanded to the shape of ``other``."""
+    return expand(input, other.shape)
 
 
 # -- copies -----------------------------------------------------------------------------------
@@ -277,18 +284,18 @@ class Copy(Function):
         return grad
 
 
-def clone(x: Any) -> Tensor:
-    """Return a copy with the same memory layout; gradients flow back to ``x``."""
-    return Copy.apply(operand(x, "clone"), "K")
+def clone(input: Any) -> Tensor:
+    """Return a copy with the same memory layout; gradients flow back to ``input``."""
+    return Copy.apply(operand(input, "clone"), "K")
 
 
-def contiguous(x: Any) -> Tensor:
-    """Return ``x`` itself if its memory is in row-major order, and such a copy otherwise.
+def contiguous(input: Any) -> Tensor:
+    """Return ``input`` itself if its memory is in row-major order, and such a copy otherwise.
 
     Images lie channels last in lucid, so they are usually copied. No operation needs this.
     """
-    x = operand(x, "contiguous")
-    return x if x.data.flags.c_contiguous else Copy.apply(x, "C")
+    input = operand(input, "contiguous")
+    return input if input.data.flags.c_contiguous else Copy.apply(input, "C")
 
 
 class Flip(Function):
@@ -302,14 +309,14 @@ class Flip(Function):
         return Flip.apply(grad, ctx.axes)
 
 
-def flip(x: Any, *axes: Any, dims: Any = ()) -> Tensor:
+def flip(input: Any, *axes: Any, dims: Any = ()) -> Tensor:
     """Return a copy with the order of elements along some axes reversed.
 
     ``axes`` are integers, or one tuple of them, which may be given by name as ``dims``.
     """
-    x = operand(x, "flip")
+    input = operand(input, "flip")
     given = shape_argument(axes or (dims,), "flip", minimum=None)
-    return Flip.apply(x, normalize_axes(given, x.ndim, "flip"))
+    return Flip.apply(input, normalize_axes(given, input.ndim, "flip"))
 
 
 class Roll(Function):
@@ -324,66 +331,66 @@ class Roll(Function):
 
 
 def roll(
-    x: Any, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None
+    input: Any, shifts: int | tuple[int, ...], dims: int | tuple[int, ...] | None = None
 ) -> Tensor:
     """Return a copy with elements moved on by ``shifts`` along ``dims``, the last ones in front.
 
     Without ``dims`` the tensor is rolled as if it were flat.
 
     Args:
-        x: any shape.
+        input: any shape.
         shifts: by how many places, one number an axis.
         dims: the axes.
     """
-    x = operand(x, "roll")
+    input = operand(input, "roll")
     steps = shape_argument((shifts,), "roll: shifts", minimum=None)
     if dims is None:
         if len(steps) != 1:
             raise ValueError(f"roll: expected one shift without dims, got {steps}")
-        return reshape(Roll.apply(reshape(x, -1), steps, (0,)), x.shape)
+        return reshape(Roll.apply(reshape(input, -1), steps, (0,)), input.shape)
     wanted = dims if isinstance(dims, (tuple, list)) else (dims,)
-    axes = tuple([normalize_axis(axis, x.ndim, "roll") for axis in wanted])
+    axes = tuple([normalize_axis(axis, input.ndim, "roll") for axis in wanted])
     if len(axes) != len(steps):
         raise ValueError(f"roll: expected one shift an axis, got shifts {shifts} and dims {dims}")
-    return Roll.apply(x, steps, axes)
+    return Roll.apply(input, steps, axes)
 
 
-def tile(x: Any, *repeats: Any, dims: Any = ()) -> Tensor:
-    """Return ``x`` repeated along its axes, aligned at the last one.
+def tile(input: Any, *repeats: Any, dims: Any = ()) -> Tensor:
+    """Return ``input`` repeated along its axes, aligned at the last one.
 
     Args:
-        x: any shape.
+        input: any shape.
         *repeats: how often along each axis: integers, or one tuple of them.
         dims: the tuple by name.
     """
-    x = operand(x, "tile")
+    input = operand(input, "tile")
     counts = shape_argument(repeats or (dims,), "tile")
-    counts = (1,) * (x.ndim - len(counts)) + counts
-    shape = (1,) * (len(counts) - x.ndim) + x.shape
+    counts = (1,) * (input.ndim - len(counts)) + counts
+    shape = (1,) * (len(counts) - input.ndim) + input.shape
     # (3, 2) tiled (2, 4) is (1, 3, 1, 2) expanded to (2, 3, 4, 2) and flattened in pairs.
     apart = tuple([n for size in shape for n in (1, size)])
     wide = tuple([n for count, size in zip(counts, shape) for n in (count, size)])
     whole = tuple([count * size for count, size in zip(counts, shape)])
-    return Reshape.apply(expand(Reshape.apply(x, apart), wide), whole)
+    return Reshape.apply(expand(Reshape.apply(input, apart), wide), whole)
 
 
-def repeat(x: Any, *sizes: Any) -> Tensor:
-    """Return ``x`` repeated ``sizes`` times along its axes; further axes may stand in front.
+def repeat(input: Any, *sizes: Any) -> Tensor:
+    """Return ``input`` repeated ``sizes`` times along its axes; further axes may stand in front.
 
     Args:
-        x: any shape.
+        input: any shape.
         *sizes: how often along each axis: integers, or one tuple of them.
 
     Raises:
         ValueError: if there are fewer sizes than axes.
     """
-    x = operand(x, "repeat")
+    input = operand(input, "repeat")
     counts = shape_argument(sizes, "repeat")
-    if len(counts) < x.ndim:
+    if len(counts) < input.ndim:
         raise ValueError(
-            f"repeat: expected at least {x.ndim} sizes for shape {x.shape}, got {counts}"
+            f"repeat: expected at least {input.ndim} sizes for shape {input.shape}, got {counts}"
         )
-    return tile(x, counts)
+    return tile(input, counts)
 
 
 # -- joining and splitting ----------------------------------------------------------------------
@@ -464,11 +471,13 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     return cat([unsqueeze(part, dim) for part in parts], dim)
 
 
-def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of ``x``, cut along an axis.
+def split(
+    tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Return views of ``tensor``, cut along an axis.
 
     Args:
-        x: the tensor.
+        tensor: the tensor.
         split_size_or_sections: the size of each part (the last may be smaller), or a list of
             their sizes.
         dim: the axis.
@@ -476,9 +485,9 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
     Raises:
         ValueError: if the sizes do not add up to that of the axis.
     """
-    x = operand(x, "split")
-    axis = normalize_axis(dim, x.ndim, "split")
-    length = x.shape[axis]
+    tensor = operand(tensor, "split")
+    axis = normalize_axis(dim, tensor.ndim, "split")
+    length = tensor.shape[axis]
     if isinstance(split_size_or_sections, (int, np.integer)):
         size = int(split_size_or_sections)
         if size < 0 or (size == 0 and length):
@@ -490,30 +499,30 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> 
         if sum(sizes) != length:
             raise ValueError(
                 f"split: sizes {list(sizes)} add up to {sum(sizes)}, but axis {dim} of shape "
-                f"{x.shape} has {length} elements"
+                f"{tensor.shape} has {length} elements"
             )
-    return tuple([x[at_axis(axis, slice(a, b))] for a, b in zip([0, *ends], ends)])
+    return tuple([tensor[at_axis(axis, slice(a, b))] for a, b in zip([0, *ends], ends)])
 
 
-def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return ``x`` cut along axis ``dim`` into at most ``chunks`` views of equal size.
+def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return ``input`` cut along axis ``dim`` into at most ``chunks`` views of equal size.
 
     The last one may be smaller.
     """
-    x = operand(x, "chunk")
+    input = operand(input, "chunk")
     if not is_whole(chunks) or chunks < 1:
         raise ValueError(f"chunk: expected a positive number of chunks, got {chunks!r}")
-    length = x.shape[normalize_axis(dim, x.ndim, "chunk")]
+    length = input.shape[normalize_axis(dim, input.ndim, "chunk")]
     if length == 0:
-        return split(x, [0] * int(chunks), dim)
-    return split(x, -(-length // int(chunks)), dim)
+        return split(input, [0] * int(chunks), dim)
+    return split(input, -(-length // int(chunks)), dim)
 
 
-def unbind(x: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Return a tuple of views, one for each index along axis ``dim``, which they do not have."""
-    x = operand(x, "unbind")
-    axis = normalize_axis(dim, x.ndim, "unbind")
-    return tuple([x[at_axis(axis, index)] for index in range(x.shape[axis])])
+    input = operand(input, "unbind")
+    axis = normalize_axis(dim, input.ndim, "unbind")
+    return tuple([input[at_axis(axis, index)] for index in range(input.shape[axis])])
 
 
 # -- padding ----------------------------------------------------------------------------------
@@ -536,11 +545,13 @@ class ConstantPad(Function):
         return ConstantPad.apply(grad, tuple([(-low, -high) for low, high in ctx.widths]), 0)
 
 
-def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Return ``x`` with elements added at the ends of its last axes.
+def pad(
+    input: Any, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Return ``input`` with elements added at the ends of its last axes.
 
     Args:
-        x: the tensor.
+        input: the tensor.
         pad: how many before and after, in pairs from the last axis backwards, as in PyTorch:
             ``(left, right, top, bottom)`` for images. Negative counts cut off.
         mode: ``"constant"``, ``"reflect"`` (without the edge), ``"replicate"`` (the edge), or
@@ -551,21 +562,22 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
         ValueError: for an unknown mode, an odd number of counts or more pairs than axes, or if
             too much is asked for.
     """
-    x = operand(x, "pad")
+    input = operand(input, "pad")
     counts = shape_argument((tuple(pad),), "pad", minimum=None)
-    if len(counts) % 2 or len(counts) > 2 * x.ndim:
+    if len(counts) % 2 or len(counts) > 2 * input.ndim:
         raise ValueError(
-            f"pad: expected up to {x.ndim} pairs of counts for shape {x.shape}, got {counts}"
+            f"pad: expected up to {input.ndim} pairs of counts for shape {input.shape}, got "
+            f"{counts}"
         )
     pairs = [(counts[i], counts[i + 1]) for i in range(0, len(counts), 2)]
-    widths = ((0, 0),) * (x.ndim - len(pairs)) + tuple(reversed(pairs))
+    widths = ((0, 0),) * (input.ndim - len(pairs)) + tuple(reversed(pairs))
     if mode == "constant":
-        for size, (low, high) in zip(x.shape, widths):
+        for size, (low, high) in zip(input.shape, widths):
             if size + low + high < 0 or size + min(low, 0) + min(high, 0) < 0:
                 raise ValueError(
-                    f"pad: counts {counts} cut off more than there is of shape {x.shape}"
+                    f"pad: counts {counts} cut off more than there is of shape {input.shape}"
                 )
-        return ConstantPad.apply(x, widths, 0 if value is None else value)
+        return ConstantPad.apply(input, widths, 0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
         raise ValueError(
             f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}"
@@ -573,7 +585,7 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
     if value is not None:
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}")
     for axis, (low, high) in enumerate(widths):
-        size = x.shape[axis]
+        size = input.shape[axis]
         # What goes round is what negative counts leave.
         start, end = max(-low, 0), size - max(-high, 0)
         most = {"reflect": size - 1, "circular": end - start, "replicate": max(low, high)}[mode]
@@ -592,19 +604,19 @@ def pad(x: Any, pad: Sequence[int], mode: str = "constant", value: float | None 
             else:
                 index = np.abs(index)
                 index = np.where(index >= size, 2 * (size - 1) - index, index)
-            x = x[at_axis(axis, index)]
-    return x
+            input = input[at_axis(axis, index)]
+    return input
 
 
 # -- size -------------------------------------------------------------------------------------
 
 
-def numel(x: Any) -> int:
+def numel(input: Any) -> int:
     """Return the number of elements."""
-    return operand(x, "numel").data.size
+    return operand(input, "numel").data.size
 
 
-def size(x: Any, dim: int | None = None) -> Any:
+def size(input: Any, dim: int | None = None) -> Any:
     """Return the shape, or the size of one axis."""
-    x = operand(x, "size")
-    return x.shape if dim is None else x.shape[normalize_axis(dim, x.ndim, "size")]
+    input = operand(input, "size")
+    return input.shape if dim is None else input.shape[normalize_axis(dim, input.ndim, "size")]
