@@ -106,7 +106,7 @@ def test_braces() -> None:
         "no image found: there is no file s-9.jpg",
         "no image found: there is no file s-11.jpg",
     ]
-    with pytest.raises(ValueError, match="stand for more than 1,000,000 files"):
+    with pytest.raises(ValueError, match="stand for more than 100,000 files"):
         open_source("{0..99999999}{0..99999999}.jpg")
 
 

@@ -20,7 +20,7 @@ from lucid.data._sources._tar import TARS, TarPictures
 
 Argument = str | os.PathLike[str]
 
-_MOST_PLACES = 10**6
+_MOST_PLACES = 10**5
 
 
 class Source:
@@ -158,7 +158,7 @@ def open_source(pictures: Argument | Sequence[Argument]) -> Source:
     Raises:
         FileNotFoundError: if there is no picture at all; of what else is missing, the attribute
             ``missing`` tells.
-        ValueError: if braces stand for more than a million files.
+        ValueError: if braces stand for more than 100,000 files.
 
     Example:
         >>> from PIL import Image
