@@ -77,10 +77,15 @@ def map_images(
         ImportError: if Ray, or pyarrow for Parquet, is not installed.
         RuntimeError: if Ray cannot be reached, or fails.
 
-    Example::
-
-        parts = distributed.map_images("photos", "weights.npz", output="features", workers=2)
-        print(len(parts.finished), "parts,", parts.errors, "pictures cannot be read")
+    Example:
+        >>> from lucid import distributed
+        >>> from PIL import Image
+        >>> Image.new("RGB", (40, 30), "red").save("red.png")
+        >>> model = models.mobilenetv4_conv_small_035(num_classes=10)
+        >>> options = {"batch_size": 1, "format": "csv", "workers": 0}
+        >>> parts = distributed.map_images("red.png", model, output="features", **options)
+        >>> parts.finished, parts.errors
+        ({0}, 0)
     """
     for name, value, least in (
         ("batch_size", batch_size, 1),

@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,16 +181,23 @@ import sys
 from lucid import distributed
 part_size, workers = map(int, sys.argv[2:4])
 parts = distributed.map_images(
-    "photos", "w.npz", output=sys.argv[1], part_size=part_size, workers=workers
+    sys.argv[4:], "w.npz", output=sys.argv[1], part_size=part_size, workers=workers
 )
 print(len(parts.finished), parts.errors)
 """
 
 
-def start(root: Path, output: str, workers: int, part_size: int = 64) -> subprocess.Popen[str]:
+def start(
+    root: Path,
+    output: str,
+    workers: int,
+    part_size: int = 64,
+    source: Sequence[str] = ("photos",),
+    **environment: str,
+) -> subprocess.Popen[str]:
     pytest.importorskip("ray.data")
-    command = [sys.executable, "-c", SCRIPT, output, str(part_size), str(workers)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(root)}
+    command = [sys.executable, "-c", SCRIPT, output, str(part_size), str(workers), *source]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=root, env=environment, text=True, stdout=pipe, stderr=pipe)
 
@@ -237,19 +246,26 @@ def count_parts(folder: Path) -> int:
     return len(list(folder.glob("part-*.parquet")))
 
 
-def test_actors_give_what_this_process_gives(some: tuple[Path, list[str]]) -> None:
+def test_actors_give_what_this_process_gives(
+    some: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, broken = some
-    map_images(
-        open_source(root / "photos"), root / "w.npz", output=root / "alone", workers=0, part_size=64
-    )
-    process = start(root, "actors", 2)
-    out, err = process.communicate()
-    assert (out, err, process.returncode) == (f"5 {len(broken)}\n", "", 0)
-    names, rows = check(root / "actors", 300, broken)
+    monkeypatch.chdir(root)
+    with tarfile.open("more.tar", "w") as archive:
+        for path in sorted(Path("photos").rglob("*.jpg"))[:40]:
+            archive.add(path, path.name)
+    source = ("photos", "more.tar")
+    broken = [*broken, "more.tar/00005.jpg"]
+    map_images(source, "w.npz", output="alone", workers=0, part_size=64)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        process = start(root, "actors", 2, source=source, TMPDIR=place)
+        out, err = process.communicate()
+        assert os.listdir(place) == []
+    assert (out, err, process.returncode) == (f"6 {len(broken)}\n", "", 0)
+    names, rows = check(root / "actors", 340, sorted(broken))
     expected_names, expected = features(root / "alone")
-    assert [str(root / name) for name in names] == expected_names
+    assert names == expected_names
     np.testing.assert_array_equal(rows, expected)
-    assert not list(root.glob("ray-*"))
 
 
 def test_a_dead_actor_is_replaced(some: tuple[Path, list[str]]) -> None:
