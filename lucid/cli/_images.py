@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid import nn
+from lucid import distributed, nn
 from lucid._check import printable
 from lucid._files import FORMATS, HeldElsewhereError, OtherPartsError, Parts
 from lucid.cli._arguments import fraction, non_negative_int, positive_int, shard
@@ -64,9 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="threads that decode images ahead; with 0 they are decoded in between (default: one "
         "a processor, at most 4). With --ray, processes that compute (default: one a processor)",
     )
+    parser.set_defaults(divides=_divides)
     parts = parser.add_argument_group("millions of pictures", _PARTS_HELP)
     parts.add_argument(
-        "--shard", type=shard, metavar="I/N", help="the share I, from 0 to N-1, of N (default: all)"
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="the share I, from 0 to N-1, of N (default: all; of several ranks each takes its own)",
     )
     parts.add_argument(
         "--part-size",
@@ -92,6 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="divide the images among --workers processes of Ray (extra `ray`): of the cluster at "
         "this address, or started on this machine",
     )
+
+
+def _divides(args: argparse.Namespace) -> bool:
+    """Return whether several ranks have a share each."""
+    if args.shard is not None:
+        raise UsageError("--shard: each rank takes its own share; leave it out, or mpiexec")
+    return wants_parts(args)
 
 
 def wants_parts(args: argparse.Namespace) -> bool:
@@ -168,7 +179,7 @@ def write_parts(
     """
     if source.missing:
         raise UsageError("; ".join(source.missing[:5]))
-    share = args.shard or (0, 1)
+    share = args.shard or (distributed.rank(), distributed.size())
     size = args.part_size or PART_SIZE
     part = source.part(*share)
     pictures, count = _pictures(model, table, part, args)

@@ -36,8 +36,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise UsageError if several ranks would do the same work, unless a command divides it."""
-    if _ranks.size() > 1 and not getattr(args, "divides", False):
+    """Raise UsageError if several ranks would do the same work.
+
+    A command that divides its work says so by a default of its parser, ``divides``: a function of
+    the arguments.
+    """
+    if _ranks.size() > 1 and not ("divides" in args and args.divides(args)):
         raise UsageError(
             f"{_ranks.size()} processes were started, and one does this: leave out mpiexec (with "
             "srun give -n 1)"

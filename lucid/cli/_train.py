@@ -22,7 +22,7 @@ from lucid.cli._output import Progress, add_output, check_new, check_writable, t
 from lucid.cli._weights import check_weights
 from lucid.data import Images
 from lucid.data._folders import find_parts
-from lucid.distributed._watch import on_interrupt
+from lucid.distributed._watch import on_interrupt, who_is_where
 from lucid.report import write_run_report
 from lucid.training import (
     Callback,
@@ -50,7 +50,7 @@ def add_parsers(add_command: AddCommand) -> None:
         "  lucid train --resume runs/mobilenetv4_conv_small-digits\n"
         "  mpiexec -n 4 lucid train --data photos/",
     )
-    parser.set_defaults(divides=True)
+    parser.set_defaults(divides=lambda args: True)
     parser.add_argument(
         "--recipe",
         metavar="FILE",
@@ -244,6 +244,8 @@ def _run(run: Run, images: Images, callbacks: Sequence[Callback], args: argparse
         with Progress("image") as checking:
             run.prepare(tell=partial(tell, "train"), after_each=checked(checking))
         print(_headline(run), flush=True)
+        if distributed.size() > 1 and distributed.rank() == 0:
+            tell("train", who_is_where())
         if args.find_lr is not None:
             return _find_lr(run, args.find_lr)
         on_interrupt(lambda: f"interrupted. {_what_is_kept(run)}")

@@ -77,6 +77,14 @@ def end_together(message: str, status: int = 1) -> None:
         fail(message, status)
 
 
+def who_is_where() -> str:
+    """Return in words which process of which machine each rank is: launchers name these alone."""
+    places: dict[str, list[str]] = {}
+    for rank, (host, process) in enumerate(_watch.hosts if _watch is not None else ()):
+        places.setdefault(host, []).append(f"rank {rank} is process {process}")
+    return "; ".join(f"on {host} {', '.join(ranks)}" for host, ranks in places.items())
+
+
 def on_interrupt(last_words: Callable[[], str]) -> None:
     """Say what is to be told if an interrupt finds this rank waiting for another one."""
     if _watch is not None:
@@ -104,7 +112,7 @@ class _Watch(threading.Thread):
         self._rank, self._size = self._comm.rank, self._comm.size
         self._before = (self._rank - 1) % self._size
         self._ends = self._comm.Dup()
-        self._hosts = self._comm.allgather((socket.gethostname(), os.getpid()))
+        self.hosts = self._comm.allgather((socket.gethostname(), os.getpid()))
         self._leaving = threading.Event()
         self._meeting = False
         # Python's own handler writes the number of a signal there, whatever the main thread does.
@@ -167,9 +175,9 @@ class _Watch(threading.Thread):
 
     def _trouble(self, silence: float) -> str:
         """Return what has become of the rank before this one; empty if it may just be slow."""
-        host, process = self._hosts[self._before]
+        host, process = self.hosts[self._before]
         name = f"rank {self._before} of {self._size} ({host}, process {process})"
-        if host == self._hosts[self._rank][0] and (state := _state(process)) is not None:
+        if host == self.hosts[self._rank][0] and (state := _state(process)) is not None:
             if silence > _STOPPED and state in "TtZX":
                 return f"{name} {'was stopped' if state in 'Tt' else 'is gone'}"
             return ""

@@ -190,6 +190,12 @@ class Recipe:
         _or_none(_UP_TO_1),
         "what batch norms add to a variance, if not the model's own, 1e-05; the weights tell it",
     )
+    sync_bn: bool = _entry(
+        False,
+        _FLAG,
+        "let batch norms see the whole batch, where each of several ranks has a part of it; they "
+        "wait for one another then, but their number changes nothing",
+    )
     ema: float | None = _entry(
         None,
         _or_none(_SHARE),

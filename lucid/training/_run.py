@@ -18,7 +18,7 @@ from lucid._random import manual_seed
 from lucid.data import DataLoader, Images, load_images
 from lucid.data._dataset import paths_of
 from lucid.training import _loop, _on_ranks
-from lucid.training._batches_on_ranks import of_whole_batch
+from lucid.training._batches_on_ranks import are_many, of_whole_batch
 from lucid.training._description import Description
 from lucid.training._distillation import Taught, check_answers
 from lucid.training._diverged import DivergedError
@@ -300,6 +300,8 @@ class Run:
         self.model = build_model(
             recipe, description.classes, description.in_channels, self._start, tell
         )
+        if recipe.sync_bn and are_many():
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         if self._start is not None:  # lucid's name takes weights of the other form too
             name = getattr(self.model, "name", None) or recipe.model
             recipe = self.recipe = description.recipe = replace(recipe, model=name)
@@ -459,7 +461,8 @@ class Run:
             )
         except DivergedError as error:
             raise self._located(error) from error
-        _on_ranks.average_statistics(self.model, self.averaged)
+        if not recipe.sync_bn:
+            _on_ranks.average_statistics(self.model, self.averaged)
         part = _on_ranks.part()
         held_out = _loop.evaluate(
             self.model if self.averaged is None else self.averaged,

@@ -61,8 +61,8 @@ def start_ranks(
     )
 
 
-def check_ranks(ranks: int, *arguments: str, **settings: str) -> str:
+def check_ranks(ranks: int, *arguments: str, timeout: float = 120, **environment: str) -> str:
     """Run Python on so many ranks; return what it printed, or fail with its errors."""
-    done = run_ranks(ranks, *arguments, **settings)
+    done = run_ranks(ranks, *arguments, timeout=timeout, **environment)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout

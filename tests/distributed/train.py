@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from pathlib import Path
 
 from lucid import distributed
-from lucid.training import Callback, Recipe, Run, Score
+from lucid.training import Callback, Recipe, Run, RunFiles, Score
 
 
 class StopAt(Callback):
@@ -26,14 +26,18 @@ class StopAt(Callback):
 def main(path: str, recipe: str, steps: str) -> None:
     """Begin the run, or go on with it."""
     distributed.init()
-    begun = distributed.broadcast(Path(path).exists())
+    print(f"process {os.getpid()}", flush=True)
+    begun = distributed.broadcast(RunFiles(path).exist())
     run = Run.resume(path) if begun else Run.create(path, Recipe(**json.loads(recipe)))
     with run:
         run.prepare()
+        if distributed.rank() == 0:
+            print("prepared", flush=True)
         try:
             for epoch in run.fit([StopAt(int(steps))]):
                 if distributed.rank() == 0:
-                    print(epoch.number, epoch.train.count, epoch.validation.count, flush=True)
+                    counts = epoch.train.count, epoch.validation.count
+                    print("epoch", epoch.number, *counts, flush=True)
         except KeyboardInterrupt:
             return
         run.finish()
