@@ -58,6 +58,7 @@ TITLES = {
     "functional": "Norms and distances",
     "_load_images": "Images in their parts",
     "_dataset": "Datasets",
+    "_cached": "Datasets",
     "_loader": "Batches",
     "_collate": "Samples put together",
     "_sampler": "Orders",
