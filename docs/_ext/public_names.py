@@ -57,6 +57,7 @@ TITLES = {
     "_resize": "Resizing",
     "functional": "Norms and distances",
     "_load_images": "Images in their parts",
+    "_source": "Pictures one after the other",
     "_dataset": "Datasets",
     "_cached": "Datasets",
     "_loader": "Batches",
