@@ -284,9 +284,8 @@ class Run:
         if images.validation is None:
             raise ValueError("Run: the images have no validation part to choose the weights by")
         if self._description is None:
-            self._description = Description(
-                self.recipe, images.classes, images.in_channels, images.mean, images.std
-            )
+            entries = images.classes, images.in_channels, images.mean, images.std
+            self._description = from_first(partial(Description, self.recipe, *entries))
         recipe, description = self.recipe, self._description
         images.check_classes(description.classes, len(description.classes))
         if self._goes_on:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -171,6 +172,28 @@ def test_find_lr_sees_the_loss_of_all_ranks(tmp_path: Path) -> None:
     np.testing.assert_allclose(one, two, rtol=1e-4)
 
 
+def test_what_fails_on_one_rank_is_told_by_it_with_what_is_kept(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from lucid import distributed\n"
+        "from lucid.cli import _train, main\n"
+        "class Fails(_train._Watch):\n"
+        "    def on_step(self, run, score):\n"
+        "        if score.count == 40 and distributed.rank() == 1:\n"
+        "            raise OSError('the disk is on fire')\n"
+        "_train._Watch = Fails\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    recipe = ["--data", "digits", "--model", RECIPE["model"], "--size", "32", "--limit", "60"]
+    recipe += ["--batch-size", "20", "--save-minutes", "0", "-o", "run"]
+    process = start_ranks(2, "-c", code, "train", *recipe, cwd=tmp_path)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    kept = "`lucid train --resume run` goes on in epoch 1, after batch 2"
+    assert re.search(rf"rank 1 of 2 \(.+\): the disk is on fire\. {kept}", err), err
+    assert "Traceback" not in err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_of_which_a_rank_is_killed_goes_on(tmp_path: Path, seed: int) -> None:
@@ -183,12 +206,13 @@ def test_a_run_of_which_a_rank_is_killed_goes_on(tmp_path: Path, seed: int) -> N
     for ranks in (2, 3):
         process = start_ranks(ranks, *arguments)
         assert process.stdout is not None
-        numbers = [int(process.stdout.readline().split()[1]) for _ in range(ranks)]
+        numbers = [int(number) for number in process.stdout.readline().split()]
         time.sleep(rng.uniform(0, 0.8) * seconds)
         killed = time.monotonic()
-        if process.poll() is None:
+        if is_killed := process.poll() is None:
             os.kill(rng.choice(numbers), rng.choice([signal.SIGKILL, signal.SIGSTOP]))
-            process.communicate(timeout=60)
+        process.communicate(timeout=60)
+        if is_killed:
             assert time.monotonic() - killed < 15
             assert process.returncode != 0
     with contextlib.suppress(AssertionError):  # it may have come to its end before it was killed

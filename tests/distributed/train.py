@@ -26,13 +26,13 @@ class StopAt(Callback):
 def main(path: str, recipe: str, steps: str) -> None:
     """Begin the run, or go on with it."""
     distributed.init()
-    print(f"process {os.getpid()}", flush=True)
+    processes = distributed.all_gather(os.getpid())
+    if distributed.rank() == 0:
+        print(*processes, flush=True)
     begun = distributed.broadcast(RunFiles(path).exist())
     run = Run.resume(path) if begun else Run.create(path, Recipe(**json.loads(recipe)))
     with run:
         run.prepare()
-        if distributed.rank() == 0:
-            print("prepared", flush=True)
         try:
             for epoch in run.fit([StopAt(int(steps))]):
                 if distributed.rank() == 0:
