@@ -29,6 +29,7 @@ class PlannedStep:
         reductions: what the sums of gradients take.
         exposed: what a step is longer for them; backward hides the rest.
         batch_norm: what the statistics of ``SyncBatchNorm`` take. Nothing hides it.
+        waiting: for the slowest rank, if each step's time is drawn from those that were measured.
         pays_from: the smallest batch a rank of which the efficiency is at least the plan's
             ``worth``; None if there is none.
     """
@@ -40,6 +41,7 @@ class PlannedStep:
     reductions: float
     exposed: float
     batch_norm: float
+    waiting: float
     pays_from: int | None
 
     @property
@@ -73,12 +75,14 @@ class Plan:
             "reductions ms": lambda step: f"{step.reductions * 1e3:.1f}",
             "exposed ms": lambda step: f"{step.exposed * 1e3:.1f}",
             "batch norm ms": lambda step: f"{step.batch_norm * 1e3:.1f}",
+            "waiting ms": lambda step: f"{step.waiting * 1e3:.1f}",
             f"pays from ({self.worth:.0%})": lambda step: (
                 "never" if step.pays_from is None else f"batch {step.pays_from}"
             ),
         }
-        if not any(step.batch_norm for step in self.steps):
-            del columns["batch norm ms"]
+        for name in ("batch_norm", "waiting"):
+            if not any(getattr(step, name) for step in self.steps):
+                del columns[f"{name.replace('_', ' ')} ms"]
         rows = [list(columns), *([cell(step) for cell in columns.values()] for step in self.steps)]
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join(
@@ -172,11 +176,13 @@ class _Cluster:
     def planned(self, step: StepTimes, ranks: int, worth: float) -> PlannedStep:
         reductions, exposed = self.gradients(step, ranks)
         batch_norm = self.batch_norm(step, ranks)
-        seconds = step.seconds + exposed + batch_norm
+        waiting = step.waiting(ranks)
+        seconds = step.seconds + exposed + batch_norm + waiting
 
         def pays(batch: int) -> bool:
             other = step.at(batch)
             lost = self.gradients(other, ranks)[1] + self.batch_norm(other, ranks)
+            lost += other.waiting(ranks)
             return other.seconds >= worth * (other.seconds + lost)
 
         return PlannedStep(
@@ -187,6 +193,7 @@ class _Cluster:
             reductions=reductions,
             exposed=exposed,
             batch_norm=batch_norm,
+            waiting=waiting,
             pays_from=_smallest(pays),
         )
 

@@ -36,6 +36,7 @@ class StepTimes:
         batch_norms: the channels of each batch norm.
         fixed: what of forward and backward does not grow with the batch.
         copy: what copying a byte in memory takes.
+        runs: of the measured steps, each over their median: how unlike they are.
     """
 
     batch_size: int
@@ -46,6 +47,7 @@ class StepTimes:
     batch_norms: tuple[int, ...] = ()
     fixed: float = 0.0
     copy: float = 0.0
+    runs: tuple[float, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -61,6 +63,16 @@ class StepTimes:
     def memory(self) -> Wire:
         """What carries messages between two ranks of a machine: written by one, read by one."""
         return Wire(0.5 / self.copy if self.copy else float("inf"), _MEMORY_LATENCY)
+
+    def waiting(self, ranks: int) -> float:
+        """Return what a step is longer that ends with the slowest of so many ranks, on average."""
+        if ranks == 1:
+            return 0.0
+        runs, number = sorted(self.runs), len(self.runs)
+        return self.seconds * sum(
+            run * ((at / number) ** ranks - ((at - 1) / number) ** ranks - 1 / number)
+            for at, run in enumerate(runs, 1)
+        )
 
     def at(self, batch_size: int) -> StepTimes:
         """Return the times with another batch, on a line through what was measured."""
