@@ -158,8 +158,12 @@ def text(facts: dict[str, Any], step: distributed.StepTimes, planned: distribute
     network = f"{facts['network']} and {facts['latency'] * 1e6:g} µs between machines"
     return (
         f"{facts['model']}, {shape} a rank, {step.nbytes / 1e6:.1f} MB of gradients\n"
-        f"measured on {measured}: {parts}\n"
-        f"computed for {network}, ranks on each: {facts['ranks_per_machine']}\n\n{planned}"
+        f"measured on {measured}\n"
+        f"a step of one rank: {parts}\n"
+        f"computed for {network}, ranks on each: {facts['ranks_per_machine']}\n\n"
+        f"{planned}\n\n"
+        "images: of all ranks; sums of gradients, what of them is exposed, and waiting for the\n"
+        f"slowest rank: in ms; {planned.worth:.0%} from: the smallest batch a rank that efficient"
     )
 
 

@@ -68,21 +68,19 @@ class Plan:
     def __str__(self) -> str:
         columns: dict[str, Callable[[PlannedStep], str]] = {
             "ranks": lambda step: f"{step.ranks}",
-            "images a step": lambda step: f"{step.batch_size}",
+            "images": lambda step: f"{step.batch_size}",
             "ms": lambda step: f"{step.seconds * 1e3:.1f}",
             "images/s": lambda step: f"{step.images_per_second:.1f}",
             "efficiency": lambda step: f"{step.efficiency:.3f}",
-            "reductions ms": lambda step: f"{step.reductions * 1e3:.1f}",
-            "exposed ms": lambda step: f"{step.exposed * 1e3:.1f}",
-            "batch norm ms": lambda step: f"{step.batch_norm * 1e3:.1f}",
-            "waiting ms": lambda step: f"{step.waiting * 1e3:.1f}",
-            f"pays from ({self.worth:.0%})": lambda step: (
-                "never" if step.pays_from is None else f"batch {step.pays_from}"
-            ),
+            "sums": lambda step: f"{step.reductions * 1e3:.1f}",
+            "exposed": lambda step: f"{step.exposed * 1e3:.1f}",
+            "batch norm": lambda step: f"{step.batch_norm * 1e3:.1f}",
+            "waiting": lambda step: f"{step.waiting * 1e3:.1f}",
+            f"{self.worth:.0%} from": lambda step: str(step.pays_from or "never"),
         }
         for name in ("batch_norm", "waiting"):
             if not any(getattr(step, name) for step in self.steps):
-                del columns[f"{name.replace('_', ' ')} ms"]
+                del columns[name.replace("_", " ")]
         rows = [list(columns), *([cell(step) for cell in columns.values()] for step in self.steps)]
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join(

@@ -194,14 +194,16 @@ def of_runs(model: nn.Module, batch_size: int, runs: Sequence[StepRun]) -> StepT
         for name in runs[0].gradients
     )
     norms = (m.num_features for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    whole = statistics.median(run.seconds for run in runs)
     return StepTimes(
-        batch_size,
-        forward,
-        backward,
-        optimizer,
-        tuple(gradients),
-        tuple(norms),
+        batch_size=batch_size,
+        forward=forward,
+        backward=backward,
+        optimizer=optimizer,
+        gradients=tuple(gradients),
+        batch_norms=tuple(norms),
         copy=_copy_seconds(),
+        runs=tuple(run.seconds / whole for run in runs),
     )
 
 

@@ -14,12 +14,15 @@ TINY = ["plan", "--ranks", "6", "--size", "32", "--batch-size", "4", "--seconds"
 
 def test_a_table(capsys):
     assert main([*TINY, "--network", "1Gbit", "--latency", "20us", "--threads", "1"]) == 0
-    head, measured, computed, _, columns, *rows = capsys.readouterr().out.splitlines()
+    head, measured, step, computed, _, columns, *rows = capsys.readouterr().out.splitlines()
     assert head.startswith("mobilenet_v4_conv_small, 4×3×32×32 a rank, 15.1 MB of gradients")
-    assert "threads: 1: forward" in measured
+    assert measured.endswith("threads: 1")
+    assert step.startswith("a step of one rank: forward")
     assert computed == "computed for 1Gbit and 20 µs between machines, ranks on each: 1"
-    assert columns.split()[:3] == ["ranks", "images", "a"]
-    assert [row.split()[:2] for row in rows] == [["1", "4"], ["2", "8"], ["4", "16"], ["6", "24"]]
+    assert columns.split()[:3] == ["ranks", "images", "ms"]
+    found = [row.split()[:2] for row in rows[:4]]
+    assert found == [["1", "4"], ["2", "8"], ["4", "16"], ["6", "24"]]
+    assert rows[-1].endswith("90% from: the smallest batch a rank that efficient")
 
 
 def test_json_is_what_the_library_says(capsys):

@@ -37,7 +37,8 @@ NOT_CODE = {
     "{literalinclude}",
 }
 # Pages whose shell blocks install things; .ci/run does what they say.
-INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md", "onnx.md"}
+INSTALLS = {"installation.md", "contributing.md", "performance.md", "index.md"}
+INSTALLS |= {"onnx.md", "distributed.md"}
 # The design page shows how an operation is written; it is no program.
 EXCERPTS = {"design.md"}
 # The code of the landing page is README's, says test_site.py.
