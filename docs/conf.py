@@ -34,6 +34,7 @@ extensions = [
     "performance",
     "command_line",
     "source_pages",
+    "many_machines",
     "titles",
     "torch_names",
     "lucid.visual.sphinx",
