@@ -442,8 +442,8 @@ def run_backward(
         source, index = _source(root)
         pending.add((id(source), index), _initial_gradient(root, gradient))
     nodes = _reachable(roots)
-    # Where each leaf is used for the last time: the oldest node runs last.
-    ready: dict[int, list[Tensor]] = {}
+    # Each leaf beside the node that uses it last: the oldest one, as that runs last.
+    ready: list[tuple[Node, Tensor]] = []
     leaves = set()
     captured: dict[tuple[int, int], Tensor | None] = {}
     if inputs is not None:
@@ -455,10 +455,10 @@ def run_backward(
     leading = {key[0] for key in captured}
     needs: dict[int, tuple[bool, ...]] = {}
     for node in reversed(nodes):
-        for edge in node.edges:
+        for edge in reversed(node.edges):  # as those are taken from the list's end
             if edge is not None and isinstance(edge[0], Tensor) and id(edge[0]) not in leaves:
                 leaves.add(id(edge[0]))
-                ready.setdefault(id(node), []).append(edge[0])
+                ready.append((node, edge[0]))
                 if inputs is None:
                     leading.add(id(edge[0]))
         needs[id(node)] = tuple(
@@ -472,11 +472,13 @@ def run_backward(
         gradient = pending.pop(key)
         if gradient is None:
             return
-        gradient = _call_hooks(leaf._hooks, gradient)
+        if leaf._hooks is not None:
+            gradient = _call_hooks(leaf._hooks, gradient)
         if inputs is None:
             _accumulate(leaf, gradient, create_graph)
-            for hook in tuple(getattr(leaf, "_post_hooks", ())):
-                hook(leaf)
+            if leaf._hooks is not None:
+                for hook in tuple(getattr(leaf, "_post_hooks", ())):
+                    hook(leaf)
         elif key in captured:
             captured[key] = gradient
 
@@ -516,8 +518,8 @@ def run_backward(
                     result = None
                     if not retain_graph:
                         node.free()
-                for leaf in ready.get(id(node), ()):
-                    deliver(leaf)
+                while ready and ready[-1][0] is node:
+                    deliver(ready.pop()[1])
                 nodes[position] = None  # type: ignore[call-overload]  # done: let it go
     finally:
         grad_mode.silent = silent

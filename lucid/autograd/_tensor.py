@@ -479,6 +479,7 @@ class Tensor:
             )
         if not hasattr(self, "_post_hooks"):
             self._post_hooks = []
+            self._hooks = self._hooks or []  # backward looks for others where there are some
         self._post_hooks.append(hook)
         return _remover(self._post_hooks, hook)
 
