@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid import models
@@ -217,6 +217,7 @@ def test_it_may_never_pay():
 numbers = st.floats(1e-6, 1e3)
 
 
+@settings(deadline=None)
 @given(
     ranks=st.integers(2, 300),
     first=numbers,
