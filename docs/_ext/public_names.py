@@ -58,6 +58,7 @@ TITLES = {
     "functional": "Norms and distances",
     "_load_images": "Images in their parts",
     "_source": "Pictures one after the other",
+    "_item": "A picture of a source",
     "_dataset": "Datasets",
     "_cached": "Datasets",
     "_loader": "Batches",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lucid.data._folders import has_pictures_name
-from lucid.data._sources._container import Get, Item
+from lucid.data._sources._item import Get, Item
 
 LISTS = (".txt", ".csv")  # their suffixes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid._extras import extra
-from lucid.data._sources._container import Get, Item, archive_marks, damaged
+from lucid.data._sources._item import Get, Item, archive_marks, damaged
 
 PARQUETS = (".parquet",)
 

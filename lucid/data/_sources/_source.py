@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lucid.data._folders import PictureFolder, folder_id, has_pictures_name
 from lucid.data._read_image import SUFFIXES
-from lucid.data._sources._container import Container, Get, Item, Paths
+from lucid.data._sources._item import Container, Get, Item, Paths
 from lucid.data._sources._list import LISTS, PictureList
 from lucid.data._sources._parquet import PARQUETS, ParquetPictures
 from lucid.data._sources._tar import TARS, TarPictures

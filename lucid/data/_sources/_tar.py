@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from lucid.data._folders import has_pictures_name
-from lucid.data._sources._container import Get, Item, archive_marks, damaged
+from lucid.data._sources._item import Get, Item, archive_marks, damaged
 
 TARS = (".tar", ".tar.gz", ".tgz")  # their suffixes
 

@@ -1,4 +1,4 @@
-"""What a source is made of."""
+"""A picture of a source, and what a source is made of."""
 
 from __future__ import annotations
 
