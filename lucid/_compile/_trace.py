@@ -25,6 +25,9 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._tensor import version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
 from lucid.nn import Module
+from lucid.ops._elementwise import Compare
+from lucid.ops._embedding import Rows
+from lucid.ops._reduce import Arg
 
 # So many times the model is run again with more opaque modules; then the whole model is opaque.
 _ROUNDS = 12
@@ -91,7 +94,10 @@ class FaithfulRecorder(Recorder):
 
     Attributes:
         culprits: the names of those modules: they are to be opaque.
+        choices: operations that are taken for reading their arguments.
     """
+
+    choices: frozenset[type[Function]] = frozenset({Compare, Arg, Rows})
 
     def __init__(self, model: Module, opaque: set[str]) -> None:
         super().__init__(model)
@@ -101,7 +107,7 @@ class FaithfulRecorder(Recorder):
         self.settled: set[Value] = set()  # those that do not depend on the input
         self.constants: list[tuple[Tensor, int]] = []  # with their versions when they were used
         self.opened: _Opened | None = None
-        self.watched = watched(self.read, self.detached)
+        self.watched = watched(self.read, self.detached, self.assigned)
 
     def run(self, *inputs: Tensor) -> Graph:
         graph = super().run(*inputs)
@@ -132,6 +138,10 @@ class FaithfulRecorder(Recorder):
     def detached(self, other: Tensor, tensor: Tensor) -> None:
         if self.opened is None and (value := self.find(tensor)) is not None:
             self.know(other, value)
+
+    def assigned(self, tensor: Tensor, result: Tensor) -> bool:
+        """Return whether it may count as computed that a tensor takes over what a result holds."""
+        return False
 
     def read(self, tensor: Tensor) -> None:
         """Note that the values of a tensor are read by something else than an operation."""
@@ -167,10 +177,10 @@ class FaithfulRecorder(Recorder):
     def operation(
         self, kind: type[Function], args: tuple[Any, ...], outputs: tuple[Tensor, ...]
     ) -> None:
-        if self.opened is None:
+        if self.opened is None and kind not in self.choices:
             super().operation(kind, args, outputs)
             return
-        # Of an opaque module: does it use more than the module was given?
+        # Of an opaque module: does it use more than the module was given? A choice counts as one.
         for tensor in leaves(args, Tensor):
             self.read(tensor)
 

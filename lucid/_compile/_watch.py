@@ -36,6 +36,9 @@ class Values(np.ndarray):
     """An array that calls ``noted`` when its values are used."""
 
     noted: Callable[[], None]
+    # Whether the change is known when all elements become those of a watched tensor's array.
+    assigned: Callable[[Any], bool] = staticmethod(lambda source: False)
+    of: Tensor | None = None  # the tensor whose array it is, no view of that
 
     def __array_finalize__(self, source: Any) -> None:
         self.noted = getattr(source, "noted", _nobody)
@@ -47,6 +50,8 @@ class Values(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in _HARMLESS:
             return super().__array_function__(function, types, args, kwargs)
+        if function is np.copyto and isinstance(args[0], Values) and args[0].assigned(args[1]):
+            return function(*_bare(args), **kwargs)
         _note(args, kwargs)
         return function(*_bare(args), **_bare(kwargs))
 
@@ -86,13 +91,17 @@ for _name in (
 
 
 def watched(
-    read: Callable[[Tensor], None], detached: Callable[[Tensor, Tensor], None]
+    read: Callable[[Tensor], None],
+    detached: Callable[[Tensor, Tensor], None],
+    assigned: Callable[[Tensor, Tensor], bool],
 ) -> type[Tensor]:
     """Return a class for tensors to become.
 
     Args:
         read: is called with the tensor whose values are used.
         detached: is called with what ``detach()`` returns, and the tensor itself.
+        assigned: is called with a tensor that is changed in place and the one that it becomes, and
+            returns whether that is known now; otherwise both are read.
     """
 
     class Watched(Tensor):
@@ -105,6 +114,10 @@ def watched(
                 return array
             values = array.view(Values)
             values.noted = lambda: read(self)
+            values.of = self
+            values.assigned = lambda source: (
+                isinstance(source, Values) and source.of is not None and assigned(self, source.of)
+            )
             return values
 
         @data.setter

@@ -17,6 +17,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._function import Accumulate, Cast, CopyIntoView, Scale
 from lucid.graph import Operation, Value, leaves
 from lucid.kernels.geometry import Conv
+from lucid.onnx import _emit_choices as choices
 from lucid.onnx import _emit_shapes as shapes
 from lucid.onnx._context import Context
 from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
@@ -32,6 +33,7 @@ from lucid.ops._common import SumTo
 from lucid.ops._conv import Conv2d, ConvInputGrad, ConvWeightGrad
 from lucid.ops._conv_norm_act import ConvNormAct
 from lucid.ops._dropout import Dropout
+from lucid.ops._embedding import Rows
 from lucid.ops._inplace import Overwrite
 from lucid.ops._layer_norm import Standardize
 from lucid.ops._linear import Linear
@@ -433,6 +435,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     elementwise.PowScalar: _power,
     elementwise.Step: _step,
     elementwise.Where: _plain("Where"),
+    elementwise.Compare: choices.compare,
     elementwise.Maximum: _larger,
     elementwise.Clamp: _clamp,
     **_unary(
@@ -463,6 +466,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     reduce.Cumsum: _cumsum,
     reduce.Extremum: _extremum,
     reduce.LogSumExp: _reduction("ReduceLogSumExp"),
+    reduce.Arg: choices.arg,
     # Shapes and indices.
     shape.Reshape: shapes.reshape,
     shape.Permute: shapes.permute,
@@ -472,6 +476,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     shape.Roll: shapes.roll,
     shape.Cat: shapes.cat,
     shape.ConstantPad: shapes.pad,
+    Rows: choices.rows,
     index.GetItem: shapes.get_item,
     index.SetItem: shapes.set_item,
     index.PutAdd: shapes.put_add,

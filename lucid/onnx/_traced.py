@@ -16,6 +16,7 @@ import numpy as np
 from lucid._compile._fuse import fold_constants
 from lucid._compile._state import no_random_numbers_lost
 from lucid._compile._trace import FaithfulRecorder
+from lucid._compile._watch import plain
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._tensor import wrap
 from lucid.graph import Operation, Value, leaves
@@ -76,6 +77,29 @@ def place(path: str) -> str:
     return f"in {path!r}" if path else "in the model itself"
 
 
+class _Recorder(FaithfulRecorder):
+    """Takes comparisons, indices and changes in place for operations as well."""
+
+    choices = frozenset()
+
+    def assigned(self, tensor: Tensor, result: Tensor) -> bool:
+        old, new = self.find(tensor), self.find(result)
+        if old is None or new is None or self.opened is not None:
+            return False
+        if old in self.graph.inputs or old.dtype != new.dtype:
+            return False
+        array = plain(tensor)
+        for known in self.made.values():
+            other = known.thing()
+            if other is None or other is tensor:
+                continue
+            if np.may_share_memory(plain(other), array):
+                return False  # a view of it, or what it is a view of, changes too
+        self.know(tensor, new)
+        self.versions[id(tensor)] += 1
+        return True
+
+
 def trace(
     model: Module, runs: Sequence[Sequence[Array]], kept: Iterable[type[Function]] = ()
 ) -> Traced:
@@ -93,7 +117,7 @@ def trace(
     graphs = []
     with no_random_numbers_lost() as numbers:
         for arrays in runs:
-            recorder = FaithfulRecorder(copied, set())
+            recorder = _Recorder(copied, set())
             try:
                 with no_grad():
                     graphs.append(recorder.run(*[wrap(array) for array in arrays]))

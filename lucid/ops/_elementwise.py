@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import kernels
-from lucid.autograd import Function, Tensor
+from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._dtype import as_dtype
+from lucid.autograd._function import is_observed
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.ops._common import (
@@ -489,22 +490,40 @@ class Binary(Protocol):
     def __call__(self, input: Any, other: Any) -> Tensor: ...
 
 
+class Compare(Function):
+    """A comparison, a test or logic, which has no gradient: an operation for observers alone."""
+
+    @staticmethod
+    def forward(ctx: Node, ufunc: Any, *given: Any) -> Array:
+        result: Array = ufunc(*[x.data if isinstance(x, Tensor) else x for x in given])
+        return result
+
+
 def _compare(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, (int, float)):
-        if -60000 < b < 60000:  # in the range of every floating dtype
-            return wrap(ufunc(a.data, b))
         try:
+            if is_observed():
+                return _observed(ufunc, a, b)
+            if -60000 < b < 60000:  # in the range of every floating dtype
+                return wrap(ufunc(a.data, b))
             with np.errstate(over="ignore"):  # a number may lie beyond the dtype's range
                 return wrap(ufunc(a.data, b))
         except OverflowError:
             raise ValueError(f"{who}: the number is beyond all floats") from None
     a, b = operands(a, b, who)
-    return wrap(ufunc(a.data, b.data))
+    return _observed(ufunc, a, b) if is_observed() else wrap(ufunc(a.data, b.data))
+
+
+def _observed(*args: Any) -> Tensor:
+    with no_grad():
+        found: Tensor = Compare.apply(*args)
+    return found
 
 
 def _bitwise(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
     a, b = operands(a, b, who)
-    return wrap(ufunc(_whole(a, who), _whole(b, who)))
+    given = _whole(a, who), _whole(b, who)
+    return _observed(ufunc, a, b) if is_observed() else wrap(ufunc(*given))
 
 
 def _whole(x: Tensor, who: str) -> Array:
@@ -526,7 +545,8 @@ def _test(ufunc: Any, doc: str) -> Unary:
     who = ufunc.__name__
 
     def operation(input: Any) -> Tensor:
-        return wrap(ufunc(operand(input, who).data))
+        x = operand(input, who)
+        return _observed(ufunc, x) if is_observed() else wrap(ufunc(x.data))
 
     return _named(operation, who, doc)
 
@@ -554,7 +574,9 @@ isfinite = _test(np.isfinite, "Return where ``input`` is neither NaN nor an infi
 
 def bitwise_not(input: Any) -> Tensor:
     """Return ``~input``, for integers and booleans, of which it is ``logical_not``."""
-    return wrap(np.invert(_whole(operand(input, "bitwise_not"), "bitwise_not")))
+    x = operand(input, "bitwise_not")
+    given = _whole(x, "bitwise_not")
+    return _observed(np.invert, x) if is_observed() else wrap(np.invert(given))
 
 
 def isclose(
@@ -595,10 +617,10 @@ def equal(input: Any, other: Any) -> bool:
 
 class Where(Function):
     @staticmethod
-    def forward(ctx: Node, condition: Array, a: Tensor, b: Tensor) -> Array:
-        ctx.condition = condition
+    def forward(ctx: Node, condition: Tensor, a: Tensor, b: Tensor) -> Array:
+        ctx.condition = condition.data
         ctx.shapes = a.shape, b.shape
-        return np.where(condition, a.data, b.data)
+        return np.where(ctx.condition, a.data, b.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -626,9 +648,9 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         TypeError: if the condition is not boolean.
         ValueError: if the shapes do not broadcast, or only one of two choices is given.
     """
-    mask = operand(condition, "where").data
+    mask = operand(condition, "where")
     if input is None and other is None:
-        return tuple([wrap(index) for index in np.nonzero(mask)])
+        return tuple([wrap(index) for index in np.nonzero(mask.data)])
     if input is None or other is None:
         raise ValueError("where: expected both choices or neither, got one")
     if mask.dtype.kind != "b":

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from lucid.autograd import Tensor
+from lucid.autograd import Tensor, is_grad_enabled
+from lucid.autograd._function import is_observed, observe
+from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import operand
+from lucid.ops._common import Array, operand
 from lucid.ops._elementwise import where
+from lucid.ops._index import GetItem
 
 __all__ = ["embedding", "one_hot"]
 
@@ -19,6 +22,14 @@ def _indices(input: Any, who: str) -> Tensor:
     if index.dtype.kind not in "iu":
         raise TypeError(f"{who}: expected integers, got {index.dtype}")
     return index
+
+
+class Rows(GetItem):
+    """Rows of a table at places that are a tensor: an operation for observers alone."""
+
+    @staticmethod
+    def forward(ctx: Node, table: Tensor, places: Tensor) -> Array:  # type: ignore[override]
+        return GetItem.forward(ctx, table, (places.data,))
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
@@ -42,14 +53,15 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     if table.ndim != 2:
         raise ValueError(f"{who}: expected a weight of shape (V, D), got {table.shape}")
     size = table.shape[0]
-    if index.data.size and not (index.data.min() >= 0 and index.data.max() < size):
-        wrong = index.data[(index.data < 0) | (index.data >= size)]
-        raise IndexError(f"{who}: expected indices from 0 to {size - 1}, got {wrong.flat[0]}")
-    rows: Tensor = table[index.data]
-    if padding_idx is None:
-        return rows
-    if not -size <= padding_idx < size:
+    with observe(None):  # a check is no part of what is computed
+        if index.data.size and not (index.data.min() >= 0 and index.data.max() < size):
+            wrong = index.data[(index.data < 0) | (index.data >= size)]
+            raise IndexError(f"{who}: expected indices from 0 to {size - 1}, got {wrong.flat[0]}")
+    if padding_idx is not None and not -size <= padding_idx < size:
         raise IndexError(f"{who}: padding_idx {padding_idx} is out of range for {size} rows")
+    rows: Tensor = Rows.apply(table, index) if is_observed() else table[index.data]
+    if padding_idx is None or not is_grad_enabled():
+        return rows
     padding = index.data[..., None] == padding_idx % size
     return where(padding, rows.detach(), rows)
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import kernels
-from lucid.autograd import Function, Tensor, is_grad_enabled
+from lucid.autograd import Function, Tensor, is_grad_enabled, no_grad
 from lucid.autograd._dtype import as_dtype
+from lucid.autograd._function import is_observed
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import Dim, ValuesIndices, wrap
 from lucid.kernels._memory import empty_like
@@ -532,12 +533,26 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def _arg(x: Any, dim: int | None, keepdim: bool, function: Any, who: str) -> Tensor:
     x = operand(x, who)
     axis = None if dim is None else normalize_axis(dim, x.ndim or 1, who)
-    if axis is None or x.ndim == 0:
-        _check_nonempty(x, tuple(range(x.ndim)), who)
-        index = np.asarray(function(x.data))
-        return wrap(index.reshape((1,) * x.ndim) if keepdim else index)
-    _check_nonempty(x, (axis,), who)
-    return wrap(function(x.data, axis=axis, keepdims=keepdim))
+    axis = axis if x.ndim else None
+    _check_nonempty(x, tuple(range(x.ndim)) if axis is None else (axis,), who)
+    args = x, axis, keepdim, function
+    if not is_observed():
+        return wrap(_places(*args))
+    with no_grad():
+        found: Tensor = Arg.apply(*args)
+    return found
+
+
+def _places(x: Tensor, axis: int | None, keepdim: bool, function: Any) -> Array:
+    return np.asarray(function(x.data, axis=axis, keepdims=keepdim))
+
+
+class Arg(Function):
+    """Where an extremum is, which has no gradient: an operation for observers alone."""
+
+    @staticmethod
+    def forward(ctx: Node, *args: Any) -> Array:
+        return _places(*args)
 
 
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:

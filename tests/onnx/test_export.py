@@ -242,10 +242,29 @@ def _choosing(x: Tensor) -> Tensor:
     return x * 2 if x.sum().item() > 0 else x
 
 
+def _choosing_by_mask(x: Tensor) -> Tensor:
+    return x * 2 if (x > 0).any() else x
+
+
+def _changing_what_is_seen(x: Tensor) -> Tensor:
+    y = x * 2
+    part = y[:, :1]
+    y += 1
+    return part
+
+
+def _changing_the_input(x: Tensor) -> Tensor:
+    x += 1
+    return x
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: lucid.where(x > 0, x, 0.0), "in 'inner.f' values are read or changed by some"),
+        (_choosing_by_mask, "in 'inner.f' values are read or changed by something that is no"),
+        (_changing_what_is_seen, "in the model itself values are read or changed by something"),
+        (_changing_the_input, "in the model itself values are read or changed by something"),
+        (lambda x: x[x > 0], "in 'inner.f' values are read or changed by something that is no"),
         (_choosing, "in 'inner.f' values are read or changed by something that is no operation"),
         (lambda x: lucid.tensor(np.sin(x.numpy())) * x, "in 'inner.f' values are read or changed"),
         (Cube.apply, "in 'inner.f' Cube is no operation that the exporter knows"),
@@ -258,8 +277,8 @@ def _choosing(x: Tensor) -> Tensor:
         (lambda x: lucid.ones(3), "what it returns is no tensor that depends on the input, but a"),
     ],
     ids=[
-        "comparison", "choice", "numpy", "function", "dropout", "random", "slice", "reshape",
-        "other", "integer", "constant",
+        "mask", "view", "input", "index", "choice", "numpy", "function", "dropout", "random",
+        "slice", "reshape", "other", "integer", "constant",
     ],
 )  # fmt: skip
 def test_what_no_file_can_say_is_named(tmp_path: Path, function: object, message: str) -> None:

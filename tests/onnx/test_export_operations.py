@@ -35,6 +35,13 @@ class Of(nn.Module):
         return self.function(*x, self.w)
 
 
+def _changed(x: Tensor, w: Tensor) -> Tensor:
+    before = x + 1
+    x += w
+    x.mul_(x).clamp_(0.1)
+    return x * before
+
+
 # Name of the operation -> the function of (x, w), the input's shape, the parameter's.
 Case = tuple[Callable[..., Any], tuple[int, ...], tuple[int, ...]]
 IMAGE = (2, 4, 6, 5)
@@ -60,6 +67,23 @@ OPERATIONS: dict[str, Case] = {
     "Hardsigmoid": (lambda x, w: F.hardsigmoid(x * 3), ROWS, ()),
     "GELU": (lambda x, w: F.gelu(x) + F.gelu(x * 2, "tanh"), ROWS, ()),
     "Softplus": (lambda x, w: F.softplus(x, 2.0, 0.5) + F.mish(x) + F.logsigmoid(x), ROWS, ()),
+    "Compare": (
+        lambda x, w: lucid.where((x > w - 1) & (x <= 0.7) | (x != x), x, 0.0)
+        + ((w >= 1.0) ^ ~(x < 0)).float() + (x == x.abs()).float(),
+        ROWS, (4,),
+    ),
+    "Compare with infinities": (
+        lambda x, w: lucid.stack([f(1 / (x > 0).float() * x) for f in
+                                  (lucid.isnan, lucid.isinf, lucid.isfinite)]).float(),
+        ROWS, (),
+    ),
+    "Compare integers": (
+        lambda x, w: (((x * 4).long() > 0.5) | ((x * 4).long() >= -2)).float(), ROWS, ()
+    ),
+    "Arg": (lambda x, w: x.argmax(1) + x.argmin(1, keepdim=True) + w.argmax(), ROWS, (4,)),
+    "Rows": (lambda x, w: F.embedding(x.argmax(2), w, 0) + F.embedding(w.argmax(0), w)[:1],
+             (2, 5, 4), (4, 3)),
+    "in place": (lambda x, w: _changed(x * 2, w), ROWS, (4,)),
     "Softmax": (lambda x, w: x.softmax(-1) + x.softmax(1), IMAGE, ()),
     "LogSoftmax": (lambda x, w: F.log_softmax(x, 2), IMAGE, ()),
     "MatMul": (lambda x, w: (x @ w) @ (x @ w).transpose(-2, -1), (2, 3, 4), (4, 5)),
@@ -116,7 +140,7 @@ OPERATIONS: dict[str, Case] = {
     "GetItem by arrays apart": (lambda x, w: x[:, [0, 1], :, [2, 4]].transpose(0, 1), IMAGE, ()),
 }  # fmt: skip
 # Those that only an opset has, and those of a fixed batch: what they do depends on all sizes.
-NEED = {"Einsum": 12, "PutAdd": 16, "Maximum": 12}
+NEED = {"Compare": 12, "Compare integers": 12, "Einsum": 12, "PutAdd": 16, "Maximum": 12}
 FIXED: dict[str, Case] = {
     "Einsum": (lambda x, w: lucid.einsum("bi,ij,bj->b", x, w, x), ROWS, (4, 4)),
     "SetItem": (lambda x, w: x.scatter(1, np.array([[0, 2]] * 3), 7.0), ROWS, ()),
