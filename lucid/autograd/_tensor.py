@@ -567,7 +567,9 @@ class Tensor:
 
         view = reshape
         reshape_as = expand_as = view_as
-        swapaxes = transpose
+
+        def swapaxes(self, axis0: int, axis1: int) -> Tensor: ...
+
         flip = permute
         repeat = expand
         clone = contiguous = t
@@ -623,7 +625,11 @@ class Tensor:
         # matrices
         def matmul(self, other: Any) -> Tensor: ...
 
-        mm = bmm = dot = outer = matmul
+        def mm(self, mat2: Any) -> Tensor: ...
+        def dot(self, tensor: Any) -> Tensor: ...
+        def outer(self, vec2: Any) -> Tensor: ...
+
+        bmm = mm
 
         # dtype: last, as these names are those of types above
         def astype(self, dtype: DTypeLike) -> Tensor: ...
