@@ -92,8 +92,8 @@ def test_shares_have_files_of_their_own(tmp_path: Path) -> None:
             assert errors(made) == [["0", f"{index}.jpg", "broken"]]
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == sorted(
         [f"part-0000{index}-of-00003-00000.csv" for index in range(3)]
-        + [f"errors-0000{index}-of-00003.csv" for index in range(3)]
-        + ["parts.json"]
+        + [f"_errors-0000{index}-of-00003.csv" for index in range(3)]
+        + ["_parts.json"]
     )
 
 
@@ -108,14 +108,14 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(OtherPartsError, match=message):
             change()
-    (tmp_path / "parts.json").write_text("[]")
+    (tmp_path / "_parts.json").write_text("[]")
     with pytest.raises(OtherPartsError, match=r"parts\.json: expected an object, got \[\]"):
         parts(tmp_path)
 
 
 def test_a_folder_of_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"")
-    with pytest.raises(OtherPartsError, match=r"holds 'photo\.jpg' and no parts\.json; name a"):
+    with pytest.raises(OtherPartsError, match=r"holds 'photo\.jpg' and no _parts\.json; name a"):
         parts(tmp_path)
     assert os.listdir(tmp_path) == ["photo.jpg"]
 
@@ -173,7 +173,7 @@ def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_settings_can_be_read(tmp_path: Path) -> None:
     parts(tmp_path, share=(1, 4))
-    assert json.loads((tmp_path / "parts.json").read_text()) == {
+    assert json.loads((tmp_path / "_parts.json").read_text()) == {
         "source": "s",
         "part_size": 3,
         "format": "csv",

@@ -1,7 +1,8 @@
 """A result too large for one file or one run: a folder of parts, each written whole or not at all.
 
-``parts.json`` says what they follow from; ``errors.csv`` lists what could not be had, part by part.
-Of several processes each has a share of the work, and files of its own that are named by the share.
+``_parts.json`` says what they follow from; ``_errors.csv`` lists what could not be had, part by
+part. Readers of folders of tables pass over names that begin so. Of several processes each has a
+share of the work, and files of its own that are named by the share.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Parts:
             _pyarrow("pyarrow.parquet")
         name = "-{:05}-of-{:05}".format(*share) if share[1] > 1 else ""
         self.folder = Path(folder)
-        self.error_file = self.folder / f"errors{name}.csv"
+        self.error_file = self.folder / f"_errors{name}.csv"
         self.errors = 0
         self.finished: set[int] = set()
         self._format = format
@@ -76,14 +77,14 @@ class Parts:
         self._check_settings({**settings, "format": format, "shards": share[1]})
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        file = self.folder / "parts.json"
+        file = self.folder / "_parts.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         others = [name for name in sorted(os.listdir(self.folder)) if not name.startswith(".")]
         if not file.is_file():  # not even by another process in between
             if others:
                 raise OtherPartsError(
-                    f"{self.folder} holds {short(others[0])} and no parts.json; name a folder that "
-                    "is empty or new"
+                    f"{self.folder} holds {short(others[0])} and no _parts.json; name a folder "
+                    "that is empty or new"
                 )
             with atomic_path(file) as path:
                 path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ from lucid.distributed._map_images import PART_SIZE, fill
 from lucid.distributed._picture_model import PictureModel, outcomes
 from lucid.distributed._tables import Table
 
+_FILES = (".npz", *(f".{format}" for format in FORMATS))  # endings that no folder is meant by
 _NAMED = 20  # of what cannot be read for a folder of parts; all of it is in a file there
 
 _WORTH_A_PLAN = 32  # batches: fewer are done before a plan is compiled
@@ -29,8 +30,8 @@ _WORTH_A_PLAN = 32  # batches: fewer are done before a plan is compiled
 _PARTS_HELP = (
     "With a folder as --output the result is written in parts, `part-00000.parquet` and so on, "
     "each whole or not at all. Started again, the command goes on behind the parts that are there. "
-    "`errors.csv` lists what cannot be read. --shard I/N takes each N-th picture (of N archives or "
-    "more, each N-th archive), for N processes that share the folder."
+    "`_errors.csv` lists what cannot be read. --shard I/N takes each N-th picture (of N archives "
+    "or more, each N-th archive), for N processes that share the folder."
 )
 
 
@@ -111,6 +112,8 @@ def wants_parts(args: argparse.Namespace) -> bool:
     given = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name) is not None]
     output = args.output
     if output is not None and (output.is_dir() or not output.suffix or given):
+        if output.suffix.lower() in _FILES and not output.is_dir():
+            raise UsageError(f"{given[0]} needs a folder of parts, and {output} is a file's name")
         if output.exists() and not output.is_dir():
             raise UsageError(f"--output: {output} is a file; name a folder for the parts")
         if args.overwrite:

@@ -85,7 +85,7 @@ def rows(pattern: str = "part-*") -> list[dict[str, str]]:
     return found
 
 
-def read_errors(pattern: str = "errors*") -> list[tuple[str, str]]:
+def read_errors(pattern: str = "_errors*") -> list[tuple[str, str]]:
     return [(row["part"], row["file"]) for row in rows(pattern)]
 
 
@@ -117,9 +117,9 @@ def test_embed_in_csv(files: Path, folder: Path, capsys: pytest.CaptureFixture[s
     first, second, last = captured.err.splitlines()
     assert first.startswith("lucid embed: photos/17.jpg cannot be read as an image")
     assert second.startswith("lucid embed: photos/2.jpg cannot be read as an image")
-    assert last == "lucid embed: 2 images cannot be read: out/errors.csv"
+    assert last == "lucid embed: 2 images cannot be read: out/_errors.csv"
     names = sorted(os.listdir("out"))
-    assert names == ["errors.csv", *[f"part-0000{part}.csv" for part in range(3)], "parts.json"]
+    assert names == ["_errors.csv", "_parts.json", *[f"part-0000{part}.csv" for part in range(3)]]
     order = sorted(f"photos/{index}.jpg" for index in range(20))
     for part in range(3):
         listed = [row["file"] for row in rows(f"part-0000{part}")]
@@ -134,6 +134,7 @@ def test_embed_in_parquet(files: Path, folder: Path) -> None:
     assert embed("photos", format="parquet", size=18) == 1
     tables = [parquet.read_table(path) for path in sorted(Path("out").glob("*.parquet"))]
     assert [table.num_rows for table in tables] == [16, 2]
+    assert parquet.read_table("out").num_rows == 18  # what is no part is passed over
     found = [pair for table in tables for pair in zip(*table.to_pydict().values())]
     check([(name, np.array(row, np.float32)) for name, row in found], files)
 
@@ -170,7 +171,7 @@ def test_many_broken_pictures_are_not_all_printed(
     assert embed("bad") == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
-    assert lines[-1] == "lucid embed: 29 images cannot be read: out/errors.csv"
+    assert lines[-1] == "lucid embed: 29 images cannot be read: out/_errors.csv"
     assert len(read_errors()) == 29
 
 
@@ -248,7 +249,7 @@ def test_finished_parts_are_passed_over(
     assert capsys.readouterr().out == "3 parts in out, 2 of them from before\n"
     after = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     assert after.keys() == before.keys()
-    assert sorted(after["errors.csv"].splitlines()) == sorted(before["errors.csv"].splitlines())
+    assert sorted(after["_errors.csv"].splitlines()) == sorted(before["_errors.csv"].splitlines())
     assert after["part-00000.csv"] == before["part-00000.csv"]
     read.clear()
     assert embed("photos") == 1  # some could not be read, whenever that was
@@ -289,7 +290,7 @@ def test_shards(count: int, files: Path, folder: Path) -> None:
     check([(row["file"], features(row)) for row in rows()], files)
     assert sorted(name for _, name in read_errors()) == ["photos/17.jpg", "photos/2.jpg"]
     names = os.listdir("out")
-    assert len([name for name in names if name.startswith("errors-")]) == count
+    assert len([name for name in names if name.startswith("_errors-")]) == count
     assert f"part-0000{count - 1}-of-0000{count}-00000.csv" in names
 
 
@@ -306,9 +307,10 @@ def test_more_shards_than_pictures(folder: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-o", "o.npz", "--part-size", "2"], "--output: o.npz is a file; name a folder for the"),
+        (["-o", "o.npz", "--part-size", "2"], "--part-size needs a folder of parts, and o.npz is"),
+        (["-o", "new.csv", "--shard", "0/2"], "--shard needs a folder of parts, and new.csv is a"),
         (["-o", "out", "--overwrite"], "parts are added to those that are there; leave out --over"),
-        (["-o", "photos"], "--output: photos holds '0.jpg' and no parts.json"),
+        (["-o", "photos"], "--output: photos holds '0.jpg' and no _parts.json"),
         (["gone.tar", "-o", "out"], "no image found: there is no file gone.tar"),
         (["-o", "o.txt"], "--output: expected a name ending in .npz, got o.txt"),
     ],

@@ -61,7 +61,7 @@ def features(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def errors(folder: Path) -> list[str]:
-    with (folder / "errors.csv").open(newline="", encoding="utf-8") as text:
+    with (folder / "_errors.csv").open(newline="", encoding="utf-8") as text:
         return [row["file"] for row in csv.DictReader(text)]
 
 
