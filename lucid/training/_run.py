@@ -370,6 +370,9 @@ class Run:
             recipe, self.model, train, description.classes, images.augmentation
         )
         self.loader.part = _on_ranks.part()
+        self._held_out = DataLoader(  # one for all epochs, as its workers stay
+            validation, self.batch_size, num_workers=recipe.workers, part=_on_ranks.part()
+        )
         self._progress = Progress(self.loader, _on_ranks.least_part(self.batch_size), description)
         self.resumed = from_first(lambda: self.files.saved(description) is not None)
         self.state = RunState(
@@ -440,9 +443,7 @@ class Run:
             for callback in callbacks:
                 callback.on_step(self, score)
 
-        recipe, validation = self.recipe, self.images.validation
-        assert validation is not None
-        progress = self._progress
+        recipe, progress = self.recipe, self._progress
         meter = progress.begin()
         began = time.perf_counter() - meter.seconds
         set_frozen(recipe, self.model, self.done + 1)
@@ -462,12 +463,8 @@ class Run:
             raise self._located(error) from error
         if not recipe.sync_bn:
             _on_ranks.average_statistics(self.model, self.averaged)
-        part = _on_ranks.part()
-        held_out = _loop.evaluate(
-            self.model if self.averaged is None else self.averaged,
-            DataLoader(validation, self.batch_size, num_workers=recipe.workers, part=part),
-        )
-        held_out = _on_ranks.score_of_all(held_out)
+        judged = self.model if self.averaged is None else self.averaged
+        held_out = _on_ranks.score_of_all(_loop.evaluate(judged, self._held_out))
         seconds = time.perf_counter() - began
         epoch = from_first(lambda: Epoch(self.done + 1, score, held_out, seconds))
         self.description.add(epoch.record())
