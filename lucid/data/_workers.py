@@ -442,11 +442,19 @@ def serve(descriptor: int) -> NoReturn:
             pickler.dump(function(*arguments, empty=memory.empty))
         except BaseException as error:  # also what ends a program: there it does
             memory.lend([])
-            _send(connection, _UNABLE, f"{type(error).__name__}: {error}".encode())
+            _answer(connection, _UNABLE, f"{type(error).__name__}: {error}".encode())
         else:
             memory.lend(pickler.sent)
             passed = [memory.descriptor for memory in pickler.sent]
-            _send(connection, _RESULT, file.getvalue(), passed)
+            _answer(connection, _RESULT, file.getvalue(), passed)
+
+
+def _answer(connection: socket.socket, *message: Any) -> None:
+    """Send a message, and end this process if the other one is gone."""
+    try:
+        _send(connection, *message)
+    except OSError:
+        os._exit(0)
 
 
 def _listen(connection: socket.socket, messages: queue.SimpleQueue[Any]) -> None:

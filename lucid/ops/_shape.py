@@ -155,7 +155,7 @@ def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
 
 
 def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
-    """Return ``transpose(input, axis0, axis1)``."""
+    """Return a view with axes ``axis0`` and ``axis1`` exchanged, as :func:`transpose` does."""
     return transpose(input, axis0, axis1)
 
 

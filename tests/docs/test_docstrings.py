@@ -19,7 +19,7 @@ _names = extension("names")
 MODULES, public_names = _names.MODULES, _names.public_names
 
 #: What the operations call the tensors they compute with.
-OPERANDS = {"x", "input", "a", "b"}
+OPERANDS = {"input", "other", "mat2", "vec2", "tensor"}
 
 #: Arguments that need no word, and why.
 #: name -> the arguments
