@@ -54,6 +54,7 @@ def test_an_exception_on_all_ranks_is_told_once() -> None:
     assert "rank" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_rank_ends_the_others_with_its_name() -> None:
     process = start_ranks(2, "-c", BEGIN.format("os.kill(os.getpid(), signal.SIGSTOP)"))
     assert process.stdout is not None

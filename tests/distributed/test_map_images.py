@@ -246,6 +246,7 @@ def count_parts(folder: Path) -> int:
     return len(list(folder.glob("part-*.parquet")))
 
 
+@pytest.mark.slow
 def test_actors_give_what_this_process_gives(
     some: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ def test_actors_give_what_this_process_gives(
     np.testing.assert_array_equal(rows, expected)
 
 
+@pytest.mark.slow
 def test_a_dead_actor_is_replaced(some: tuple[Path, list[str]]) -> None:
     root, broken = some
     process = start(root, "killed", 2, part_size=64)

@@ -69,6 +69,7 @@ def history(path: Path) -> np.ndarray:
     return np.atleast_2d(rows)[:, :5]
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_does_and_their_number_may_change(tmp_path: Path) -> None:
     """Within epochs too: the state is written after each step."""
     assert train(1, tmp_path / "whole") == ["epoch 1 132 143", "epoch 2 132 143"]
@@ -81,6 +82,7 @@ def test_two_ranks_train_as_one_does_and_their_number_may_change(tmp_path: Path)
     assert {path.name for path in (tmp_path / "parts").iterdir()} == names
 
 
+@pytest.mark.slow
 def test_weights_of_classes_and_a_teacher_count_for_the_whole_batch(tmp_path: Path) -> None:
     train(1, tmp_path / "teacher", epochs=1)
     changes = {"teacher": str(tmp_path / "teacher"), "class_weights": True, "cutmix": 0.0}
@@ -91,6 +93,7 @@ def test_weights_of_classes_and_a_teacher_count_for_the_whole_batch(tmp_path: Pa
     np.testing.assert_allclose(history(tmp_path / "one"), history(tmp_path / "two"), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_norms_see_the_whole_batch(tmp_path: Path) -> None:
     changes = {"freeze": 0, "sync_bn": True, "limit": 22, "epochs": 1}
     for ranks, name in ((1, "one"), (2, "two")):
@@ -107,6 +110,7 @@ def lucid_on_ranks(
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+@pytest.mark.slow
 def test_wrong_use_is_told_once() -> None:
     for arguments, message in (
         (["train", "--epochs", "0"], "argument --epochs: expected an integer from 1 to 1,000,000"),
@@ -162,6 +166,7 @@ def test_the_command_prints_and_writes_once_and_shares_out_the_pictures(tmp_path
     assert {event["pid"] for event in events} == {0, 1}
 
 
+@pytest.mark.slow
 def test_find_lr_sees_the_loss_of_all_ranks(tmp_path: Path) -> None:
     recipe = ["--data", "digits", "--model", RECIPE["model"], "--size", "32", "--limit", "60"]
     recipe += ["--batch-size", "20", "--freeze", "7", "--optimizer", "sgd", "--no-augment"]
@@ -172,6 +177,7 @@ def test_find_lr_sees_the_loss_of_all_ranks(tmp_path: Path) -> None:
     np.testing.assert_allclose(one, two, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_fails_on_one_rank_is_told_by_it_with_what_is_kept(tmp_path: Path) -> None:
     code = (
         "import sys\n"
