@@ -194,6 +194,15 @@ def written(page: Path) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
 
 
+#: Limits, and what is an example's.
+LIMITS = (
+    "up to 4 GiB",  # of --cache
+    *("at most 2 GB", "over 2 GB", "more than 2 GB"),  # of a file of ONNX
+    "more than 256 MiB",  # of what a loader's processes are given
+    *("1.1GB", "15 MB", "125 MB", "5 MB"),  # of the wire between machines
+)
+
+
 def test_nobody_wrote_a_figure_into_a_page(site):
     """Shares in the reference are settings, such as how much of a picture a crop keeps."""
     found = {}
@@ -202,7 +211,7 @@ def test_nobody_wrote_a_figure_into_a_page(site):
         if not name.startswith(("_", ".doctrees")):
             patterns = (SPEED,) if name.startswith("reference/") else (SPEED, SHARE)
             text = written(page)
-            for limit in ("up to 4 GiB", "at most 2 GB"):  # of --cache; of a file of ONNX
+            for limit in LIMITS:
                 text = text.replace(limit, "")
             found[name] = figures(text, *patterns)
     assert {name: told for name, told in found.items() if told} == {}

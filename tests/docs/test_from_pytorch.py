@@ -46,7 +46,7 @@ def test_other_names_and_notes_are_of_names_that_exist():
     ("name", "phrase"),
     [
         ("torch.add", "without `alpha`"),
-        ("torch.add", "`other` is `b`"),
+        ("torch.save", "`f` is `path`"),
         ("torch.sort", "`stable=True`, not `False`"),
         ("torch.nn.MSELoss", "`reduction` by name only"),
         ("torch.nn.functional.embedding", "`sparse`"),

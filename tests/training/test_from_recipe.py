@@ -512,7 +512,7 @@ _OF_A_STEP: dict[str, Any] = {
 #: What it does not depend on: how long the training is and how it is watched, kept and judged.
 _OF_THE_REST = {
     "data", "epochs", "lr", "warmup", "head_epochs", "ema", "patience", "bn_momentum", "workers",
-    "cache", "save_minutes", "keep_states", "max_unreadable",
+    "cache", "save_minutes", "keep_states", "max_unreadable", "sync_bn",
 }  # fmt: skip
 
 

@@ -161,6 +161,7 @@
     else if (event.key === "Escape") clear();
     else return;
     event.preventDefault();
+    event.stopPropagation(); // the theme turns pages with the arrow keys
   }
 
   function listen() {
