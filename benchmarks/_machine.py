@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid.cli._bench import processor
+from lucid.kernels._processors import processors
 
 #: Every library's own variable for its number of threads.
 THREAD_VARIABLES = (
@@ -22,9 +23,7 @@ THREAD_VARIABLES = (
 
 def available_processors() -> int:
     """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(processors())
 
 
 def _vector_extensions() -> list[str]:

@@ -16,6 +16,7 @@ from lucid.data._readable import READERS
 from lucid.distributed._picture_model import Outcome, PictureModel, add_parts, outcomes
 from lucid.distributed._ray import ray_outcomes
 from lucid.distributed._tables import Classes, Features, class_names
+from lucid.kernels._processors import processors
 from lucid.models import load_model
 
 PART_SIZE = 4096
@@ -149,7 +150,7 @@ def fill(
         threads = READERS if workers is None else workers
         found = outcomes(pictures, source.numbered(missing), threads)
     else:
-        found = ray_outcomes(pictures, source, missing, workers or _processors(), ray)
+        found = ray_outcomes(pictures, source, missing, workers or len(processors()), ray)
     with contextlib.closing(found):
         yield from add_parts(pictures, found, parts, size)
 
@@ -160,9 +161,3 @@ def _is_missing(finished: frozenset[int], size: int, number: int) -> bool:
 
 def _names(names: list[str] | None, count: int) -> Sequence[str]:
     return class_names(count) if names is None else names
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,6 +8,7 @@ from typing import Any
 from lucid import _ranks
 from lucid.distributed import _watch
 from lucid.kernels import set_num_threads
+from lucid.kernels._processors import processors
 
 
 def init(comm: Any = None) -> None:
@@ -40,12 +41,6 @@ def init(comm: Any = None) -> None:
 
 def _threads() -> int:
     """Return this rank's part of the processors: one that several ranks may use counts less."""
-    mine = _processors()
+    mine = processors()
     others = _ranks.all_gather(mine, local=True)
     return max(1, int(sum(1 / sum(one in other for other in others) for one in mine) + 1e-9))
-
-
-def _processors() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))

@@ -29,6 +29,7 @@ import numpy as np
 from numba import njit, types
 
 from lucid.kernels import numpy as reference
+from lucid.kernels._processors import processors
 from lucid.kernels.numba.machine._native import (
     Instruction,
     address,
@@ -170,9 +171,7 @@ def _default_threads() -> int:
         text = os.environ.get(name, "")
         if text.isdecimal() and int(text) > 0:
             return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(processors())
 
 
 class _Pool:
