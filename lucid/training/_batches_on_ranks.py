@@ -22,11 +22,6 @@ from lucid.training._diverged import diverged
 Batch = tuple[Tensor, ...]
 
 
-def are_many() -> bool:
-    """Return whether there is more than this rank."""
-    return _ranks.size() > 1
-
-
 def add_up(*numbers: float) -> list[float]:
     """Return the sums over all ranks."""
     return _ranks.all_reduce(np.array(numbers, np.float64)).tolist()
@@ -55,7 +50,7 @@ class WholeBatchLoss(Module):
 
 def of_whole_batch(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a loss whose mean over the ranks, by their images, is that of the whole batch."""
-    if not are_many():
+    if not _ranks.is_initialized():
         return loss
     if isinstance(loss, CrossEntropyLoss):
         return WholeBatchLoss(loss)
@@ -184,6 +179,6 @@ class AllRanks(OneRank):
 
 def ranks_of(optimizer: Optimizer) -> OneRank:
     """Return what a loop does with batches, given what takes its steps."""
-    if isinstance(optimizer, DistributedOptimizer) and are_many():
+    if isinstance(optimizer, DistributedOptimizer) and _ranks.is_initialized():
         return AllRanks(optimizer)
     return OneRank()

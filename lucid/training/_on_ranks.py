@@ -21,7 +21,7 @@ from lucid.distributed import DistributedOptimizer
 from lucid.nn import Module
 from lucid.nn._parameter import overwrite
 from lucid.optim import Optimizer
-from lucid.training._batches_on_ranks import add_up, are_many
+from lucid.training._batches_on_ranks import add_up
 from lucid.training._evaluation import Evaluation
 from lucid.training._loop import Score
 from lucid.training._run_files import RunFiles
@@ -37,7 +37,7 @@ def is_first() -> bool:
 
 def part() -> tuple[int, int] | None:
     """Return the part of each batch that this rank loads, as a loader takes it."""
-    return (_ranks.rank(), _ranks.size()) if are_many() else None
+    return (_ranks.rank(), _ranks.size()) if _ranks.is_initialized() else None
 
 
 # -- what they agree upon ---------------------------------------------------------------------
@@ -48,7 +48,7 @@ def from_first(make: Callable[[], Made]) -> Made:
 
     The error has an attribute ``on_all_ranks`` then.
     """
-    if not are_many():
+    if not _ranks.is_initialized():
         return make()
     made: Any = None
     error: Exception | None = None
@@ -74,12 +74,12 @@ def _pickled(error: Exception) -> Exception:
 
 def any_of(flag: bool) -> bool:
     """Return whether one of the ranks says so."""
-    return any(_ranks.all_gather(flag)) if are_many() else flag
+    return any(_ranks.all_gather(flag))
 
 
 def least_of(number: int) -> int:
     """Return the smallest number that a rank has."""
-    return min(_ranks.all_gather(number)) if are_many() else number
+    return min(_ranks.all_gather(number))
 
 
 def told_by_first(tell: Tell) -> Tell:
@@ -89,7 +89,7 @@ def told_by_first(tell: Tell) -> Tell:
 
 def score_of_all(score: Score) -> Score:
     """Return the score on all images, of which each rank had a part."""
-    if not are_many():
+    if not _ranks.is_initialized():
         return score
     loss, correct, count = add_up(score.loss * score.count, score.correct, score.count)
     return replace(score, loss=loss / count, correct=int(correct), count=int(count))
@@ -106,8 +106,7 @@ def readable(
 ) -> list[Dataset]:
     """Return as :func:`lucid.data.readable` the parts that can be read: each rank reads a part."""
     found = find_unreadable(parts, _ranks.rank(), _ranks.size(), after_each=after_each)
-    if are_many():
-        found = {place: text for one in _ranks.all_gather(found) for place, text in one.items()}
+    found = {place: text for one in _ranks.all_gather(found) for place, text in one.items()}
     return without(found, parts, max_unreadable, tell=told_by_first(tell), tell_of_one=tell)
 
 
@@ -133,12 +132,12 @@ def least_part(batch_size: int | None) -> int:
 
 def distributed(optimizer: Optimizer, model: Module) -> Optimizer:
     """Return an optimiser whose gradients are those of all ranks, and let all begin alike."""
-    return DistributedOptimizer(optimizer, model=model) if are_many() else optimizer
+    return DistributedOptimizer(optimizer, model=model) if _ranks.is_initialized() else optimizer
 
 
 def average_statistics(*models: Module | None) -> None:
     """Let all ranks have the mean of what their batch norms found, as timm's training does it."""
-    for model in models if are_many() else ():
+    for model in models if _ranks.is_initialized() else ():
         for _, buffer in model.named_buffers() if model is not None else ():
             if buffer.dtype.kind == "f":
                 overwrite(buffer, _ranks.all_reduce(buffer.data, "mean"))
@@ -214,4 +213,4 @@ class SharedFiles(RunFiles):
 
 def shared(files: RunFiles) -> RunFiles:
     """Return the files of a run as all ranks have them."""
-    return SharedFiles(files) if are_many() else files
+    return SharedFiles(files) if _ranks.is_initialized() else files

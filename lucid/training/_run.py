@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lucid import nn, optim
+from lucid import _ranks, nn, optim
 from lucid._files import READABLE, SUFFIXES
 from lucid._random import manual_seed
 from lucid.data import DataLoader, Images, load_images
 from lucid.data._dataset import paths_of
 from lucid.training import _loop, _on_ranks
-from lucid.training._batches_on_ranks import are_many, of_whole_batch
+from lucid.training._batches_on_ranks import of_whole_batch
 from lucid.training._description import Description
 from lucid.training._distillation import Taught, check_answers
 from lucid.training._diverged import DivergedError
@@ -299,7 +299,7 @@ class Run:
         self.model = build_model(
             recipe, description.classes, description.in_channels, self._start, tell
         )
-        if recipe.sync_bn and are_many():
+        if recipe.sync_bn and _ranks.is_initialized():
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         if self._start is not None:  # lucid's name takes weights of the other form too
             name = getattr(self.model, "name", None) or recipe.model
