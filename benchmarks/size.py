@@ -35,7 +35,11 @@ def install(requirements: Sequence[str], folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *requirements]
-    subprocess.run(pip, check=True, cwd=ROOT)
+    # pip builds lucid's wheel: not in this checkout, where files of an earlier build would be taken.
+    built = folder.with_name("built.cfg")
+    built.write_text(f"[build]\nbuild_base = {folder.with_name('build')}\n", "utf-8")
+    environment = {**os.environ, "DIST_EXTRA_CONFIG": str(built)}
+    subprocess.run(pip, check=True, cwd=ROOT, env=environment)
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
     return Path(found.stdout.strip())

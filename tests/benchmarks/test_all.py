@@ -96,6 +96,7 @@ def test_a_quick_run(tmp_path):
     quick = tmp_path / "quick.json"
     command = [sys.executable, "-m", "benchmarks.all", "--quick", "--output", str(quick)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as pytest's own workers have it
+    before = {path.name for path in everything.ROOT.iterdir()}
     done = subprocess.run(
         command, cwd=everything.ROOT, env=one_thread, capture_output=True, text=True
     )
@@ -103,3 +104,4 @@ def test_a_quick_run(tmp_path):
     data = json.loads(quick.read_text("utf-8"))
     assert list(data["parts"]) == list(everything.QUICK)
     assert data["head"]["versions"]["lucid"]
+    assert "build" not in {path.name for path in everything.ROOT.iterdir()} - before

@@ -16,8 +16,6 @@ from .runtimes import RUNTIMES, assert_close, calibrated, evaluated, images, tra
 pytest.importorskip("onnx")
 
 SMALL = ("mobilenetv4_conv_small_035", "mobilenet_v4_conv_small")
-# ONNX's reference evaluator computes a convolution in Python.
-SLOW_REFERENCE = ("large", "hybrid")
 
 
 def check(
@@ -27,15 +25,14 @@ def check(
     runtimes: tuple[str, ...] = ("onnxruntime",),
     **options: Any,
 ) -> None:
-    """Export, and compare a batch of 1 and one of 5; the reference evaluator gets the first."""
+    """Export, and compare a batch of 1 and one of 5."""
     path = folder / "model.onnx"
     lucid.onnx.export(model, path, (1, *shape), **options)
     for batch in (1, 5):
         x = images((batch, *shape))
         expected = evaluated(model, x)
         for name in runtimes:
-            if name != "reference" or batch == 1:
-                assert_close(RUNTIMES[name](path, x)[0], expected)
+            assert_close(RUNTIMES[name](path, x)[0], expected)
 
 
 @pytest.mark.parametrize("fold", [True, False], ids=["folded", "kept"])
