@@ -63,5 +63,5 @@ def test_the_library_stays_small():
     To raise a cap is a decision that a commit explains.
     """
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "lucid").rglob("*.py")]
-    assert sum(source.count("\n") for source in sources) <= 57_600
-    assert sum(map(code_lines, sources)) <= 37_400
+    assert sum(source.count("\n") for source in sources) <= 61_500
+    assert sum(map(code_lines, sources)) <= 40_500
