@@ -148,7 +148,8 @@ def _positions(name: str) -> dict[str, int]:
     places: dict[str, int] = {}
     if name.startswith("nn.functional.") and inspect.isfunction(function):
         places = {key: place for place, key in enumerate(inspect.signature(function).parameters)}
-    for schema in torch._C._jit_get_schemas_for_operator(f"aten::{name.rpartition('.')[2]}"):
+    schema_name = name.removeprefix("nn.functional.").replace(".", "_")  # linalg_norm
+    for schema in torch._C._jit_get_schemas_for_operator(f"aten::{schema_name}"):
         for place, argument in enumerate(schema.arguments):
             if not argument.kwarg_only:
                 places.setdefault(argument.name, place)

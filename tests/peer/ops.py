@@ -92,6 +92,9 @@ SYMBOLS = {
     "floor_divide": (operator.floordiv, operator.ifloordiv),
 }
 
+# Modules of torch and lucid that PyTorch's names of operations begin with.
+NAMESPACES = ("fft", "linalg", "special")
+
 
 @dataclass(frozen=True)
 class Form:
@@ -113,6 +116,10 @@ def forms(op: Any) -> Iterator[Form]:
         names = []
     for name in names:
         home, _, last = RENAMED.get(name, name).rpartition(".")
+        if home in NAMESPACES:
+            function = getattr(getattr(lucid, home, None), last, None)
+            if inspect.isfunction(function):
+                yield Form(name, op.op, function)
         if home not in ("", "nn.functional"):
             continue
         for label, place in (("F", functional), ("lucid", lucid))[not home :]:

@@ -25,6 +25,9 @@ HOMES = {
     "optim.lr_scheduler": (optim.lr_scheduler, torch.optim.lr_scheduler),
     "optim.swa_utils": (optim.swa_utils, torch.optim.swa_utils),
 }
+# Of these the names that PyTorch's schemas know begin with the home: linalg_norm.
+NAMESPACES = [name for name in ("fft", "linalg", "special") if hasattr(lucid, name)]
+HOMES |= {name: (getattr(lucid, name), getattr(torch, name)) for name in NAMESPACES}
 
 # Names of which an argument is lucid's own, and why.
 REASONS = {
@@ -74,7 +77,7 @@ def shared() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("home", "name", "ours", "theirs"), list(shared()))
 def test_arguments_have_pytorchs_names(home: str, name: str, ours: Any, theirs: Any) -> None:
-    ways = ways_of(name, theirs)
+    ways = ways_of(f"{home}_{name}" if home in NAMESPACES else name, theirs)
     if not ways:
         pytest.skip("PyTorch does not tell its arguments")
     skipped = int(home == "Tensor")  # the tensor itself
