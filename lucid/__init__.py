@@ -29,6 +29,7 @@ from lucid.ops._elementwise import *
 from lucid.ops._index import *
 from lucid.ops._matmul import *
 from lucid.ops._reduce import *
+from lucid.ops._search import *
 from lucid.ops._shape import *
 
 _name_errors(globals(), "lucid.ops")

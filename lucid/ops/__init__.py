@@ -18,6 +18,7 @@ from lucid.ops._matmul import *
 from lucid.ops._pool import *
 from lucid.ops._reduce import *
 from lucid.ops._resize import *
+from lucid.ops._search import *
 from lucid.ops._shape import *
 from lucid.ops._shape import size as size
 from lucid.ops._shape import view_as as view_as

@@ -9,7 +9,14 @@ import numpy as np
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._dtype import as_number
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import assign, base_of, check_writeable, mark_changed, wrap
+from lucid.autograd._tensor import (
+    ValuesIndices,
+    assign,
+    base_of,
+    check_writeable,
+    mark_changed,
+    wrap,
+)
 from lucid.ops._common import (
     Array,
     at_axis,
@@ -331,6 +338,17 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     wide, common[axis] = list(common), array.shape[axis]
     wide[axis] = input.shape[axis]
     return getitem(input.expand(*wide), _along(np.broadcast_to(array, common), axis))
+
+
+def values_and_indices(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
+    """Return the elements at ``indices``, one along ``axis``, which that array keeps."""
+    values = take_along_dim(x, indices, axis)
+    found = wrap(indices)
+    return (
+        ValuesIndices(values, found)
+        if keepdim
+        else ValuesIndices(values.squeeze(axis), found.squeeze(axis))
+    )
 
 
 def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:

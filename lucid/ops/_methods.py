@@ -21,6 +21,7 @@ from lucid.ops import _inplace as inplace
 from lucid.ops import _matmul as matmul
 from lucid.ops import _numpy as numpy_functions
 from lucid.ops import _reduce as reduce
+from lucid.ops import _search as search
 from lucid.ops import _shape as shape
 
 
@@ -133,7 +134,7 @@ _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (elementwise, inplace, shape, index, reduce, matmul)
+    for module in (elementwise, inplace, shape, index, reduce, search, matmul)
     for name in module.__all__
     if name not in _NO_METHODS
 }

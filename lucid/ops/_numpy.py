@@ -24,6 +24,7 @@ from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
 from lucid.ops import _matmul as matmul
 from lucid.ops import _reduce as reduce
+from lucid.ops import _search as search
 from lucid.ops import _shape as shapes
 
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
@@ -124,7 +125,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.any: _reduction(reduce.any),
     np.argmax: _reduction(reduce.argmax),
     np.argmin: _reduction(reduce.argmin),
-    np.argsort: _by_number(reduce.argsort),
+    np.argsort: _by_number(search.argsort),
     np.around: _rounded,
     np.broadcast_to: lambda array, shape: shapes.expand(array, shape),
     np.clip: _clip,
@@ -150,7 +151,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.reshape: lambda a, shape: shapes.reshape(a, shape),
     np.roll: lambda a, shift, axis=None: shapes.roll(a, shift, axis),
     np.round: _rounded,
-    np.sort: _by_number(lambda a, axis: reduce.sort(a, axis).values),
+    np.sort: _by_number(lambda a, axis: search.sort(a, axis).values),
     np.squeeze: lambda a: shapes.squeeze(a),
     np.stack: lambda arrays, axis=0: shapes.stack(arrays, axis),
     np.std: _spread(reduce.std),

@@ -1,4 +1,4 @@
-"""Reductions, softmax, and sorting.
+"""Reductions and running sums.
 
 ``dim`` is an axis, a tuple of axes, or None for all of them; with ``keepdim=True`` the reduced
 axes stay with size 1.
@@ -32,12 +32,12 @@ from lucid.ops._common import (
 from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
-from lucid.ops._index import take_along_dim
+from lucid.ops._index import values_and_indices
 from lucid.ops._shape import Expand, cat
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "count_nonzero", "cumsum",
-    "logsumexp", "max", "mean", "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "logsumexp", "max",
+    "mean", "min", "norm", "prod", "std", "sum", "var",
 ]  # fmt: skip
 
 
@@ -478,17 +478,6 @@ def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     return _extremum(input, dim, keepdim, np.minimum, "amin")
 
 
-def _select(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
-    """Return the elements at ``indices``, one along ``axis``, which that array keeps."""
-    values = take_along_dim(x, indices, axis)
-    found = wrap(indices)
-    return (
-        ValuesIndices(values, found)
-        if keepdim
-        else ValuesIndices(values.squeeze(axis), found.squeeze(axis))
-    )
-
-
 def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:
     x = operand(x, who)
     arg, pairwise, ufunc = (
@@ -503,7 +492,7 @@ def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:
         return ValuesIndices(x, wrap(np.zeros((), np.int64)))
     axis = normalize_axis(dim, x.ndim, who)
     _check_nonempty(x, (axis,), who)
-    return _select(x, axis, np.asarray(arg(x.data, axis=axis, keepdims=True)), keepdim)
+    return values_and_indices(x, axis, np.asarray(arg(x.data, axis=axis, keepdims=True)), keepdim)
 
 
 def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
@@ -627,64 +616,3 @@ def logsumexp(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     r"""Return :math:`\ln \sum e^x` over ``dim``, without overflow. Arguments as in :func:`sum`."""
     input = floating(input, "logsumexp")
     return LogSumExp.apply(input, _axes(dim, input, "logsumexp"), keepdim)
-
-
-# -- sorting --------------------------------------------------------------------------------------
-
-
-def _order(x: Tensor, axis: int, descending: bool) -> Array:
-    """Return the stable order of the elements; NaN counts as largest."""
-    if not descending:
-        return np.argsort(x.data, axis, kind="stable")
-    # Turned round before and after, so that equal elements keep their order.
-    backwards = np.flip(np.argsort(np.flip(x.data, axis), axis, kind="stable"), axis)
-    return x.shape[axis] - 1 - backwards
-
-
-def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """Return the positions that sort ``input`` along an axis. Arguments as in :func:`sort`."""
-    input = operand(input, "argsort")
-    vector, axis = with_axis(input, dim, "argsort")
-    return wrap(_order(vector, axis, descending).reshape(input.shape))
-
-
-def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
-    """Return a named tuple of the values, sorted along an axis, and their positions.
-
-    Equal elements always keep their order, whatever ``stable`` says; NaN counts as largest.
-
-    Args:
-        input: any shape.
-        dim: the axis.
-        descending: the largest first.
-        stable: keep equal elements in order, which is always done.
-    """
-    input = operand(input, "sort")
-    vector, axis = with_axis(input, dim, "sort")
-    return _select(vector, axis, _order(vector, axis, descending), input.ndim > 0)
-
-
-def topk(
-    input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> ValuesIndices:
-    """Return the k largest (or smallest) elements along an axis, and their positions, in order.
-
-    Args:
-        input: the values.
-        k: how many.
-        dim: the axis.
-        largest: False for the smallest.
-        sorted: accepted as in PyTorch; the result always is.
-
-    Raises:
-        ValueError: if there are fewer than k elements.
-    """
-    input = operand(input, "topk")
-    vector, axis = with_axis(input, dim, "topk")
-    if not 0 <= k <= vector.shape[axis]:
-        raise ValueError(
-            f"topk: k must be from 0 to {vector.shape[axis]} for shape {input.shape}, got {k}"
-        )
-    # Of a tensor with zero axes the one element is taken even for k = 0, as in PyTorch.
-    indices = np.take(_order(vector, axis, largest), range(k if input.ndim else 1), axis)
-    return _select(vector, axis, indices, input.ndim > 0)
