@@ -1,10 +1,11 @@
-"""The directive ``torch-names``: a library's names and arguments beside lucid's.
+"""The directives ``torch-names`` and ``torch-totals``: other libraries' names beside lucid's.
 
 .. code-block:: rst
 
     .. torch-names:: torch.nn.functional
 
-A table of the names that lucid has, with what differs; below it, folded, what it does not have.
+A table of the names that lucid has, with what differs; below it, folded, what it does not have, by
+group. ``torch-totals`` counts both for all modules, and says why each group is left out.
 PyTorch's, torchvision's and timm's names are those of ``torch_names.json``, which
 ``python -m tests.docs.read_torch`` writes; lucid's are read from the running modules.
 """
@@ -12,6 +13,7 @@ PyTorch's, torchvision's and timm's names are those of ``torch_names.json``, whi
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 import pkgutil
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from docutils import nodes
+from left_out import GROUPS, REST, Group, group_of
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -28,46 +31,27 @@ FILE = Path(__file__).with_name("torch_names.json")
 HOMES = {
     "torch": "lucid",
     "torch.Tensor": "lucid.Tensor",
+    "torch.linalg": "lucid.linalg",
+    "torch.fft": "lucid.fft",
+    "torch.special": "lucid.special",
     "torch.nn": "lucid.nn",
     "torch.nn.functional": "lucid.nn.functional",
     "torch.nn.init": "lucid.nn.init",
     "torch.nn.utils": "lucid.nn.utils",
+    "torch.nn.utils.parametrizations": "lucid.nn.utils.parametrizations",
+    "torch.nn.utils.rnn": "lucid.nn.utils.rnn",
     "torch.autograd": "lucid.autograd",
     "torch.optim": "lucid.optim",
     "torch.optim.lr_scheduler": "lucid.optim.lr_scheduler",
+    "torch.optim.swa_utils": "lucid.optim.swa_utils",
     "torch.utils.data": "lucid.data",
     "torchvision.transforms.v2": "lucid.data.transforms",
     "torchvision.datasets": "lucid.data.datasets",
     "timm": "lucid.models",
 }
 
-#: What has another name in lucid: a name -> lucid's.
-OTHER_NAMES = {
-    **{
-        f"torch.{theirs}": f"lucid.{ours}"
-        for theirs, ours in {
-            "absolute": "abs", "asarray": "tensor", "as_tensor": "tensor", "clip": "clamp",
-            "concat": "cat", "concatenate": "cat", "cosine_similarity":
-            "nn.functional.cosine_similarity", "divide": "div", "greater": "gt",
-            "greater_equal": "ge", "less": "lt", "less_equal": "le", "moveaxis": "movedim",
-            "multiply": "mul", "negative": "neg", "not_equal": "ne", "prelu":
-            "nn.functional.prelu", "subtract": "sub", "swapdims": "swapaxes",
-            "true_divide": "div", "conv2d": "nn.functional.conv2d",
-        }.items()
-    },
-    **{
-        f"torch.Tensor.{theirs}": f"lucid.Tensor.{ours}"
-        for theirs, ours in {
-            "absolute": "abs", "clip": "clamp", "divide": "div", "greater": "gt",
-            "greater_equal": "ge", "less": "lt", "less_equal": "le", "moveaxis": "movedim",
-            "multiply": "mul", "negative": "neg", "not_equal": "ne", "subtract": "sub",
-            "swapdims": "swapaxes", "true_divide": "div",
-        }.items()
-    },
-    "torch.nn.Softmin": "lucid.nn.functional.softmin",
-    "torch.nn.CosineSimilarity": "lucid.nn.functional.cosine_similarity",
-    "torch.nn.Upsample": "lucid.nn.functional.interpolate",
-}  # fmt: skip
+#: Where lucid has what PyTorch has in two places: the second one.
+ELSEWHERE = {"torch": "lucid.nn.functional"}
 
 #: What the signatures do not say: a name -> what is different.
 NOTES = {
@@ -76,7 +60,6 @@ NOTES = {
     "torch.load": "reads `.npz`, `.safetensors` and PyTorch's `.pt` and `.pth`; runs no code",
     "torch.mean": "integers are taken as float32",
     "torch.tensor": "NumPy's dtypes",
-    "torch.nn.functional.interpolate": "images only; nearest and bilinear",
     "torch.optim.Optimizer": "a parameter given twice is refused",
     "torchvision.transforms.v2.RandAugment": "what is uncovered is grey, not black",
 }
@@ -96,6 +79,7 @@ class Names(NamedTuple):
     missing: list[str]
 
 
+@functools.cache
 def load() -> dict[str, dict[str, str]]:
     """Return the names of each module, with their arguments."""
     stored: dict[str, dict[str, str]] = json.loads(FILE.read_text("utf-8"))
@@ -105,17 +89,30 @@ def load() -> dict[str, dict[str, str]]:
 def compare(module: str) -> Names:
     """Return what lucid has of a module's names."""
     result = Names({}, [])
+    homes = [HOMES[module], *([ELSEWHERE[module]] if module in ELSEWHERE else [])]
     for name in load()[module]:
-        ours = OTHER_NAMES.get(f"{module}.{name}", f"{HOMES[module]}.{name}")
-        try:
-            found = pkgutil.resolve_name(ours)
-        except AttributeError:
-            found = None
-        if found is None or inspect.ismodule(found):
+        ours = next((f"{home}.{name}" for home in homes if is_there(home, name)), None)
+        if ours is None:
             result.missing.append(name)
         else:
             result.has[name] = ours
     return result
+
+
+def is_there(home: str, name: str) -> bool:
+    """Return whether lucid has something of that name that is no module."""
+    try:
+        return not inspect.ismodule(pkgutil.resolve_name(f"{home}.{name}"))
+    except (AttributeError, ImportError):
+        return False
+
+
+def left_out(module: str) -> dict[Group, list[str]]:
+    """Return the names that lucid does not have, by group."""
+    groups: dict[Group, list[str]] = {group: [] for group in (*GROUPS, REST)}
+    for name in compare(module).missing:
+        groups[group_of(module, name)].append(name)
+    return {group: names for group, names in groups.items() if names}
 
 
 def differences(module: str, name: str, ours: str) -> list[str]:
@@ -201,40 +198,75 @@ class TorchNames(SphinxDirective):
         self.env.note_dependency(str(FILE))
         result = compare(module)
         total = len(result.has) + len(result.missing)
-        lines = [
-            f"lucid has {len(result.has)} of {total} names, in ``{HOMES[module]}``.",
-            "",
-            ".. list-table::",
-            "    :class: torch-names",
-            "    :widths: auto",
-            "    :header-rows: 1",
-            "",
-            f"    * - {module.split('.')[0]}",
-            "      - lucid",
-            "      - what differs",
-        ]
-        for name, ours in result.has.items():
-            text = "; ".join(differences(module, name, ours)).replace("`", "``")
-            label = ours.removeprefix(f"{HOMES[module]}.").removeprefix("lucid.")
-            lines += [
-                f"    * - ``{name}``",
-                f"      - :py:obj:`{label} <{ours}>`",
-                f"      - {text}",
-            ]
-        table = self.parse_text_to_nodes("\n".join(lines))
+        lines = [f"lucid has {len(result.has)} of {total} names, in ``{HOMES[module]}``.", ""]
+        if result.has:
+            lines += table([module.split(".")[0], "lucid", "what differs"], rows(module, result))
+        found = self.parse_text_to_nodes("\n".join(lines))
         if not result.missing:
-            return table
+            return found
         summary = f"{len(result.missing)} names that lucid does not have"
-        missing = ", ".join(f"``{name}``" for name in result.missing)
+        paragraphs = [
+            f"**{group.title}:** " + ", ".join(f"``{name}``" for name in names)
+            for group, names in left_out(module).items()
+        ]
         return [
-            *table,
+            *found,
             nodes.raw("", f"<details class='missing'><summary>{summary}</summary>", format="html"),
-            *self.parse_text_to_nodes(missing),
+            *self.parse_text_to_nodes("\n\n".join(paragraphs)),
             nodes.raw("", "</details>", format="html"),
         ]
+
+
+class TorchTotals(SphinxDirective):
+    """See the module."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a table of the modules, and one of the groups that are left out."""
+        self.env.note_reread()
+        self.env.note_dependency(str(FILE))
+        modules = []
+        counts = dict.fromkeys((*GROUPS, REST), 0)
+        for module in HOMES:
+            groups = left_out(module)
+            for group, names in groups.items():
+                counts[group] += len(names)
+            has, rest = len(compare(module).has), len(groups.pop(REST, ()))
+            left = sum(map(len, groups.values()))
+            modules.append([f"``{module}``", str(has), str(left), str(rest)])
+        why = [
+            [group.title, group.reason.replace("`", "``"), str(count)]
+            for group, count in counts.items()
+            if count
+        ]
+        lines = [
+            *table(["module", "lucid has", "left out", REST.title.lower()], modules),
+            "",
+            *table(["left out", "why", "names"], why),
+        ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def rows(module: str, result: Names) -> list[list[str]]:
+    """Return the cells for what lucid has: the name, lucid's, and what differs."""
+    found = []
+    for name, ours in result.has.items():
+        text = "; ".join(differences(module, name, ours)).replace("`", "``")
+        label = ours.removeprefix(f"{HOMES[module]}.").removeprefix("lucid.")
+        found.append([f"``{name}``", f":py:obj:`{label} <{ours}>`", text])
+    return found
+
+
+def table(header: list[str], body: list[list[str]]) -> list[str]:
+    """Return the lines of a table in reStructuredText."""
+    lines = [".. list-table::", "    :class: torch-names", "    :widths: auto"]
+    lines += ["    :header-rows: 1", ""]
+    for first, *others in [header, *body]:
+        lines += [f"    * - {first}", *(f"      - {cell}" for cell in others)]
+    return lines
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directive."""
     app.add_directive("torch-names", TorchNames)
+    app.add_directive("torch-totals", TorchTotals)
     return {"parallel_read_safe": True}

@@ -19,9 +19,11 @@ from typing import Any
 FILE = Path(__file__).resolve().parents[2] / "docs" / "_ext" / "torch_names.json"
 
 MODULES = (
-    "torch", "torch.Tensor", "torch.nn", "torch.nn.functional", "torch.nn.init", "torch.nn.utils",
-    "torch.autograd", "torch.optim", "torch.optim.lr_scheduler", "torch.utils.data",
-    "torchvision.transforms.v2", "torchvision.datasets", "timm",
+    "torch", "torch.Tensor", "torch.linalg", "torch.fft", "torch.special", "torch.nn",
+    "torch.nn.functional", "torch.nn.init", "torch.nn.utils", "torch.nn.utils.parametrizations",
+    "torch.nn.utils.rnn", "torch.autograd", "torch.optim", "torch.optim.lr_scheduler",
+    "torch.optim.swa_utils", "torch.utils.data", "torchvision.transforms.v2",
+    "torchvision.datasets", "timm",
 )  # fmt: skip
 
 
@@ -44,12 +46,17 @@ def read(module: str) -> dict[str, str]:
 
 
 def public(module: str, home: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what has a docstring of its own: PyTorch's tables hold much that is for itself."""
-    listed = None if module == "torch" else getattr(home, "__all__", None)  # that lacks some
-    for name in listed or dir(home):
+    """Yield what a module lists, or what has a docstring: PyTorch's ``torch`` does not list all."""
+    listed = getattr(home, "__all__", ())
+    for name in listed if listed and module != "torch" else dir(home):
         value = getattr(home, name, None)
         doc = getattr(value, "__doc__", None)
-        if name.startswith("_") or not isinstance(doc, str) or inspect.ismodule(value):
+        if name.startswith("_") or inspect.ismodule(value):
+            continue
+        if module == "torch" and name in listed:
+            yield name, value
+            continue
+        if not isinstance(doc, str):
             continue
         home_of_value = getattr(value, "__module__", None) or module
         if module == "torch.Tensor" or (callable(value) and _is_meant(module, name, home_of_value)):
@@ -64,13 +71,15 @@ def _is_meant(module: str, name: str, home: str) -> bool:
         "^(sym_|fake_|quantize|import_|parse_|Sym)|(_copy|Storage|Tensor|Type|Error)$", name
     ):
         return False
-    if module == "torch.nn.functional" and name[0].isupper():
+    if name == "Tensor" or (module == "torch.nn.functional" and name[0].isupper()):
         return False
     return home.startswith(module.split(".")[0])
 
 
 def arguments(value: Any) -> str:
     """Return ``input, dim=None, *, keepdim=False``, or nothing where that is not known."""
+    if not callable(value):
+        return ""
     try:
         parameters = list(inspect.signature(value).parameters.values())
     except (TypeError, ValueError):

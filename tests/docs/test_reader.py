@@ -69,6 +69,7 @@ PAGES = [
     "checkpoints",
     "installation",
     "from_pytorch",
+    "names",
     "mobilenet_v4",
     "design",
     "explorer",
