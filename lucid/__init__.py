@@ -16,6 +16,7 @@ from lucid.autograd import enable_grad as enable_grad
 from lucid.autograd import is_grad_enabled as is_grad_enabled
 from lucid.autograd import no_grad as no_grad
 from lucid.autograd import set_grad_enabled as set_grad_enabled
+from lucid.autograd._device import device as device
 from lucid.kernels import available_backends as available_backends
 from lucid.kernels import get_backend as get_backend
 from lucid.kernels import get_num_threads as get_num_threads
@@ -24,6 +25,7 @@ from lucid.kernels import set_num_threads as set_num_threads
 from lucid.ops._activation import log_softmax as log_softmax
 from lucid.ops._activation import relu as relu
 from lucid.ops._activation import softmax as softmax
+from lucid.ops._attributes import *
 from lucid.ops._create import *
 from lucid.ops._elementwise import *
 from lucid.ops._index import *
@@ -46,7 +48,9 @@ bool = _np.dtype(_np.bool_)
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.
 _LAZY = {
+    "accelerator": "lucid.accelerator",
     "compile": "lucid._compile:compile",
+    "cuda": "lucid.cuda",
     "data": "lucid.data",
     "distributed": "lucid.distributed",
     "load": "lucid._files:load",
@@ -65,6 +69,8 @@ _LAZY = {
 }
 
 if _TYPE_CHECKING:
+    from lucid import accelerator as accelerator
+    from lucid import cuda as cuda
     from lucid import data as data
     from lucid import distributed as distributed
     from lucid import models as models

@@ -178,6 +178,18 @@ _NUMPYS = {
     "axis": "dim",
     "keepdims": "keepdim",
 }
+# Arguments that PyTorch's functions have and lucid's do without, and the values that ask for
+# nothing: what makes a tensor lies on the CPU, and a step of an optimiser is one kernel anyway.
+_NEUTRAL = {
+    "device": ("None", "cpu", "cpu:0"),
+    "dtype": ("None",),
+    "generator": ("None",),
+    "out": ("None",),
+    **dict.fromkeys(("pin_memory", "non_blocking", "sparse"), ("False",)),
+    **dict.fromkeys(("layout", "memory_format"), ("None", "strided")),
+    **dict.fromkeys(("foreach", "fused", "capturable"), ("None", "False", "True")),
+    "differentiable": ("False",),
+}
 
 
 @functools.cache
@@ -186,7 +198,8 @@ def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
 
     What NumPy or Python says of arguments of a wrong kind does not tell which function was
     called. Such errors also tell what was given. Errors from functions of the caller's own, such
-    as an ``__array__``, remain as they are. An argument may also bear NumPy's name (``axis``).
+    as an ``__array__``, remain as they are. An argument may also bear NumPy's name (``axis``), or
+    be one of PyTorch's that asks for nothing here (``device="cpu"``).
 
     Args:
         function: a public function, or the ``__init__`` of a public class.
@@ -200,7 +213,7 @@ def named(function: Callable[..., Any], who: str = "") -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            renamed = _renamed(error, kwargs)
+            renamed = _renamed(error, kwargs, who)
             if renamed is not None:
                 return call(*args, **renamed)
             text = _explained(error, who, args[skipped:], kwargs)
@@ -233,15 +246,22 @@ def name_errors(namespace: dict[str, Any], origin: str = "") -> None:
             value.__init__ = named(value.__init__, key)  # type: ignore[method-assign]
 
 
-def _renamed(error: Exception, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the arguments by PyTorch's names, if it was one of NumPy's that led to the error.
+def _renamed(error: Exception, kwargs: Mapping[str, Any], who: str) -> dict[str, Any] | None:
+    """Return the arguments by PyTorch's names, or without one that asks for nothing.
 
-    Looked for only now, so that a call by PyTorch's names costs nothing.
+    None if it was something else that led to the error. Looked for only now, so that a call by
+    PyTorch's names costs nothing.
     """
     if not isinstance(error, TypeError) or "unexpected keyword argument" not in str(error):
         return None
     name = str(error).rpartition("argument ")[2].strip("'")
-    if name not in kwargs or _NUMPYS.get(name, name) in kwargs:
+    if name not in kwargs:
+        return None
+    if str(kwargs[name]) in _NEUTRAL.get(name, ()):
+        return {key: value for key, value in kwargs.items() if key != name}
+    if name == "device":
+        raise ValueError(f"{who}: lucid computes on the CPU, got device={str(kwargs[name])!r}")
+    if _NUMPYS.get(name, name) in kwargs:
         return None
     return {_NUMPYS[name] if key == name else key: value for key, value in kwargs.items()}
 

@@ -16,6 +16,7 @@ from lucid.autograd._grad_mode import is_grad_enabled
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from lucid.autograd._device import device
     from lucid.autograd._graph import Node
 
 # The axis or axes along which an operation works; None for all.
@@ -150,6 +151,7 @@ class Tensor:
         "_node",  # the operation that made it; None for a leaf
         "_post_hooks",  # of a leaf; set with the first of them only, as every result is a tensor
         "_requires_grad",
+        "_retains_grad",  # of the result of an operation; set only where it does
         "_seen",  # the version at which `_node` described the value
         "_version",
         "_view",  # (base, function from base to this view), or None
@@ -163,6 +165,7 @@ class Tensor:
     _view: tuple[Tensor, Callable[[Tensor], Tensor] | None] | None
     _hooks: list[Callable[[Tensor], Tensor | None]] | None
     _post_hooks: list[Callable[[Tensor], None]]
+    _retains_grad: bool
 
     def __init__(
         self, data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
@@ -403,6 +406,22 @@ class Tensor:
         tensor._share(self)
         return tensor
 
+    def detach_(self) -> Tensor:
+        """Leave the graph in place: be a leaf that needs no gradient, and return the tensor.
+
+        Raises:
+            RuntimeError: if the tensor is a view, whose history is its base's.
+        """
+        if self._view is not None:
+            raise RuntimeError("detach_() on a view, whose history is its base's; use detach()")
+        self._node, self._requires_grad = None, False
+        return self
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether :meth:`retain_grad` was called on this result of an operation."""
+        return hasattr(self, "_retains_grad")
+
     def retain_grad(self) -> None:
         """Fill ``grad`` on backward although this tensor is not a leaf.
 
@@ -411,8 +430,9 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("retain_grad() on a tensor that does not require grad")
-        if self._node is None:
+        if self._node is None or self.retains_grad:
             return
+        self._retains_grad = True
         reference = weakref.ref(self)  # the node must not keep its output alive: a cycle
 
         def store(gradient: Tensor) -> None:
@@ -539,6 +559,22 @@ class Tensor:
 
         sub_ = mul_ = div_ = add_
 
+        # what it is, and where
+        device: device
+        is_cpu: bool
+        is_cuda: bool
+        itemsize: int
+        nbytes: int
+
+        def dim(self) -> int: ...
+        def is_floating_point(self) -> bool: ...
+        def is_same_size(self, other: Tensor) -> bool: ...
+        def is_contiguous(self, memory_format: Any = None) -> bool: ...
+        def stride(self, dim: int | None = None) -> Any: ...
+
+        ndimension = nelement = element_size = data_ptr = storage_offset = get_device = dim
+        is_complex = is_signed = is_nonzero = is_floating_point
+
         # shape
         T: Tensor
         mT: Tensor  # noqa: N815  # PyTorch's name
@@ -622,6 +658,23 @@ class Tensor:
         argmin = argmax
         log_softmax = softmax
 
+        # of its dtype
+        def new_zeros(
+            self, *size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+        ) -> Tensor: ...
+        def new_full(
+            self,
+            size: Any,
+            fill_value: Any,
+            dtype: DTypeLike | None = None,
+            requires_grad: bool = False,
+        ) -> Tensor: ...
+        def new_tensor(
+            self, data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+        ) -> Tensor: ...
+
+        new_empty = new_ones = new_zeros
+
         # matrices
         def matmul(self, other: Any) -> Tensor: ...
 
@@ -633,12 +686,20 @@ class Tensor:
 
         # dtype: last, as these names are those of types above
         def astype(self, dtype: DTypeLike) -> Tensor: ...
-        def to(self, dtype: DTypeLike | Tensor) -> Tensor: ...
+        def to(
+            self,
+            *args: Any,
+            device: Any = None,
+            dtype: DTypeLike | None = None,
+            non_blocking: bool = False,
+            copy: bool = False,
+            memory_format: Any = None,
+        ) -> Tensor: ...
         def type_as(self, other: Tensor) -> Tensor: ...
         def half(self) -> Tensor: ...
 
         type = astype
-        float = double = int = long = bool = half
+        cpu = byte = char = short = float = double = int = long = bool = half
 
 
 def _remover(hooks: list[Any], hook: Any) -> Callable[[], None]:

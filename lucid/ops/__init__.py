@@ -4,6 +4,7 @@ from lucid._check import name_errors as _name_errors
 from lucid.ops import _methods as _methods
 from lucid.ops._activation import *
 from lucid.ops._attention import *
+from lucid.ops._attributes import *
 from lucid.ops._batch_norm import *
 from lucid.ops._conv import *
 from lucid.ops._create import *

@@ -6,6 +6,7 @@ Sizes are given as integers or as one tuple: ``zeros(2, 3)`` or ``zeros((2, 3))`
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -357,3 +358,40 @@ def randn_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool =
     array = operand(input, "randn_like").data
     wanted = _dtype(dtype, "randn_like", array.dtype)
     return randn(array.shape, dtype=wanted, requires_grad=requires_grad)
+
+
+# -- tensors of the dtype of another: methods alone ------------------------------------------------
+
+SHAPED = (empty, ones, zeros)
+
+
+def like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the method that makes what ``function`` does, of the tensor's dtype."""
+
+    def method(
+        input: Tensor, *size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+    ) -> Tensor:
+        wanted = input.dtype if dtype is None else dtype
+        return function(*size, dtype=wanted, requires_grad=requires_grad)
+
+    method.__name__ = method.__qualname__ = f"new_{function.__name__}"
+    method.__doc__ = f"Return what :func:`lucid.{function.__name__}` does, of this tensor's dtype."
+    return method
+
+
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: Any,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Return what :func:`full` does, of this tensor's dtype."""
+    return full(size, fill_value, input.dtype if dtype is None else dtype, requires_grad)
+
+
+def new_tensor(
+    input: Tensor, data: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return what :func:`tensor` does, of this tensor's dtype."""
+    return tensor(data, input.dtype if dtype is None else dtype, requires_grad)

@@ -15,6 +15,9 @@ from lucid._check import named
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import assign
 from lucid.ops import _activation as activation
+from lucid.ops import _attributes as attributes
+from lucid.ops import _convert as convert
+from lucid.ops import _create as create
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
@@ -57,25 +60,6 @@ def _iterate(x: Tensor) -> Iterator[Tensor]:
 def _contains(x: Tensor, value: Any) -> bool:
     """Return whether an element equals ``value``."""
     return bool(elementwise.eq(x, value).data.any())
-
-
-def to(input: Tensor, dtype: Any) -> Tensor:
-    """Return ``input`` converted to a dtype, or to that of another tensor."""
-    return elementwise.astype(input, dtype.dtype if isinstance(dtype, Tensor) else dtype)
-
-
-def type_as(input: Tensor, other: Tensor) -> Tensor:
-    """Return ``input`` converted to the dtype of ``other``."""
-    return elementwise.astype(input, other.dtype)
-
-
-def _convert(name: str, dtype: Any) -> Callable[[Tensor], Tensor]:
-    def method(x: Tensor) -> Tensor:
-        return elementwise.astype(x, dtype)
-
-    method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"Return the tensor converted to {np.dtype(dtype)}."
-    return method
 
 
 def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
@@ -134,7 +118,7 @@ _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (elementwise, inplace, shape, index, reduce, search, matmul)
+    for module in (attributes, elementwise, inplace, shape, index, reduce, search, matmul)
     for name in module.__all__
     if name not in _NO_METHODS
 }
@@ -146,18 +130,21 @@ METHODS |= {
     "view_as": shape.view_as,
     "reshape_as": shape.view_as,
     "size": shape.size,
-    "to": to,
+    "to": convert.to,
+    "cpu": convert.cpu,
     "type": elementwise.astype,
-    "type_as": type_as,
-    "half": _convert("half", np.float16),
-    "float": _convert("float", np.float32),
-    "double": _convert("double", np.float64),
-    "int": _convert("int", np.int32),
-    "long": _convert("long", np.int64),
-    "bool": _convert("bool", np.bool_),
+    "type_as": convert.type_as,
+    **convert.NAMED,
+    **{f"new_{function.__name__}": create.like(function) for function in create.SHAPED},
+    "new_full": create.new_full,
+    "new_tensor": create.new_tensor,
+    "nelement": shape.numel,
+    "ndimension": attributes.dim,
+    **{function.__name__: function for function in attributes.METHODS},
 }
 
-PROPERTIES: dict[str, Callable[[Tensor], Tensor]] = {
+PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
+    **attributes.PROPERTIES,
     "T": shape.reverse_axes,
     "mT": shape.matrix_transpose,
 }

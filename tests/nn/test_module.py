@@ -367,9 +367,8 @@ def test_dtypes() -> None:
     assert net(lucid.ones(3, 2, dtype=np.float64)).dtype == np.float64
     assert net.half()[0].weight.dtype == np.float16
     assert net.float()[0].weight.dtype == np.float32
-    for wrong in ("cpu", np.int32, None):
-        with pytest.raises(TypeError, match=r"expected a floating-point dtype, got .*no devices"):
-            net.to(wrong)
+    with pytest.raises(TypeError, match="expected a floating-point dtype, got .*int32"):
+        net.to(np.int32)
 
 
 def test_deepcopy_is_independent() -> None:

@@ -81,7 +81,9 @@ class Converter:
             return self.tensor(value)
         if isinstance(value, torch.dtype):
             return dtype_of(value)
-        if isinstance(value, (torch.memory_format, torch.layout, torch.device)):
+        if isinstance(value, torch.device):
+            return lucid.device(str(value))
+        if isinstance(value, (torch.memory_format, torch.layout)):
             raise AbsentError(type(value).__name__)
         if isinstance(value, complex):
             raise AbsentError("complex64")

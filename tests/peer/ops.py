@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import BinaryUfuncInfo, UnaryUfuncInfo
@@ -48,7 +47,7 @@ ACTIVATIONS = (
 ELEMENTWISE = {"where", "clamp", "masked_fill", "pow", *(f"nn.functional.{n}" for n in ACTIVATIONS)}
 
 # Of these only the shape and the dtype can be compared.
-RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like"}
+RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like", "new_empty"}
 RANDOM |= {"nn.functional.dropout", "nn.functional.dropout2d"}
 
 
@@ -74,12 +73,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "nn.functional.embedding": lambda weight, x, **kwargs: bound(
         "nn.functional.embedding", functional.embedding, x, weight, **kwargs
     ),
-    "to": lambda x, *args, **kwargs: x.to(
-        next(
-            (a for a in args if isinstance(a, (np.dtype, lucid.Tensor))),
-            kwargs.get("dtype", x.dtype),
-        )
-    ),
+    "to": lambda x, *args, **kwargs: x.to(*args, **kwargs),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
 }

@@ -13,6 +13,7 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import as_array, mark_changed, wrap
 from lucid.nn._parameter import Parameter, overwrite
 from lucid.nn.modules._hooks import Hook, RemovableHandle, register
+from lucid.ops._convert import dtype_argument
 
 __all__ = ["Module"]
 
@@ -475,26 +476,47 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad = wrap(np.zeros_like(parameter.grad.data))
 
-    def to(self: Self, dtype: DTypeLike) -> Self:
+    def to(
+        self: Self,
+        *args: Any,
+        device: Any = None,
+        dtype: DTypeLike | None = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> Self:
         """Convert the floating-point parameters and buffers, and their gradients, in place.
 
+        Args:
+            *args: a floating-point dtype, a tensor that has it, the CPU, or the CPU and a dtype.
+            device: the CPU.
+            dtype: a floating-point dtype.
+            non_blocking: without effect.
+            memory_format: without effect.
+
         Raises:
-            TypeError: if ``dtype`` is no floating-point dtype. There are no devices.
+            TypeError: if the dtype is no floating-point dtype.
+            ValueError: if a device is not the CPU.
         """
+        given = dtype_argument(args, device, dtype)
+        if given is None:
+            return self
         try:
-            wanted = np.dtype(dtype)
+            wanted = np.dtype(given)
         except TypeError:
             wanted = None
-        if wanted is None or dtype is None or wanted.kind != "f":
+        if wanted is None or wanted.kind != "f":
             raise TypeError(
-                f"{type(self).__name__}.to: expected a floating-point dtype, got {dtype!r} "
-                "(lucid has no devices to move to)"
+                f"{type(self).__name__}.to: expected a floating-point dtype, got {given!r}"
             )
         for tensor in itertools.chain(self.parameters(), self.buffers()):
             for one in (tensor, tensor.grad):
                 if one is not None and one.dtype.kind == "f" and one.dtype != wanted:
                     one.data = one.data.astype(wanted)
                     mark_changed(one)
+        return self
+
+    def cpu(self: Self) -> Self:
+        """Return the module, which is on the CPU."""
         return self
 
     def float(self: Self) -> Self:
