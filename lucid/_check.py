@@ -121,22 +121,32 @@ def count(value: Any, name: str, who: str, minimum: int = 1) -> int:
     return int(value)
 
 
-def pair(value: Any, name: str, who: str, minimum: int = 0) -> tuple[int, int]:
-    """Return ``(vertical, horizontal)`` from an integer, one in a tuple, or two of them.
+_HOW_MANY = {1: "an integer or one in a tuple", 2: "an integer or two of them"}
+
+
+def sizes(value: Any, axes: int, name: str, who: str, minimum: int = 0) -> tuple[int, ...]:
+    """Return an integer for each axis, from an integer, one in a tuple, or as many as axes.
 
     Raises:
         TypeError: if ``value`` is something else.
         ValueError: if one of them is smaller than ``minimum``.
     """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values *= 2 if len(values) == 1 else 1
-    if len(values) != 2 or not all(map(is_whole, values)):
-        raise TypeError(f"{who}: {name} must be an integer or two of them, got {value!r}")
+    values *= axes if len(values) == 1 else 1
+    if len(values) != axes or not all(map(is_whole, values)):
+        expected = _HOW_MANY.get(axes, f"an integer or {axes} of them")
+        raise TypeError(f"{who}: {name} must be {expected}, got {value!r}")
     if min(values) < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {value!r}")
     if max(values) > _LARGEST_SIZE:
         raise ValueError(f"{who}: {name} is larger than any image, got {value!r}")
-    return int(values[0]), int(values[1])
+    return tuple(map(int, values))
+
+
+def pair(value: Any, name: str, who: str, minimum: int = 0) -> tuple[int, int]:
+    """Return ``(vertical, horizontal)``; see :func:`sizes`."""
+    vertical, horizontal = sizes(value, 2, name, who, minimum)
+    return vertical, horizontal
 
 
 def probability(value: Any, name: str, who: str) -> float:

@@ -22,7 +22,7 @@ from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe
 from lucid.autograd._tensor import assign, version, wrap
 from lucid.nn import Module
-from lucid.ops._conv import Conv2d
+from lucid.ops._conv import Conv2d, ConvInputGrad
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
 
@@ -395,12 +395,15 @@ class Recorder:
             self.open[-1].parts.append(operation)
 
     def _count_macs(self, kind: Any, args: list[Any], outputs: list[Value]) -> int:
-        if kind not in (Conv2d, Linear, MatMul):
+        if kind not in (Conv2d, ConvInputGrad, Linear, MatMul):
             return 0
         x, other, *_ = args
         if not all(isinstance(each, Value) or id(each) in self.graph.names for each in (x, other)):
             return 0  # by numbers that are no part of the model, such as weights of pixels
-        # A convolution's weight is (O, I / groups, kh, kw), and an output a sum over all but O.
+        # A convolution's weight is (O, I / groups, kh, kw), and an output a sum over all but O;
+        # transposed, it is each input that meets as many.
+        if kind is ConvInputGrad:
+            return math.prod(x.shape) * math.prod(other.shape[1:])
         summands = math.prod(other.shape[1:]) if kind is Conv2d else x.shape[-1]
         return math.prod(outputs[0].shape) * summands
 

@@ -34,7 +34,8 @@ report sklearn training visual
 # Operations that are found in lucid.ops and lucid.nn.functional only.
 _OF_NETWORKS = """
 adaptive_avg_pool2d avg_pool2d batch_norm binary_cross_entropy binary_cross_entropy_with_logits
-celu conv2d cross_entropy dropout dropout2d elu embedding gelu glu group_norm hardsigmoid
+celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d affine_grid
+grid_sample cross_entropy dropout dropout2d elu embedding gelu glu group_norm hardsigmoid
 hardswish hardtanh huber_loss instance_norm interpolate kl_div l1_loss layer_norm leaky_relu
 linear logsigmoid max_pool2d mish mse_loss nll_loss one_hot prelu relu6
 scaled_dot_product_attention selu silu size smooth_l1_loss softmin softplus softsign view_as

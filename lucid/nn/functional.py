@@ -17,8 +17,10 @@ from lucid.ops._batch_norm import *
 from lucid.ops._common import floating as _floating
 from lucid.ops._common import operands as _operands
 from lucid.ops._conv import *
+from lucid.ops._conv_transpose import *
 from lucid.ops._dropout import *
 from lucid.ops._embedding import *
+from lucid.ops._grid import *
 from lucid.ops._layer_norm import *
 from lucid.ops._linear import *
 from lucid.ops._loss import *

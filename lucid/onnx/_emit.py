@@ -66,6 +66,26 @@ def _conv(context: Context, x: Value, weight: Any, bias: Any, conv: Conv) -> str
     )
 
 
+def _conv_transpose(context: Context, x: Value, weight: Any, size: Any, conv: Conv) -> str:
+    kernel, ends, extra = weight.shape[2:], [], []
+    for axis, (before, after) in enumerate(conv.padding):
+        reach = conv.dilation[axis] * (kernel[axis] - 1) + 1
+        after = (x.shape[2 + axis] - 1) * conv.stride[axis] + reach - before - size[axis]
+        ends.append((before, max(after, 0)))
+        extra.append(max(-after, 0))
+    return context.node(
+        "ConvTranspose",
+        x,
+        weight,
+        kernel_shape=list(kernel),
+        strides=list(conv.stride),
+        pads=_pads(context, tuple(ends)),
+        output_padding=extra,
+        dilations=list(conv.dilation),
+        group=conv.groups,
+    )
+
+
 def _linear(context: Context, x: Value, weight: Any, bias: Any) -> str:
     if x.ndim == 2:
         return context.node("Gemm", x, weight, bias, transB=1)
@@ -401,6 +421,7 @@ def _unary(**emitters: str | Emitter) -> dict[type[Function], Emitter]:
 EMITTERS: dict[type[Function], Emitter] = {
     # Layers.
     Conv2d: _conv,
+    ConvInputGrad: _conv_transpose,
     Linear: _linear,
     BatchNormInference: _batch_norm,
     FakeQuantize: _fake_quantize,
@@ -493,7 +514,6 @@ REFUSED: dict[type[Function], str] = {
     CopyIntoView: _GRADIENT,
     Scale: _GRADIENT,
     SumTo: _GRADIENT,
-    ConvInputGrad: _GRADIENT,
     ConvWeightGrad: _GRADIENT,
     activation.ClipGrad: _GRADIENT,
     pool.MaxPool2dGrad: _GRADIENT,

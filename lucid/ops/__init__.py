@@ -7,10 +7,12 @@ from lucid.ops._attention import *
 from lucid.ops._attributes import *
 from lucid.ops._batch_norm import *
 from lucid.ops._conv import *
+from lucid.ops._conv_transpose import *
 from lucid.ops._create import *
 from lucid.ops._dropout import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
+from lucid.ops._grid import *
 from lucid.ops._index import *
 from lucid.ops._layer_norm import *
 from lucid.ops._linear import *

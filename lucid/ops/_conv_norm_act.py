@@ -119,7 +119,7 @@ def apply_conv_norm_act_train(
 
     The batch must have at least two images.
     """
-    x, w, _, conv = checked(who, input, weight, None, *settings)
+    x, w, _, conv = checked(who, 2, input, weight, None, *settings)
     result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
         x, w, norm_weight, norm_bias, float(eps), bounds, conv, exchange
     )

@@ -23,17 +23,26 @@ def from_nhwc(x: np.ndarray) -> np.ndarray:
     return x.transpose(0, 3, 1, 2)
 
 
-def check_image(x: Tensor, who: str) -> None:
-    """Check that ``x`` is a floating-point batch of images.
+# How many axes images have -> what the shape of a batch is called.
+SHAPES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+def times(size: tuple[int, ...]) -> str:
+    """Return sizes as text: ``3×3``."""
+    return "×".join(map(str, size))
+
+
+def check_image(x: Tensor, who: str, axes: int = 2) -> None:
+    """Check that ``x`` is a floating-point batch of images, of two axes or another number.
 
     Raises:
-        ValueError: if it does not have four axes.
+        ValueError: if it does not have those axes and two more.
         TypeError: if it is not of a floating dtype.
     """
-    if x.ndim != 4:
-        hint = "; add a batch axis with x.unsqueeze(0)" if x.ndim == 3 else ""
+    if x.ndim != axes + 2:
+        hint = "; add a batch axis with x.unsqueeze(0)" if x.ndim == axes + 1 else ""
         raise ValueError(
-            f"{who}: expected an input of shape (N, C, H, W), got shape {x.shape}{hint}"
+            f"{who}: expected an input of shape {SHAPES[axes]}, got shape {x.shape}{hint}"
         )
     if x.dtype.kind != "f":
         raise TypeError(
@@ -41,7 +50,7 @@ def check_image(x: Tensor, who: str) -> None:
         )
 
 
-def check_positive(size: Pair, x: Tensor, what: str, who: str) -> None:
+def check_positive(size: tuple[int, ...], x: Tensor, what: str, who: str) -> None:
     """Check that the output has at least one position along each axis.
 
     Raises:
@@ -50,5 +59,5 @@ def check_positive(size: Pair, x: Tensor, what: str, who: str) -> None:
     if min(size) < 1:
         raise ValueError(
             f"{who}: {what} does not fit into an input of shape {x.shape}: the output would be "
-            f"{size[0]}×{size[1]}; use a larger input, more padding or a smaller kernel"
+            f"{times(size)}; use a larger input, more padding or a smaller kernel"
         )

@@ -28,6 +28,16 @@ def resample(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
     return y.reshape(n, len(rows), len(columns), c).permute(0, 3, 1, 2)
 
 
+def cubic_near(distance: Any, a: float) -> Any:
+    """Return the weight that cubic interpolation gives to what is at most 1 away."""
+    return ((a + 2) * distance - (a + 3)) * distance * distance + 1
+
+
+def cubic_far(distance: Any, a: float) -> Any:
+    """Return the weight that cubic interpolation gives to what is between 1 and 2 away."""
+    return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+
+
 def _bilinear(length: int, size: int, scale: float, align_corners: bool) -> np.ndarray:
     """Return the matrix ``(size, length)`` that interpolates linearly along an axis."""
     positions = np.arange(size)

@@ -13,7 +13,7 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.nn.modules._layer import WeightedLayer
 from lucid.ops._common import operand
-from lucid.ops._conv import apply_conv2d
+from lucid.ops._conv import convolve
 from lucid.ops._linear import apply_linear
 from lucid.quantization._fake_quantize import (
     ACTIVATION_RANGE,
@@ -165,7 +165,7 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
     channel_axis = -3
 
     def _compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return apply_conv2d("Conv2d", input, weight, bias, *self._settings)
+        return convolve("Conv2d", 2, input, weight, bias, *self._settings)
 
 
 class QuantizedLinear(QuantizedLayer, nn.Linear):
@@ -198,7 +198,8 @@ def quantized_class(kind: type[WeightedLayer]) -> type[QuantizedLayer]:
 
 def is_quantizable(module: nn.Module) -> bool:
     """Return whether a module is of a class that has a quantised form."""
-    return isinstance(module, tuple(_FORMS)) and not isinstance(module, QuantizedLayer)
+    plain = getattr(module, "padding_mode", "zeros") == "zeros"
+    return plain and isinstance(module, tuple(_FORMS)) and not isinstance(module, QuantizedLayer)
 
 
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantizedLayer]]:

@@ -48,6 +48,11 @@ IMAGE = (2, 4, 6, 5)
 ROWS = (3, 4)
 OPERATIONS: dict[str, Case] = {
     "Conv2d": (lambda x, w: F.conv2d(x, w, None, (2, 1), (1, 0), (1, 2), 2), IMAGE, (6, 2, 3, 2)),
+    "ConvInputGrad": (
+        lambda x, w: F.conv_transpose2d(x, w, None, (2, 3), (1, 0), (1, 2), 2, (1, 2)),
+        IMAGE,
+        (4, 3, 3, 2),
+    ),
     "Linear": (F.linear, ROWS, (5, 4)),
     "Linear of 3 axes": (lambda x, w: F.linear(x, w, w[:, 0]), (2, 3, 4), (5, 4)),
     "BatchNormInference": (lambda x, w: F.batch_norm(x, w, w, w, w), IMAGE, (4,)),

@@ -87,6 +87,8 @@ def two_cycles(case: Case) -> bool:
 
 IN_PLACE = "celu dropout dropout2d elu hardsigmoid hardswish hardtanh leaky_relu mish relu relu6"
 IN_PLACE = " ".join(f"{name}(inplace=True)" for name in f"{IN_PLACE} selu silu".split())
+IMAGES = "interpolate avg_pool2d conv1d conv2d conv3d conv_transpose1d conv_transpose2d"
+IMAGES += " conv_transpose3d"
 COMPARE = "eq ge gt isclose le lt max maximum min minimum ne"
 TAKE_NUMBERS = f"bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor {COMPARE}"
 
@@ -106,7 +108,7 @@ DIFFERENCES: list[Difference] = [
     Difference("interpolate", "absent", "the given factor is the one used", "recompute_scale_fa"),
     Difference("interpolate", "refused", "images have two axes and channels", "expected an input"),
     Difference("interpolate", "refused", "two modes are enough for images", "mode must be"),
-    Difference("interpolate avg_pool2d conv2d", "refused", "images are floats", "floating-point"),
+    Difference(IMAGES, "refused", "images are floats", "floating-point"),
     Difference("avg_pool2d", "refused", "no stride is written None, not ()", "stride must be"),
     Difference("batch_norm", "refused", "a vector has no channels", "got (0,)"),
     Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),

@@ -1,20 +1,131 @@
-"""Conv2d."""
+"""Convolutions, and transposed ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import DTypeLike
 
-from lucid._check import count, pair
+from lucid._check import count, one_of, sizes
 from lucid.autograd import Tensor
 from lucid.nn.modules._layer import WeightedLayer
-from lucid.ops._conv import apply_conv2d, conv_padding
+from lucid.ops._common import operand
+from lucid.ops._conv import conv_padding, convolve
+from lucid.ops._conv_transpose import output_padding_for, transpose
+from lucid.ops._shape import pad
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(WeightedLayer):
+class _Conv(WeightedLayer):
+    """What convolutions of one, two and three axes share, and transposed ones."""
+
+    _axes: ClassVar[int]
+    padding_mode: str
+
+    def __init_subclass__(cls, axes: int | None = None) -> None:
+        super().__init_subclass__()
+        if axes is not None:
+            cls._axes = axes
+
+    def _set_sizes(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any,
+        dilation: Any,
+        groups: int,
+    ) -> None:
+        who, axes = type(self).__name__, self._axes
+        self.in_channels = count(in_channels, "in_channels", who)
+        self.out_channels = count(out_channels, "out_channels", who)
+        self.kernel_size: Any = sizes(kernel_size, axes, "kernel_size", who, 1)
+        self.stride: Any = sizes(stride, axes, "stride", who, 1)
+        self.dilation: Any = sizes(dilation, axes, "dilation", who, 1)
+        self.groups = count(groups, "groups", who)
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) % self.groups:
+                raise ValueError(
+                    f"{who}: groups must divide {name}={getattr(self, name)}, got groups={groups}"
+                )
+
+    def extra_repr(self) -> str:
+        """Return the settings as PyTorch prints them."""
+        text = (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
+        )
+        usual = {"padding": 0, "output_padding": 0, "dilation": 1}
+        for name, number in usual.items():
+            value = getattr(self, name, None)
+            if value not in (None, (number,) * self._axes):
+                text += f", {name}={value}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        if self.bias is None:
+            text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
+        return text
+
+
+class _Convolution(_Conv):
+    """A convolution of as many axes as its class says."""
+
+    padding: Any
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
+        dilation: int | tuple[int, ...] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        who = type(self).__name__
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        pads = conv_padding(padding, self.kernel_size, self.stride, self.dilation, who)
+        whole = not isinstance(padding, str)
+        self.padding = sizes(padding, self._axes, "padding", who) if whole else padding
+        self.padding_mode = one_of(padding_mode, _MODES, "padding_mode", who)
+        # Other elements than zeros are added before: pad() counts from the last axis.
+        self._ends = [n for ends in reversed(pads) for n in ends]
+        self._register_weight(
+            (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return ``(N, O, *)`` for images ``(N, I, *)``."""
+        who, settings = type(self).__name__, self._settings
+        if self.padding_mode != "zeros":
+            input = pad(operand(input, who), self._ends, self.padding_mode)
+            settings = (self.stride, 0, self.dilation, self.groups)
+        return convolve(who, self._axes, input, self.weight, self.bias, *settings)
+
+    @property
+    def _settings(self) -> tuple[Any, ...]:
+        """Stride, padding, dilation and groups."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+
+class Conv1d(_Convolution, axes=1):
+    """Cross-correlates rows ``(N, I, L)`` with learned kernels; arguments as in :class:`Conv2d`.
+
+    Shapes: output ``(N, O, L')``, ``weight`` ``(O, I/groups, k)``, ``bias`` ``(O,)``.
+    """
+
+
+class Conv2d(_Convolution, axes=2):
     """Cross-correlates images with learned kernels; see :func:`lucid.nn.functional.conv2d`.
 
     Args:
@@ -26,7 +137,8 @@ class Conv2d(WeightedLayer):
         dilation: distance between the taps of a kernel.
         groups: input and output channels are split into this many independent convolutions.
         bias: whether to add a number to each output channel.
-        padding_mode: only ``"zeros"``.
+        padding_mode: ``"zeros"``, or what :func:`lucid.pad` adds: ``"reflect"``, ``"replicate"``
+            or ``"circular"``.
         dtype: of the parameters, float32 by default.
 
     Shapes: input ``(N, I, H, W)``, output ``(N, O, H', W')``, ``weight``
@@ -41,68 +153,91 @@ class Conv2d(WeightedLayer):
         (8, 1, 3, 3)
     """
 
-    padding: str | tuple[int, int]
+
+class Conv3d(_Convolution, axes=3):
+    """Cross-correlates volumes ``(N, I, D, H, W)``; arguments as in :class:`Conv2d`.
+
+    Shapes: output ``(N, O, D', H', W')``, ``weight`` ``(O, I/groups, kd, kh, kw)``, ``bias``
+    ``(O,)``.
+    """
+
+
+class _Transposed(_Conv):
+    """A transposed convolution of as many axes as its class says."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = 0,
-        dilation: int | tuple[int, int] = 1,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
         groups: int = 1,
         bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
         padding_mode: str = "zeros",
         *,
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        who = "Conv2d"
-        self.in_channels = count(in_channels, "in_channels", who)
-        self.out_channels = count(out_channels, "out_channels", who)
-        self.kernel_size = pair(kernel_size, "kernel_size", who, 1)
-        self.stride = pair(stride, "stride", who, 1)
-        self.dilation = pair(dilation, "dilation", who, 1)
-        self.groups = count(groups, "groups", who)
-        conv_padding(padding, self.kernel_size, self.stride, self.dilation, who)  # only checked
-        self.padding = padding if isinstance(padding, str) else pair(padding, "padding", who)
-        for name in ("in_channels", "out_channels"):
-            if getattr(self, name) % self.groups:
-                raise ValueError(
-                    f"{who}: groups must divide {name}={getattr(self, name)}, got groups={groups}"
-                )
-        if padding_mode != "zeros":
-            raise ValueError(
-                f"{who}: only padding_mode='zeros' is supported, got {padding_mode!r}; for others "
-                "pad the input with nn.functional.pad first"
-            )
-        self.padding_mode = padding_mode
-        self._register_weight(
-            (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype
-        )
+        who = type(self).__name__
+        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self.padding: Any = sizes(padding, self._axes, "padding", who)
+        self.output_padding: Any = sizes(output_padding, self._axes, "output_padding", who)
+        self.padding_mode = one_of(padding_mode, ("zeros",), "padding_mode", who)
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self._register_weight(shape, bias, dtype, self.out_channels)
 
-    def forward(self, input: Any) -> Tensor:
-        """Return ``(N, O, H', W')`` for images ``(N, I, H, W)``."""
-        return apply_conv2d("Conv2d", input, self.weight, self.bias, *self._settings)
+    def forward(self, input: Any, output_size: Any = None) -> Tensor:
+        """Return ``(N, O, *)`` for images ``(N, I, *)``; of the last axes' sizes, if given."""
+        who, extra = type(self).__name__, self.output_padding
+        x = operand(input, who)
+        if output_size is not None:
+            length = x.shape[x.ndim - self._axes :]
+            geometry = self.kernel_size, self.stride, self.padding, self.dilation
+            extra = output_padding_for(output_size, length, *geometry, who)
+        settings = self.stride, self.padding, extra, self.groups, self.dilation
+        return transpose(who, self._axes, x, self.weight, self.bias, *settings)
 
-    @property
-    def _settings(self) -> tuple[Any, ...]:
-        """Stride, padding, dilation and groups."""
-        return self.stride, self.padding, self.dilation, self.groups
 
-    def extra_repr(self) -> str:
-        """Return the settings as PyTorch prints them."""
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        )
-        if self.padding != (0, 0):
-            text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
-        return text
+class ConvTranspose1d(_Transposed, axes=1):
+    """Spreads rows ``(N, I, L)`` by learned kernels; arguments as in :class:`ConvTranspose2d`.
+
+    Shapes: output ``(N, O, L')``, ``weight`` ``(I, O/groups, k)``, ``bias`` ``(O,)``.
+    """
+
+
+class ConvTranspose2d(_Transposed, axes=2):
+    """Adds learned kernels, times the inputs: see :func:`lucid.nn.functional.conv_transpose2d`.
+
+    Args:
+        in_channels: I, the input's channels.
+        out_channels: O, the output's.
+        kernel_size: height and width of the kernels, or one number for both.
+        stride: step between the places of neighbouring inputs in the output.
+        padding: how much is cut off on each side of the output.
+        output_padding: how much of it is left at the end.
+        groups: input and output channels are split into this many independent parts.
+        bias: whether to add a number to each output channel.
+        dilation: distance between the taps of a kernel.
+        padding_mode: only ``"zeros"``.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input ``(N, I, H, W)``, output ``(N, O, H', W')``, ``weight``
+    ``(I, O/groups, kh, kw)``, ``bias`` ``(O,)``. Called with ``output_size``, it chooses the
+    output padding that gives this size.
+
+    Example:
+        >>> layer = nn.ConvTranspose2d(8, 3, kernel_size=4, stride=2, padding=1)
+        >>> layer(lucid.zeros(1, 8, 16, 16)).shape
+        (1, 3, 32, 32)
+    """
+
+
+class ConvTranspose3d(_Transposed, axes=3):
+    """Spreads volumes ``(N, I, D, H, W)``; arguments as in :class:`ConvTranspose2d`.
+
+    Shapes: output ``(N, O, D', H', W')``, ``weight`` ``(I, O/groups, kd, kh, kw)``, ``bias``
+    ``(O,)``.
+    """

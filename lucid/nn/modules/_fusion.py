@@ -73,6 +73,8 @@ class ConvNormAct:
             return None
         if norm.num_features != conv.out_channels:
             return None  # the batch norm says so
+        if conv.padding_mode != "zeros":
+            return None
         if norm.training or norm.running_mean is None:
             # One image may have one value a channel, which batch norm refuses.
             several = len(getattr(input, "shape", ())) == 4 and input.shape[0] > 1

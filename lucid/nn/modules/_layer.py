@@ -89,9 +89,17 @@ class WeightedLayer(Layer):
     weight: Parameter
     bias: Parameter | None
 
-    def _register_weight(self, shape: tuple[int, ...], bias: bool, dtype: DTypeLike | None) -> None:
+    def _register_weight(
+        self,
+        shape: tuple[int, ...],
+        bias: bool,
+        dtype: DTypeLike | None,
+        outputs: int | None = None,
+    ) -> None:
+        """Register a weight, and a bias for as many outputs as it has rows, or as is said."""
         self.weight = empty_parameter(shape, dtype)
-        self._register_empty("bias", shape[:1] if bias else None, dtype)
+        number = shape[0] if outputs is None else outputs
+        self._register_empty("bias", (number,) if bias else None, dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -145,9 +145,8 @@ def conv_transpose(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     size_pair = sizes[0], sizes[1]
     check_positive(size_pair, image, "the padding", str(node))
     # What the kernels reach beyond the output, by its padding, is no part of it.
-    shape = (image.shape[0], kernels.shape[1] * groups, *size_pair)
     geometry = Conv(stride, (pads[0], pads[1]), dilation, groups)
-    y = _conv.ConvInputGrad.apply(image, kernels, shape, geometry)
+    y = _conv.ConvInputGrad.apply(image, kernels, size_pair, geometry)
     y = y if bias is None else y + tensor(bias).reshape(1, -1, 1, 1)
     return _like(y, x)
 

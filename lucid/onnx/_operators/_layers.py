@@ -39,7 +39,8 @@ def convolve(
     kernel = weight.shape[2], weight.shape[3]
     around = pads_of(pads, input.shape[2:], kernel, stride, dilation)
     largest = max(around[0]), max(around[1])
-    x, w, b, conv = _conv.checked(who, input, weight, bias, stride, largest, dilation, groups)
+    settings = stride, largest, dilation, groups
+    x, w, b, conv = _conv.checked(who, 2, input, weight, bias, *settings)
     conv = conv._replace(padding=around)
     size = conv.output_size((x.shape[2], x.shape[3]), kernel)
     check_positive(size, x, f"a kernel of {kernel[0]}×{kernel[1]}", who)
