@@ -28,9 +28,11 @@ from lucid.ops._activation import softmax as softmax
 from lucid.ops._attributes import *
 from lucid.ops._create import *
 from lucid.ops._elementwise import *
+from lucid.ops._gather import *
 from lucid.ops._index import *
 from lucid.ops._matmul import *
 from lucid.ops._reduce import *
+from lucid.ops._scatter import *
 from lucid.ops._search import *
 from lucid.ops._shape import *
 

@@ -23,6 +23,13 @@ split sqrt square squeeze stack std sub sum swapaxes t take_along_dim tan tanh t
 transpose tril triu unbind unflatten unsqueeze var where zeros zeros_like
 """
 
+# By index: taking, writing, sorting, searching and counting.
+_BY_INDEX = """
+diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter
+masked_select narrow narrow_copy put repeat_interleave scatter_reduce select select_scatter
+slice_scatter take
+"""
+
 _OTHERS = """
 Tensor available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
 set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool float16 float32
@@ -64,7 +71,8 @@ _EXTRAS = """
 numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx scipy
 """
 
-OPERATIONS, OTHERS, EXTRAS = _OPERATIONS.split(), _OTHERS.split(), _EXTRAS.split()
+OPERATIONS = [*_OPERATIONS.split(), *_BY_INDEX.split()]
+OTHERS, EXTRAS = _OTHERS.split(), _EXTRAS.split()
 
 
 def _python(code: str) -> str:

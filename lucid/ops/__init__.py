@@ -12,6 +12,7 @@ from lucid.ops._create import *
 from lucid.ops._dropout import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
+from lucid.ops._gather import *
 from lucid.ops._grid import *
 from lucid.ops._index import *
 from lucid.ops._layer_norm import *
@@ -21,6 +22,7 @@ from lucid.ops._matmul import *
 from lucid.ops._pool import *
 from lucid.ops._reduce import *
 from lucid.ops._resize import *
+from lucid.ops._scatter import *
 from lucid.ops._search import *
 from lucid.ops._shape import *
 from lucid.ops._shape import size as size

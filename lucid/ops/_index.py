@@ -1,4 +1,4 @@
-"""Indexing: ``x[…]`` and ``x[…] = y``, gather, scatter, and their relatives."""
+"""Indexing: ``x[…]``, ``x[…] = y``, and what lies on one side of a diagonal."""
 
 from __future__ import annotations
 
@@ -7,35 +7,17 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Function, Tensor, is_grad_enabled
-from lucid.autograd._dtype import as_number
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import (
-    ValuesIndices,
-    assign,
-    base_of,
-    check_writeable,
-    mark_changed,
-    wrap,
-)
-from lucid.ops._common import (
-    Array,
-    at_axis,
-    broadcasts_to,
-    convert,
-    normalize_axis,
-    operand,
-    sum_to,
-    wide,
-    with_axis,
-)
+from lucid.autograd._tensor import assign, base_of, check_writeable, mark_changed, wrap
+from lucid.ops._common import Array, broadcasts_to, convert, operand, sum_to, wide
 from lucid.ops._elementwise import where
 
-__all__ = ["gather", "index_select", "scatter", "scatter_add", "take_along_dim", "tril", "triu"]
+__all__ = ["tril", "triu"]
 
 # -- x[index] ---------------------------------------------------------------------------------
 
 
-def _as_index(index: Any) -> tuple[Any, ...]:
+def as_index(index: Any) -> tuple[Any, ...]:
     """Return ``index`` as a tuple that NumPy understands: tensors and lists become arrays."""
     parts = []
     for part in index if isinstance(index, tuple) else (index,):
@@ -69,7 +51,8 @@ def _is_basic(index: tuple[Any, ...]) -> bool:
     return not any(isinstance(part, (np.ndarray, bool, np.bool_)) for part in index)
 
 
-def _take(x: Tensor, index: tuple[Any, ...]) -> Array:
+def at_index(x: Tensor, index: tuple[Any, ...]) -> Array:
+    """Return the elements of ``x`` at an index, as an array."""
     try:
         return np.asarray(x.data[index])
     except IndexError as error:
@@ -85,7 +68,7 @@ class GetItem(Function):
         elif ctx.needs_input_grad[0]:  # the caller may go on to change its index arrays
             index = tuple([p.copy() if isinstance(p, np.ndarray) else p for p in index])
         ctx.index = index
-        return _take(x, index)
+        return at_index(x, index)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
@@ -164,7 +147,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     Raises:
         IndexError: if an index is out of range or of another kind, or there are too many.
     """
-    return GetItem.apply(x, _as_index(index))
+    return GetItem.apply(x, as_index(index))
 
 
 # -- x[index] = value ---------------------------------------------------------------------------
@@ -202,9 +185,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             converted.
         RuntimeError: if ``x`` is a leaf that requires grad, or read-only.
     """
-    index = _as_index(index)
+    index = as_index(index)
     source = value if isinstance(value, Tensor) else _constant(value, x)
-    shape = _take(x, index).shape
+    shape = at_index(x, index).shape
     values = source.data
     while values.ndim > len(shape) and values.shape[0] == 1:
         values = values[0]  # as NumPy and PyTorch do: sizes of 1 in front are dropped
@@ -226,177 +209,6 @@ def _constant(value: Any, x: Tensor) -> Tensor:
     if isinstance(value, (int, float)):
         return convert(value, x.data.dtype, "setitem", overflows=True)
     return operand(value, "setitem")
-
-
-# -- by index along one axis --------------------------------------------------------------------
-
-
-def _index_array(index: Any, who: str) -> Array:
-    array = operand(index, who).data
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{who}: the index must be made of integers, got {array.dtype}")
-    return array
-
-
-def _along(index: Array, axis: int) -> tuple[Array, ...]:
-    """Return the full index that takes ``index`` along ``axis`` and counts along the others."""
-    grid = list(np.ogrid[tuple([slice(n) for n in index.shape])])
-    grid[axis] = index
-    return tuple(grid)
-
-
-def _check_range(index: Array, length: int, who: str) -> None:
-    if index.size and not (index.min() >= -length and index.max() < length):
-        bad = index[(index < -length) | (index >= length)].flat[0]
-        raise IndexError(f"{who}: index {bad} is out of range for an axis of size {length}")
-
-
-def _check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
-    fits = index.ndim == x.ndim and all(
-        n <= m for a, (n, m) in enumerate(zip(index.shape, x.shape)) if a != axis
-    )
-    if not fits:
-        raise ValueError(
-            f"{who}: an index of shape {index.shape} does not fit a tensor of shape {x.shape}: "
-            f"it needs as many axes, no longer than the tensor's except axis {axis}"
-        )
-    _check_range(index, x.shape[axis], who)
-
-
-def index_select(input: Any, dim: int, index: Any) -> Tensor:
-    """Return the slices of ``input`` along axis ``dim`` that a 1-D ``index`` names, in its order.
-
-    Args:
-        input: any shape.
-        dim: the axis to take along.
-        index: integers ``(n,)``, or one of them; the result has n slices.
-    """
-    input = operand(input, "index_select")
-    vector, axis = with_axis(input, dim, "index_select")
-    array = _index_array(index, "index_select")
-    if array.ndim > 1 or (input.ndim == 0 and array.size != 1):
-        raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
-    array = array.reshape(-1)
-    _check_range(array, vector.shape[axis], "index_select")
-    taken = getitem(vector, at_axis(axis, array))
-    return taken if input.ndim else taken.reshape(())
-
-
-def gather(input: Any, dim: int, index: Any) -> Tensor:
-    """Return values taken along axis ``dim``: for ``dim=1``, ``y[i, j] = input[i, index[i, j]]``.
-
-    The result has the shape of ``index``, which may be smaller than ``input`` along the other axes.
-
-    Args:
-        input: any shape.
-        dim: the axis to take along.
-        index: integers, with as many axes as ``input``; of any shape if it is empty.
-    """
-    input = operand(input, "gather")
-    vector, axis = with_axis(input, dim, "gather")
-    given = _index_array(index, "gather")
-    if not given.size:  # nothing is taken, whatever the shapes
-        return input.reshape(-1)[:0].reshape(given.shape)
-    array = np.atleast_1d(given)
-    _check_fits(vector, axis, array, "gather")
-    taken = getitem(vector, _along(array, axis))
-    return taken if given.ndim else taken.reshape(())
-
-
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """Return ``input`` at ``indices`` along axis ``dim``; the other axes broadcast.
-
-    Without ``dim``, ``input`` and ``indices`` are taken as flat. It picks the values that belong to
-    the results of ``argmax``, ``argsort`` and their like.
-
-    Args:
-        input: any shape.
-        indices: integers, with as many axes as ``input``.
-        dim: the axis to take along.
-    """
-    input = operand(input, "take_along_dim")
-    array = _index_array(indices, "take_along_dim")
-    if dim is None:
-        return take_along_dim(input.reshape(-1), array.ravel(), 0)
-    axis = normalize_axis(dim, input.ndim, "take_along_dim")
-    if array.ndim != input.ndim:
-        raise ValueError(
-            f"take_along_dim: expected indices with {input.ndim} axes, got shape {array.shape}"
-        )
-    shape = list(input.shape)
-    shape[axis] = 1
-    other = list(array.shape)
-    other[axis] = 1
-    try:
-        common = list(np.broadcast_shapes(tuple(shape), tuple(other)))
-    except ValueError:
-        raise ValueError(
-            f"take_along_dim: indices of shape {array.shape} do not broadcast with shape "
-            f"{input.shape}"
-        ) from None
-    _check_range(array, input.shape[axis], "take_along_dim")
-    wide, common[axis] = list(common), array.shape[axis]
-    wide[axis] = input.shape[axis]
-    return getitem(input.expand(*wide), _along(np.broadcast_to(array, common), axis))
-
-
-def values_and_indices(x: Tensor, axis: int, indices: Array, keepdim: bool) -> ValuesIndices:
-    """Return the elements at ``indices``, one along ``axis``, which that array keeps."""
-    values = take_along_dim(x, indices, axis)
-    found = wrap(indices)
-    return (
-        ValuesIndices(values, found)
-        if keepdim
-        else ValuesIndices(values.squeeze(axis), found.squeeze(axis))
-    )
-
-
-def _scatter(x: Any, dim: int, index: Any, src: Any, add: bool, who: str) -> Tensor:
-    x = operand(x, who)
-    shape = x.shape
-    x, axis = with_axis(x, dim, who)
-    array = np.atleast_1d(_index_array(index, who)).copy()
-    _check_fits(x, axis, array, who)
-    if isinstance(src, (bool, int, float)):
-        values = wrap(np.full(array.shape, as_number(src, x.dtype, who), x.dtype))
-    else:
-        values, _ = with_axis(operand(src, who), 0, who)
-        if values.ndim != array.ndim or any(n > m for n, m in zip(array.shape, values.shape)):
-            raise ValueError(
-                f"{who}: src of shape {values.shape} does not cover an index of shape {array.shape}"
-            )
-        if values.dtype != x.dtype:
-            raise TypeError(
-                f"{who}: src must have the tensor's dtype {x.dtype}, got {values.dtype}"
-            )
-        if values.shape != array.shape:
-            values = values[tuple([slice(n) for n in array.shape])]
-    places = _along(array, axis)
-    result = x + PutAdd.apply(values, places, x.shape) if add else SetItem.apply(x, places, values)
-    return result if shape else result.reshape(shape)
-
-
-def scatter(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """Return ``input`` with values put along axis ``dim``: ``y[i, index[i, j]] = src[i, j]``.
-
-    ``src`` is a number or a tensor at least as large as ``index``. Where an index repeats, one
-    of the values is kept.
-
-    Args:
-        input: any shape.
-        dim: the axis to put along.
-        index: integers, with as many axes as ``input``.
-        src: the values: a number, or a tensor at least as large as ``index``.
-    """
-    return _scatter(input, dim, index, src, False, "scatter")
-
-
-def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """Return ``input`` with values added along axis ``dim``: ``y[i, index[i, j]] += src[i, j]``.
-
-    Arguments as in :func:`scatter`; every value counts where an index repeats.
-    """
-    return _scatter(input, dim, index, src, True, "scatter_add")
 
 
 # -- triangles ----------------------------------------------------------------------------------

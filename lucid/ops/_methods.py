@@ -19,11 +19,13 @@ from lucid.ops import _attributes as attributes
 from lucid.ops import _convert as convert
 from lucid.ops import _create as create
 from lucid.ops import _elementwise as elementwise
+from lucid.ops import _gather as gather
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
 from lucid.ops import _matmul as matmul
 from lucid.ops import _numpy as numpy_functions
 from lucid.ops import _reduce as reduce
+from lucid.ops import _scatter as scatter
 from lucid.ops import _search as search
 from lucid.ops import _shape as shape
 
@@ -118,7 +120,18 @@ _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (attributes, elementwise, inplace, shape, index, reduce, search, matmul)
+    for module in (
+        attributes,
+        elementwise,
+        inplace,
+        shape,
+        index,
+        gather,
+        scatter,
+        reduce,
+        search,
+        matmul,
+    )
     for name in module.__all__
     if name not in _NO_METHODS
 }

@@ -32,7 +32,7 @@ from lucid.ops._common import (
 from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
-from lucid.ops._index import values_and_indices
+from lucid.ops._gather import values_and_indices
 from lucid.ops._shape import Expand, cat
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import ValuesIndices, wrap
 from lucid.ops._common import Array, operand, with_axis
-from lucid.ops._index import values_and_indices
+from lucid.ops._gather import values_and_indices
 
 __all__ = ["argsort", "sort", "topk"]
 

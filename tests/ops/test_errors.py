@@ -170,6 +170,36 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "scatter: src must have the tensor's dtype float32, got float64",
     ),
     (lambda: lucid.ones(4).tril(), ValueError, "tril: expected at least 2 axes"),
+    (lambda: lucid.ones(2).take([2]), IndexError, "take: index 2 is out of range for an axis of"),
+    (lambda: lucid.ones(2).masked_select([1, 0]), TypeError, "the mask must be boolean, got int64"),
+    (lambda: lucid.ones(2, 3).narrow(1, 2, 2), IndexError, "narrow: 2 slices from 2 on are not"),
+    (lambda: lucid.ones(2).repeat_interleave([1, 2, 3]), ValueError, "one for each of 2 slices"),
+    (lambda: lucid.ones(2).scatter(0, [0]), TypeError, "scatter: expected either src or value"),
+    (
+        lambda: lucid.ones(2).scatter(0, [0], 2.0, reduce="max"),
+        ValueError,
+        r"scatter: reduce must be one of \('add', 'multiply'\), got 'max'",
+    ),
+    (
+        lambda: lucid.ones(2, 3).index_add(1, [0, 2], lucid.ones(2, 3)),
+        ValueError,
+        r"index_add: expected a source of shape \(2, 2\).* got \(2, 3\)",
+    ),
+    (
+        lambda: lucid.ones(2, 3).index_put(([0],), lucid.ones(2)),
+        ValueError,
+        r"index_put: values of shape \(2,\) do not fit into shape \(1, 3\)",
+    ),
+    (
+        lambda: lucid.ones(2).masked_scatter([True, True], lucid.ones(1)),
+        ValueError,
+        "masked_scatter: expected 2 values as source, got 1",
+    ),
+    (
+        lambda: lucid.ones(2, 3).select_scatter(lucid.ones(2), 0, 1),
+        ValueError,
+        r"select_scatter: expected a src of shape \(3,\), .* got \(2,\)",
+    ),
     # reductions
     (lambda: lucid.ones(2).sum(1), IndexError, "sum: axis 1 is out of range for 1 axes"),
     (lambda: lucid.ones(2, 2).sum((0, 0)), ValueError, "sum: an axis is named twice"),
