@@ -1,20 +1,36 @@
-"""Products of matrices, and einsum."""
+"""Products of vectors, matrices and tensors, and einsum."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from lucid import kernels
+from lucid._check import is_whole
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.kernels import _blas
-from lucid.ops._common import Array, operand, promoted, save_factors, sum_to, wanted, wide
+from lucid.ops._common import (
+    Array,
+    broadcasts_to,
+    normalize_axis,
+    operand,
+    operands,
+    promoted,
+    save_factors,
+    sum_to,
+    wanted,
+    wide,
+)
 from lucid.ops._reduce import sum as total
-from lucid.ops._shape import permute
+from lucid.ops._shape import permute, roll
 
-__all__ = ["bmm", "dot", "einsum", "matmul", "mm", "outer"]
+__all__ = [
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cross", "dot", "einsum", "ger", "inner",
+    "kron", "matmul", "mm", "mv", "outer", "tensordot", "vdot",
+]  # fmt: skip
 
 # -- matrix products ------------------------------------------------------------------------------
 
@@ -121,12 +137,187 @@ def dot(input: Any, tensor: Any) -> Tensor:
     return matmul(input, tensor)
 
 
+def vdot(input: Any, other: Any) -> Tensor:
+    """Return :func:`dot` of two vectors: for real numbers they are the same."""
+    return _product_of("vdot", input, other, 1, 1)
+
+
+def mv(input: Any, vec: Any) -> Tensor:
+    """Return the product of a matrix, ``(n, m)``, and a vector, ``(m,)``."""
+    return _product_of("mv", input, vec, 2, 1)
+
+
+def _product_of(who: str, left: Any, right: Any, axes_left: int, axes_right: int) -> Tensor:
+    """Return the matrix product of operands that must have so many axes each."""
+    left, right = promoted(who, left, right)
+    if (left.ndim, right.ndim) != (axes_left, axes_right) or left.shape[-1] != right.shape[0]:
+        raise ValueError(
+            f"{who}: expected a {_KINDS[axes_left]} and a {_KINDS[axes_right]} that fit, "
+            f"got shapes {left.shape} and {right.shape}"
+        )
+    return matmul(left, right)
+
+
+_KINDS = {1: "vector", 2: "matrix"}
+
+
 def outer(input: Any, vec2: Any) -> Tensor:
     """Return the ``(n, m)`` matrix of the products of the elements of two vectors."""
     input, vec2 = promoted("outer", input, vec2)
     if input.ndim != 1 or vec2.ndim != 1:
         raise ValueError(f"outer: expected two vectors, got shapes {input.shape} and {vec2.shape}")
     return input.unsqueeze(1) * vec2
+
+
+def ger(input: Any, vec2: Any) -> Tensor:
+    """Return :func:`outer`, by its older name."""
+    return outer(input, vec2)
+
+
+def inner(input: Any, other: Any) -> Tensor:
+    """Return the products summed over the last axis of both; a number multiplies all elements."""
+    input, other = promoted("inner", input, other)
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other
+    return tensordot(input, other, ([-1], [-1]))
+
+
+def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
+    """Return the products of two tensors, summed over pairs of axes.
+
+    Args:
+        a: any shape.
+        b: any shape.
+        dims: how many of the last axes of ``a`` and of the first of ``b`` to sum over, or two
+            lists: the axes of ``a``, and those of ``b`` they go with.
+
+    Returns:
+        The other axes of ``a``, then those of ``b``.
+
+    Raises:
+        ValueError: if the axes do not fit.
+    """
+    a, b = promoted("tensordot", a, b)
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, int):
+        if not 0 <= dims <= min(a.ndim, b.ndim):
+            raise ValueError(f"tensordot: {dims} axes of shapes {a.shape} and {b.shape}")
+        dims = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    left, right = (
+        [normalize_axis(axis, x.ndim, "tensordot") for axis in ([axes] if is_whole(axes) else axes)]
+        for x, axes in zip((a, b), dims)
+    )
+    for i, j in zip(left, right):  # as in PyTorch, an axis of size 1 goes with any other
+        if a.shape[i] == 1:
+            b = total(b, j, True, dtype=b.dtype)
+        elif b.shape[j] == 1:
+            a = total(a, i, True, dtype=a.dtype)
+    if [a.shape[axis] for axis in left] != [b.shape[axis] for axis in right]:
+        raise ValueError(
+            f"tensordot: axes {left} of shape {a.shape} do not fit axes {right} of {b.shape}"
+        )
+    rows = [axis for axis in range(a.ndim) if axis not in left]
+    columns = [axis for axis in range(b.ndim) if axis not in right]
+    sizes = [a.shape[axis] for axis in rows], [b.shape[axis] for axis in columns]
+    count = math.prod(a.shape[axis] for axis in left)
+    matrix = permute(a, rows + left).reshape(math.prod(sizes[0]), count)
+    other = permute(b, right + columns).reshape(count, math.prod(sizes[1]))
+    return matmul(matrix, other).reshape(sizes[0] + sizes[1])
+
+
+def kron(input: Any, other: Any) -> Tensor:
+    """Return Kronecker's product: each element of ``input`` times the whole of ``other``."""
+    input, other = promoted("kron", input, other)
+    axes = max(input.ndim, other.ndim)
+    coarse, fine = ((1,) * (axes - x.ndim) + x.shape for x in (input, other))
+    blocks = input.reshape([n for size in coarse for n in (size, 1)])
+    within = other.reshape([n for size in fine for n in (1, size)])
+    return (blocks * within).reshape([n * m for n, m in zip(coarse, fine)])
+
+
+def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
+    """Return the cross products of vectors of three elements, which lie along axis ``dim``.
+
+    Args:
+        input: any shape with 3 along the axis.
+        other: a shape that broadcasts with that of ``input``.
+        dim: the axis; the first one of size 3 if left out (-1 in ``linalg.cross``).
+
+    Raises:
+        ValueError: if the axis has another size, or there is none of size 3.
+    """
+    input, other = operands(input, other, "cross")
+    shape = np.broadcast_shapes(input.shape, other.shape)
+    if dim is None:
+        dim = shape.index(3) if 3 in shape else -1
+    if (
+        input.ndim != other.ndim
+        or not shape
+        or shape[normalize_axis(dim, len(shape), "cross")] != 3
+    ):
+        raise ValueError(
+            f"cross: expected vectors of 3 elements along axis {dim}, got shapes {input.shape} "
+            f"and {other.shape}"
+        )
+    a, b = input.expand(shape), other.expand(shape)
+    return roll(a, -1, dim) * roll(b, -2, dim) - roll(a, -2, dim) * roll(b, -1, dim)
+
+
+# -- products added to something ------------------------------------------------------------------
+
+
+def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return ``beta * input + alpha * mm(mat1, mat2)``.
+
+    Args:
+        input: broadcasts to the shape of the product. With ``beta`` 0 it does not count, not even
+            its NaN.
+        mat1: the first matrix.
+        mat2: the second matrix.
+        beta: a factor.
+        alpha: a factor.
+
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    return _added("addmm", input, _product_of("addmm", mat1, mat2, 2, 2), beta, alpha)
+
+
+def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return ``beta * input + alpha * mv(mat, vec)``. See :func:`addmm`."""
+    return _added("addmv", input, _product_of("addmv", mat, vec, 2, 1), beta, alpha)
+
+
+def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return ``beta * input + alpha * outer(vec1, vec2)``. See :func:`addmm`."""
+    return _added("addr", input, outer(vec1, vec2), beta, alpha)
+
+
+def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return ``beta * input + alpha * bmm(batch1, batch2)``. See :func:`addmm`."""
+    return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+
+
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return ``beta * input + alpha * bmm(batch1, batch2).sum(0)``. See :func:`addmm`."""
+    product = bmm(batch1, batch2)
+    return _added("addbmm", input, total(product, 0, dtype=product.dtype), beta, alpha)
+
+
+def _added(who: str, input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    input, product = promoted(who, input, product)
+    if not broadcasts_to(input.shape, product.shape):
+        raise ValueError(
+            f"{who}: an input of shape {input.shape} does not broadcast to the product's shape "
+            f"{product.shape}"
+        )
+    # As in PyTorch, integers are multiplied by the whole part.
+    beta, alpha = (product.dtype.type(factor).item() for factor in (beta, alpha))
+    scaled = product if alpha == 1 else product * alpha
+    if beta == 0:
+        return scaled
+    return scaled + (input if beta == 1 else input * beta)
 
 
 # -- einsum ---------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 # Public functions of the modules below that are no methods: those whose first argument is no
 # tensor, and those that are written as operators.
-_NO_METHODS = {"cat", "einsum", "pad", "stack", "where"}
+_NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
 _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 
 METHODS: dict[str, Callable[..., Any]] = {
