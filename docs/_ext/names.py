@@ -17,6 +17,7 @@ MODULES = (
     "lucid.nn.functional",
     "lucid.nn.init",
     "lucid.nn.utils",
+    "lucid.nn.utils.rnn",
     "lucid.optim",
     "lucid.optim.lr_scheduler",
     "lucid.optim.swa_utils",

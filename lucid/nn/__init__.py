@@ -17,5 +17,6 @@ from lucid.nn.modules._loss import *
 from lucid.nn.modules._module import *
 from lucid.nn.modules._norm import *
 from lucid.nn.modules._pool import *
+from lucid.nn.modules._recurrent import *
 
 _name_errors(globals())

@@ -54,11 +54,12 @@ OWN = ("Flatten", "Identity", "Unflatten", "Hardsigmoid", "Dropout", "Dropout2d"
 
 def by_name(constructor: Any, sample: FunctionInput) -> dict[str, Any]:
     """Return the arguments of PyTorch's layer by name: lucid may have them in another order."""
-    bound = inspect.signature(constructor).bind(*sample.args, **sample.kwargs)
-    names = list(bound.arguments)
-    if any(name in ("args", "kwargs") for name in names):
-        raise ValueError(f"{constructor} has no names for its arguments")
-    return dict(bound.arguments)
+    return dict(inspect.signature(constructor).bind(*sample.args, **sample.kwargs).arguments)
+
+
+def has_names(constructor: Any) -> bool:
+    """Return whether PyTorch's layer tells the names of its arguments."""
+    return "args" not in inspect.signature(constructor).parameters
 
 
 def check(
@@ -113,8 +114,9 @@ def compare_module(
     forward = sample.forward_input or FunctionInput()
     arguments = sample.constructor_input
     args, kwargs = convert(arguments.args), convert(arguments.kwargs)
-    if name != "Identity":
+    if has_names(theirs_class):
         args, kwargs = (), convert(by_name(theirs_class, arguments))
+    if name != "Identity":
         args, kwargs = bind(f"nn.{name}", ours_class, args, kwargs)
 
     def build() -> Any:

@@ -21,6 +21,7 @@ HOMES = {
     "nn.functional": (nn.functional, torch.nn.functional),
     "nn.init": (nn.init, torch.nn.init),
     "nn.utils": (nn.utils, torch.nn.utils),
+    "nn.utils.rnn": (nn.utils.rnn, torch.nn.utils.rnn),
     "optim": (optim, torch.optim),
     "optim.lr_scheduler": (optim.lr_scheduler, torch.optim.lr_scheduler),
     "optim.swa_utils": (optim.swa_utils, torch.optim.swa_utils),

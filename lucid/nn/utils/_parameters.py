@@ -15,6 +15,11 @@ from lucid.nn._parameter import overwrite
 from lucid.nn.modules._module import Module
 from lucid.ops._shape import cat
 
+__all__ = [
+    "clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "skip_init",
+    "vector_to_parameters",
+]  # fmt: skip
+
 M = TypeVar("M", bound=Module)
 
 
