@@ -35,7 +35,7 @@ def install(requirements: Sequence[str], folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *requirements]
-    # pip builds lucid's wheel: not in this checkout, where files of an earlier build would be taken.
+    # pip builds lucid's wheel: not in this checkout, where an earlier build's files would come in.
     built = folder.with_name("built.cfg")
     built.write_text(f"[build]\nbuild_base = {folder.with_name('build')}\n", "utf-8")
     environment = {**os.environ, "DIST_EXTRA_CONFIG": str(built)}
