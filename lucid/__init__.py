@@ -27,11 +27,14 @@ from lucid.ops._activation import relu as relu
 from lucid.ops._activation import softmax as softmax
 from lucid.ops._attributes import *
 from lucid.ops._create import *
+from lucid.ops._diagonal import *
 from lucid.ops._elementwise import *
 from lucid.ops._gather import *
 from lucid.ops._index import *
+from lucid.ops._join import *
 from lucid.ops._matmul import *
 from lucid.ops._reduce import *
+from lucid.ops._scan import *
 from lucid.ops._scatter import *
 from lucid.ops._search import *
 from lucid.ops._shape import *

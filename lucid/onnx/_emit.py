@@ -22,11 +22,14 @@ from lucid.onnx import _emit_shapes as shapes
 from lucid.onnx._context import Context
 from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
 from lucid.ops import _activation as activation
+from lucid.ops import _diagonal as diagonal
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
+from lucid.ops import _join as join
 from lucid.ops import _loss as loss
 from lucid.ops import _pool as pool
 from lucid.ops import _reduce as reduce
+from lucid.ops import _scan as scan
 from lucid.ops import _shape as shape
 from lucid.ops._batch_norm import BatchNormInference, BatchNormTraining
 from lucid.ops._common import SumTo
@@ -484,7 +487,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     reduce.Std: _deviation,
     reduce.Norm: _norm,
     reduce.Prod: _reduction("ReduceProd"),
-    reduce.Cumsum: _cumsum,
+    scan.Cumsum: _cumsum,
     reduce.Extremum: _extremum,
     reduce.LogSumExp: _reduction("ReduceLogSumExp"),
     reduce.Arg: choices.arg,
@@ -495,7 +498,7 @@ EMITTERS: dict[type[Function], Emitter] = {
     shape.Copy: lambda context, x, order: context.node("Identity", x),
     shape.Flip: shapes.flip,
     shape.Roll: shapes.roll,
-    shape.Cat: shapes.cat,
+    join.Cat: shapes.cat,
     shape.ConstantPad: shapes.pad,
     Rows: choices.rows,
     index.GetItem: shapes.get_item,
@@ -506,10 +509,13 @@ EMITTERS: dict[type[Function], Emitter] = {
 
 _GRADIENT = "is part of a gradient; export what is computed forward alone"
 _LOSS = "is a loss; export the model without it"
+_NO_OPERATOR = "has no operator in ONNX"
 _RANDOM = "draws random numbers; leave it out in evaluation"
 
 # Why there is no other entry.
 REFUSED: dict[type[Function], str] = {
+    diagonal.Diagonal: _NO_OPERATOR,
+    diagonal.DiagonalEmbed: _NO_OPERATOR,
     Accumulate: _GRADIENT,
     CopyIntoView: _GRADIENT,
     Scale: _GRADIENT,

@@ -9,12 +9,14 @@ from lucid.ops._batch_norm import *
 from lucid.ops._conv import *
 from lucid.ops._conv_transpose import *
 from lucid.ops._create import *
+from lucid.ops._diagonal import *
 from lucid.ops._dropout import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
 from lucid.ops._gather import *
 from lucid.ops._grid import *
 from lucid.ops._index import *
+from lucid.ops._join import *
 from lucid.ops._layer_norm import *
 from lucid.ops._linear import *
 from lucid.ops._loss import *
@@ -22,6 +24,7 @@ from lucid.ops._matmul import *
 from lucid.ops._pool import *
 from lucid.ops._reduce import *
 from lucid.ops._resize import *
+from lucid.ops._scan import *
 from lucid.ops._scatter import *
 from lucid.ops._search import *
 from lucid.ops._shape import *

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lucid import kernels
 from lucid._check import is_whole
 from lucid.autograd import Function, Tensor
-from lucid.autograd._dtype import DEFAULT_DTYPE, RANKS, as_number
+from lucid.autograd._dtype import DEFAULT_DTYPE, RANKS, as_dtype, as_number
 from lucid.autograd._function import Cast
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import as_array, wrap
@@ -48,6 +49,11 @@ def convert(value: Any, dtype: np.dtype[Any], who: str, *, overflows: bool = Fal
     if isinstance(value, Tensor):
         return value if value.data.dtype == dtype else Cast.apply(value, dtype)
     return wrap(as_number(value, dtype, who, overflows=overflows))
+
+
+def with_dtype(x: Tensor, dtype: DTypeLike | None, who: str) -> Tensor:
+    """Return ``x`` in a dtype that a caller has named; as it is without one."""
+    return x if dtype is None else convert(x, as_dtype(dtype, who), who)
 
 
 def one_number(value: Any, dtype: np.dtype[Any], who: str) -> Tensor:

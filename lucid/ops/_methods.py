@@ -18,13 +18,16 @@ from lucid.ops import _activation as activation
 from lucid.ops import _attributes as attributes
 from lucid.ops import _convert as convert
 from lucid.ops import _create as create
+from lucid.ops import _diagonal as diagonal
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _gather as gather
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
+from lucid.ops import _join as join
 from lucid.ops import _matmul as matmul
 from lucid.ops import _numpy as numpy_functions
 from lucid.ops import _reduce as reduce
+from lucid.ops import _scan as scan
 from lucid.ops import _scatter as scatter
 from lucid.ops import _search as search
 from lucid.ops import _shape as shape
@@ -56,7 +59,7 @@ def _iterate(x: Tensor) -> Iterator[Tensor]:
     """Go through the first axis."""
     if x.ndim == 0:
         raise TypeError("a tensor with zero axes cannot be iterated over; use item()")
-    return iter(shape.unbind(x))
+    return iter(join.unbind(x))
 
 
 def _contains(x: Tensor, value: Any) -> bool:
@@ -117,6 +120,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 # tensor, and those that are written as operators.
 _NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
 _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
+_NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
+_NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
+_NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
 
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
@@ -125,10 +131,13 @@ METHODS: dict[str, Callable[..., Any]] = {
         elementwise,
         inplace,
         shape,
+        join,
+        diagonal,
         index,
         gather,
         scatter,
         reduce,
+        scan,
         search,
         matmul,
     )
@@ -143,6 +152,8 @@ METHODS |= {
     "view_as": shape.view_as,
     "reshape_as": shape.view_as,
     "size": shape.size,
+    "sum_to_size": shape.sum_to_size,
+    "unfold": shape.unfold,
     "to": convert.to,
     "cpu": convert.cpu,
     "type": elementwise.astype,
@@ -158,7 +169,9 @@ METHODS |= {
 
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     **attributes.PROPERTIES,
+    "H": shape.hermitian_transpose,
     "T": shape.reverse_axes,
+    "mH": shape.adjoint,
     "mT": shape.matrix_transpose,
 }
 

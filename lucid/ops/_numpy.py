@@ -22,8 +22,10 @@ from lucid.autograd._tensor import check_writeable, mark_changed, wrap
 from lucid.ops import _create as create
 from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
+from lucid.ops import _join as join
 from lucid.ops import _matmul as matmul
 from lucid.ops import _reduce as reduce
+from lucid.ops import _scan as scan
 from lucid.ops import _search as search
 from lucid.ops import _shape as shapes
 
@@ -77,11 +79,11 @@ def _spread(operation: Any) -> Any:
 
 
 def _cumsum(a: Any, axis: Any = None, dtype: Any = None) -> Any:
-    return reduce.cumsum(shapes.flatten(a) if axis is None else a, axis or 0, dtype)
+    return scan.cumsum(shapes.flatten(a) if axis is None else a, axis or 0, dtype)
 
 
 def _concatenate(arrays: Any, axis: Any = 0) -> Any:
-    return shapes.cat([shapes.flatten(a) for a in arrays] if axis is None else arrays, axis or 0)
+    return join.cat([shapes.flatten(a) for a in arrays] if axis is None else arrays, axis or 0)
 
 
 def _transpose(a: Any, axes: Any = None) -> Any:
@@ -153,7 +155,7 @@ FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.round: _rounded,
     np.sort: _by_number(lambda a, axis: search.sort(a, axis).values),
     np.squeeze: lambda a: shapes.squeeze(a),
-    np.stack: lambda arrays, axis=0: shapes.stack(arrays, axis),
+    np.stack: lambda arrays, axis=0: join.stack(arrays, axis),
     np.std: _spread(reduce.std),
     np.sum: _total(reduce.sum),
     np.swapaxes: shapes.transpose,

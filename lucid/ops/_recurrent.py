@@ -15,8 +15,8 @@ from lucid.autograd._tensor import wrap
 from lucid.ops._activation import relu
 from lucid.ops._common import Array
 from lucid.ops._elementwise import sigmoid, tanh
+from lucid.ops._join import Cat, cat, split
 from lucid.ops._linear import linear
-from lucid.ops._shape import Cat, cat, split
 
 State = tuple[Tensor, ...]  # what a cell hands on: (h,), of an LSTM (h, c)
 

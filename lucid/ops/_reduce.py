@@ -14,38 +14,29 @@ from numpy.typing import DTypeLike
 
 from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled, no_grad
-from lucid.autograd._dtype import as_dtype
 from lucid.autograd._function import is_observed
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import Dim, ValuesIndices, wrap
-from lucid.kernels._memory import empty_like
 from lucid.ops._common import (
     Array,
-    convert,
     floating,
     normalize_axes,
     normalize_axis,
     operand,
     wide,
-    with_axis,
+    with_dtype,
 )
 from lucid.ops._elementwise import abs as absolute
 from lucid.ops._elementwise import astype, exp, maximum, minimum, sign, where, widened
 from lucid.ops._elementwise import pow as power
 from lucid.ops._gather import values_and_indices
-from lucid.ops._shape import Expand, cat
+from lucid.ops._join import cat
+from lucid.ops._shape import Expand
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "cumsum", "logsumexp", "max",
-    "mean", "min", "norm", "prod", "std", "sum", "var",
+    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "logsumexp", "max", "mean",
+    "min", "norm", "prod", "std", "sum", "var",
 ]  # fmt: skip
-
-
-# So many numbers at a time, with what is made of them, stay in the second-level cache.
-_BLOCK = 1 << 17
-
-# Slices of so many numbers are worth a call, also across rows that are so short.
-_LONG, _SHORT = 1 << 9, 16
 
 
 def _axes(dim: Dim, x: Tensor, who: str) -> tuple[int, ...]:
@@ -117,12 +108,8 @@ def sum(
     input = operand(input, "sum")
     if dtype is None:
         return Sum.apply(input, _axes(dim, input, "sum"), keepdim)
-    input = _as(input, dtype, "sum")
-    return _as(Sum.apply(input, _axes(dim, input, "sum"), keepdim), dtype, "sum")
-
-
-def _as(x: Tensor, dtype: DTypeLike | None, who: str) -> Tensor:
-    return x if dtype is None else convert(x, as_dtype(dtype, who), who)
+    input = with_dtype(input, dtype, "sum")
+    return with_dtype(Sum.apply(input, _axes(dim, input, "sum"), keepdim), dtype, "sum")
 
 
 class Mean(Function):
@@ -155,7 +142,8 @@ def mean(
 
     Arguments as in :func:`sum`, but ``dtype`` must be a floating dtype, or TypeError is raised.
     """
-    input = floating(input, "mean") if dtype is None else _as(operand(input, "mean"), dtype, "mean")
+    taken = floating if dtype is None else operand
+    input = with_dtype(taken(input, "mean"), dtype, "mean")
     if input.data.dtype.kind != "f":
         raise TypeError(f"mean: dtype must be a floating-point dtype, got {input.dtype}")
     return Mean.apply(input, _axes(dim, input, "mean"), keepdim)
@@ -352,11 +340,11 @@ def prod(
     Arguments as in :func:`sum`. The gradient is right at zeros too, also where several factors are
     zero.
     """
-    input = _as(operand(input, "prod"), dtype, "prod")
+    input = with_dtype(operand(input, "prod"), dtype, "prod")
     axes = _axes(dim, input, "prod")
     if input.requires_grad and is_grad_enabled() and (input.ndim == 0 or (input.data == 0).any()):
         return _prod_in_pairs(input, axes, keepdim)
-    return _as(Prod.apply(input, axes, keepdim), dtype, "prod")
+    return with_dtype(Prod.apply(input, axes, keepdim), dtype, "prod")
 
 
 def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -370,67 +358,6 @@ def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
         pairs = y[..., :half] * y[..., half : 2 * half]
         y = cat([pairs, y[..., 2 * half :]], -1) if length % 2 else pairs
     return y.reshape(shape)
-
-
-def _running_sums(x: Array, axis: int, backwards: bool) -> Array:
-    """Return the sums of floating-point numbers up to each one, added one by one in float64.
-
-    In float32 that of 2^24 ones would stay there. NumPy adds at the pace of one chain of additions,
-    so whole slices are added where they are long, and two rows as the parts of complex numbers.
-    """
-    y = empty_like(x)
-    order = (..., slice(None, None, -1 if backwards else 1))
-    rows, sums = x.swapaxes(axis, -1)[order], y.swapaxes(axis, -1)[order]
-    count = x.shape[axis]
-    scattered = count > _SHORT and builtins.abs(x.strides[axis]) == x.itemsize
-    if x.size >= _LONG * count and count > 1 and not scattered:
-        total = np.zeros(rows.shape[:-1])
-        for i in range(count):
-            total += rows[..., i]
-            sums[..., i] = total
-        return y
-    done = 0
-    if x.ndim > 1 and x.size >= _LONG:
-        most = builtins.max(1, _BLOCK // 4 * len(rows) // x.size)
-        pairs = np.empty((most, *rows.shape[1:]), np.complex128)
-        while half := builtins.min(most, (len(rows) - done) // 2):
-            first, second = slice(done, done + half), slice(done + half, done + 2 * half)
-            both = pairs[:half]
-            both.real, both.imag = rows[first], rows[second]
-            np.cumsum(both, -1, out=both)
-            sums[first], sums[second] = both.real, both.imag
-            done += 2 * half
-    if done < len(rows):
-        single = rows[done:].astype(np.float64)
-        sums[done:] = np.cumsum(single, -1, out=single)
-    return y
-
-
-class Cumsum(Function):
-    """The sums up to each element, or ``backwards`` from the end."""
-
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, axis: int, backwards: bool) -> Array:
-        ctx.how = axis, backwards
-        if x.dtype.kind != "f":
-            return np.cumsum(x.data, axis, dtype=np.int64)
-        return _running_sums(x.data, axis, backwards)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        axis, backwards = ctx.how
-        return Cumsum.apply(grad, axis, not backwards)
-
-
-def cumsum(input: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
-    """Return the sums of the elements up to each one along axis ``dim``; integers give int64.
-
-    With ``dtype`` the elements are converted to it first, and the result has it too.
-    """
-    input = _as(operand(input, "cumsum"), dtype, "cumsum")
-    vector, axis = with_axis(input, dim, "cumsum")
-    sums = _as(Cumsum.apply(vector, axis, False), dtype, "cumsum")
-    return sums if input.ndim else sums.reshape(())
 
 
 # -- largest and smallest -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Shapes: views of the same memory where NumPy gives one, joining, splitting, padding."""
+"""Shapes: views of the same memory where NumPy gives one, repeating, turning, padding."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lucid._check import is_whole
+from lucid._check import count, is_whole
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import wrap
 from lucid.ops._common import (
     Array,
     at_axis,
+    broadcasts_to,
+    convert,
     normalize_axes,
     normalize_axis,
     operand,
-    promoted,
     shape_argument,
     sum_to,
+    with_axis,
 )
 
 __all__ = [
-    "broadcast_to", "cat", "chunk", "clone", "contiguous", "expand", "expand_as", "flatten",
-    "flip", "movedim", "numel", "pad", "permute", "repeat", "reshape", "roll", "split",
-    "squeeze", "stack", "swapaxes", "t", "tile", "transpose", "unbind", "unflatten",
+    "adjoint", "as_strided", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes",
+    "broadcast_to", "clone", "contiguous", "expand", "expand_as", "flatten", "flip", "fliplr",
+    "flipud", "moveaxis", "movedim", "numel", "pad", "permute", "ravel", "repeat", "reshape",
+    "roll", "rot90", "squeeze", "swapaxes", "swapdims", "t", "tile", "transpose", "unflatten",
     "unsqueeze",
 ]  # fmt: skip
 
@@ -83,6 +85,11 @@ def _filled_in(sizes: tuple[int, ...], total: int) -> tuple[int, ...] | None:
 def view_as(input: Any, other: Tensor) -> Tensor:
     """Return ``input`` in the shape of ``other``: ``reshape_as``."""
     return reshape(input, other.shape)
+
+
+def ravel(input: Any) -> Tensor:
+    """Return the elements as a vector: a view where the layout allows."""
+    return reshape(operand(input, "ravel"), -1)
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -159,6 +166,9 @@ def swapaxes(input: Any, axis0: int, axis1: int) -> Tensor:
     return transpose(input, axis0, axis1)
 
 
+swapdims = transpose  # an alias
+
+
 def t(input: Any) -> Tensor:
     """Return a matrix transposed; a tensor of fewer axes stays as it is.
 
@@ -179,6 +189,20 @@ def matrix_transpose(x: Any) -> Tensor:
     if x.ndim < 2:
         raise ValueError(f"mT: expected at least 2 axes, got shape {x.shape}")
     return transpose(x, -2, -1)
+
+
+def adjoint(input: Any) -> Tensor:
+    """Return a view with the last two axes exchanged: ``mH``, as numbers are real."""
+    (input,) = each_tensor((input,), "adjoint", least=2)
+    return transpose(input, -2, -1)
+
+
+def hermitian_transpose(x: Any) -> Tensor:
+    """Return a matrix transposed, as numbers are real: the property ``H``."""
+    x = operand(x, "H")
+    if x.ndim not in (0, 2):
+        raise ValueError(f"H: expected a matrix, got shape {x.shape}; use mH for several")
+    return t(x)
 
 
 def reverse_axes(x: Any) -> Tensor:
@@ -202,6 +226,9 @@ def movedim(input: Any, source: Any, destination: Any) -> Tensor:
     return Permute.apply(input, tuple(axes))
 
 
+moveaxis = movedim  # an alias
+
+
 def squeeze(input: Any, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """Return ``input`` without its axes of size 1: all of them, or those among ``dim``."""
     input = operand(input, "squeeze")
@@ -215,6 +242,49 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
     input = operand(input, "unsqueeze")
     axis = normalize_axis(dim, input.ndim + 1, "unsqueeze")
     return Reshape.apply(input, (*input.shape[:axis], 1, *input.shape[axis:]))
+
+
+def each_tensor(tensors: Any, who: str, least: int = 0, most: int = 64) -> list[Tensor]:
+    """Return tensors that were given one by one or as one list, of some number of axes each.
+
+    Raises:
+        ValueError: if one has fewer axes than ``least`` or more than ``most``.
+    """
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tensors[0]
+    taken = [operand(x, who) for x in tensors]
+    for x in taken:
+        if not least <= x.ndim <= most:
+            wanted = str(least) if least == most else f"at {'least' if x.ndim < least else 'most'} "
+            wanted += "" if least == most else str(least if x.ndim < least else most)
+            raise ValueError(f"{who}: expected {wanted} axes, got shape {x.shape}")
+    return taken
+
+
+def _at_least(tensors: Any, who: str, *indices: Any) -> Any:
+    """Return each tensor with the axes that the index for its number of axes, from 0, adds."""
+    taken = each_tensor(tensors, who)
+    results = [x[indices[x.ndim]] if x.ndim < len(indices) else x for x in taken]
+    single = len(tensors) == 1 and not isinstance(tensors[0], (list, tuple))
+    return results[0] if single else tuple(results)
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """Return the tensor with at least one axis; of several, or of a list, a tuple of them."""
+    return _at_least(tensors, "atleast_1d", (None,))
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """Return the tensor with at least two axes, vectors as rows: see :func:`atleast_1d`."""
+    return _at_least(tensors, "atleast_2d", (None, None), (None,))
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """Return the tensor with at least three axes: ``(1, n, 1)`` of a vector, ``(m, n, 1)`` of a
+    matrix. See :func:`atleast_1d`.
+    """
+    vector = None, slice(None), None
+    return _at_least(tensors, "atleast_3d", (None, None, None), vector, (..., None))
 
 
 class Expand(Function):
@@ -271,6 +341,102 @@ def expand_as(input: Any, other: Tensor) -> Tensor:
     return expand(input, other.shape)
 
 
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """Return the shape to which shapes, or integers for those of one axis, broadcast.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    taken = [shape_argument((shape,), "broadcast_shapes") for shape in shapes]
+    try:
+        return np.broadcast_shapes(*taken)
+    except ValueError:
+        raise ValueError(
+            f"broadcast_shapes: shapes {taken} do not broadcast: from the last axis backwards, "
+            "sizes must be equal or 1"
+        ) from None
+
+
+def sum_to_size(input: Any, *size: Any) -> Tensor:
+    """Return ``input`` summed to a shape that broadcasts to its own; sums of integers are int64.
+
+    Args:
+        input: any shape.
+        *size: the shape, as integers or one tuple.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    input = operand(input, "sum_to_size")
+    shape = shape_argument(size, "sum_to_size")
+    if not broadcasts_to(shape, input.shape):
+        raise ValueError(f"sum_to_size: shape {shape} does not broadcast to {input.shape}")
+    if input.data.dtype.kind != "f" and (not shape or shape != input.shape):
+        input = convert(input, np.dtype(np.int64), "sum_to_size")
+    return sum_to(input, shape)
+
+
+# -- windows ----------------------------------------------------------------------------------
+
+
+def unfold(input: Any, dimension: int, size: int, step: int) -> Tensor:
+    """Return the windows along an axis: in its place their number, and their elements at the end.
+
+    A copy, whereas PyTorch's is a view.
+
+    Args:
+        input: any shape.
+        dimension: the axis.
+        size: the length of a window.
+        step: from where one begins to where the next does.
+    """
+    input = operand(input, "unfold")
+    vector, axis = with_axis(input, dimension, "unfold")
+    size, step = count(size, "size", "unfold", 0), count(step, "step", "unfold")
+    length = vector.shape[axis]
+    if size > length:
+        raise ValueError(
+            f"unfold: windows of {size} are longer than axis {dimension} of shape {input.shape}"
+        )
+    starts = np.arange(0, length - size + 1, step)
+    windows = movedim(vector[at_axis(axis, starts[:, None] + np.arange(size))], axis + 1, -1)
+    return windows if input.ndim else reshape(windows, -1)
+
+
+def as_strided(
+    input: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
+    """Return elements at regular distances, counted along ``input`` in row-major order.
+
+    A copy, and independent of the layout in memory, whereas PyTorch's is a view of the memory.
+
+    Args:
+        input: any shape.
+        size: the shape of the result.
+        stride: by how many elements of ``input`` an axis goes on.
+        storage_offset: the first one; 0 if left out.
+
+    Raises:
+        ValueError: if the sizes and strides differ in number, or reach beyond ``input``.
+    """
+    input = operand(input, "as_strided")
+    sizes = shape_argument((tuple(size),), "as_strided")
+    strides = shape_argument((tuple(stride),), "as_strided")
+    first = count(storage_offset or 0, "storage_offset", "as_strided", 0)
+    if len(sizes) != len(strides):
+        raise ValueError(f"as_strided: expected a stride an axis, got {sizes} and {strides}")
+    last = first + sum((n - 1) * step for n, step in zip(sizes, strides))
+    if 0 not in sizes and last >= input.data.size:
+        raise ValueError(
+            f"as_strided: sizes {sizes} and strides {strides} from {first} reach element {last} "
+            f"of {input.data.size}"
+        )
+    places = np.full(sizes, first)
+    for axis, (n, step) in enumerate(zip(sizes, strides)):
+        places += (np.arange(n) * step).reshape(-1, *(1,) * (len(sizes) - axis - 1))
+    return reshape(input, -1)[places]
+
+
 # -- copies -----------------------------------------------------------------------------------
 
 
@@ -317,6 +483,31 @@ def flip(input: Any, *axes: Any, dims: Any = ()) -> Tensor:
     input = operand(input, "flip")
     given = shape_argument(axes or (dims,), "flip", minimum=None)
     return Flip.apply(input, normalize_axes(given, input.ndim, "flip"))
+
+
+def fliplr(input: Any) -> Tensor:
+    """Return a copy with the second axis reversed."""
+    (input,) = each_tensor((input,), "fliplr", least=2)
+    return flip(input, 1)
+
+
+def flipud(input: Any) -> Tensor:
+    """Return a copy with the first axis reversed."""
+    (input,) = each_tensor((input,), "flipud", least=1)
+    return flip(input, 0)
+
+
+def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Return ``input`` turned ``k`` times by 90°, from the first axis of ``dims`` to the second."""
+    (input,) = each_tensor((input,), "rot90", least=2)
+    axes = normalize_axes(tuple(dims), input.ndim, "rot90")
+    if len(axes) != 2:
+        raise ValueError(f"rot90: expected two axes, got dims {dims}")
+    if not is_whole(k):
+        raise TypeError(f"rot90: k must be an integer, got {k!r}")
+    if k % 2 == 0:
+        return flip(input, axes if k % 4 else ())
+    return flip(transpose(input, *axes), axes[k % 4 == 3])
 
 
 class Roll(Function):
@@ -391,138 +582,6 @@ def repeat(input: Any, *sizes: Any) -> Tensor:
             f"repeat: expected at least {input.ndim} sizes for shape {input.shape}, got {counts}"
         )
     return tile(input, counts)
-
-
-# -- joining and splitting ----------------------------------------------------------------------
-
-
-class Cat(Function):
-    @staticmethod
-    def forward(ctx: Node, axis: int, *tensors: Tensor) -> Array:
-        ctx.axis = axis
-        ctx.sizes = [x.shape[axis] for x in tensors]
-        return np.concatenate([x.data for x in tensors], axis)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
-        parts = split(grad, ctx.sizes, ctx.axis)
-        return (
-            None,
-            *[part if need else None for part, need in zip(parts, ctx.needs_input_grad[1:])],
-        )
-
-
-def _tensors(tensors: Any, who: str) -> list[Tensor]:
-    if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence):
-        raise TypeError(f"{who}: expected a list or tuple of tensors, got {type(tensors).__name__}")
-    if not tensors:
-        raise ValueError(f"{who}: expected at least one tensor, got none")
-    return list(promoted(who, *[operand(x, who) for x in tensors]))
-
-
-def cat(tensors: Any, dim: int = 0) -> Tensor:
-    """Return the tensors joined along an axis they have; the other sizes must agree.
-
-    Args:
-        tensors: a sequence of tensors with the same number of axes, in which vectors of no
-            elements are passed over. Their dtypes combine as in :func:`add`.
-        dim: the axis to join them along.
-
-    Raises:
-        ValueError: if there are none, or their shapes differ elsewhere.
-    """
-    parts = _tensors(tensors, "cat")
-    # As in PyTorch, a vector of no elements may stand anywhere.
-    parts = [part for part in parts if part.shape != (0,)]
-    if not parts:
-        return wrap(np.empty(0, promoted("cat", *tensors)[0].dtype))
-    first = parts[0].shape
-    axis = normalize_axis(dim, len(first), "cat")
-    for index, part in enumerate(parts):
-        shape = part.shape
-        if (
-            len(shape) != len(first)
-            or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]
-        ):
-            raise ValueError(
-                f"cat: shapes must agree except along axis {dim}; tensor 0 has shape {first}, "
-                f"tensor {index} has {shape}"
-            )
-    return Cat.apply(axis, *parts)
-
-
-def stack(tensors: Any, dim: int = 0) -> Tensor:
-    """Return the tensors, all of one shape, joined along a new axis.
-
-    Args:
-        tensors: a sequence of tensors of one shape.
-        dim: where the new axis stands in the result.
-
-    Raises:
-        ValueError: if there are none, or their shapes differ.
-    """
-    parts = _tensors(tensors, "stack")
-    for index, part in enumerate(parts):
-        if part.shape != parts[0].shape:
-            raise ValueError(
-                f"stack: shapes must agree; tensor 0 has {parts[0].shape}, "
-                f"tensor {index} has {part.shape}"
-            )
-    return cat([unsqueeze(part, dim) for part in parts], dim)
-
-
-def split(
-    tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0
-) -> tuple[Tensor, ...]:
-    """Return views of ``tensor``, cut along an axis.
-
-    Args:
-        tensor: the tensor.
-        split_size_or_sections: the size of each part (the last may be smaller), or a list of
-            their sizes.
-        dim: the axis.
-
-    Raises:
-        ValueError: if the sizes do not add up to that of the axis.
-    """
-    tensor = operand(tensor, "split")
-    axis = normalize_axis(dim, tensor.ndim, "split")
-    length = tensor.shape[axis]
-    if isinstance(split_size_or_sections, (int, np.integer)):
-        size = int(split_size_or_sections)
-        if size < 0 or (size == 0 and length):
-            raise ValueError(f"split: expected a positive size, got {size}")
-        ends = [min(start + size, length) for start in range(0, length, size)] if length else [0]
-    else:
-        sizes = shape_argument((tuple(split_size_or_sections),), "split")
-        ends = np.cumsum(sizes, dtype=np.int64).tolist()
-        if sum(sizes) != length:
-            raise ValueError(
-                f"split: sizes {list(sizes)} add up to {sum(sizes)}, but axis {dim} of shape "
-                f"{tensor.shape} has {length} elements"
-            )
-    return tuple([tensor[at_axis(axis, slice(a, b))] for a, b in zip([0, *ends], ends)])
-
-
-def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return ``input`` cut along axis ``dim`` into at most ``chunks`` views of equal size.
-
-    The last one may be smaller.
-    """
-    input = operand(input, "chunk")
-    if not is_whole(chunks) or chunks < 1:
-        raise ValueError(f"chunk: expected a positive number of chunks, got {chunks!r}")
-    length = input.shape[normalize_axis(dim, input.ndim, "chunk")]
-    if length == 0:
-        return split(input, [0] * int(chunks), dim)
-    return split(input, -(-length // int(chunks)), dim)
-
-
-def unbind(input: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return a tuple of views, one for each index along axis ``dim``, which they do not have."""
-    input = operand(input, "unbind")
-    axis = normalize_axis(dim, input.ndim, "unbind")
-    return tuple([input[at_axis(axis, index)] for index in range(input.shape[axis])])
 
 
 # -- padding ----------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ REASONS = {
     "nn.functional.one_hot": "as the documentation has it",
     "optim.swa_utils.get_ema_multi_avg_fn": "timm's warm-up",
 }
+SPLITS = ("tensor_split", "hsplit", "vsplit", "dsplit")
+REASONS |= {f"{home}.{n}": "as the documentation has it" for home in HOMES for n in SPLITS}
 
 
 Ways = list[dict[str, bool]]  # for each way to call: the arguments, and which go by name alone

@@ -19,7 +19,7 @@ from lucid.nn.modules._layer import Layer, fill
 from lucid.nn.modules._linear import Linear
 from lucid.ops._attention import masked_softmax
 from lucid.ops._common import floating, operand
-from lucid.ops._shape import cat
+from lucid.ops._join import cat
 
 __all__ = ["MultiheadAttention"]
 

@@ -16,8 +16,8 @@ from lucid.nn import init
 from lucid.nn.modules._layer import Layer
 from lucid.nn.utils.rnn import PackedSequence
 from lucid.ops._common import floating
+from lucid.ops._join import cat, stack
 from lucid.ops._recurrent import CELLS, Cell, State, Weights, recur
-from lucid.ops._shape import cat, stack
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 

@@ -13,7 +13,7 @@ from lucid.autograd._tensor import wrap
 from lucid.nn import init
 from lucid.nn._parameter import overwrite
 from lucid.nn.modules._module import Module
-from lucid.ops._shape import cat
+from lucid.ops._join import cat
 
 __all__ = [
     "clip_grad_norm_", "clip_grad_value_", "get_total_norm", "parameters_to_vector", "skip_init",

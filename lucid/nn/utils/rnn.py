@@ -12,7 +12,7 @@ from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, floating, operand
 from lucid.ops._create import full
-from lucid.ops._shape import cat, stack
+from lucid.ops._join import cat, stack
 
 
 class PackedSequence(NamedTuple):
