@@ -28,6 +28,8 @@ _BY_INDEX = """
 diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter
 masked_select narrow narrow_copy put repeat_interleave scatter_reduce select select_scatter
 slice_scatter take
+argwhere bincount bucketize histc histogram isin kthvalue median mode msort nanmedian nanquantile
+nonzero quantile searchsorted unique unique_consecutive
 """
 
 # Shapes: views, joining, splitting, diagonals.
@@ -63,6 +65,7 @@ _NO_METHODS = """
 arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_dlpack
 from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like
 randperm stack tensor where zeros zeros_like
+bucketize isin searchsorted
 """
 _MEMBERS = """
 H T mH sum_to_size unfold

@@ -119,6 +119,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 # Public functions of the modules below that are no methods: those whose first argument is no
 # tensor, and those that are written as operators.
 _NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
+_NO_METHODS |= {"bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
@@ -126,7 +127,7 @@ _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vst
 
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (
+    for module in (  # fmt: skip
         attributes,
         elementwise,
         inplace,
