@@ -125,23 +125,14 @@ _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadca
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
 
+_MODULES = [
+    attributes, elementwise, inplace, shape, join, diagonal, index, gather, scatter, reduce, scan,
+    search, matmul,
+]  # fmt: skip
+
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (  # fmt: skip
-        attributes,
-        elementwise,
-        inplace,
-        shape,
-        join,
-        diagonal,
-        index,
-        gather,
-        scatter,
-        reduce,
-        scan,
-        search,
-        matmul,
-    )
+    for module in _MODULES
     for name in module.__all__
     if name not in _NO_METHODS
 }
