@@ -28,8 +28,6 @@ _BY_INDEX = """
 diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter
 masked_select narrow narrow_copy put repeat_interleave scatter_reduce select select_scatter
 slice_scatter take
-argwhere bincount bucketize histc histogram isin kthvalue median mode msort nanmedian nanquantile
-nonzero quantile searchsorted unique unique_consecutive
 """
 
 # Shapes: views, joining, splitting, diagonals.
@@ -42,27 +40,26 @@ atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors c
 column_stack combinations concat concatenate dstack hstack meshgrid row_stack vstack
 """
 
-# What a tensor says of itself.
-_ATTRIBUTES = """
-is_complex is_floating_point is_nonzero is_same_size is_signed
-"""
-
 _OTHERS = """
-Tensor accelerator available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
+Tensor available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
 set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool float16 float32
 float64 int16 int32 int64 int8 uint8
-autograd cuda data device distributed kernels models nn onnx ops optim quantization quantize
+autograd data distributed kernels models nn onnx ops optim quantization quantize
 report sklearn training visual
 """
 
 # Operations that are found in lucid.ops and lucid.nn.functional only.
 _OF_NETWORKS = """
-adaptive_avg_pool2d avg_pool2d batch_norm binary_cross_entropy binary_cross_entropy_with_logits
-celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d affine_grid
-grid_sample cross_entropy dropout dropout2d elu embedding gelu glu group_norm hardsigmoid
-hardswish hardtanh huber_loss instance_norm interpolate kl_div l1_loss layer_norm leaky_relu
-linear logsigmoid max_pool2d mish mse_loss nll_loss one_hot prelu relu6
-scaled_dot_product_attention selu silu size smooth_l1_loss softmin softplus softsign view_as
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
+adaptive_max_pool3d affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm
+binary_cross_entropy binary_cross_entropy_with_logits celu channel_shuffle conv1d conv2d conv3d
+conv_transpose1d conv_transpose2d conv_transpose3d cross_entropy dropout dropout1d dropout2d
+dropout3d elu embedding feature_alpha_dropout fold gelu glu grid_sample group_norm hardsigmoid
+hardswish hardtanh huber_loss instance_norm interpolate kl_div l1_loss layer_norm leaky_relu linear
+local_response_norm logsigmoid lp_pool1d lp_pool2d lp_pool3d max_pool1d max_pool2d max_pool3d
+max_unpool1d max_unpool2d max_unpool3d mish mse_loss nll_loss one_hot pixel_shuffle pixel_unshuffle
+prelu relu6 scaled_dot_product_attention selu silu size smooth_l1_loss softmin softplus softsign
+unfold upsample upsample_bilinear upsample_nearest view_as
 """
 
 # Operations that are no methods of Tensor, and what else a Tensor has.
@@ -70,13 +67,9 @@ _NO_METHODS = """
 arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_dlpack
 from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like
 randperm stack tensor where zeros zeros_like
-bucketize isin searchsorted
 """
 _MEMBERS = """
 H T mH sum_to_size unfold
-byte char cpu data_ptr detach_ device dim element_size get_device is_contiguous is_cpu is_cuda
-itemsize nbytes ndimension nelement new_empty new_full new_ones new_tensor new_zeros retains_grad
-short storage_offset stride
 add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
 is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
 register_post_accumulate_grad_hook retain_grad shape size sub_ to tolist type
@@ -93,13 +86,7 @@ _EXTRAS = """
 numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx scipy
 """
 
-OPERATIONS = [
-    *_ATTRIBUTES.split(),
-    *_OPERATIONS.split(),
-    *_BY_INDEX.split(),
-    *_SHAPES.split(),
-    *_OF_SEVERAL.split(),
-]
+OPERATIONS = [*_OPERATIONS.split(), *_BY_INDEX.split(), *_SHAPES.split(), *_OF_SEVERAL.split()]
 OTHERS, EXTRAS = _OTHERS.split(), _EXTRAS.split()
 
 

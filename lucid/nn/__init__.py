@@ -16,7 +16,9 @@ from lucid.nn.modules._linear import *
 from lucid.nn.modules._loss import *
 from lucid.nn.modules._module import *
 from lucid.nn.modules._norm import *
+from lucid.nn.modules._padding import *
 from lucid.nn.modules._pool import *
 from lucid.nn.modules._recurrent import *
+from lucid.nn.modules._resize import *
 
 _name_errors(globals())

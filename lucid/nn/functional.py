@@ -20,6 +20,7 @@ from lucid.ops._conv import *
 from lucid.ops._conv_transpose import *
 from lucid.ops._dropout import *
 from lucid.ops._embedding import *
+from lucid.ops._fold import *
 from lucid.ops._grid import *
 from lucid.ops._layer_norm import *
 from lucid.ops._linear import *

@@ -13,6 +13,7 @@ from lucid.ops._diagonal import *
 from lucid.ops._dropout import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
+from lucid.ops._fold import *
 from lucid.ops._gather import *
 from lucid.ops._grid import *
 from lucid.ops._index import *

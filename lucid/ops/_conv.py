@@ -15,6 +15,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NOTHING, Conv, Epilogue, Pair, Shape
+from lucid.ops._axes import for_axes
 from lucid.ops._common import Array, operand, save_factors, wanted
 from lucid.ops._layout import check_image, check_positive, from_nhwc, times, to_nhwc
 from lucid.ops._shape import pad
@@ -106,26 +107,15 @@ def conv_padding(
     return tuple([(n // 2, n - n // 2) for n in both])
 
 
-def conv1d(
+def convolve(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Cross-correlate rows ``(N, I, L)`` with kernels ``(O, I/groups, k)``; see :func:`conv2d`."""
-    return convolve("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
-
-
-def conv2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | Pair = 1,
-    padding: int | Pair | str = 0,
-    dilation: int | Pair = 1,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] | str = 0,
+    dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> Tensor:
     r"""Cross-correlate images with kernels.
@@ -156,30 +146,7 @@ def conv2d(
         ValueError: if shapes do not fit each other, or the kernel does not fit into the image.
         TypeError: if dtypes differ or are not floating point.
     """
-    return convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
-
-
-def conv3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Cross-correlate volumes ``(N, I, D, H, W)`` with kernels ``(O, I/groups, kd, kh, kw)``.
-
-    As :func:`conv2d`; the memory that it takes grows with ``kd``.
-    """
-    return convolve("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
-
-
-def convolve(who: str, axes: int, input: Any, weight: Any, bias: Any, *settings: Any) -> Tensor:
-    """Check the arguments, as :func:`checked` takes them, and convolve images of some axes."""
-    input = operand(input, who)
-    if input.ndim == axes + 1:
-        return convolve(who, axes, input.unsqueeze(0), weight, bias, *settings).squeeze(0)
+    settings = stride, padding, dilation, groups
     x, w, b, conv = checked(who, axes, input, weight, bias, *settings)
     if axes == 2:
         return Conv2d.apply(x, w, b, conv)
@@ -191,6 +158,9 @@ def convolve(who: str, axes: int, input: Any, weight: Any, bias: Any, *settings:
     x = x[:, :, frames].permute(0, 2, 1, 3, 4, 5).flatten(2, 3).flatten(0, 1)
     y = Conv2d.apply(x, w.flatten(1, 2), b, of_frames(conv))
     return y.reshape(-1, count, *y.shape[1:]).permute(0, 2, 1, 3, 4)
+
+
+conv1d, conv2d, conv3d = for_axes(convolve, "conv")
 
 
 def as_rows(conv: Any) -> Conv:

@@ -7,7 +7,7 @@ from typing import Any
 from lucid._check import sizes
 from lucid.autograd import Tensor
 from lucid.kernels.geometry import Conv
-from lucid.ops._common import operand
+from lucid.ops._axes import for_axes
 from lucid.ops._conv import ConvInputGrad, as_rows, check_operands, of_frames, taps
 from lucid.ops._index import PutAdd
 from lucid.ops._layout import check_positive, times
@@ -15,30 +15,17 @@ from lucid.ops._layout import check_positive, times
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
-def conv_transpose1d(
+def transpose(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
     input: Any,
     weight: Any,
     bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | tuple[int, ...] = 0,
+    output_padding: int | tuple[int, ...] = 0,
     groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    """Spread rows ``(N, I, L)`` by kernels ``(I, O/groups, k)``; see :func:`conv_transpose2d`."""
-    settings = stride, padding, output_padding, groups, dilation
-    return transpose("conv_transpose1d", 1, input, weight, bias, *settings)
-
-
-def conv_transpose2d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
+    dilation: int | tuple[int, ...] = 1,
 ) -> Tensor:
     """Add each input, times its kernel, to the output: the gradient of the input of ``conv2d``.
 
@@ -62,42 +49,6 @@ def conv_transpose2d(
             stride nor below the dilation.
         TypeError: if dtypes differ or are not floating point.
     """
-    settings = stride, padding, output_padding, groups, dilation
-    return transpose("conv_transpose2d", 2, input, weight, bias, *settings)
-
-
-def conv_transpose3d(
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    """Spread volumes ``(N, I, D, H, W)`` by kernels; see :func:`conv_transpose2d`."""
-    settings = stride, padding, output_padding, groups, dilation
-    return transpose("conv_transpose3d", 3, input, weight, bias, *settings)
-
-
-def transpose(
-    who: str,
-    axes: int,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: int,
-    dilation: Any,
-) -> Tensor:
-    """Check the arguments, and convolve images of some axes the other way round."""
-    input = operand(input, who)
-    if input.ndim == axes + 1:
-        settings = stride, padding, output_padding, groups, dilation
-        return transpose(who, axes, input.unsqueeze(0), weight, bias, *settings).squeeze(0)
     x, w, b = check_operands(who, input, weight, bias, groups, axes, transposed=True)
     kernel = w.shape[2:]
     step = sizes(stride, axes, "stride", who, 1)
@@ -137,28 +88,4 @@ def transpose(
     return y if b is None else y + b.reshape(-1, *(1,) * axes)
 
 
-def output_padding_for(
-    output_size: Any,
-    length: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    who: str,
-) -> tuple[int, ...]:
-    """Return the output padding that gives an output of the size wanted.
-
-    Raises:
-        ValueError: if none does.
-    """
-    wanted = tuple(output_size)[-len(length) :]
-    geometry = zip(length, kernel, stride, padding, dilation)
-    least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in geometry]
-    extra = tuple(size - low for size, low in zip(wanted, least))
-    if len(extra) != len(length) or any(not 0 <= e < s for e, s in zip(extra, stride)):
-        most = [low + s - 1 for low, s in zip(least, stride)]
-        raise ValueError(
-            f"{who}: output_size must be between {tuple(least)} and {tuple(most)} for an input of "
-            f"{times(length)}, got {output_size!r}"
-        )
-    return extra
+conv_transpose1d, conv_transpose2d, conv_transpose3d = for_axes(transpose, "conv_transpose")

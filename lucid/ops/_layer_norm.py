@@ -11,10 +11,12 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import Array, floating, wide
+from lucid.ops._common import Array, floating, operand, wide
 from lucid.ops._elementwise import astype, widened
+from lucid.ops._pool import avg_pool2d
+from lucid.ops._shape import pad
 
-__all__ = ["group_norm", "instance_norm", "layer_norm"]
+__all__ = ["group_norm", "instance_norm", "layer_norm", "local_response_norm"]
 
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
@@ -158,3 +160,27 @@ def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float =
     Arguments as in :func:`group_norm`; the input has at least one axis of positions.
     """
     return _group_norm("instance_norm", input, None, weight, bias, eps)
+
+
+def local_response_norm(
+    input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    r"""Divide by :math:`(k + \alpha\, m)^\beta`, m the mean square of the neighbouring channels.
+
+    Args:
+        input: ``(N, C, *)``, floating point.
+        size: how many channels count, zeros beyond the first and the last.
+        alpha: the mean's factor.
+        beta: the exponent.
+        k: the summand.
+    """
+    who = "local_response_norm"
+    x = operand(input, who)
+    if x.ndim < 3:
+        raise ValueError(f"{who}: expected an input of shape (N, C, *), got shape {x.shape}")
+    if x.data.size == 0:
+        return x
+    channels = (x * x).flatten(2).unsqueeze(1)
+    padded = pad(channels, (0, 0, size // 2, (size - 1) // 2))
+    mean = avg_pool2d(padded, (size, 1), 1).reshape(x.shape)
+    return x / (mean * alpha + k).pow(beta)

@@ -32,18 +32,23 @@ def times(size: tuple[int, ...]) -> str:
     return "×".join(map(str, size))
 
 
-def check_image(x: Tensor, who: str, axes: int = 2) -> None:
-    """Check that ``x`` is a floating-point batch of images, of two axes or another number.
-
-    Raises:
-        ValueError: if it does not have those axes and two more.
-        TypeError: if it is not of a floating dtype.
-    """
+def check_axes(x: Tensor, who: str, axes: int = 2) -> None:
+    """Raise a ValueError unless ``x`` is a batch of images of that many axes."""
     if x.ndim != axes + 2:
         hint = "; add a batch axis with x.unsqueeze(0)" if x.ndim == axes + 1 else ""
         raise ValueError(
             f"{who}: expected an input of shape {SHAPES[axes]}, got shape {x.shape}{hint}"
         )
+
+
+def check_image(x: Tensor, who: str, axes: int = 2) -> None:
+    """Check that ``x`` is a floating-point batch of images of that many axes.
+
+    Raises:
+        ValueError: if it does not have those axes and two more.
+        TypeError: if it is not of a floating dtype.
+    """
+    check_axes(x, who, axes)
     if x.dtype.kind != "f":
         raise TypeError(
             f"{who}: expected a floating-point input, got {x.dtype}; convert with x.float()"

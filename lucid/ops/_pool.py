@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from lucid import kernels
-from lucid._check import pair
+from lucid._check import sizes
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import Array, operand
+from lucid.ops._axes import for_axes
+from lucid.ops._common import Array, as_float, operand
 from lucid.ops._elementwise import astype, widened
-from lucid.ops._layout import Padding, Pair, check_image, check_positive, from_nhwc, to_nhwc
-from lucid.ops._resize import resample
+from lucid.ops._layout import (
+    Padding,
+    Pair,
+    check_image,
+    check_positive,
+    from_nhwc,
+    times,
+    to_nhwc,
+)
+from lucid.ops._resize import adaptive_windows, averaging, resample
+from lucid.ops._scatter import scatter
 
-__all__ = ["adaptive_avg_pool2d", "avg_pool2d", "max_pool2d"]
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
+    "max_unpool1d", "max_unpool2d", "max_unpool3d",
+]  # fmt: skip
 
 
 class MaxPool2d(Function):
@@ -98,38 +114,92 @@ class SumPool2dGrad(Function):
         return SumPool2d.apply(grad_x, *ctx.how, ctx.size)
 
 
-def _geometry(
-    who: str, x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> tuple[Padding, Pair]:
-    """Return the padding, with what ``ceil_mode`` adds at the end, and the output's size."""
-    pads, sizes = [], []
-    for axis in (0, 1):
-        if padding[axis] > kernel[axis] // 2:
+Sizes = tuple[int, ...]
+
+
+class _Windows:
+    """Where the windows of a pooling stand, along each axis."""
+
+    def __init__(
+        self,
+        who: str,
+        x: Tensor,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        ceil_mode: bool,
+    ) -> None:
+        axes = x.ndim - 2
+        self.kernel = sizes(kernel_size, axes, "kernel_size", who, 1)
+        given = stride is not None and stride != ()
+        self.stride = sizes(stride, axes, "stride", who, 1) if given else self.kernel
+        self.sides = sizes(padding, axes, "padding", who)
+        self.dilation = sizes(dilation, axes, "dilation", who, 1)
+        if any(side > k // 2 for side, k in zip(self.sides, self.kernel)):
             raise ValueError(
-                f"{who}: padding must be at most half the kernel size, got padding {padding} for a "
-                f"kernel of {kernel[0]}×{kernel[1]}"
+                f"{who}: padding must be at most half the kernel size, got padding {self.sides} "
+                f"for a kernel of {times(self.kernel)}"
             )
-        length, reach = x.shape[2 + axis], dilation[axis] * (kernel[axis] - 1) + 1
-        room = length + 2 * padding[axis] - reach
-        size = room // stride[axis] + 1
-        if ceil_mode and room % stride[axis] and size * stride[axis] < length + padding[axis]:
-            size += 1  # a last window that begins inside the input or its left padding
-        end = max(0, (size - 1) * stride[axis] + reach - length - padding[axis])
-        pads.append((padding[axis], max(end, padding[axis])))
-        sizes.append(size)
-    size_pair = sizes[0], sizes[1]
-    check_positive(size_pair, x, f"a window of {kernel[0]}×{kernel[1]}", who)
-    return (pads[0], pads[1]), size_pair
+        pads, counts = [], []
+        for length, k, s, side, d in zip(
+            x.shape[2:], self.kernel, self.stride, self.sides, self.dilation
+        ):
+            reach = d * (k - 1) + 1
+            room = length + 2 * side - reach
+            size = room // s + 1
+            if ceil_mode and room % s and size * s < length + side:
+                size += 1  # a last window that begins inside the input or its left padding
+            end = max(0, (size - 1) * s + reach - length - side)
+            pads.append((side, max(end, side)))
+            counts.append(size)
+        self.size = tuple(counts)
+        check_positive(self.size, x, f"a window of {times(self.kernel)}", who)
+        self.padding = tuple(pads)  # with what ceil_mode adds at the end
+
+    def places(self, lengths: Sizes) -> list[Array]:
+        """Return which elements each window holds along each axis: ``(windows, elements)``.
+
+        In place of padding stands the first element that is none: twice, it is no other maximum.
+        """
+        found = []
+        for length, k, s, side, d, size in zip(
+            lengths, self.kernel, self.stride, self.sides, self.dilation, self.size
+        ):
+            place = np.arange(size)[:, None] * s - side + np.arange(k) * d
+            inside = (place >= 0) & (place < length)
+            first = np.take_along_axis(place, inside.argmax(1)[:, None], 1)
+            found.append(np.where(inside, place, first))
+        return found
 
 
-def max_pool2d(
+def _largest(x: Tensor, places: list[Array]) -> tuple[Tensor, Tensor]:
+    """Return the maximum of each window, and where in the flat images it stands."""
+    axes, index = len(places), np.zeros((1,) * 2 * len(places), np.int64)
+    for axis, (place, length) in enumerate(zip(places, x.shape[2:])):
+        shape = [1] * 2 * axes
+        shape[axis], shape[axes + axis] = place.shape
+        index = index * length + place.reshape(shape)
+    index = index.reshape(*index.shape[:axes], -1)
+    flat = x.flatten(2)
+    values = flat.data[:, :, index]
+    best = values.argmax(-1)[..., None]
+    found = np.take_along_axis(np.broadcast_to(index, values.shape), best, -1)[..., 0]
+    taken = flat.gather(2, wrap(found.reshape(*found.shape[:2], -1)))
+    return taken.reshape(found.shape), wrap(found)
+
+
+def max_pool(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
     input: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: int | Pair = 0,
-    dilation: int | Pair = 1,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    dilation: int | Sizes = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: bool = False,
+) -> Any:
     """Return the maximum of each window.
 
     Args:
@@ -139,6 +209,7 @@ def max_pool2d(
         padding: minus infinity on each side, at most half the window.
         dilation: distance between the elements of a window.
         ceil_mode: also take a last window that reaches over the end.
+        return_indices: also return where in ``H·W`` each maximum stands.
 
     Returns:
         ``(N, C, H', W')`` with ``H' = (H + 2·padding - dilation·(kernel - 1) - 1) // stride + 1``.
@@ -147,25 +218,32 @@ def max_pool2d(
     Raises:
         ValueError: if the input is no image batch or the window does not fit.
     """
-    who = "max_pool2d"
     x = operand(input, who)
-    if x.ndim == 3:
-        return max_pool2d(
-            x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode
-        ).squeeze(0)
-    check_image(x, who)
-    kernel = pair(kernel_size, "kernel_size", who, 1)
-    step = kernel if stride is None else pair(stride, "stride", who, 1)
-    spread = pair(dilation, "dilation", who, 1)
-    pads, size = _geometry(who, x, kernel, step, pair(padding, "padding", who), spread, ceil_mode)
-    return MaxPool2d.apply(x, kernel, step, pads, spread, size)
+    check_image(x, who, axes)
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{who}: expected non-empty channels and images, got shape {x.shape}")
+    windows = _Windows(who, x, kernel_size, stride, padding, dilation, ceil_mode)
+    if return_indices or axes == 3:
+        y, indices = _largest(x, windows.places(x.shape[2:]))
+        return (y, indices) if return_indices else y
+    how: Any = windows.kernel, windows.stride, windows.padding, windows.dilation, windows.size
+    if axes == 2:
+        return MaxPool2d.apply(x, *how)
+    return MaxPool2d.apply(x.unsqueeze(-2), *_rows(*how)).squeeze(-2)
 
 
-def avg_pool2d(
+def _rows(kernel: Any, stride: Any, padding: Any, *rest: Any) -> tuple[Any, ...]:
+    """Return the geometry of images of height 1."""
+    return (1, *kernel), (1, *stride), ((0, 0), *padding), *((1, *each) for each in rest)
+
+
+def avg_pool(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
     input: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: int | Pair = 0,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -187,51 +265,130 @@ def avg_pool2d(
     Raises:
         ValueError: if the input is no image batch or the window does not fit.
     """
-    who = "avg_pool2d"
     x = operand(input, who)
-    if x.ndim == 3:
-        return avg_pool2d(
-            x.unsqueeze(0),
-            kernel_size,
-            stride,
-            padding,
-            ceil_mode,
-            count_include_pad,
-            divisor_override,
-        ).squeeze(0)
-    check_image(x, who)
-    kernel = pair(kernel_size, "kernel_size", who, 1)
-    step = kernel if stride is None else pair(stride, "stride", who, 1)
-    sides = pair(padding, "padding", who)
-    pads, size = _geometry(who, x, kernel, step, sides, (1, 1), ceil_mode)
+    check_image(x, who, axes)
+    windows = _Windows(who, x, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise ValueError(f"{who}: divisor_override must not be zero")
-    sums = SumPool2d.apply(widened(x), kernel, step, pads, size)
+    sums = _window_sums(widened(x), windows)
     if divisor_override is not None:
         return astype(sums / float(divisor_override), x.dtype)
-    counts = [
-        _window_counts(
-            x.shape[2 + axis], kernel[axis], step[axis], sides[axis], size[axis], count_include_pad
-        )
-        for axis in (0, 1)
-    ]
-    return astype(sums / wrap(np.outer(*counts).astype(sums.dtype)), x.dtype)
+    counts = np.ones((), int)
+    for axis, length in enumerate(x.shape[2:]):
+        along = _window_counts(length, windows, axis, count_include_pad)
+        counts = np.multiply.outer(counts, along)
+    return astype(sums / wrap(counts.astype(sums.dtype)), x.dtype)
 
 
-def _window_counts(
-    length: int, kernel: int, stride: int, padding: int, size: int, include_pad: bool
-) -> np.ndarray:
+def _window_sums(x: Tensor, windows: _Windows) -> Tensor:
+    how: Any = windows.kernel, windows.stride, windows.padding, windows.size
+    if x.ndim == 4:
+        return SumPool2d.apply(x, *how)
+    if x.ndim == 3:
+        return SumPool2d.apply(x.unsqueeze(-2), *_rows(*how)).squeeze(-2)
+    # First within each frame, then along the frames.
+    (n, c, depth), (height, width) = x.shape[:3], windows.size[1:]
+    y = SumPool2d.apply(x.flatten(1, 2), *[each[1:] for each in how])
+    kernel, stride, padding, size = (each[0] for each in how)
+    depthwise = (kernel, 1), (stride, 1), (padding, (0, 0)), (size, height * width)
+    y = SumPool2d.apply(y.reshape(n, c, depth, height * width), *depthwise)
+    return y.reshape(n, c, size, height, width)
+
+
+def _window_counts(length: int, windows: _Windows, axis: int, include_pad: bool) -> Array:
     """Return how many elements each window counts along an axis."""
-    start = np.arange(size) * stride - padding
+    padding = windows.sides[axis]
+    start = np.arange(windows.size[axis]) * windows.stride[axis] - padding
     # What ceil_mode adds beyond the padding never counts.
-    end = np.minimum(start + kernel, length + padding)
+    end = np.minimum(start + windows.kernel[axis], length + padding)
     if not include_pad:
         start, end = np.maximum(start, 0), np.minimum(end, length)
-    return end - start
+    return np.asarray(end - start)
 
 
-def adaptive_avg_pool2d(
-    input: Any, output_size: int | tuple[int | None, int | None] | None
+def lp_pool(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
+    input: Any,
+    norm_type: float,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the ``norm_type``-th root of the sum of powers of each window.
+
+    Args:
+        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
+        norm_type: the exponent p.
+        kernel_size: the window's size.
+        stride: step between windows; by default the window's size.
+        ceil_mode: also take a last window that reaches over the end.
+    """
+    x, p = operand(input, who), as_float(norm_type, "norm_type", who)
+    mean = avg_pool(who, axes, x.pow(p), kernel_size, stride, 0, ceil_mode)
+    number = math.prod(sizes(kernel_size, axes, "kernel_size", who, 1))
+    return (mean * float(number)).pow(1 / p)
+
+
+def max_unpool(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
+    input: Any,
+    indices: Any,
+    kernel_size: int | Sizes,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes = 0,
+    output_size: Any = None,
+) -> Tensor:
+    """Return images of zeros with maxima where ``max_pool2d`` has found them.
+
+    Args:
+        input: the maxima ``(N, C, H, W)`` or ``(C, H, W)``.
+        indices: where they stood, as ``max_pool2d(…, return_indices=True)`` returns it.
+        kernel_size: the pooling's window.
+        stride: the pooling's step; by default the window's size.
+        padding: the pooling's padding.
+        output_size: the size of the images, if several give maxima of this size.
+
+    Raises:
+        ValueError: if the shapes of maxima and indices differ.
+    """
+    x, found = operand(input, who), operand(indices, who)
+    check_image(x, who, axes)
+    if found.ndim == axes + 1:
+        found = found.unsqueeze(0)
+    if found.shape != x.shape:
+        raise ValueError(
+            f"{who}: expected an index for each maximum, got shape {found.shape} for {x.shape}"
+        )
+    kernel = sizes(kernel_size, axes, "kernel_size", who, 1)
+    step = sizes(stride, axes, "stride", who, 1) if stride else kernel
+    sides = sizes(padding, axes, "padding", who)
+    usual = [(n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[2:], step, sides, kernel)]
+    size = tuple(usual if output_size is None else output_size[-axes:])
+    zeros = wrap(np.zeros((*x.shape[:2], math.prod(size)), x.dtype))
+    return scatter(zeros, 2, found.flatten(2), x.flatten(2)).reshape(*x.shape[:2], *size)
+
+
+def _wanted_size(who: str, x: Tensor, output_size: Any) -> Sizes:
+    """Return the size of an adaptive pooling's output, in which None keeps the input's."""
+    axes = x.ndim - 2
+    check_image(x, who, axes)
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+    wanted = tuple(wanted) * (axes if len(wanted) == 1 else 1)
+    if len(wanted) != axes:
+        numbers = {1: "one", 2: "two", 3: "three"}[axes]
+        raise TypeError(
+            f"{who}: output_size must be an integer or {numbers} of them, got {output_size!r}"
+        )
+    filled = tuple([n if value is None else value for n, value in zip(x.shape[2:], wanted)])
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{who}: expected non-empty channels and images, got shape {x.shape}")
+    return sizes(filled, axes, "output_size", who)
+
+
+def adaptive_avg_pool(  # noqa: D417  # its names and axes come from for_axes
+    who: str, axes: int, input: Any, output_size: int | tuple[int | None, ...] | None
 ) -> Tensor:
     """Return means over windows chosen so that the output has ``output_size``.
 
@@ -249,38 +406,53 @@ def adaptive_avg_pool2d(
     Raises:
         ValueError: if the input is no image batch, or is empty along an axis to pool.
     """
-    who = "adaptive_avg_pool2d"
     x = operand(input, who)
-    if x.ndim == 3:
-        return adaptive_avg_pool2d(x.unsqueeze(0), output_size).squeeze(0)
-    check_image(x, who)
-    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(wanted) != 2:
-        raise TypeError(
-            f"{who}: output_size must be an integer or two of them, got {output_size!r}"
-        )
-    size = pair(
-        tuple(x.shape[2 + axis] if value is None else value for axis, value in enumerate(wanted)),
-        "output_size",
-        who,
-    )
-    if 0 in x.shape[1:]:
-        raise ValueError(f"{who}: expected non-empty channels and images, got shape {x.shape}")
-    if size == (1, 1):
-        return x.mean((2, 3), keepdim=True)
+    check_image(x, who, axes)
+    size, lengths = _wanted_size(who, x, output_size), x.shape[2:]
+    if set(size) == {1}:
+        return x.mean(tuple(range(2, x.ndim)), keepdim=True)
     if 0 in size:
-        return x[:, :, : size[0], : size[1]]
-    height, width = x.shape[2:]
-    if height % size[0] == 0 and width % size[1] == 0:
-        return avg_pool2d(x, (height // size[0], width // size[1]))
+        kept = (slice(None), slice(None), *map(slice, size))
+        return x[kept]
+    if all(length % n == 0 for length, n in zip(lengths, size)):
+        return avg_pool(who, axes, x, tuple([length // n for length, n in zip(lengths, size)]))
     # Windows of different sizes: weighted sums along each axis.
-    return resample(x, _averaging(height, size[0]), _averaging(width, size[1]))
+    return resample(x, *map(averaging, lengths, size))
 
 
-def _averaging(length: int, size: int) -> np.ndarray:
-    """Return the matrix ``(size, length)`` that averages over the adaptive windows."""
-    matrix = np.zeros((size, length))
-    for i in range(size):
-        start, end = i * length // size, -((i + 1) * length // -size)
-        matrix[i, start:end] = 1 / (end - start)
-    return matrix
+def adaptive_max_pool(  # noqa: D417  # its names and axes come from for_axes
+    who: str,
+    axes: int,
+    input: Any,
+    output_size: int | tuple[int | None, ...] | None,
+    return_indices: bool = False,
+) -> Any:
+    """Return maxima over the windows of :func:`~lucid.nn.functional.adaptive_avg_pool2d`.
+
+    Args:
+        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
+        output_size: the output's height and width, or one number for both; None keeps the
+            input's.
+        return_indices: also return where in ``H·W`` each maximum stands.
+    """
+    x = operand(input, who)
+    check_image(x, who, axes)
+    places = []
+    for length, size in zip(x.shape[2:], _wanted_size(who, x, output_size)):
+        starts, ends = np.array(adaptive_windows(length, size), int).reshape(-1, 2).T[..., None]
+        longest = (ends - starts).max(initial=1)
+        places.append(np.minimum(starts + np.arange(longest), ends - 1))
+    y, indices = _largest(x, places)
+    return (y, indices) if return_indices else y
+
+
+max_pool1d, max_pool2d, max_pool3d = for_axes(max_pool, "max_pool")
+avg_pool1d, avg_pool2d, avg_pool3d = for_axes(avg_pool, "avg_pool")
+lp_pool1d, lp_pool2d, lp_pool3d = for_axes(lp_pool, "lp_pool")
+max_unpool1d, max_unpool2d, max_unpool3d = for_axes(max_unpool, "max_unpool")
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = for_axes(
+    adaptive_avg_pool, "adaptive_avg_pool"
+)
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = for_axes(
+    adaptive_max_pool, "adaptive_max_pool"
+)

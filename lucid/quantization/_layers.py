@@ -12,6 +12,7 @@ from lucid import nn
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
 from lucid.nn.modules._layer import WeightedLayer
+from lucid.ops._axes import batched
 from lucid.ops._common import operand
 from lucid.ops._conv import convolve
 from lucid.ops._linear import apply_linear
@@ -165,7 +166,7 @@ class QuantizedConv2d(QuantizedLayer, nn.Conv2d):
     channel_axis = -3
 
     def _compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return convolve("Conv2d", 2, input, weight, bias, *self._settings)
+        return batched(convolve, "Conv2d", 2, input, weight, bias, *self._settings)
 
 
 class QuantizedLinear(QuantizedLayer, nn.Linear):

@@ -197,7 +197,6 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.GELU("exact"), ValueError, r"approximate must be one of \('none', 'tanh'\)"),
     (lambda: nn.Hardtanh(1, 1), ValueError, "expected min_val < max_val"),
     (lambda: nn.Softmax(), TypeError, "Softmax: pass the axis"),
-    (lambda: nn.MaxPool2d(2, return_indices=True), ValueError, "return_indices=True"),
     (lambda: nn.MaxPool2d(0), ValueError, "MaxPool2d: kernel_size must be at least 1"),
     (lambda: nn.MaxPool2d(5)(ONES(1, 1, 3, 3)), ValueError, "does not fit"),
     (lambda: nn.AvgPool2d("x"), TypeError, "AvgPool2d: kernel_size must be an integer or two"),

@@ -48,7 +48,10 @@ ELEMENTWISE = {"where", "clamp", "masked_fill", "pow", *(f"nn.functional.{n}" fo
 
 # Of these only the shape and the dtype can be compared.
 RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like", "new_empty"}
-RANDOM |= {"nn.functional.dropout", "nn.functional.dropout2d"}
+RANDOM |= {
+    f"nn.functional.{name}"
+    for name in ["dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
+}
 
 
 def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -58,7 +61,7 @@ def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 # Among equals PyTorch promises no order; the place of the axis among the arguments.
-ORDER = {"sort": 1, "argsort": 1, "topk": 2, "kthvalue": 2, "mode": 1}
+ORDER = {"sort": 1, "argsort": 1, "topk": 2}
 
 # How many samples of an operation and a dtype are tried at least, unless it is all of them.
 FEW = 12
@@ -170,8 +173,6 @@ def in_order(case: Case, value: Any, x: Any, gather: Callable[..., Any]) -> Any:
     *values, index = parts(value)
     place = ORDER[case.sample]
     dim = case.kwargs.get("dim", case.args[place] if len(case.args) > place else -1)
-    if index.ndim < x.ndim:  # the axis was not kept
-        index = index.unsqueeze(dim)
     return [*values, gather(x, dim, index) if len(x.shape) else x]
 
 

@@ -36,13 +36,18 @@ REASONS = {
     "lucid.load": "`path` is promised",
     "lucid.save": "`state` and `path` are promised, and a file can be described",
     "lucid.relu": "the function of lucid.nn.functional",
-    "lucid.nonzero": "as the documentation has it",
-    "Tensor.nonzero": "as the documentation has it",
     "Tensor.relu": "the function of lucid.nn.functional",
     "Tensor.split": "the function's name, which says that it takes sizes too",
     "nn.functional.instance_norm": "no statistics are kept",
+    "nn.functional.avg_pool1d": "one function for images of all axes",
+    "nn.AvgPool1d": "one layer for images of all axes",
     "nn.functional.one_hot": "as the documentation has it",
     "optim.swa_utils.get_ema_multi_avg_fn": "timm's warm-up",
+    **{
+        f"nn.functional.{name}{axes}d": "return_indices chooses among two functions of PyTorch's"
+        for name in ("max_pool", "adaptive_max_pool")
+        for axes in (1, 2, 3)
+    },
 }
 SPLITS = ("tensor_split", "hsplit", "vsplit", "dsplit")
 REASONS |= {f"{home}.{n}": "as the documentation has it" for home in HOMES for n in SPLITS}

@@ -9,9 +9,10 @@ from numpy.typing import DTypeLike
 from lucid._check import count, one_of, sizes
 from lucid.autograd import Tensor
 from lucid.nn.modules._layer import WeightedLayer
+from lucid.ops._axes import batched
 from lucid.ops._common import operand
 from lucid.ops._conv import conv_padding, convolve
-from lucid.ops._conv_transpose import output_padding_for, transpose
+from lucid.ops._conv_transpose import transpose
 from lucid.ops._shape import pad
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
@@ -110,7 +111,7 @@ class _Convolution(_Conv):
         if self.padding_mode != "zeros":
             input = pad(operand(input, who), self._ends, self.padding_mode)
             settings = (self.stride, 0, self.dilation, self.groups)
-        return convolve(who, self._axes, input, self.weight, self.bias, *settings)
+        return batched(convolve, who, self._axes, input, self.weight, self.bias, *settings)
 
     @property
     def _settings(self) -> tuple[Any, ...]:
@@ -194,11 +195,18 @@ class _Transposed(_Conv):
         who, extra = type(self).__name__, self.output_padding
         x = operand(input, who)
         if output_size is not None:
-            length = x.shape[x.ndim - self._axes :]
-            geometry = self.kernel_size, self.stride, self.padding, self.dilation
-            extra = output_padding_for(output_size, length, *geometry, who)
+            length = x.shape[-self._axes :]
+            geometry = zip(length, self.kernel_size, self.stride, self.padding, self.dilation)
+            least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in geometry]
+            extra = tuple(size - low for size, low in zip(output_size[-self._axes :], least))
+            if len(extra) < self._axes or any(not 0 <= e < s for e, s in zip(extra, self.stride)):
+                most = [low + s - 1 for low, s in zip(least, self.stride)]
+                raise ValueError(
+                    f"{who}: output_size must be between {tuple(least)} and {tuple(most)} for an "
+                    f"input of shape {x.shape}, got {output_size!r}"
+                )
         settings = self.stride, self.padding, extra, self.groups, self.dilation
-        return transpose(who, self._axes, x, self.weight, self.bias, *settings)
+        return batched(transpose, who, self._axes, x, self.weight, self.bias, *settings)
 
 
 class ConvTranspose1d(_Transposed, axes=1):

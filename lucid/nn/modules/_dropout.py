@@ -6,7 +6,14 @@ from lucid._check import probability
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._layer import FunctionLayer
 
-__all__ = ["Dropout", "Dropout2d"]
+__all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+]
 
 
 class Dropout(FunctionLayer, function=F.dropout):
@@ -37,3 +44,19 @@ class Dropout(FunctionLayer, function=F.dropout):
 
 class Dropout2d(Dropout, function=F.dropout2d):
     """Drops whole channels of ``(N, C, H, W)``; else as :class:`Dropout`."""
+
+
+class Dropout1d(Dropout, function=F.dropout1d):
+    """Drops whole channels of ``(N, C, L)``; else as :class:`Dropout`."""
+
+
+class Dropout3d(Dropout, function=F.dropout3d):
+    """Drops whole channels of ``(N, C, D, H, W)``; else as :class:`Dropout`."""
+
+
+class AlphaDropout(Dropout, function=F.alpha_dropout):
+    """Drops to SELU's lower limit, and keeps mean and variance; else as :class:`Dropout`."""
+
+
+class FeatureAlphaDropout(Dropout, function=F.feature_alpha_dropout):
+    """Drops whole channels of ``(N, C, *)`` as :class:`AlphaDropout` drops elements."""

@@ -9,10 +9,10 @@ from numpy.typing import DTypeLike
 from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn.modules._layer import AffineLayer
+from lucid.nn.modules._layer import AffineLayer, FunctionLayer
 from lucid.ops._common import operand
 
-__all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm"]
+__all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm"]
 
 
 class LayerNorm(AffineLayer):
@@ -161,3 +161,21 @@ class InstanceNorm2d(AffineLayer):
                 f"position, got {x.shape}"
             )
         return F.instance_norm(x, self.weight, self.bias, self.eps)
+
+
+class LocalResponseNorm(FunctionLayer, function=F.local_response_norm):
+    """Divides by what neighbouring channels hold.
+
+    Arguments as in :func:`lucid.nn.functional.local_response_norm`.
+    """
+
+    _sizes = ("size",)
+    _shown = ("alpha", "beta", "k")
+    _settings = ("size", *_shown)
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = count(size, "size", "LocalResponseNorm")
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
-from lucid._check import pair
+from lucid._check import sizes
+from lucid.autograd import Tensor
 from lucid.nn.modules._layer import FunctionLayer
 from lucid.ops import _pool as ops
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+__all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d",
+    "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
+]  # fmt: skip
 
-Size: TypeAlias = "int | tuple[int, int]"
+Size: TypeAlias = "int | tuple[int, ...]"
 
 
-class _WindowPool(FunctionLayer):
+class _Pool(FunctionLayer):
+    """A pooling over as many axes as the end of its class's name says."""
+
+    _axes: ClassVar[int]
+
+    def __init_subclass__(cls, function: Any = None) -> None:
+        super().__init_subclass__(function)
+        if function is not None:
+            cls._axes = int(function.__name__[-2])
+
+
+class _WindowPool(_Pool):
     """Pooling over windows that move by a stride."""
 
     def __init__(self, kernel_size: Size, stride: Size | None, padding: Size) -> None:
@@ -22,15 +39,37 @@ class _WindowPool(FunctionLayer):
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
         who = type(self).__name__
-        pair(self.kernel_size, "kernel_size", who, 1)
-        pair(self.stride, "stride", who, 1)
-        pair(self.padding, "padding", who)
+        sizes(self.kernel_size, self._axes, "kernel_size", who, 1)
+        sizes(self.stride, self._axes, "stride", who, 1)
+        sizes(self.padding, self._axes, "padding", who)
 
 
-class MaxPool2d(_WindowPool, function=ops.max_pool2d):
-    """The maximum of each window.
+class _MaxPool(_WindowPool):
+    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _settings = (*_shown, "return_indices")
 
-    Arguments as in :func:`lucid.nn.functional.max_pool2d`, and ``return_indices``, only False.
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding)
+        sizes(dilation, self._axes, "dilation", type(self).__name__, 1)
+        self.dilation = dilation
+        self.return_indices = return_indices
+        self.ceil_mode = ceil_mode
+
+
+class MaxPool1d(_MaxPool, function=ops.max_pool1d):
+    """The maximum of each window of ``(N, C, L)``; else as :class:`MaxPool2d`."""
+
+
+class MaxPool2d(_MaxPool, function=ops.max_pool2d):
+    """The maximum of each window. Arguments as in :func:`lucid.nn.functional.max_pool2d`.
 
     Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
 
@@ -43,31 +82,12 @@ class MaxPool2d(_WindowPool, function=ops.max_pool2d):
         (1, 1, 2, 2)
     """
 
-    _settings = _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        dilation: Size = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        if return_indices:
-            raise ValueError("MaxPool2d: return_indices=True is not supported")
-        super().__init__(kernel_size, stride, padding)
-        pair(dilation, "dilation", "MaxPool2d", 1)
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
+class MaxPool3d(_MaxPool, function=ops.max_pool3d):
+    """The maximum of each window of ``(N, C, D, H, W)``; else as :class:`MaxPool2d`."""
 
 
-class AvgPool2d(_WindowPool, function=ops.avg_pool2d):
-    """The mean of each window. Arguments as in :func:`lucid.nn.functional.avg_pool2d`.
-
-    Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
-    """
-
+class _AvgPool(_WindowPool):
     _shown = ("kernel_size", "stride", "padding")
     _settings = (*_shown, "ceil_mode", "count_include_pad", "divisor_override")
 
@@ -86,19 +106,126 @@ class AvgPool2d(_WindowPool, function=ops.avg_pool2d):
         self.divisor_override = divisor_override
 
 
-class AdaptiveAvgPool2d(FunctionLayer, function=ops.adaptive_avg_pool2d):
+class AvgPool1d(_AvgPool, function=ops.avg_pool1d):
+    """The mean of each window of ``(N, C, L)``; else as :class:`AvgPool2d`."""
+
+
+class AvgPool2d(_AvgPool, function=ops.avg_pool2d):
+    """The mean of each window. Arguments as in :func:`lucid.nn.functional.avg_pool2d`.
+
+    Shapes: input ``(N, C, H, W)``, output ``(N, C, H', W')``.
+    """
+
+
+class AvgPool3d(_AvgPool, function=ops.avg_pool3d):
+    """The mean of each window of ``(N, C, D, H, W)``; else as :class:`AvgPool2d`."""
+
+
+class _LPPool(_Pool):
+    _settings = _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Size,
+        stride: Size | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_type = norm_type
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+
+class LPPool1d(_LPPool, function=ops.lp_pool1d):
+    """The norm of each window of ``(N, C, L)``; as :func:`lucid.nn.functional.lp_pool2d`."""
+
+
+class LPPool2d(_LPPool, function=ops.lp_pool2d):
+    """The norm of each window. Arguments as in :func:`lucid.nn.functional.lp_pool2d`."""
+
+
+class LPPool3d(_LPPool, function=ops.lp_pool3d):
+    """The norm of each window of volumes; as :func:`lucid.nn.functional.lp_pool2d`."""
+
+
+class _MaxUnpool(_WindowPool):
+    _settings = _shown = ("kernel_size", "stride", "padding")
+
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+        super().__init__(kernel_size, stride, padding)
+
+    def forward(  # type: ignore[override]
+        self, input: Any, indices: Any, output_size: Any = None
+    ) -> Tensor:
+        """Return zeros with the maxima at their places."""
+        settings = self.kernel_size, self.stride, self.padding, output_size
+        return self._function(input, indices, *settings)
+
+
+class MaxUnpool1d(_MaxUnpool, function=ops.max_unpool1d):
+    """The way back from :class:`MaxPool1d`; as :func:`lucid.nn.functional.max_unpool2d`."""
+
+
+class MaxUnpool2d(_MaxUnpool, function=ops.max_unpool2d):
+    """The way back from :class:`MaxPool2d`; as :func:`lucid.nn.functional.max_unpool2d`."""
+
+
+class MaxUnpool3d(_MaxUnpool, function=ops.max_unpool3d):
+    """The way back from :class:`MaxPool3d`; as :func:`lucid.nn.functional.max_unpool2d`."""
+
+
+class _AdaptivePool(_Pool):
+    _settings: tuple[str, ...] = ("output_size",)
+    _shown = ("output_size",)
+
+    def __init__(self, output_size: int | tuple[int | None, ...] | None) -> None:
+        super().__init__()
+        given = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
+        wanted = tuple([1 if size is None else size for size in given])
+        sizes(wanted, self._axes, "output_size", type(self).__name__)
+        self.output_size = output_size
+
+
+class AdaptiveAvgPool1d(_AdaptivePool, function=ops.adaptive_avg_pool1d):
+    """As :class:`AdaptiveAvgPool2d`, of rows ``(N, C, L)``."""
+
+
+class AdaptiveAvgPool2d(_AdaptivePool, function=ops.adaptive_avg_pool2d):
     """Means over windows chosen so that the output has ``output_size``.
 
     Args:
         output_size: height and width, or one number for both; None keeps the input's.
     """
 
-    _settings = _shown = ("output_size",)
 
-    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
-        super().__init__()
-        sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-        pair(
-            tuple(1 if size is None else size for size in sizes), "output_size", "AdaptiveAvgPool2d"
-        )
-        self.output_size = output_size
+class AdaptiveAvgPool3d(_AdaptivePool, function=ops.adaptive_avg_pool3d):
+    """As :class:`AdaptiveAvgPool2d`, of volumes ``(N, C, D, H, W)``."""
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    _settings = ("output_size", "return_indices")
+
+    def __init__(
+        self, output_size: int | tuple[int | None, ...] | None, return_indices: bool = False
+    ) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool, function=ops.adaptive_max_pool1d):
+    """As :class:`AdaptiveMaxPool2d`, of rows ``(N, C, L)``."""
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool, function=ops.adaptive_max_pool2d):
+    """Maxima over the windows of :class:`AdaptiveAvgPool2d`.
+
+    Args:
+        output_size: height and width, or one number for both; None keeps the input's.
+        return_indices: whether to return also where in ``H·W`` each maximum stands.
+    """
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool, function=ops.adaptive_max_pool3d):
+    """As :class:`AdaptiveMaxPool2d`, of volumes ``(N, C, D, H, W)``."""

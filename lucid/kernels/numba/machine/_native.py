@@ -33,7 +33,6 @@ from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
@@ -251,10 +250,7 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            # Numba would load all that it compiles with: 0.4 of the 1.0 s that lucid.compile takes.
-            # Machine code refers to its runtime alone.
-            rtsys.initialize(target_context)
-            return self._load_overload(sig, target_context)
+            return super().load_overload(sig, target_context)
         except Exception:  # whatever it is that was read: it is compiled again, and replaced
             return None
 
