@@ -28,6 +28,8 @@ _BY_INDEX = """
 diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter
 masked_select narrow narrow_copy put repeat_interleave scatter_reduce select select_scatter
 slice_scatter take
+argwhere bincount bucketize histc histogram isin kthvalue median mode msort nanmedian nanquantile
+nonzero quantile searchsorted unique unique_consecutive
 """
 
 # Shapes: views, joining, splitting, diagonals.
@@ -40,11 +42,16 @@ atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors c
 column_stack combinations concat concatenate dstack hstack meshgrid row_stack vstack
 """
 
+# What a tensor says of itself.
+_ATTRIBUTES = """
+is_complex is_floating_point is_nonzero is_same_size is_signed
+"""
+
 _OTHERS = """
-Tensor available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
+Tensor accelerator available_backends enable_grad get_backend is_grad_enabled load manual_seed no_grad save
 set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool float16 float32
 float64 int16 int32 int64 int8 uint8
-autograd data distributed kernels models nn onnx ops optim quantization quantize
+autograd cuda data device distributed kernels models nn onnx ops optim quantization quantize
 report sklearn training visual
 """
 
@@ -67,9 +74,13 @@ _NO_METHODS = """
 arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_dlpack
 from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like
 randperm stack tensor where zeros zeros_like
+bucketize isin searchsorted
 """
 _MEMBERS = """
 H T mH sum_to_size unfold
+byte char cpu data_ptr detach_ device dim element_size get_device is_contiguous is_cpu is_cuda
+itemsize nbytes ndimension nelement new_empty new_full new_ones new_tensor new_zeros retains_grad
+short storage_offset stride
 add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
 is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
 register_post_accumulate_grad_hook retain_grad shape size sub_ to tolist type
@@ -86,7 +97,13 @@ _EXTRAS = """
 numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx scipy
 """
 
-OPERATIONS = [*_OPERATIONS.split(), *_BY_INDEX.split(), *_SHAPES.split(), *_OF_SEVERAL.split()]
+OPERATIONS = [
+    *_ATTRIBUTES.split(),
+    *_OPERATIONS.split(),
+    *_BY_INDEX.split(),
+    *_SHAPES.split(),
+    *_OF_SEVERAL.split(),
+]
 OTHERS, EXTRAS = _OTHERS.split(), _EXTRAS.split()
 
 

@@ -713,6 +713,42 @@ class Tensor:
             self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
         ) -> ValuesIndices: ...
 
+        def kthvalue(self, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices: ...
+        def mode(self, dim: int = -1, keepdim: bool = False) -> ValuesIndices: ...
+        def median(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
+        def quantile(
+            self,
+            q: Any,
+            dim: int | None = None,
+            keepdim: bool = False,
+            *,
+            interpolation: str = "linear",
+        ) -> Tensor: ...
+        def nonzero(self, *, as_tuple: bool = False) -> Any: ...
+        def unique(
+            self,
+            sorted: bool = True,
+            return_inverse: bool = False,
+            return_counts: bool = False,
+            dim: int | None = None,
+        ) -> Any: ...
+        def unique_consecutive(
+            self, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+        ) -> Any: ...
+        def bincount(self, weights: Any = None, minlength: int = 0) -> Tensor: ...
+        def histc(self, bins: int = 100, min: float = 0, max: float = 0) -> Tensor: ...
+        def histogram(
+            self,
+            bins: Any,
+            *,
+            range: tuple[float, float] | None = None,
+            weight: Any = None,
+            density: bool = False,
+        ) -> Any: ...
+
+        msort = argwhere = neg
+        nanmedian = median
+        nanquantile = quantile
         mean = prod = sum
         std = var
         amin = all = any = logsumexp = amax

@@ -119,28 +119,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 # Public functions of the modules below that are no methods: those whose first argument is no
 # tensor, and those that are written as operators.
 _NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
+_NO_METHODS |= {"bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
 
+_MODULES = [
+    attributes, elementwise, inplace, shape, join, diagonal, index, gather, scatter, reduce, scan,
+    search, matmul,
+]  # fmt: skip
+
 METHODS: dict[str, Callable[..., Any]] = {
     name: getattr(module, name)
-    for module in (
-        attributes,
-        elementwise,
-        inplace,
-        shape,
-        join,
-        diagonal,
-        index,
-        gather,
-        scatter,
-        reduce,
-        scan,
-        search,
-        matmul,
-    )
+    for module in _MODULES
     for name in module.__all__
     if name not in _NO_METHODS
 }

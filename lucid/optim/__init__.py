@@ -6,8 +6,15 @@ from lucid.optim import swa_utils as swa_utils
 from lucid.optim._adagrad import Adagrad as Adagrad
 from lucid.optim._adam import Adam as Adam
 from lucid.optim._adam import AdamW as AdamW
+from lucid.optim._adam_kin import Adamax as Adamax
+from lucid.optim._adam_kin import Lion as Lion
+from lucid.optim._adam_kin import NAdam as NAdam
+from lucid.optim._adam_kin import RAdam as RAdam
 from lucid.optim._optimizer import Optimizer as Optimizer
 from lucid.optim._rmsprop import RMSprop as RMSprop
 from lucid.optim._sgd import SGD as SGD
+from lucid.optim._steps_of_their_own import ASGD as ASGD
+from lucid.optim._steps_of_their_own import Adadelta as Adadelta
+from lucid.optim._steps_of_their_own import Rprop as Rprop
 
 _name_errors(globals())

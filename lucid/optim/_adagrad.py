@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lucid.optim._optimizer import Group, Optimizer, Params
+from lucid.optim._settings import given
 
 
 class Adagrad(Optimizer):
@@ -41,15 +42,7 @@ class Adagrad(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "lr_decay": lr_decay,
-            "weight_decay": weight_decay,
-            "initial_accumulator_value": initial_accumulator_value,
-            "eps": eps,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, given(locals()))
 
     def _first_value(self, group: Group) -> float:
         return group["initial_accumulator_value"]

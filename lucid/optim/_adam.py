@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lucid.optim._optimizer import Group, Optimizer, Params
-from lucid.optim._settings import below_one
+from lucid.optim._optimizer import Optimizer, Params
+from lucid.optim._settings import given
 
 
 class Adam(Optimizer):
@@ -52,24 +52,7 @@ class Adam(Optimizer):
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "amsgrad": amsgrad,
-            "maximize": maximize,
-            "decoupled_weight_decay": decoupled_weight_decay,
-        }
-        super().__init__(params, defaults)
-
-    def _check_settings(self, group: Group) -> None:
-        super()._check_settings(group)
-        who, betas = type(self).__name__, group["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"{who}: betas must be a pair of numbers, got {betas!r}")
-        for index, beta in enumerate(betas):
-            below_one(who, f"betas[{index}]", beta)
+        super().__init__(params, given(locals()))
 
 
 class AdamW(Adam):

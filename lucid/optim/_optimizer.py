@@ -11,10 +11,12 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Tensor, enable_grad
 from lucid.autograd._tensor import mark_changed, wrap
+from lucid.nn.modules._hooks import RemovableHandle
 from lucid.optim import _settings
 
 Array = np.ndarray
 Group = dict[str, Any]
+StepHook = Callable[["Optimizer", tuple[Any, ...], dict[str, Any]], None]
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
@@ -45,6 +47,7 @@ class Optimizer:
     kind: ClassVar[str] = ""
     numbers: ClassVar[tuple[str, ...]] = ()  # settings that are at least 0
     state_names: ClassVar[tuple[str, ...]] = ()
+    number_names: ClassVar[tuple[str, ...]] = ()  # of these, beside "step", the single numbers
     # Of these, those that some settings do without: whether a group's need them.
     optional_names: ClassVar[Mapping[str, Callable[[Group], bool]]] = {}
 
@@ -62,6 +65,8 @@ class Optimizer:
         self.state = {}
         self.param_groups = []
         self._step_called = False  # a scheduler warns when it is stepped first
+        self._step_pre_hooks: dict[int, StepHook] = {}
+        self._step_post_hooks: dict[int, StepHook] = {}
 
         entries: list[Any] = list(params)
         if not entries:
@@ -78,7 +83,7 @@ class Optimizer:
 
         Args:
             param_group: ``"params"`` (a tensor or several) and the settings that differ from
-                ``defaults``.
+                ``defaults``. A tensor of one element is taken as the number that it holds now.
 
         Raises:
             TypeError: if it is no mapping, or does not hold floating-point tensors.
@@ -97,6 +102,14 @@ class Optimizer:
                 f"{who}: a parameter group needs the key 'params', got {sorted(param_group)}"
             )
         group = {**self.defaults, **param_group}
+        for name, value in group.items():
+            if isinstance(value, Tensor) and name != "params":
+                if value.data.size != 1:
+                    raise ValueError(
+                        f"{who}: {name} must be a number or a tensor of one element, got shape "
+                        f"{value.shape}"
+                    )
+                group[name] = value.item()
         entries = group["params"]
         if isinstance(entries, (set, frozenset)):
             raise TypeError(f"{who}: parameters need an order, which a set does not have")
@@ -144,6 +157,8 @@ class Optimizer:
         """Raise if a setting of this group is out of range."""
         for name in self.numbers:
             _settings.not_negative(type(self).__name__, name, group[name])
+        if "betas" in group:
+            _settings.pair(type(self).__name__, "betas", group["betas"])
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         """Change the parameters, which all have gradients, by one step."""
@@ -193,6 +208,27 @@ class Optimizer:
             TypeError: if a gradient is no tensor.
             ValueError: if a gradient has another shape than its parameter.
         """
+        for hook in tuple(self._step_pre_hooks.values()):
+            hook(self, (closure,), {})
+        loss = self._step(closure)
+        self._step_called = True
+        for hook in tuple(self._step_post_hooks.values()):
+            hook(self, (closure,), {})
+        return loss
+
+    def register_step_pre_hook(self, hook: StepHook) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step, with the step's arguments.
+
+        What it returns is ignored.
+        """
+        return _add(self._step_pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return _add(self._step_post_hooks, hook)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
+        """Take the step between the hooks, and return the closure's loss."""
         loss = None
         if closure is not None:
             with enable_grad():
@@ -207,7 +243,6 @@ class Optimizer:
                     self._update(group, params)
                 for param in params:
                     mark_changed(param)
-        self._step_called = True
         return loss
 
     def _check_grad(self, param: Tensor) -> None:
@@ -295,8 +330,9 @@ class Optimizer:
                 )
             by_number.update(zip(saved["params"], group["params"]))
             settings = copy.deepcopy({key: saved[key] for key in saved if key != "params"})
-            if isinstance(settings.get("betas"), list):  # from JSON
-                settings["betas"] = tuple(settings["betas"])
+            for name, default in self.defaults.items():
+                if isinstance(default, tuple) and isinstance(settings[name], list):  # from JSON
+                    settings[name] = tuple(settings[name])
             self._check_kinds(settings, who, index)
             # Nobody may begin with a rate below zero, but a schedule may have taken it there.
             begun = {"lr": settings["initial_lr"]} if "initial_lr" in settings else {}
@@ -338,6 +374,10 @@ class Optimizer:
                     raise ValueError(f"{who}: {what} must be a count of steps, got {value!r}")
                 taken[name] = int(array.item())
                 continue
+            if name in self.number_names:
+                _settings.finite(who, what, array.item() if array.size == 1 else array)
+                taken[name] = float(array.item())
+                continue
             if array.shape != param.shape:
                 raise ValueError(
                     f"{who}: {what} has shape {array.shape}, its parameter {param.shape}"
@@ -374,6 +414,12 @@ class Optimizer:
                 if key not in ("params", "param_names")
             ]
         return "\n".join([*lines, ")"])
+
+
+def _add(hooks: dict[int, StepHook], hook: StepHook) -> RemovableHandle:
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
 
 
 def _split_names(entries: list[Any], who: str) -> tuple[list[Any], list[str]]:

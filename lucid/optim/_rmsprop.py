@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from lucid.optim._optimizer import Optimizer, Params
+from lucid.optim._settings import given
 
 
 class RMSprop(Optimizer):
@@ -51,13 +52,4 @@ class RMSprop(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, given(locals()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,26 @@ def milestones(who: str, name: str, value: Any) -> None:
         integer(0)(who, "a milestone", milestone)
 
 
-def one_of(first: str, second: str) -> Check:
-    """Return the check of one of two words."""
+def one_of(*options: str) -> Check:
+    """Return the check of one of some words."""
 
     def check(who: str, name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in (first, second):
-            raise ValueError(f"{who}: {name} must be {first!r} or {second!r}, got {value!r}")
+        if not isinstance(value, str) or value not in options:
+            expected = " or ".join(map(repr, options))
+            raise ValueError(f"{who}: {name} must be {expected}, got {value!r}")
 
     return check
+
+
+def pair(who: str, name: str, value: Any, check: Check = below_one) -> None:
+    """Raise unless ``value`` is a pair of numbers that are right, such as betas."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{who}: {name} must be a pair of numbers, got {value!r}")
+    for index, one in enumerate(value):
+        check(who, f"{name}[{index}]", one)
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an optimiser: its constructor's ``locals()`` without the others."""
+    others = ("self", "params", "__class__")
+    return {name: value for name, value in arguments.items() if name not in others}

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from lucid.autograd import Tensor
 from lucid.optim._optimizer import Group, Optimizer, Params
+from lucid.optim._settings import given
 
 
 class SGD(Optimizer):
@@ -59,15 +60,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, given(locals()))
 
     def _check_settings(self, group: Group) -> None:
         super()._check_settings(group)

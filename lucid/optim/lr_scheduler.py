@@ -57,11 +57,42 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+        return self._times(self.base_lrs[group], step, group)
+
+    def _times(self, lr: float, step: int, group: int) -> float:
         factor = self.lr_lambdas[group](step)
         try:
-            return float(self.base_lrs[group] * factor)
+            return float(lr * factor)
         except TypeError:
-            raise TypeError(f"LambdaLR: lr_lambda must return a number, got {factor!r}") from None
+            who = type(self).__name__
+            raise TypeError(f"{who}: lr_lambda must return a number, got {factor!r}") from None
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate times a function of the step, again at each step from the first one on.
+
+    Args:
+        optimizer: whose rate is set.
+        lr_lambda: a function from the step to a factor, or one for each group.
+        last_epoch: the last step that was done.
+    """
+
+    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+        lr = self.base_lrs[group]
+        for past in range(1, step + 1):
+            lr = self._times(lr, past, group)
+        return lr
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        return self._times(lr, step, group) if step else lr
+
+    def _place(self, step: int) -> None:
+        # As in PyTorch from the rate that it finds: in the middle of a run that is the right one.
+        rates = [group["lr"] for group in self._groups()]
+        again = (
+            [self._times(lr, 0, index) for index, lr in enumerate(rates)] if step == 0 else rates
+        )
+        self._set(step, again)
 
 
 class StepLR(_Decaying):
@@ -374,7 +405,53 @@ class PolynomialLR(_Scaling):
         return float(left**self.power)
 
 
-class OneCycleLR(LRScheduler):
+class _Cycling(LRScheduler):
+    """A schedule between rates of its own for each group, with the momentum going the other way."""
+
+    _group_checks: ClassVar = {
+        "max_lrs": _settings.not_negative,
+        "max_momentums": _settings.not_negative,
+        "base_momentums": _settings.not_negative,
+    }
+    cycle_momentum: bool
+    max_lrs: list[float]
+
+    def _take_groups(self, max_lr: Any, base_momentum: Any, max_momentum: Any) -> None:
+        self.max_lrs = self._per_group("max_lr", max_lr)
+        self.max_momentums = self._per_group("max_momentum", max_momentum)
+        self.base_momentums = self._per_group("base_momentum", base_momentum)
+        if self.cycle_momentum and not {"momentum", "betas"} & self.optimizer.defaults.keys():
+            raise ValueError(
+                f"{type(self).__name__}: {type(self.optimizer).__name__} has neither momentum nor "
+                "betas; pass cycle_momentum=False"
+            )
+
+    def momentum_at(self, step: int, group: int = 0) -> float:
+        """Return the momentum of a parameter group after ``step`` steps."""
+        raise NotImplementedError
+
+    def _groups(self) -> list[Group]:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.max_lrs):
+            raise ValueError(
+                f"{type(self).__name__}: made for {len(self.max_lrs)} parameter groups, the "
+                f"optimizer has {len(groups)} now"
+            )
+        return super()._groups()
+
+    def _set(self, step: int, rates: list[float]) -> None:
+        super()._set(step, rates)
+        if not self.cycle_momentum:
+            return
+        for index, group in enumerate(self.optimizer.param_groups):
+            momentum = self.momentum_at(step, index)
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = momentum
+
+
+class OneCycleLR(_Cycling):
     """Up to ``max_lr`` and down again, with the momentum going the other way. A step is a batch.
 
     Smith & Topin, 2018, https://arxiv.org/abs/1708.07120. The rate goes from ``max_lr /
@@ -412,11 +489,6 @@ class OneCycleLR(LRScheduler):
         "three_phase": _settings.flag,
         "cycle_momentum": _settings.flag,
     }
-    _group_checks: ClassVar = {
-        "max_lrs": _settings.not_negative,
-        "max_momentums": _settings.not_negative,
-        "base_momentums": _settings.not_negative,
-    }
 
     def __init__(
         self,
@@ -451,14 +523,7 @@ class OneCycleLR(LRScheduler):
         self.three_phase = three_phase
         self.cycle_momentum = cycle_momentum
         self._check_settings()
-        self.max_lrs = self._per_group("max_lr", max_lr)
-        self.max_momentums = self._per_group("max_momentum", max_momentum)
-        self.base_momentums = self._per_group("base_momentum", base_momentum)
-        if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
-            raise ValueError(
-                f"{who}: {type(optimizer).__name__} has neither momentum nor betas; "
-                "pass cycle_momentum=False"
-            )
+        self._take_groups(max_lr, base_momentum, max_momentum)
         if last_epoch == -1:
             for group, rate in zip(optimizer.param_groups, self.max_lrs):
                 group["initial_lr"] = rate / div_factor
@@ -490,32 +555,101 @@ class OneCycleLR(LRScheduler):
         last = low / self.final_div_factor
         return self._anneal(step, [low, high, low, last] if self.three_phase else [low, high, last])
 
-    def momentum_at(self, step: int, group: int = 0) -> float:
-        """Return the momentum of a parameter group after ``step`` steps."""
+    def momentum_at(self, step: int, group: int = 0) -> float:  # noqa: D102
         high, low = self.max_momentums[group], self.base_momentums[group]
         return self._anneal(
             step, [high, low, high, high] if self.three_phase else [high, low, high]
         )
 
-    def _groups(self) -> list[Group]:
-        groups = self.optimizer.param_groups
-        if len(groups) != len(self.max_lrs):
-            raise ValueError(
-                f"OneCycleLR: made for {len(self.max_lrs)} parameter groups, the optimizer has "
-                f"{len(groups)} now"
-            )
-        return super()._groups()
 
-    def _set(self, step: int, rates: list[float]) -> None:
-        super()._set(step, rates)
-        if not self.cycle_momentum:
-            return
-        for index, group in enumerate(self.optimizer.param_groups):
-            momentum = self.momentum_at(step, index)
-            if "betas" in group:
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+class CyclicLR(_Cycling):
+    """Up from ``base_lr`` to ``max_lr`` and down, again and again. A step is a batch.
+
+    Smith, 2017, https://arxiv.org/abs/1506.01186.
+
+    Args:
+        optimizer: whose rate and momentum are set, whatever they were.
+        base_lr: the lowest rate, or one for each group.
+        max_lr: the highest rate, or one for each group.
+        step_size_up: the batches of a way up.
+        step_size_down: those of a way down; as many if left out.
+        mode: ``"triangular"``; ``"triangular2"`` halves the height with each cycle, and
+            ``"exp_range"`` multiplies it by ``gamma`` with each batch.
+        gamma: the factor of ``"exp_range"``.
+        scale_fn: a function to a factor of the height, in place of ``mode``.
+        scale_mode: whether ``scale_fn`` is given the ``"cycle"``, counted from 1, or the number of
+            ``"iterations"``.
+        cycle_momentum: move the optimiser's ``momentum``, or the first of its ``betas``, too.
+        base_momentum: the lowest momentum, or one for each group.
+        max_momentum: the highest, or one for each group.
+        last_epoch: the last step that was done.
+
+    Raises:
+        ValueError: if the optimiser has no momentum to cycle.
+    """
+
+    _checks: ClassVar = {
+        "step_size_up": _settings.positive,
+        "step_size_down": _settings.positive,
+        "mode": _settings.one_of("triangular", "triangular2", "exp_range"),
+        "gamma": _settings.not_negative,
+        "scale_mode": _settings.one_of("cycle", "iterations"),
+        "cycle_momentum": _settings.flag,
+    }
+    _group_checks: ClassVar = {**_Cycling._group_checks, "base_lrs": _settings.not_negative}
+    _unsaved = ("optimizer", "scale_fn")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: Literal["cycle", "iterations"] = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float | list[float] = 0.8,
+        max_momentum: float | list[float] = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        self._attach(optimizer)
+        self.step_size_up = step_size_up
+        self.step_size_down = step_size_up if step_size_down is None else step_size_down
+        self.mode = mode
+        self.gamma = gamma
+        self.scale_fn = scale_fn
+        self.scale_mode = scale_mode
+        self.cycle_momentum = cycle_momentum
+        self._check_settings()
+        self._take_groups(max_lr, base_momentum, max_momentum)
+        lowest = self._per_group("base_lr", base_lr)
+        if last_epoch == -1:
+            for group, rate in zip(optimizer.param_groups, lowest):
+                group["lr"] = rate
+        super().__init__(optimizer, last_epoch)
+        self.base_lrs = lowest  # another schedule may have noted another one
+
+    def _height(self, step: int) -> float:
+        """Return how far up a step is, of the first cycle's height."""
+        length = self.step_size_up + self.step_size_down
+        cycle = math.floor(1 + step / length)
+        done, rise = 1 + step / length - cycle, self.step_size_up / length
+        height = done / rise if done <= rise else (done - 1) / (rise - 1)
+        if self.scale_fn is not None:
+            return height * self.scale_fn(cycle if self.scale_mode == "cycle" else step)
+        scales = {"triangular2": 0.5 ** (cycle - 1), "exp_range": self.gamma**step}
+        return height * scales.get(self.mode, 1.0)
+
+    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+        low = self.base_lrs[group]
+        return low + (self.max_lrs[group] - low) * self._height(step)
+
+    def momentum_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+        high = self.max_momentums[group]
+        return high - (high - self.base_momentums[group]) * self._height(step)
 
 
 def linear(start: float, end: float, done: float) -> float:

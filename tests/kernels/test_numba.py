@@ -406,6 +406,24 @@ print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum())
 """
 
 
+ALL_KERNELS = """
+import gc, importlib, pkgutil, sys
+import lucid.kernels.numba as package
+from lucid.kernels.numba.machine._native import Native
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+kernels = [thing for thing in gc.get_objects() if isinstance(thing, Native)]
+assert len(kernels) > 40 and all(kernel.address for kernel in kernels)
+print("numba.np.linalg" in sys.modules)
+"""
+
+
+@pytest.mark.slow  # some 40 s where they are not compiled yet
+def test_every_kernel_is_loaded_without_what_compiles():
+    run_python(ALL_KERNELS)
+    assert run_python(ALL_KERNELS).stdout == "False\n"
+
+
 def spoil(path, how):
     content = path.read_bytes()
     path.unlink()

@@ -367,7 +367,7 @@ def test_dtypes() -> None:
     assert net(lucid.ones(3, 2, dtype=np.float64)).dtype == np.float64
     assert net.half()[0].weight.dtype == np.float16
     assert net.float()[0].weight.dtype == np.float32
-    with pytest.raises(TypeError, match="expected a floating-point dtype, got .*int32"):
+    with pytest.raises(TypeError, match=r"expected a floating-point dtype, got .*int32"):
         net.to(np.int32)
 
 

@@ -200,6 +200,21 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"select_scatter: expected a src of shape \(3,\), .* got \(2,\)",
     ),
+    # searching and counting
+    (lambda: lucid.ones(3).kthvalue(4), ValueError, "kthvalue: k must be from 1 to 3, got 4"),
+    (lambda: lucid.ones(2, 0).mode(), IndexError, "mode: no elements to choose from along axis 1"),
+    (lambda: lucid.ones(0).median(), ValueError, "median: no elements to choose from"),
+    (lambda: lucid.ones(3).quantile(1.5), ValueError, "quantile: q must be a number from 0 to 1"),
+    (lambda: lucid.tensor([1]).quantile(0.5), TypeError, "quantile: expected float32 or float64"),
+    (
+        lambda: lucid.searchsorted(lucid.ones(2, 3), lucid.ones(3, 2)),
+        ValueError,
+        r"searchsorted: values of shape \(3, 2\) do not fit rows of \(2, 3\)",
+    ),
+    (lambda: lucid.bucketize(1.0, lucid.ones(2, 2)), ValueError, "boundaries must be a vector"),
+    (lambda: lucid.ones(2, 0).unique(dim=0), ValueError, r"unique: slices of shape \(0,\) along"),
+    (lambda: lucid.bincount([-1]), ValueError, "bincount: expected a vector without negative"),
+    (lambda: lucid.ones(3).histc(4, 2, 1), ValueError, "histc: expected a finite range in order"),
     # reductions
     (lambda: lucid.ones(2).sum(1), IndexError, "sum: axis 1 is out of range for 1 axes"),
     (lambda: lucid.ones(2, 2).sum((0, 0)), ValueError, "sum: an axis is named twice"),

@@ -22,6 +22,8 @@ def sgd(lr: float = 0.1, **options: Any) -> SGD:
 
 MAKERS: dict[str, Callable[[Optimizer], lrs.LRScheduler]] = {
     "lambda": lambda o: lrs.LambdaLR(o, lambda step: 0.5**step),
+    "multiplicative": lambda o: lrs.MultiplicativeLR(o, lambda step: 1 - 0.1 / step),
+    "cyclic": lambda o: lrs.CyclicLR(o, 0.1, 0.5, 3, 4, "triangular2"),
     "step": lambda o: lrs.StepLR(o, 3),
     "multi": lambda o: lrs.MultiStepLR(o, [2, 5]),
     "exponential": lambda o: lrs.ExponentialLR(o, 0.9),

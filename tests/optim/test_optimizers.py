@@ -14,7 +14,23 @@ import pytest
 from lucid import from_numpy, kernels
 from lucid.autograd import Tensor
 from lucid.nn.utils import clip_grad_norm_
-from lucid.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from lucid.optim import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
+
+KINDS = [SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam, ASGD, Lion, Rprop]
 
 ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (SGD, {"lr": 0.02}),
@@ -25,6 +41,13 @@ ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (RMSprop, {"lr": 0.02}),
     (RMSprop, {"lr": 0.01, "momentum": 0.5, "centered": True}),
     (Adagrad, {"lr": 1.0}),
+    (Adadelta, {"lr": 0.5, "rho": 0.8}),
+    (Adamax, {"lr": 0.1}),
+    (NAdam, {"lr": 0.1}),
+    (RAdam, {"lr": 0.05}),
+    (ASGD, {"lr": 0.02}),
+    (Lion, {"lr": 0.02}),
+    (Rprop, {"lr": 0.02}),
 ]
 
 
@@ -33,7 +56,7 @@ def parameter(*values: float) -> Tensor:
 
 
 @pytest.mark.parametrize("backend", kernels.available_backends())
-@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Adagrad])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1e30, 3e38])
 def test_numbers_beyond_float32_raise_no_warning(
     kind: type[Optimizer], size: float, backend: str, request: pytest.FixtureRequest
@@ -168,9 +191,8 @@ def test_gradients_are_read_only_and_data_are_changed_in_place(
     memory, gradient = x.data, np.full(40000, 0.5, np.float32)
     gradient.flags.writeable = False
     x.grad = from_numpy(gradient)
-    optimizer = kind(
-        [x], weight_decay=0.1, **{k: v for k, v in options.items() if k != "weight_decay"}
-    )
+    decay = {} if kind is Rprop else {"weight_decay": 0.1}
+    optimizer = kind([x], **{**options, **decay})
     optimizer.step()
     optimizer.step()
     assert x.data is memory
@@ -378,7 +400,7 @@ def test_states_that_do_not_fit() -> None:
     assert repr(optimizer.state_dict()) == before
 
 
-@pytest.mark.parametrize("kind", [SGD, Adam, AdamW, RMSprop, Adagrad])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_state_with_a_wrong_value_is_refused_by_its_key_and_changes_nothing(
     kind: type[Optimizer],
 ) -> None:
@@ -443,3 +465,58 @@ def test_the_base_does_not_say_what_a_step_is() -> None:
     x.grad = parameter(1)
     with pytest.raises(NotImplementedError, match="Optimizer does not say"):
         optimizer.step()
+
+
+def test_hooks_around_a_step() -> None:
+    x = parameter(1.0)
+    optimizer, seen = SGD([x], lr=0.5), []
+    x.grad = parameter(1.0)
+    before = optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append(x.item()))
+    with optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append(x.item())):
+        optimizer.step()
+    optimizer.step()
+    before.remove()
+    optimizer.step()
+    assert seen == [1.0, 0.5, 0.5]
+
+
+def test_a_tensor_as_a_rate() -> None:
+    x = parameter(1.0)
+    optimizer = SGD([{"params": x, "momentum": Tensor([0.5])}], lr=Tensor(0.25))  # type: ignore[arg-type]
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+    with pytest.raises(ValueError, match=r"SGD: lr must be a number or a tensor of one element"):
+        SGD([x], lr=Tensor([0.1, 0.2]))  # type: ignore[arg-type]
+
+
+def test_arguments_that_change_nothing_here() -> None:
+    x = parameter(1.0)
+    assert AdamW([x], foreach=True, fused=None, capturable=False).defaults["lr"] == 1e-3  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="differentiable"):
+        AdamW([x], differentiable=True)  # type: ignore[call-arg]
+
+
+def test_lion_by_hand() -> None:
+    x = parameter(1.0)
+    optimizer = Lion([x], lr=0.1, betas=(0.5, 0.75), weight_decay=0.5)
+    expected, mean = 1.0, 0.0
+    for gradient in (1.0, -2.0, 0.25, 8.0):
+        x.grad = parameter(gradient)
+        optimizer.step()
+        expected = expected * 0.95 - 0.1 * np.sign(0.5 * mean + 0.5 * gradient)
+        mean = 0.75 * mean + 0.25 * gradient
+        assert math.isclose(x.item(), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: Adadelta([x], rho=1.5), "Adadelta: rho must be between 0 and 1"),
+        (lambda x: Rprop([x], etas=(1.5, 2.0)), "Rprop: etas must be below and above 1"),
+        (lambda x: NAdam([x], betas=(0.9, 1.0)), r"NAdam: betas\[1\] must be"),
+        (lambda x: Adamax([x], lr=-1), "Adamax: lr must be at least 0"),
+    ],
+)
+def test_bad_settings_of_the_rarer_ones(call: Callable[[Tensor], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(parameter(1.0))

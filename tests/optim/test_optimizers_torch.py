@@ -20,6 +20,8 @@ def grid(**options: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(options, values)) for values in itertools.product(*options.values())]
 
 
+NAMES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam"]
+NAMES += ["ASGD", "Rprop"]
 CASES = [
     *(
         ("SGD", o)
@@ -66,7 +68,7 @@ CASES = [
             maximize=[False, True],
         )
     ),
-    *((name, {}) for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")),
+    *((name, {}) for name in NAMES),
 ]
 
 SHAPES = [(3, 4), (), (0, 2), (5,), (31, 33)]
@@ -102,7 +104,7 @@ def test_equals_torch_over_a_run(name: str, options: dict[str, Any], dtype: Any)
         assert a.dtype == dtype
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
+@pytest.mark.parametrize("name", NAMES)
 def test_defaults_and_argument_order_are_torchs(name: str) -> None:
     import inspect
 

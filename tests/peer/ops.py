@@ -61,7 +61,7 @@ def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 # Among equals PyTorch promises no order; the place of the axis among the arguments.
-ORDER = {"sort": 1, "argsort": 1, "topk": 2}
+ORDER = {"sort": 1, "argsort": 1, "topk": 2, "kthvalue": 2, "mode": 1}
 
 # How many samples of an operation and a dtype are tried at least, unless it is all of them.
 FEW = 12
@@ -173,6 +173,8 @@ def in_order(case: Case, value: Any, x: Any, gather: Callable[..., Any]) -> Any:
     *values, index = parts(value)
     place = ORDER[case.sample]
     dim = case.kwargs.get("dim", case.args[place] if len(case.args) > place else -1)
+    if index.ndim < x.ndim:  # the axis was not kept
+        index = index.unsqueeze(dim)
     return [*values, gather(x, dim, index) if len(x.shape) else x]
 
 

@@ -71,6 +71,8 @@ def states(theirs: dict[str, Any], ours: dict[str, Any]) -> Problem | None:
         own = ours[key]
         if isinstance(own, np.ndarray):
             own = lucid.from_numpy(own)
+        if isinstance(own, float):
+            own = lucid.tensor(own)
         if isinstance(value, torch.Tensor) and not isinstance(own, lucid.Tensor):
             value = value.item()
         problem = differing(value, own, exact=False)

@@ -28,6 +28,10 @@ GRID: dict[str, list[dict[str, Any]]] = {
         {"lr_lambda": lambda t: max(0.0, 1 - t / 6)},
         {"lr_lambda": lambda t: float(t % 4 == 1)},
     ],
+    "MultiplicativeLR": [
+        {"lr_lambda": lambda t: 0.95},
+        {"lr_lambda": [lambda t: 1 - 1 / (t + 2), math.cos]},
+    ],
     "StepLR": [{"step_size": 7}, {"step_size": 1, "gamma": 1.1}, {"step_size": 3, "gamma": 0.0}],
     "MultiStepLR": [
         {"milestones": [4, 9, 9, 30]},
@@ -70,6 +74,14 @@ GRID: dict[str, list[dict[str, Any]]] = {
         {"max_lr": 0.5, "total_steps": 90, "cycle_momentum": False, "div_factor": 4.0},
         {"max_lr": 0.5, "total_steps": 47, "max_momentum": 0.99, "base_momentum": [0.6, 0.7]},
     ],
+    "CyclicLR": [
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 5},
+        {"base_lr": [0.1, 0.2], "max_lr": 0.9, "step_size_up": 3, "step_size_down": 8},
+        {"base_lr": 0.1, "max_lr": [0.5, 2.0], "step_size_up": 4, "mode": "triangular2"},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 7, "mode": "exp_range", "gamma": 0.97},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 6, "scale_fn": lambda x: 1 / (1 + x)},
+        {"base_lr": 0.1, "max_lr": 0.5, "step_size_up": 6, "max_momentum": [0.95, 0.99]},
+    ],
     "ReduceLROnPlateau": [
         {},
         {"patience": 2, "factor": 0.5},
@@ -87,6 +99,10 @@ WRONG: dict[str, list[dict[str, Any]]] = {
         {"max_lr": 0.1, "total_steps": 0},
         {"max_lr": 0.1, "total_steps": 9, "pct_start": 2},
         {"max_lr": 0.1, "total_steps": 9, "anneal_strategy": "exp"},
+    ],
+    "CyclicLR": [
+        {"base_lr": 0.1, "max_lr": 0.5, "mode": "square"},
+        {"base_lr": [0.1], "max_lr": 0.5},
     ],
     "ReduceLROnPlateau": [{"factor": 1.0}, {"mode": "least"}, {"min_lr": [0.1]}],
 }
@@ -183,7 +199,10 @@ def title(*settings: Setting) -> str:
     """Return schedules as one would write them."""
     calls = []
     for name, kwargs in settings:
-        shown = [f"{key}={'...' if key == 'lr_lambda' else value}" for key, value in kwargs.items()]
+        shown = [
+            f"{key}={'...' if callable(value) or key == 'lr_lambda' else value}"
+            for key, value in kwargs.items()
+        ]
         calls.append(f"{name}({', '.join(shown)})")
     return ", ".join(calls)
 

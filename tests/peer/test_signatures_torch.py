@@ -36,6 +36,8 @@ REASONS = {
     "lucid.load": "`path` is promised",
     "lucid.save": "`state` and `path` are promised, and a file can be described",
     "lucid.relu": "the function of lucid.nn.functional",
+    "lucid.nonzero": "as the documentation has it",
+    "Tensor.nonzero": "as the documentation has it",
     "Tensor.relu": "the function of lucid.nn.functional",
     "Tensor.split": "the function's name, which says that it takes sizes too",
     "nn.functional.instance_norm": "no statistics are kept",

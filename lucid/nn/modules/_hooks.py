@@ -46,7 +46,7 @@ class Hook:
 class RemovableHandle:
     """Takes a hook off again: call :meth:`remove`, or use it in a ``with`` statement."""
 
-    def __init__(self, hooks: dict[int, Hook]) -> None:
+    def __init__(self, hooks: dict[int, Any]) -> None:
         self._hooks = hooks
         # Hooks of a module that was unpickled have numbers of another process.
         self.id = next(number for number in _numbers if number not in hooks)
