@@ -38,7 +38,7 @@ def embed(args: argparse.Namespace) -> int:
     source = find_images(args, failures)
     model = open_model("embed", args.weights, args.model).model
     if in_parts:
-        return write_parts(model, Features(), source, args, failures, {})
+        return write_parts(model, Features(), source, args, failures)
     names: list[str] = []
     rows: list[np.ndarray] = []
     for item, row in run(model, Features(), source, args, failures):

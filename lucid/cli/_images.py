@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -168,7 +167,6 @@ def write_parts(
     source: Source,
     args: argparse.Namespace,
     failures: Failures,
-    settings: dict[str, Any],
 ) -> int:
     """Write the parts that are missing, and return the exit status.
 
@@ -178,7 +176,6 @@ def write_parts(
         source: all images, also those of other shards.
         args: the command's.
         failures: tells of the first images that cannot be read.
-        settings: what the parts follow from besides.
     """
     if source.missing:
         raise UsageError("; ".join(source.missing[:5]))
@@ -186,8 +183,7 @@ def write_parts(
     size = args.part_size or PART_SIZE
     part = source.part(*share)
     pictures, count = _pictures(model, table, part, args)
-    settings = {"source": source.fingerprint(), "part_size": size, **settings}
-    settings |= pictures.settings()
+    settings = {"source": source.fingerprint(), "part_size": size, **pictures.settings()}
     try:
         parts = Parts(args.output, settings, args.format or FORMATS[0], share)
         with parts.held(), Progress("image") as progress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import hashlib
 import itertools
 import json
 import textwrap
@@ -92,11 +91,10 @@ def predict(args: argparse.Namespace) -> int:
     failures = Failures("predict")
     source = find_images(args, failures)
     opened = open_network("predict", args.weights, args.model)
-    classes = Classes(args.top, partial(class_names, opened, given))
+    known = given or opened.classes
+    classes = Classes(args.top, partial(class_names, opened, given), known)
     if in_parts:
-        names = "\n".join(given or opened.classes or []).encode()
-        settings = {"classes": hashlib.blake2b(names, digest_size=16).hexdigest()}
-        return write_parts(opened.model, classes, source, args, failures, settings)
+        return write_parts(opened.model, classes, source, args, failures)
     rows = run(opened.model, classes, source, args, failures)
     found = (Prediction(item, classes.guesses(row[None])[0]) for item, row in rows)
     _write(args, opened, found)

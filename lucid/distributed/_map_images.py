@@ -112,7 +112,7 @@ def map_images(
         )
     part = source.part(*shard)
     names = (getattr(model, "pretrained_cfg", None) or {}).get("classes")
-    table = Features() if what == "embed" else Classes(top, partial(_names, names))
+    table = Features() if what == "embed" else Classes(top, partial(_names, names), names)
     pictures = PictureModel(model, table, batch_size)
     settings = {"source": source.fingerprint(), "part_size": part_size, **pictures.settings()}
     parts = Parts(output, settings, format, shard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,11 +84,18 @@ class Classes:
     Args:
         top: how many classes.
         names: from the number of the model's classes to their names.
+        known: the names that were given or come with the weights; a table with others is another.
     """
 
-    def __init__(self, top: int = 5, names: Callable[[int], Sequence[str]] = class_names) -> None:
+    def __init__(
+        self,
+        top: int = 5,
+        names: Callable[[int], Sequence[str]] = class_names,
+        known: Sequence[str] | None = None,
+    ) -> None:
         self.top = top
         self._names = names
+        self._known = hashlib.blake2b("\n".join(known or ()).encode(), digest_size=16).hexdigest()
         self._are_probabilities = False
 
     def network(self, model: nn.Module) -> nn.Module:
@@ -133,4 +141,4 @@ class Classes:
 
     def settings(self) -> dict[str, Any]:
         """Return what the table holds."""
-        return {"table": "classes", "top": self.top}
+        return {"table": "classes", "top": self.top, "classes": self._known}

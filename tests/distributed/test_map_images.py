@@ -116,6 +116,17 @@ def test_features_in_this_process(here: list[str]) -> None:
         np.testing.assert_allclose(rows[place], expected.numpy()[0], rtol=1e-3, atol=1e-4)
 
 
+def test_parts_with_other_names_of_classes_are_others(here: list[str]) -> None:
+    model: Any = models.load_model("w.npz")
+    options: dict[str, Any] = {"output": "out", "what": "predict", "workers": 0}
+    model.pretrained_cfg["classes"] = list("abcdefg")
+    map_images("photos/00/00000.jpg", model, **options)
+    map_images("photos/00/00000.jpg", model, **options)
+    model.pretrained_cfg["classes"] = list("abcdefh")
+    with pytest.raises(ValueError, match="holds parts of something else: classes is"):
+        map_images("photos/00/00000.jpg", model, **options)
+
+
 def test_parts_that_are_there_are_passed_over(here: list[str]) -> None:
     def run(**options: Any) -> int:
         seen: list[Any] = []
