@@ -20,7 +20,7 @@ from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d
-from lucid.ops._elementwise import Add, Div, Mul
+from lucid.ops._elementwise._arithmetic import Add, Div, Mul
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
 from lucid.ops._pool import SumPool2d

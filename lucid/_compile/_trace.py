@@ -25,7 +25,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._tensor import version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
 from lucid.nn import Module
-from lucid.ops._elementwise import Compare
+from lucid.ops._elementwise._comparison import Compare
 from lucid.ops._embedding import Rows
 from lucid.ops._reduce import Arg
 

@@ -525,12 +525,17 @@ class Tensor:
         __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __add__
         __rpow__ = __rmatmul__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __add__
         __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __add__
-        __ipow__ = __rxor__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
+        __iand__ = __ior__ = __ixor__ = __ipow__ = __rxor__ = __lt__ = __le__ = __gt__ = __ge__ = (
+            __add__
+        )
         __eq__ = __ne__ = __add__  # type: ignore[assignment]
 
         # element by element
         def neg(self) -> Tensor: ...
-        def add(self, other: Any) -> Tensor: ...
+        def add(self, other: Any, *, alpha: float = 1) -> Tensor: ...
+        def mul(self, other: Any) -> Tensor: ...
+        def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor: ...
+        def round(self, *, decimals: int = 0) -> Tensor: ...
         def pow(self, exponent: Any) -> Tensor: ...
         def relu(self, inplace: bool = False) -> Tensor: ...
         def clamp(self, min: Any = None, max: Any = None) -> Tensor: ...
@@ -544,20 +549,17 @@ class Tensor:
         ) -> bool: ...
 
         abs = sqrt = rsqrt = square = reciprocal = exp = expm1 = log = log1p = neg
-        sigmoid = erf = sin = cos = tan = tanh = sign = floor = ceil = round = neg
+        sigmoid = erf = sin = cos = tan = tanh = sign = floor = ceil = neg
         logical_not = isnan = isinf = isfinite = neg
-        sub = mul = div = floor_divide = remainder = maximum = minimum = add
-        eq = ne = lt = le = gt = ge = logical_and = logical_or = logical_xor = add
-
-        # in place
-        def add_(self, other: Any) -> Tensor: ...
-        def pow_(self, exponent: Any) -> Tensor: ...
-        def clamp_(self, min: Any = None, max: Any = None) -> Tensor: ...
-        def copy_(self, src: Any) -> Tensor: ...
-        def fill_(self, value: Any) -> Tensor: ...
-        def zero_(self) -> Tensor: ...
-
-        sub_ = mul_ = div_ = add_
+        absolute = negative = positive = neg
+        sub = subtract = add
+        divide = div
+        floor_divide = remainder = maximum = minimum = multiply = true_divide = mul
+        eq = ne = lt = le = gt = ge = logical_and = logical_or = logical_xor = mul
+        not_equal = less = less_equal = greater = greater_equal = mul
+        bitwise_not = neg
+        bitwise_and = bitwise_or = bitwise_xor = mul
+        clip = clamp
 
         # what it is, and where
         device: device
@@ -793,6 +795,32 @@ class Tensor:
         ger = outer
         inner = kron = vdot
         baddbmm = addbmm
+
+        # in place
+        def copy_(self, src: Any) -> Tensor: ...
+        def fill_(self, value: Any) -> Tensor: ...
+        def zero_(self) -> Tensor: ...
+
+        abs_ = absolute_ = bitwise_not_ = ceil_ = cos_ = erf_ = exp_ = expm1_ = floor_ = log_ = neg
+        log1p_ = logical_not_ = neg_ = negative_ = reciprocal_ = rsqrt_ = sigmoid_ = sign_ = neg
+        sin_ = sqrt_ = square_ = tan_ = tanh_ = neg
+        add_ = sub_ = subtract_ = add
+        div_ = divide_ = div
+        bitwise_and_ = bitwise_or_ = bitwise_xor_ = eq_ = mul
+        floor_divide_ = ge_ = greater_ = greater_equal_ = gt_ = le_ = less_ = less_equal_ = mul
+        logical_and_ = logical_or_ = logical_xor_ = lt_ = mul_ = multiply_ = ne_ = not_equal_ = mul
+        remainder_ = true_divide_ = mul
+        round_ = round
+        clamp_ = clip_ = clamp
+        cumsum_ = cumsum
+        masked_fill_ = masked_fill
+        pow_ = pow
+        relu_ = relu
+        index_add_, index_copy_, index_fill_ = index_add, index_copy, index_fill
+        index_put_, index_reduce_ = index_put, index_reduce
+        masked_scatter_, put_ = masked_scatter, put
+        scatter_, scatter_add_, scatter_reduce_ = scatter, scatter_add, scatter_reduce
+        tril_ = triu_ = tril
 
         # dtype: last, as these names are those of types above
         def astype(self, dtype: DTypeLike) -> Tensor: ...

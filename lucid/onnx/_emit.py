@@ -23,7 +23,6 @@ from lucid.onnx._context import Context
 from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
 from lucid.ops import _activation as activation
 from lucid.ops import _diagonal as diagonal
-from lucid.ops import _elementwise as elementwise
 from lucid.ops import _index as index
 from lucid.ops import _join as join
 from lucid.ops import _loss as loss
@@ -36,6 +35,12 @@ from lucid.ops._common import SumTo
 from lucid.ops._conv import Conv2d, ConvInputGrad, ConvWeightGrad
 from lucid.ops._conv_norm_act import ConvNormAct
 from lucid.ops._dropout import Dropout
+from lucid.ops._elementwise._arithmetic import Add, Div, Mul, Remainder, Sub
+from lucid.ops._elementwise._choice import Clamp, Maximum, Where
+from lucid.ops._elementwise._comparison import Compare
+from lucid.ops._elementwise._powers import Pow, PowScalar
+from lucid.ops._elementwise._rounding import Step
+from lucid.ops._elementwise._table import unary
 from lucid.ops._embedding import Rows
 from lucid.ops._inplace import Overwrite
 from lucid.ops._layer_norm import Standardize
@@ -413,7 +418,7 @@ def _unary(**emitters: str | Emitter) -> dict[type[Function], Emitter]:
     kinds = {
         kind.__name__: kind
         for kind in Function.__subclasses__()
-        if kind.__module__ == elementwise.__name__
+        if kind.__module__ == unary.__module__
     }
     return {
         kinds[name]: _plain(emitter) if isinstance(emitter, str) else emitter
@@ -450,18 +455,18 @@ EMITTERS: dict[type[Function], Emitter] = {
     MatMul: _plain("MatMul"),
     Einsum: _einsum,
     # Element by element.
-    elementwise.Add: _plain("Add"),
-    elementwise.Sub: _plain("Sub"),
-    elementwise.Mul: _plain("Mul"),
-    elementwise.Div: _divided,
-    elementwise.Remainder: _remainder,
-    elementwise.Pow: _plain("Pow"),
-    elementwise.PowScalar: _power,
-    elementwise.Step: _step,
-    elementwise.Where: _plain("Where"),
-    elementwise.Compare: choices.compare,
-    elementwise.Maximum: _larger,
-    elementwise.Clamp: _clamp,
+    Add: _plain("Add"),
+    Sub: _plain("Sub"),
+    Mul: _plain("Mul"),
+    Div: _divided,
+    Remainder: _remainder,
+    Pow: _plain("Pow"),
+    PowScalar: _power,
+    Step: _step,
+    Where: _plain("Where"),
+    Compare: choices.compare,
+    Maximum: _larger,
+    Clamp: _clamp,
     **_unary(
         Neg="Neg",
         Abs="Abs",

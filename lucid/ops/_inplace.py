@@ -7,6 +7,8 @@ that were changed since.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,40 +16,43 @@ import numpy as np
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import assign
+from lucid.ops import _activation as activation
 from lucid.ops import _elementwise as elementwise
+from lucid.ops import _index as index
+from lucid.ops import _scan as scan
+from lucid.ops import _scatter as scatter
 from lucid.ops._common import Array, broadcasts_to, one_number, operand, sum_to
 
-__all__ = ["add_", "clamp_", "copy_", "div_", "fill_", "mul_", "pow_", "sub_", "zero_"]
+# The operations that PyTorch has in place too, by the file they are in.
+OPERATIONS: dict[Any, str] = {
+    activation: "relu",
+    elementwise: """
+        abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip cos div
+        divide eq erf exp expm1 floor floor_divide ge greater greater_equal gt le less less_equal
+        log log1p logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg
+        negative not_equal pow reciprocal remainder round rsqrt sigmoid sign sin sqrt square sub
+        subtract tan tanh true_divide
+    """,
+    index: "tril triu",
+    scan: "cumsum",
+    scatter: """
+        index_add index_copy index_fill index_put index_reduce masked_scatter put scatter
+        scatter_add scatter_reduce
+    """,
+}
 
 
-def add_(input: Tensor, other: Any) -> Tensor:
-    """Add ``other`` in place."""
-    return assign(input, elementwise.add(input, other))
+def in_place(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the form of an operation that writes the result into its first argument."""
 
+    @functools.wraps(operation)
+    def changed(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return assign(input, operation(input, *args, **kwargs))
 
-def sub_(input: Tensor, other: Any) -> Tensor:
-    """Subtract ``other`` in place."""
-    return assign(input, elementwise.sub(input, other))
-
-
-def mul_(input: Tensor, other: Any) -> Tensor:
-    """Multiply by ``other`` in place."""
-    return assign(input, elementwise.mul(input, other))
-
-
-def div_(input: Tensor, other: Any) -> Tensor:
-    """Divide by ``other`` in place."""
-    return assign(input, elementwise.div(input, other))
-
-
-def pow_(input: Tensor, exponent: Any) -> Tensor:
-    """Raise to the power ``exponent`` in place."""
-    return assign(input, elementwise.pow(input, exponent))
-
-
-def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """Limit to ``[min, max]`` in place."""
-    return assign(input, elementwise.clamp(input, min, max))
+    name = operation.__name__
+    changed.__name__ = changed.__qualname__ = f"{name}_"
+    changed.__doc__ = f"Write the result of :func:`lucid.{name}` into the tensor, and return it."
+    return changed
 
 
 class Overwrite(Function):
@@ -85,3 +90,15 @@ def fill_(input: Tensor, value: Any) -> Tensor:
 def zero_(input: Tensor) -> Tensor:
     """Set every element to 0."""
     return fill_(input, 0)
+
+
+METHODS: dict[str, Callable[..., Tensor]] = {
+    **{
+        f"{name}_": in_place(getattr(file, name))
+        for file, names in OPERATIONS.items()
+        for name in names.split()
+    },
+    "copy_": copy_,
+    "fill_": fill_,
+    "zero_": zero_,
+}

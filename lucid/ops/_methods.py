@@ -13,7 +13,6 @@ import numpy as np
 
 from lucid._check import named
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import assign
 from lucid.ops import _activation as activation
 from lucid.ops import _attributes as attributes
 from lucid.ops import _convert as convert
@@ -67,14 +66,7 @@ def _contains(x: Tensor, value: Any) -> bool:
     return bool(elementwise.eq(x, value).data.any())
 
 
-def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
-    def assigned(x: Tensor, other: Any) -> Tensor:
-        return assign(x, function(x, other))
-
-    return _numeric(assigned)
-
-
-_ARITHMETIC = {
+_CHANGING = {
     "add": elementwise.add,
     "sub": elementwise.sub,
     "mul": elementwise.mul,
@@ -82,14 +74,11 @@ _ARITHMETIC = {
     "floordiv": elementwise.floor_divide,
     "mod": elementwise.remainder,
     "pow": elementwise.pow,
-}
-_BINARY = {
-    **_ARITHMETIC,
-    "matmul": matmul.matmul,
     "and": elementwise.bitwise_and,
     "or": elementwise.bitwise_or,
     "xor": elementwise.bitwise_xor,
 }
+_BINARY = {**_CHANGING, "matmul": matmul.matmul}
 _COMPARISONS = {
     "eq": elementwise.eq,
     "ne": elementwise.ne,
@@ -102,7 +91,9 @@ _COMPARISONS = {
 OPERATORS: dict[str, Callable[..., Any]] = {
     **{f"__{name}__": _numeric(function) for name, function in _BINARY.items()},
     **{f"__r{name}__": _reflected(function) for name, function in _BINARY.items()},
-    **{f"__i{name}__": _in_place(function) for name, function in _ARITHMETIC.items()},
+    **{
+        f"__i{name}__": _numeric(inplace.in_place(function)) for name, function in _CHANGING.items()
+    },
     **{f"__{name}__": _numeric(function) for name, function in _COMPARISONS.items()},
     "__neg__": elementwise.neg,
     "__pos__": elementwise.positive,
@@ -116,17 +107,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__array_function__": numpy_functions.array_function,
 }
 
-# Public functions of the modules below that are no methods: those whose first argument is no
-# tensor, and those that are written as operators.
+# Public functions of the modules below that are no methods: their first argument is no tensor.
 _NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
 _NO_METHODS |= {"bucketize", "isin", "searchsorted"}
-_NO_METHODS |= {"bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
 
 _MODULES = [
-    attributes, elementwise, inplace, shape, join, diagonal, index, gather, scatter, reduce, scan,
+    attributes, elementwise, shape, join, diagonal, index, gather, scatter, reduce, scan,
     search, matmul,
 ]  # fmt: skip
 
@@ -136,6 +125,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     for name in module.__all__
     if name not in _NO_METHODS
 }
+METHODS |= inplace.METHODS
 METHODS |= {
     "relu": activation.relu,
     "softmax": activation.softmax,

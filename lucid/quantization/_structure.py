@@ -15,7 +15,7 @@ from lucid.nn._parameter import overwrite
 from lucid.ops._activation import Clip, LeakyReLU
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d
-from lucid.ops._elementwise import Add, Mul, Sub
+from lucid.ops._elementwise._arithmetic import Add, Mul, Sub
 from lucid.ops._linear import Linear
 from lucid.quantization._layers import is_quantizable
 

@@ -99,14 +99,12 @@ IMAGES = " ".join(
     for axes in (1, 2, 3)
 )
 IMAGES += " interpolate upsample_bilinear upsample_nearest local_response_norm"
-COMPARE = "eq ge gt isclose le lt max maximum min minimum ne"
+COMPARE = "eq ge gt isclose le lt max maximum min minimum ne greater greater_equal less less_equal"
+COMPARE = f"{COMPARE} not_equal"
 TAKE_NUMBERS = f"bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor {COMPARE}"
 
 DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
-    Difference("add sub", "absent", "a multiple is written b * alpha", "alpha="),
-    Difference("div", "absent", "whole numbers come from floor_divide", "rounding_mode="),
-    Difference("round", "absent", "decimals are for printing", "decimals="),
     Difference("scatter", "absent", "scatter_add adds; nothing multiplies", "reduce="),
     Difference("embedding", "absent", "the layer has max_norm, the function has not", "max_norm="),
     Difference("embedding", "absent", "gradients are not scaled", "scale_grad_by_freq="),

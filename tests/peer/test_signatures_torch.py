@@ -39,6 +39,7 @@ REASONS = {
     "lucid.nonzero": "as the documentation has it",
     "Tensor.nonzero": "as the documentation has it",
     "Tensor.relu": "the function of lucid.nn.functional",
+    "Tensor.relu_": "the function of lucid.nn.functional",
     "Tensor.split": "the function's name, which says that it takes sizes too",
     "nn.functional.instance_norm": "no statistics are kept",
     "nn.functional.avg_pool1d": "one function for images of all axes",
