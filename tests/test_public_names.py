@@ -23,6 +23,12 @@ split sqrt square squeeze stack std sub sum swapaxes t take_along_dim tan tanh t
 transpose tril triu unbind unflatten unsqueeze var where zeros zeros_like
 """
 
+# Element by element: what is more than arithmetic, and further names.
+_ELEMENTWISE = """
+absolute clip divide greater greater_equal less less_equal multiply negative not_equal positive
+subtract true_divide
+"""
+
 # By index: taking, writing, sorting, searching and counting.
 _BY_INDEX = """
 diagonal_scatter index_add index_copy index_fill index_put index_reduce masked_scatter
@@ -69,9 +75,19 @@ prelu relu6 scaled_dot_product_attention selu silu size smooth_l1_loss softmin s
 unfold upsample upsample_bilinear upsample_nearest view_as
 """
 
+# Methods that write the result of an operation into the tensor.
+_IN_PLACE = """
+abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip copy cos cumsum div
+divide eq erf exp expm1 fill floor floor_divide ge greater greater_equal gt index_add index_copy
+index_fill index_put index_reduce le less less_equal log log1p logical_and logical_not logical_or
+logical_xor lt masked_fill masked_scatter mul multiply ne neg negative not_equal pow put reciprocal
+relu remainder round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sqrt square sub
+subtract tan tanh tril triu true_divide zero
+"""
+
 # Operations that are no methods of Tensor, and what else a Tensor has.
 _NO_METHODS = """
-arange bitwise_and bitwise_not bitwise_or bitwise_xor cat einsum empty empty_like eye from_dlpack
+arange cat einsum empty empty_like eye from_dlpack
 from_numpy full full_like linspace ones ones_like pad rand rand_like randint randn randn_like
 randperm stack tensor where zeros zeros_like
 bucketize isin searchsorted
@@ -81,14 +97,14 @@ H T mH sum_to_size unfold
 byte char cpu data_ptr detach_ device dim element_size get_device is_contiguous is_cpu is_cuda
 itemsize nbytes ndimension nelement new_empty new_full new_ones new_tensor new_zeros retains_grad
 short storage_offset stride
-add_ backward bool clamp_ copy_ data detach div_ double dtype fill_ float grad grad_fn half int
-is_leaf item long mT mul_ ndim numpy pow_ register_hook requires_grad requires_grad_ reshape_as
-register_post_accumulate_grad_hook retain_grad shape size sub_ to tolist type
-type_as view view_as zero_
+backward bool data detach double dtype float grad grad_fn half int
+is_leaf item long mT ndim numpy register_hook requires_grad requires_grad_ reshape_as
+register_post_accumulate_grad_hook retain_grad shape size to tolist type
+type_as view view_as
 __abs__ __add__ __and__ __annotations__ __array__ __array_function__ __array_ufunc__ __bool__
 __contains__ __copy__ __deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__
-__iadd__ __ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ipow__ __isub__ __iter__
-__itruediv__ __len__ __matmul__ __mod__ __module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__
+__iadd__ __iand__ __ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ior__ __ipow__ __isub__ __iter__
+__itruediv__ __ixor__ __len__ __matmul__ __mod__ __module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__
 __rand__ __rfloordiv__ __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rtruediv__
 __rxor__ __setitem__ __slots__ __sub__ __truediv__ __weakref__ __xor__
 """
@@ -130,7 +146,12 @@ def test_public_names_of_tensors() -> None:
         for name in {*dir(lucid.Tensor)} - {*dir(object)}
         if not name.startswith("_") or name.startswith("__")
     }
-    assert own == {*OPERATIONS, *_MEMBERS.split()} - {*_NO_METHODS.split(), *_OF_SEVERAL.split()}
+    in_place = {f"{name}_" for name in _IN_PLACE.split()}
+    assert in_place <= own
+    assert own - in_place == {*OPERATIONS, *_MEMBERS.split()} - {
+        *_NO_METHODS.split(),
+        *_OF_SEVERAL.split(),
+    }
 
 
 @pytest.mark.parametrize("name", OPERATIONS + OTHERS)
