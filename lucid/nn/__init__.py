@@ -10,15 +10,18 @@ from lucid.nn.modules._attention import *
 from lucid.nn.modules._batch_norm import *
 from lucid.nn.modules._container import *
 from lucid.nn.modules._conv import *
+from lucid.nn.modules._distance import *
 from lucid.nn.modules._dropout import *
 from lucid.nn.modules._embedding import *
 from lucid.nn.modules._linear import *
 from lucid.nn.modules._loss import *
+from lucid.nn.modules._margin_loss import *
 from lucid.nn.modules._module import *
 from lucid.nn.modules._norm import *
 from lucid.nn.modules._padding import *
 from lucid.nn.modules._pool import *
 from lucid.nn.modules._recurrent import *
 from lucid.nn.modules._resize import *
+from lucid.nn.modules._transformer import *
 
 _name_errors(globals())

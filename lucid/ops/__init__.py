@@ -10,6 +10,7 @@ from lucid.ops._conv import *
 from lucid.ops._conv_transpose import *
 from lucid.ops._create import *
 from lucid.ops._diagonal import *
+from lucid.ops._distance import *
 from lucid.ops._dropout import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
@@ -21,6 +22,7 @@ from lucid.ops._join import *
 from lucid.ops._layer_norm import *
 from lucid.ops._linear import *
 from lucid.ops._loss import *
+from lucid.ops._margin_loss import *
 from lucid.ops._matmul import *
 from lucid.ops._pool import *
 from lucid.ops._reduce import *

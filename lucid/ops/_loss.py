@@ -17,19 +17,20 @@ from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.ops._activation import hardtanh, log_softmax, softmax, softplus
-from lucid.ops._common import Array, as_float, floating, operand, wanted
+from lucid.ops._common import Array, as_float, floating, operand, operands, wanted
 from lucid.ops._elementwise import astype, exp, log, where, widened
 from lucid.ops._index import PutAdd
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss",
-    "kl_div", "l1_loss", "mse_loss", "nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy",
+    "gaussian_nll_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",
+    "poisson_nll_loss", "smooth_l1_loss",
 ]  # fmt: skip
 
-_REDUCTIONS = ("none", "mean", "sum")
+REDUCTIONS = ("none", "mean", "sum")
 
 
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
+def reduced(losses: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -38,7 +39,7 @@ def _reduce(losses: Tensor, reduction: str) -> Tensor:
     return losses.mean() if losses.data.size else losses.sum() * math.nan
 
 
-def _pair(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
+def same_shape(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
     """Return input and target, which must have one shape.
 
     Broadcasting ``(N, 1)`` with ``(N,)`` would give a loss of N×N terms without a word.
@@ -54,27 +55,43 @@ def _pair(input: Any, target: Any, who: str) -> tuple[Tensor, Tensor]:
 # -- differences --------------------------------------------------------------------------------
 
 
-def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+def _weighted(
+    losses: Tensor, weight: Any, reduction: str, who: str, by_weights: bool = True
+) -> Tensor:
+    """Return the losses reduced, each times its weight if there are weights."""
+    if weight is None:
+        return reduced(losses, reduction)
+    weights = floating(weight, who)
+    if weights.shape != losses.shape:
+        raise ValueError(f"{who}: expected a weight of shape {losses.shape}, got {weights.shape}")
+    losses = losses * weights
+    if reduction == "mean" and by_weights:
+        return losses.sum() / weights.sum()
+    return reduced(losses, reduction)
+
+
+def mse_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Tensor:
     """Return the squared differences.
 
     Args:
         input: any shape.
         target: of the same shape (PyTorch broadcasts, with a warning).
         reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+        weight: factors of that shape, by whose sum a mean is divided; or None.
 
     Raises:
         ValueError: if the shapes differ or the reduction is unknown.
     """
-    one_of(reduction, _REDUCTIONS, "reduction", "mse_loss")
-    x, t = _pair(input, target, "mse_loss")
-    return _reduce((x - t).square(), reduction)
+    one_of(reduction, REDUCTIONS, "reduction", "mse_loss")
+    x, t = same_shape(input, target, "mse_loss")
+    return _weighted((x - t).square(), weight, reduction, "mse_loss")
 
 
-def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Tensor:
     """Return the absolute differences. Arguments as in :func:`mse_loss`."""
-    one_of(reduction, _REDUCTIONS, "reduction", "l1_loss")
-    x, t = _pair(input, target, "l1_loss")
-    return _reduce((x - t).abs(), reduction)
+    one_of(reduction, REDUCTIONS, "reduction", "l1_loss")
+    x, t = same_shape(input, target, "l1_loss")
+    return _weighted((x - t).abs(), weight, reduction, "l1_loss")
 
 
 class Huber(Function):
@@ -105,30 +122,33 @@ def smooth_l1_loss(
     Raises:
         ValueError: if ``beta`` is negative, or as :func:`mse_loss` does.
     """
-    one_of(reduction, _REDUCTIONS, "reduction", "smooth_l1_loss")
+    one_of(reduction, REDUCTIONS, "reduction", "smooth_l1_loss")
     beta = as_float(beta, "beta", "smooth_l1_loss")
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
-    x, t = _pair(input, target, "smooth_l1_loss")
+    x, t = same_shape(input, target, "smooth_l1_loss")
     if beta == 0:
-        return _reduce((x - t).abs(), reduction)
-    return _reduce(Huber.apply(x - t, beta, 1 / beta), reduction)
+        return reduced((x - t).abs(), reduction)
+    return reduced(Huber.apply(x - t, beta, 1 / beta), reduction)
 
 
-def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+def huber_loss(
+    input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None
+) -> Tensor:
     """Return ``d²/2`` where the difference d is at most ``delta``, else ``delta·(|d| - delta/2)``.
 
-    From Huber 1964. Arguments as in :func:`mse_loss`.
+    From Huber 1964. Arguments as in :func:`mse_loss`; a mean is over all elements, weighted or not.
 
     Raises:
         ValueError: if ``delta`` is not positive, or as :func:`mse_loss` does.
     """
-    one_of(reduction, _REDUCTIONS, "reduction", "huber_loss")
+    one_of(reduction, REDUCTIONS, "reduction", "huber_loss")
     delta = as_float(delta, "delta", "huber_loss")
     if not delta > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
-    x, t = _pair(input, target, "huber_loss")
-    return _reduce(Huber.apply(x - t, delta, 1.0), reduction)
+    x, t = same_shape(input, target, "huber_loss")
+    losses = Huber.apply(x - t, delta, 1.0)
+    return _weighted(losses, weight, reduction, "huber_loss", by_weights=False)
 
 
 # -- two classes --------------------------------------------------------------------------------
@@ -179,8 +199,8 @@ def binary_cross_entropy(
             0 to 1.
     """
     who = "binary_cross_entropy"
-    one_of(reduction, _REDUCTIONS, "reduction", who)
-    x, t = _pair(input, target, who)
+    one_of(reduction, REDUCTIONS, "reduction", who)
+    x, t = same_shape(input, target, who)
     logits = f"; for logits there is {who}_with_logits"
     for name, values, hint in (("probabilities", x.data, logits), ("targets", t.data, "")):
         if not ((values >= 0) & (values <= 1)).all():
@@ -190,7 +210,7 @@ def binary_cross_entropy(
     losses = BinaryCrossEntropy.apply(x, t)
     if weight is not None:
         losses = losses * floating(weight, who).astype(x.dtype)
-    return _reduce(losses, reduction)
+    return reduced(losses, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -209,15 +229,15 @@ def binary_cross_entropy_with_logits(
         ValueError: if the shapes differ or the reduction is unknown.
     """
     who = "binary_cross_entropy_with_logits"
-    one_of(reduction, _REDUCTIONS, "reduction", who)
-    x, t = _pair(input, target, who)
+    one_of(reduction, REDUCTIONS, "reduction", who)
+    x, t = same_shape(input, target, who)
     unlikely = softplus(-x, threshold=math.inf)  # -log sigmoid(x)
     if pos_weight is not None:
         unlikely = unlikely * ((floating(pos_weight, who).astype(x.dtype) - 1.0) * t + 1.0)
     losses = (1.0 - t) * x + unlikely
     if weight is not None:
         losses = losses * floating(weight, who).astype(x.dtype)
-    return _reduce(losses, reduction)
+    return reduced(losses, reduction)
 
 
 # -- many classes -------------------------------------------------------------------------------
@@ -258,7 +278,7 @@ def _soft_targets(x: Array, target: Array, weight: Array | None, smoothing: floa
     return t
 
 
-def _class_weight(weight: Any, x: Tensor, classes: int, who: str) -> Array | None:
+def class_weight(weight: Any, x: Tensor, classes: int, who: str) -> Array | None:
     if weight is None:
         return None
     values = floating(weight, who).data.astype(x.dtype, copy=False)
@@ -270,7 +290,7 @@ def _class_weight(weight: Any, x: Tensor, classes: int, who: str) -> Array | Non
     return values
 
 
-def _class_rows(
+def class_rows(
     input: Any, target: Any, ignore_index: int, who: str
 ) -> tuple[Tensor, Array, tuple[int, ...]]:
     """Return inputs as rows ``(M, C)``, targets ``(M,)`` with -1 to leave out, and their shape."""
@@ -347,7 +367,7 @@ def cross_entropy(
         IndexError: if a class is out of range.
     """
     who = "cross_entropy"
-    one_of(reduction, _REDUCTIONS, "reduction", who)
+    one_of(reduction, REDUCTIONS, "reduction", who)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{who}: label_smoothing must be between 0 and 1, got {label_smoothing}")
     t = operand(target, who)
@@ -357,8 +377,8 @@ def cross_entropy(
                 f"{who}: ignore_index={ignore_index} is for classes as target, got probabilities"
             )
         return _soft_cross_entropy(input, t, weight, reduction, label_smoothing)
-    x, labels, shape = _class_rows(input, t, ignore_index, who)
-    weights = _class_weight(weight, x, x.shape[1], who)
+    x, labels, shape = class_rows(input, t, ignore_index, who)
+    weights = class_weight(weight, x, x.shape[1], who)
     losses = CrossEntropy.apply(x, labels, weights, float(label_smoothing))
     return _reduce_rows(losses, labels, shape, weights, reduction)
 
@@ -373,11 +393,11 @@ def _soft_cross_entropy(
     classes = x.shape[axis]
     if smoothing:
         t = t * (1 - smoothing) + smoothing / classes
-    weights = _class_weight(weight, x, classes, who)
+    weights = class_weight(weight, x, classes, who)
     if weights is not None:
         t = t * weights.reshape(-1, *(1,) * (x.ndim - axis - 1))
     losses = -(log_softmax(x, axis) * t).sum(axis)
-    return _reduce(losses, reduction)
+    return reduced(losses, reduction)
 
 
 def nll_loss(
@@ -394,9 +414,9 @@ def nll_loss(
     made of classes, never of probabilities.
     """
     who = "nll_loss"
-    one_of(reduction, _REDUCTIONS, "reduction", who)
-    x, labels, shape = _class_rows(input, target, ignore_index, who)
-    weights = _class_weight(weight, x, x.shape[1], who)
+    one_of(reduction, REDUCTIONS, "reduction", who)
+    x, labels, shape = class_rows(input, target, ignore_index, who)
+    weights = class_weight(weight, x, x.shape[1], who)
     kept = np.flatnonzero(labels >= 0)
     losses = -x[kept, labels[kept]]
     if weights is not None:
@@ -445,10 +465,86 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
         ValueError: if the shapes differ or the reduction is unknown.
     """
     who = "kl_div"
-    one_of(reduction, (*_REDUCTIONS, "batchmean"), "reduction", who)
-    x, t = _pair(input, target, who)
+    one_of(reduction, (*REDUCTIONS, "batchmean"), "reduction", who)
+    x, t = same_shape(input, target, who)
     losses = exp(t) * (t - x) if log_target else KLDivergence.apply(x, t)
     if reduction != "batchmean":
-        return _reduce(losses, reduction)
+        return reduced(losses, reduction)
     mean = widened(losses).sum() / float(x.shape[0] if x.ndim else 1)
     return astype(mean, losses.dtype)
+
+
+# -- likelihoods --------------------------------------------------------------------------------
+
+
+def poisson_nll_loss(
+    input: Any,
+    target: Any,
+    log_input: bool = True,
+    full: bool = False,
+    *,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Return :math:`\lambda - t \log\lambda`: of a count t, under a Poisson distribution.
+
+    Args:
+        input: :math:`\log\lambda`, or with ``log_input=False`` :math:`\lambda`; any shape.
+        target: counts of the same shape.
+        log_input: whether the input holds logarithms.
+        full: add Stirling's :math:`t \log t - t + \tfrac12 \log 2 \pi t` where t is above 1.
+        eps: added to :math:`\lambda` under the logarithm.
+        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+
+    Raises:
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    who = "poisson_nll_loss"
+    one_of(reduction, REDUCTIONS, "reduction", who)
+    x, t = same_shape(input, target, who)
+    losses = exp(x) - t * x if log_input else x - t * log(x + eps)
+    if full:
+        many = where(t.data > 1, t, 1.0)
+        stirling = many * log(many) - many + 0.5 * log(many * (2 * math.pi))
+        losses = losses + where(t.data > 1, stirling, 0.0)
+    return reduced(losses, reduction)
+
+
+def gaussian_nll_loss(
+    input: Any,
+    target: Any,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    r"""Return :math:`\tfrac12 (\log v + (x - t)^2 / v)`: of values t, under normal distributions.
+
+    Args:
+        input: the means x, any shape.
+        target: t; the shapes broadcast.
+        var: the variances v: one number, the input's shape, or that with 1 for one axis or without
+            the last one. Below ``eps`` they count as that, and have their gradient all the same.
+        full: add :math:`\tfrac12 \log 2 \pi`.
+        eps: the smallest variance.
+        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
+
+    Raises:
+        ValueError: if a shape does not fit, or a variance is negative.
+    """
+    who = "gaussian_nll_loss"
+    one_of(reduction, REDUCTIONS, "reduction", who)
+    x, t = operands(floating(input, who), floating(target, who), who)
+    v = floating(var, who)
+    if isinstance(var, float):
+        v = v.expand(*x.shape).astype(x.dtype)
+    elif v.shape == x.shape[:-1] != x.shape:
+        v = v.unsqueeze(-1)
+    unlike = [two for one, two in zip(x.shape, v.shape) if one != two]
+    if v.ndim != x.ndim or unlike not in ([], [1]):
+        raise ValueError(f"{who}: expected variances for an input of {x.shape}, got {v.shape}")
+    if (v.data < 0).any():
+        raise ValueError(f"{who}: expected variances of at least 0, got {v.data.min()}")
+    v = v + (v.clamp(min=eps) - v).detach()
+    losses = 0.5 * (log(v) + (x - t).square() / v)
+    return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 import lucid
+from lucid import nn
+from lucid.nn import functional
 
 DTYPES = {
     torch.float16: np.float16,
@@ -87,6 +89,13 @@ class Converter:
             raise AbsentError(type(value).__name__)
         if isinstance(value, complex):
             raise AbsentError("complex64")
+        if isinstance(value, torch.nn.TransformerEncoderLayer):
+            return encoder_layer(value)
+        if isinstance(value, torch.nn.PairwiseDistance):
+            return nn.PairwiseDistance(value.norm, value.eps, value.keepdim)
+        name = getattr(value, "__name__", "")
+        if callable(value) and value is getattr(torch.nn.functional, name, None):
+            return getattr(functional, name)
         if isinstance(value, slice):
             return slice(self(value.start), self(value.stop), self(value.step))
         if isinstance(value, dict):
@@ -108,6 +117,22 @@ class Converter:
             tensor.requires_grad_()
             self.leaves.append(tensor)
         return tensor
+
+
+def encoder_layer(theirs: torch.nn.TransformerEncoderLayer) -> nn.TransformerEncoderLayer:
+    """Return lucid's layer with the settings of PyTorch's."""
+    attention, linear = theirs.self_attn, theirs.linear1
+    return nn.TransformerEncoderLayer(
+        linear.in_features,
+        attention.num_heads,
+        linear.out_features,
+        theirs.dropout.p,
+        getattr(functional, theirs.activation.__name__),
+        theirs.norm1.eps,
+        attention.batch_first,
+        theirs.norm_first,
+        linear.bias is not None,
+    )
 
 
 def leaves_of(value: Any) -> list[torch.Tensor]:

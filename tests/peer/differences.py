@@ -75,6 +75,11 @@ def uint8(case: Case) -> bool:
     return case.dtype == "uint8" and "dtype" in case.kwargs
 
 
+def wrapping(case: Case) -> bool:
+    """Return whether differences are those of uint8."""
+    return case.dtype == "uint8"
+
+
 def no_steps(case: Case) -> bool:
     """Return whether a schedule has no steps."""
     return "total_iters=0)" in case.sample
@@ -103,6 +108,9 @@ COMPARE = "eq ge gt isclose le lt max maximum min minimum ne greater greater_equ
 COMPARE = f"{COMPARE} not_equal"
 TAKE_NUMBERS = f"bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor {COMPARE}"
 
+DISTANCES = "margin_ranking_loss pairwise_distance triplet_margin_loss"
+DISTANCES += " triplet_margin_with_distance_loss"
+
 DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
     Difference("scatter", "absent", "scatter_add adds; nothing multiplies", "reduce="),
@@ -121,6 +129,7 @@ DIFFERENCES: list[Difference] = [
     Difference(IN_PLACE, "memory", "accepted without effect: results are new, and graphs simple"),
     Difference(TAKE_NUMBERS, "accepted", "numbers are taken as tensors", "", holds_number),
     Difference("pow remainder", "accepted", "two numbers are taken as tensors", "", holds_number),
+    Difference("", "accepted", "float16 is computed all the same", "implemented for 'Half'"),
     Difference("mean", "accepted", "integers are taken as float32", "could not infer"),
     Difference(
         "SGD Adam AdamW RMSprop Adagrad Adadelta Adamax ASGD NAdam RAdam Rprop LBFGS",
@@ -132,6 +141,8 @@ DIFFERENCES: list[Difference] = [
     Difference("", "value, refused", "no way back from a schedule of no steps", "", no_steps),
     Difference("SequentialLR", "value", "the second's settings count for both", "", two_cycles),
     Difference("softmin", "value", "uint8 wraps around before it is converted", "", uint8),
+    Difference(DISTANCES, "value", "differences of uint8 wrap around", "", wrapping),
+    Difference("soft_margin_loss SoftMarginLoss", "value", "e^x overflows", "for inf"),
     Difference("hardsigmoid Hardsigmoid", "gradient", "1/6 is a float32", "differ", float64),
     Difference("celu", "gradient", "1/alpha is a float32", "differ", scaled),
     Difference(

@@ -14,12 +14,12 @@ from lucid.nn.modules._layer import Caller
 from lucid.ops._common import floating
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss",
-    "MSELoss", "NLLLoss", "SmoothL1Loss",
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HuberLoss",
+    "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
 ]  # fmt: skip
 
 
-class _Loss(Caller):
+class Loss(Caller):
     """A function of an input and a target."""
 
     _settings: tuple[str, ...] = ("reduction",)
@@ -39,7 +39,7 @@ class _Loss(Caller):
         self.register_buffer(name, tensor)
 
 
-class MSELoss(_Loss, function=F.mse_loss):
+class MSELoss(Loss, function=F.mse_loss):
     """Squared differences.
 
     Args:
@@ -54,11 +54,11 @@ class MSELoss(_Loss, function=F.mse_loss):
     """
 
 
-class L1Loss(_Loss, function=F.l1_loss):
+class L1Loss(Loss, function=F.l1_loss):
     """Absolute differences; ``reduction`` is as in :class:`MSELoss`."""
 
 
-class SmoothL1Loss(_Loss, function=F.smooth_l1_loss):
+class SmoothL1Loss(Loss, function=F.smooth_l1_loss):
     """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`."""
 
     _settings = ("reduction", "beta")
@@ -70,7 +70,7 @@ class SmoothL1Loss(_Loss, function=F.smooth_l1_loss):
         self.beta = beta
 
 
-class HuberLoss(_Loss, function=F.huber_loss):
+class HuberLoss(Loss, function=F.huber_loss):
     """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`."""
 
     _settings = ("reduction", "delta")
@@ -82,7 +82,7 @@ class HuberLoss(_Loss, function=F.huber_loss):
         self.delta = delta
 
 
-class BCELoss(_Loss, function=F.binary_cross_entropy):
+class BCELoss(Loss, function=F.binary_cross_entropy):
     """Cross entropy of probabilities of two classes.
 
     Arguments as in :func:`lucid.nn.functional.binary_cross_entropy`.
@@ -96,7 +96,7 @@ class BCELoss(_Loss, function=F.binary_cross_entropy):
         self._keep("weight", weight)
 
 
-class BCEWithLogitsLoss(_Loss, function=F.binary_cross_entropy_with_logits):
+class BCEWithLogitsLoss(Loss, function=F.binary_cross_entropy_with_logits):
     """Cross entropy of logits of two classes.
 
     Arguments as in :func:`lucid.nn.functional.binary_cross_entropy_with_logits`.
@@ -114,7 +114,7 @@ class BCEWithLogitsLoss(_Loss, function=F.binary_cross_entropy_with_logits):
         self._keep("pos_weight", pos_weight)
 
 
-class CrossEntropyLoss(_Loss, function=F.cross_entropy):
+class CrossEntropyLoss(Loss, function=F.cross_entropy):
     """Cross entropy of logits of many classes.
 
     Arguments as in :func:`lucid.nn.functional.cross_entropy`.
@@ -147,7 +147,7 @@ class CrossEntropyLoss(_Loss, function=F.cross_entropy):
         self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
 
-class NLLLoss(_Loss, function=F.nll_loss):
+class NLLLoss(Loss, function=F.nll_loss):
     """Minus the log-probability of the true class.
 
     Arguments as in :func:`lucid.nn.functional.nll_loss`.
@@ -166,12 +166,49 @@ class NLLLoss(_Loss, function=F.nll_loss):
         self.ignore_index = ignore_index
 
 
-class KLDivLoss(_Loss, function=F.kl_div):
+class KLDivLoss(Loss, function=F.kl_div):
     """The Kullback-Leibler divergence. Arguments as in :func:`lucid.nn.functional.kl_div`."""
 
     _settings = ("reduction", "log_target")
-    _reductions = (*_Loss._reductions, "batchmean")
+    _reductions = (*Loss._reductions, "batchmean")
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction=reduction)
         self.log_target = log_target
+
+
+class PoissonNLLLoss(Loss, function=F.poisson_nll_loss):
+    """Minus the log-likelihood of counts.
+
+    Arguments as in :func:`lucid.nn.functional.poisson_nll_loss`.
+    """
+
+    _settings = ("log_input", "full", "eps", "reduction")
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        *,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction)
+        self.log_input, self.full, self.eps = log_input, full, eps
+
+
+class GaussianNLLLoss(Loss, function=F.gaussian_nll_loss):
+    """Minus the log-likelihood of normal variables.
+
+    Arguments as in :func:`lucid.nn.functional.gaussian_nll_loss`.
+    """
+
+    _settings = ("full", "eps", "reduction")
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(reduction=reduction)
+        self.full, self.eps = full, eps
+
+    def forward(self, input: Any, target: Any, var: Any) -> Tensor:  # type: ignore[override]
+        """Return the loss of means, values and variances."""
+        return self._call(input, target, var)

@@ -151,7 +151,10 @@ def pad_packed_sequence(
 
 
 def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
-    """Return sequences ``(L, *)`` packed; ``enforce_sorted`` as in :func:`pack_padded_sequence`."""
+    """Return ``sequences``, each ``(L, *)``, packed.
+
+    ``enforce_sorted`` is as in :func:`pack_padded_sequence`.
+    """
     lengths = [operand(sequence, "pack_sequence").shape[0] for sequence in sequences]
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
