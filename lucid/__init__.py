@@ -38,6 +38,7 @@ from lucid.ops._scan import *
 from lucid.ops._scatter import *
 from lucid.ops._search import *
 from lucid.ops._shape import *
+from lucid.ops._statistics import *
 
 _name_errors(globals(), "lucid.ops")
 

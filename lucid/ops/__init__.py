@@ -33,5 +33,6 @@ from lucid.ops._search import *
 from lucid.ops._shape import *
 from lucid.ops._shape import size as size
 from lucid.ops._shape import view_as as view_as
+from lucid.ops._statistics import *
 
 _name_errors(globals())

@@ -30,6 +30,7 @@ from lucid.ops import _scan as scan
 from lucid.ops import _scatter as scatter
 from lucid.ops import _search as search
 from lucid.ops import _shape as shape
+from lucid.ops import _statistics as statistics
 
 
 def _numeric(function: Callable[[Any, Any], Any]) -> Callable[[Tensor, Any], Any]:
@@ -113,10 +114,11 @@ _NO_METHODS |= {"bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
+_NO_METHODS |= {"cumulative_trapezoid", "std_mean", "trapezoid", "trapz", "vander", "var_mean"}
 
 _MODULES = [
     attributes, elementwise, shape, join, diagonal, index, gather, scatter, reduce, scan,
-    search, matmul,
+    search, statistics, matmul,
 ]  # fmt: skip
 
 METHODS: dict[str, Callable[..., Any]] = {

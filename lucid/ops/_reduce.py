@@ -7,7 +7,7 @@ axes stay with size 1.
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -34,8 +34,9 @@ from lucid.ops._join import cat
 from lucid.ops._shape import Expand
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "count_nonzero", "logsumexp", "max", "mean",
-    "min", "norm", "prod", "std", "sum", "var",
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "dist",
+    "logsumexp", "max", "mean", "min", "nanmean", "nansum", "norm", "prod", "renorm", "std",
+    "std_mean", "sum", "var", "var_mean",
 ]  # fmt: skip
 
 
@@ -149,6 +150,25 @@ def mean(
     return Mean.apply(input, _axes(dim, input, "mean"), keepdim)
 
 
+def nansum(
+    input: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+) -> Tensor:
+    """Return the sum over ``dim`` of what is not NaN. Arguments as in :func:`sum`."""
+    input = with_dtype(operand(input, "nansum"), dtype, "nansum")
+    return sum(where(np.isnan(input.data), 0, input), dim, keepdim, dtype)
+
+
+def nanmean(
+    input: Any, dim: Dim = None, keepdim: bool = False, dtype: DTypeLike | None = None
+) -> Tensor:
+    """Return the mean over ``dim`` of what is not NaN. Arguments as in :func:`mean`."""
+    input = operand(input, "nanmean")
+    if input.data.dtype.kind != "f":
+        raise TypeError(f"nanmean: expected a floating-point dtype, got {input.dtype}")
+    total = nansum(input, dim, keepdim, dtype)
+    return total / astype(sum(~np.isnan(input.data), dim, keepdim), total.dtype)
+
+
 class Var(Function):
     r"""Has the gradient :math:`2 (x - \bar x) / (n - \mathrm{correction})`."""
 
@@ -252,6 +272,32 @@ def std(
     return Std.apply(input, _axes(dim, input, "std"), keepdim, correction)
 
 
+def var_mean(
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = 1,
+) -> tuple[Tensor, Tensor]:
+    """Return the variance and the mean. Arguments as in :func:`var`."""
+    dim, correction = _spread_over(dim, unbiased, correction)
+    return var(input, dim, None, keepdim, correction=correction), mean(input, dim, keepdim)
+
+
+def std_mean(
+    input: Any,
+    dim: Dim = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = 1,
+) -> tuple[Tensor, Tensor]:
+    """Return the standard deviation and the mean. Arguments as in :func:`var`."""
+    dim, correction = _spread_over(dim, unbiased, correction)
+    return std(input, dim, None, keepdim, correction=correction), mean(input, dim, keepdim)
+
+
 class Norm(Function):
     r"""Has the gradient :math:`\mathrm{sign}(x) |x|^{p-1} / y^{p-1}`, and 0 where y is 0."""
 
@@ -312,6 +358,32 @@ def norm(
     return Norm.apply(input, p, axes, keepdim)
 
 
+def dist(input: Any, other: Any, p: float = 2) -> Tensor:
+    """Return the norm of ``input - other``; ``p`` as in :func:`norm`."""
+    return norm(floating(input, "dist") - floating(other, "dist"), p)
+
+
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Return ``input`` with the slices along an axis scaled down to a largest norm.
+
+    Args:
+        input: two axes or more.
+        p: the norm's exponent, above 0.
+        dim: the axis that the slices lie along.
+        maxnorm: the largest norm, at least 0; a slice of less stays as it is.
+    """
+    input = floating(input, "renorm")
+    axis = normalize_axis(dim, input.ndim, "renorm")
+    if input.ndim < 2:
+        raise ValueError(f"renorm: expected at least 2 axes, got shape {input.shape}")
+    if p <= 0 or maxnorm < 0:
+        raise ValueError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
+    values = widened(input)
+    norms = norm(values, p, tuple([a for a in range(input.ndim) if a != axis]), True)
+    factors = where(norms.data > maxnorm, maxnorm / (norms + 1e-7), 1.0)
+    return astype(values * factors, input.dtype)
+
+
 # -- products -----------------------------------------------------------------------------------
 
 
@@ -363,6 +435,13 @@ def _prod_in_pairs(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 # -- largest and smallest -------------------------------------------------------------------------
 
 
+class MinMax(NamedTuple):
+    """The smallest and the largest elements."""
+
+    min: Tensor
+    max: Tensor
+
+
 class Extremum(Function):
     """The largest or smallest element; equal ones share the gradient evenly."""
 
@@ -403,6 +482,11 @@ def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     Arguments and errors as in :func:`amax`.
     """
     return _extremum(input, dim, keepdim, np.minimum, "amin")
+
+
+def aminmax(input: Any, dim: Dim = None, keepdim: bool = False) -> MinMax:
+    """Return a named tuple of the smallest and the largest element: see :func:`amax`."""
+    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
 
 
 def _max_or_min(x: Any, dim: Any, keepdim: bool, who: str) -> Any:

@@ -1,4 +1,4 @@
-"""Scans: sums and other results of the elements up to each one along an axis."""
+"""Scans: sums and other results of the elements up to each one, differences and integrals."""
 
 from __future__ import annotations
 
@@ -7,12 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd import Function, Tensor
+from lucid._check import count
+from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import ValuesIndices
 from lucid.kernels._memory import empty_like
-from lucid.ops._common import Array, operand, with_axis, with_dtype
+from lucid.ops._common import (
+    Array,
+    at_axis,
+    floating,
+    normalize_axis,
+    operand,
+    wide,
+    with_axis,
+    with_dtype,
+)
+from lucid.ops._elementwise import exp, log, logical_xor, where
+from lucid.ops._gather import values_and_indices
+from lucid.ops._join import cat
+from lucid.ops._reduce import sum as total
+from lucid.ops._shape import each_tensor, flip
 
-__all__ = ["cumsum"]
+__all__ = [
+    "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid", "diff", "logcumsumexp",
+    "trapezoid", "trapz", "vander",
+]  # fmt: skip
 
 # So many numbers at a time, with what is made of them, stay in the second-level cache.
 _BLOCK = 1 << 17
@@ -80,3 +99,181 @@ def cumsum(input: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
     vector, axis = with_axis(input, dim, "cumsum")
     sums = with_dtype(Cumsum.apply(vector, axis, False), dtype, "cumsum")
     return sums if input.ndim else sums.reshape(())
+
+
+class Cumprod(Function):
+    """The products up to each element, none of which is 0: their share in the gradient is 1/x."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axis: int) -> Array:
+        ctx.axis = axis
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.int64)
+        y = np.cumprod(wide(x.data), axis, dtype=wide(np.empty(0, dtype)).dtype)
+        y = y.astype(dtype, copy=False)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        return Cumsum.apply(grad * y, ctx.axis, True) / x
+
+
+def cumprod(input: Any, dim: int, dtype: DTypeLike | None = None) -> Tensor:
+    """Return the products of the elements up to each one along axis ``dim``; integers give int64.
+
+    With ``dtype`` the elements are converted to it first. The gradient is right at zeros too.
+    """
+    input = with_dtype(operand(input, "cumprod"), dtype, "cumprod")
+    vector, axis = with_axis(input, dim, "cumprod")
+    if input.requires_grad and is_grad_enabled() and (input.data == 0).any():
+        products, step = vector, 1
+        while step < vector.shape[axis]:  # of 2, 4, 8 ... elements, by multiplication alone
+            before, after = _ends(products, axis, step)
+            products = cat([products[at_axis(axis, slice(step))], before * after], axis)
+            step *= 2
+    else:
+        products = with_dtype(Cumprod.apply(vector, axis), dtype, "cumprod")
+    return products if input.ndim else products.reshape(())
+
+
+def _ends(x: Tensor, axis: int, step: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the elements along an axis without the last ``step``, and without the first."""
+    return x[at_axis(axis, slice(0, -step))], x[at_axis(axis, slice(step, None))]
+
+
+class LogCumSumExp(Function):
+    """The logarithms of sums of exponentials up to each element, or ``backwards`` from the end."""
+
+    @staticmethod
+    def forward(ctx: Node, x: Tensor, axis: int, backwards: bool) -> Array:
+        ctx.how = axis, backwards
+        order = at_axis(axis, slice(None, None, -1 if backwards else 1))
+        y = np.logaddexp.accumulate(wide(x.data)[order], axis)[order].astype(x.dtype)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        axis, backwards = ctx.how
+
+        def part(positive: Tensor) -> Tensor:  # in logarithms: e^x and e^-y may not be finite
+            some = positive.data > 0
+            logs = where(some, log(where(some, positive, 1.0)), float(np.finfo(x.dtype).min))
+            return exp(LogCumSumExp.apply(logs - y, axis, not backwards) + x)
+
+        return part(grad) - part(-grad)
+
+
+def logcumsumexp(input: Any, dim: int) -> Tensor:
+    r"""Return :math:`\ln \sum_{j \le i} e^{x_j}` along axis ``dim``, without overflow."""
+    input = floating(input, "logcumsumexp")
+    vector, axis = with_axis(input, dim, "logcumsumexp")
+    return LogCumSumExp.apply(vector, axis, False).reshape(input.shape)
+
+
+def _running_extremum(input: Any, dim: int, ufunc: np.ufunc, who: str) -> ValuesIndices:
+    input = operand(input, who)
+    vector, axis = with_axis(input, dim, who)
+    extreme = ufunc.accumulate(vector.data, axis)
+    with np.errstate(invalid="ignore"):
+        new = (vector.data == extreme) | (vector.data != vector.data)
+    places = np.arange(vector.shape[axis]).reshape((-1,) + (1,) * (vector.ndim - axis - 1))
+    latest = np.maximum.accumulate(np.where(new, places, 0), axis)
+    return values_and_indices(vector, axis, latest, input.ndim > 0)
+
+
+def cummax(input: Any, dim: int) -> ValuesIndices:
+    """Return the largest of the elements up to each one along axis ``dim``, and where it is.
+
+    A named tuple ``(values, indices)``; of equal elements the last counts, and NaN as largest.
+    """
+    return _running_extremum(input, dim, np.maximum, "cummax")
+
+
+def cummin(input: Any, dim: int) -> ValuesIndices:
+    """Return the smallest of the elements up to each one along ``dim``: see :func:`cummax`."""
+    return _running_extremum(input, dim, np.minimum, "cummin")
+
+
+# -- neighbours -----------------------------------------------------------------------------------
+
+
+def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+    """Return the differences of neighbours along an axis; of booleans, whether they differ.
+
+    Args:
+        input: one axis or more.
+        n: how often differences are taken, of differences from the second time.
+        dim: the axis.
+        prepend: what is joined in front first.
+        append: what is joined at the end first.
+    """
+    (input,) = each_tensor((input,), "diff", least=1)
+    axis, n = normalize_axis(dim, input.ndim, "diff"), count(n, "n", "diff", 0)
+    if n == 0:  # nothing is joined either
+        return input
+    x = cat([part for part in (prepend, input, append) if part is not None], axis)
+    for _ in range(min(n, x.shape[axis])):
+        before, after = _ends(x, axis)
+        x = logical_xor(before, after) if x.dtype == np.bool_ else after - before
+    return x
+
+
+def _areas(y: Any, x: Any, dx: Any, dim: int, who: str) -> tuple[Tensor, int]:
+    """Return twice the areas of the trapezoids between neighbours, and their axis."""
+    (y,) = each_tensor((y,), who, least=1)
+    axis = normalize_axis(dim, y.ndim, who)
+    if x is not None and dx is not None:
+        raise ValueError(f"{who}: expected x or dx, got both")
+    before, after = _ends(y, axis)
+    if x is None:
+        return (before + after) * (1.0 if dx is None else dx), axis
+    x = operand(x, who)
+    if x.ndim == 1:
+        if x.shape[0] != y.shape[axis]:
+            raise ValueError(
+                f"{who}: expected {y.shape[axis]} places x along axis {dim} of shape {y.shape}, "
+                f"got {x.shape[0]}"
+            )
+        x = x.reshape((-1,) + (1,) * (y.ndim - axis - 1))
+    width = diff(x, dim=axis - y.ndim)
+    return (before + after) * width, axis
+
+
+def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
+    """Return the integral along an axis by the trapezoidal rule.
+
+    Args:
+        y: the values.
+        x: where they lie: a vector, or a tensor that broadcasts with ``y``.
+        dx: the distance between them instead, 1 if left out.
+        dim: the axis.
+    """
+    areas, axis = _areas(y, x, dx, dim, "trapezoid")
+    return total(areas, axis) / 2
+
+
+trapz = trapezoid  # an alias
+
+
+def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
+    """Return the integrals up to each value but the first. Arguments as in :func:`trapezoid`."""
+    areas, axis = _areas(y, x, dx, dim, "cumulative_trapezoid")
+    return cumsum(areas, axis) / 2
+
+
+def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Return the Vandermonde matrix: the powers of each element of a vector in a row.
+
+    Args:
+        x: ``(n,)``.
+        N: how many powers, from 0; n if left out.
+        increasing: the zeroth power first, instead of last.
+    """
+    (x,) = each_tensor((x,), "vander", least=1, most=1)
+    powers = count(len(x) if N is None else N, "N", "vander", 0)
+    ones = np.ones((len(x), min(powers, 1)), x.dtype)
+    rows = cumprod(cat([ones, x[:, None].expand(-1, max(powers - 1, 0))], 1), 1)
+    return rows if increasing else flip(rows, 1)

@@ -70,6 +70,11 @@ def scaled(case: Case) -> bool:
     return float64(case) and "alpha" in case.kwargs
 
 
+def weighted(case: Case) -> bool:
+    """Return whether weights in float32 go with numbers in float64."""
+    return float64(case) and case.kwargs.get("aweights") is not None
+
+
 def uint8(case: Case) -> bool:
     """Return whether the arguments are in uint8, to be converted."""
     return case.dtype == "uint8" and "dtype" in case.kwargs
@@ -144,6 +149,7 @@ DIFFERENCES: list[Difference] = [
     Difference(DISTANCES, "value", "differences of uint8 wrap around", "", wrapping),
     Difference("soft_margin_loss SoftMarginLoss", "value", "e^x overflows", "for inf"),
     Difference("hardsigmoid Hardsigmoid", "gradient", "1/6 is a float32", "differ", float64),
+    Difference("cov", "gradient, second gradient", "float32 weights stay so", "differ", weighted),
     Difference("celu", "gradient", "1/alpha is a float32", "differ", scaled),
     Difference(
         "celu elu selu hardtanh relu6",
