@@ -43,9 +43,15 @@ _SHAPES = """
 adjoint as_strided diag diag_embed diagflat diagonal dsplit fliplr flipud hsplit moveaxis ravel
 rot90 split_with_sizes swapdims tensor_split trace vsplit
 """
+
+# Scans and reductions.
+_ALONG_AXES = """
+aminmax corrcoef cov cummax cummin cumprod diff dist logcumsumexp nanmean nansum renorm
+"""
 _OF_SEVERAL = """
 atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes broadcast_tensors cartesian_prod
-column_stack combinations concat concatenate dstack hstack meshgrid row_stack vstack
+column_stack combinations concat concatenate cumulative_trapezoid dstack hstack meshgrid row_stack
+std_mean trapezoid trapz vander var_mean vstack
 """
 
 # What a tensor says of itself.
@@ -118,6 +124,7 @@ OPERATIONS = [
     *_OPERATIONS.split(),
     *_BY_INDEX.split(),
     *_SHAPES.split(),
+    *_ALONG_AXES.split(),
     *_OF_SEVERAL.split(),
 ]
 OTHERS, EXTRAS = _OTHERS.split(), _EXTRAS.split()

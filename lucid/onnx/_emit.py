@@ -521,6 +521,8 @@ _RANDOM = "draws random numbers; leave it out in evaluation"
 REFUSED: dict[type[Function], str] = {
     diagonal.Diagonal: _NO_OPERATOR,
     diagonal.DiagonalEmbed: _NO_OPERATOR,
+    scan.Cumprod: _NO_OPERATOR,
+    scan.LogCumSumExp: _NO_OPERATOR,
     Accumulate: _GRADIENT,
     CopyIntoView: _GRADIENT,
     Scale: _GRADIENT,
