@@ -11,7 +11,7 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Tensor, enable_grad
 from lucid.autograd._tensor import mark_changed, wrap
-from lucid.nn.modules._hooks import RemovableHandle
+from lucid.nn.modules._hooks import RemovableHandle, register
 from lucid.optim import _settings
 
 Array = np.ndarray
@@ -221,11 +221,11 @@ class Optimizer:
 
         What it returns is ignored.
         """
-        return _add(self._step_pre_hooks, hook)
+        return register(self._step_pre_hooks, hook, prepend=False)
 
     def register_step_post_hook(self, hook: StepHook) -> RemovableHandle:
         """Call ``hook(optimizer, args, kwargs)`` after each step."""
-        return _add(self._step_post_hooks, hook)
+        return register(self._step_post_hooks, hook, prepend=False)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
         """Take the step between the hooks, and return the closure's loss."""
@@ -414,12 +414,6 @@ class Optimizer:
                 if key not in ("params", "param_names")
             ]
         return "\n".join([*lines, ")"])
-
-
-def _add(hooks: dict[int, StepHook], hook: StepHook) -> RemovableHandle:
-    handle = RemovableHandle(hooks)
-    hooks[handle.id] = hook
-    return handle
 
 
 def _split_names(entries: list[Any], who: str) -> tuple[list[Any], list[str]]:

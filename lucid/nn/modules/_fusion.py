@@ -114,5 +114,6 @@ def _is_plain(module: Module, kind: type[Module]) -> bool:
         type(module) is kind
         and not module._forward_hooks
         and not module._forward_pre_hooks
+        and not module._backward_hooks
         and "forward" not in module.__dict__
     )

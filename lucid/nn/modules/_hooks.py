@@ -10,13 +10,16 @@ _numbers = itertools.count()
 
 
 class Hook:
-    """A registered function, and whether it is given the arguments by keyword too."""
+    """A registered function, and how it is called: see :meth:`Module.register_forward_hook`."""
 
-    __slots__ = ("function", "with_kwargs")
+    __slots__ = ("always_call", "function", "with_kwargs")
 
-    def __init__(self, function: Callable[..., Any], with_kwargs: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], with_kwargs: bool, always_call: bool = False
+    ) -> None:
         self.function = function
         self.with_kwargs = with_kwargs
+        self.always_call = always_call
 
     def before(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -62,14 +65,12 @@ class RemovableHandle:
         self.remove()
 
 
-def register(
-    hooks: dict[int, Hook], function: Callable[..., Any], prepend: bool, with_kwargs: bool
-) -> RemovableHandle:
-    """Add ``function`` to ``hooks``, last or first, and return what removes it."""
+def register(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
+    """Add ``hook`` to ``hooks``, last or first, and return what removes it."""
     handle = RemovableHandle(hooks)
     later = dict(hooks) if prepend else {}
     if prepend:
         hooks.clear()
-    hooks[handle.id] = Hook(function, with_kwargs)
+    hooks[handle.id] = hook
     hooks.update(later)
     return handle

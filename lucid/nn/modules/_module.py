@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid.autograd import Tensor
+from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._tensor import as_array, mark_changed, wrap
 from lucid.nn._parameter import Parameter, overwrite
+from lucid.nn.modules._backward_hooks import BackwardHook, BackwardHooks
 from lucid.nn.modules._hooks import Hook, RemovableHandle, register
 from lucid.ops._convert import dtype_argument
 
@@ -74,6 +76,7 @@ class Module:
     _non_persistent: set[str]  # buffers that the state dictionary leaves out
     _forward_hooks: dict[int, Hook]
     _forward_pre_hooks: dict[int, Hook]
+    _backward_hooks: dict[int, BackwardHook]
 
     def __init__(self) -> None:
         self.training = True
@@ -81,6 +84,7 @@ class Module:
         self._non_persistent = set()
         self._forward_hooks = {}
         self._forward_pre_hooks = {}
+        self._backward_hooks = {}
 
     # -- calling ----------------------------------------------------------------------------
 
@@ -90,14 +94,26 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run :meth:`forward`, with the hooks around it."""
-        if not self._forward_pre_hooks and not self._forward_hooks:
+        if not self._forward_pre_hooks and not self._forward_hooks and not self._backward_hooks:
             return self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_pre_hooks.values()):
-            args, kwargs = hook.before(self, args, kwargs)
-        output = self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_hooks.values()):
-            output = hook.after(self, args, kwargs, output)
-        return output
+        pending = [*self._forward_hooks.values()]
+        try:
+            for before in tuple(self._forward_pre_hooks.values()):
+                args, kwargs = before.before(self, args, kwargs)
+            watch = None
+            if self._backward_hooks and is_grad_enabled():
+                watch = BackwardHooks(self, [*self._backward_hooks.values()])
+                args = watch.inputs(args)
+            output = self.forward(*args, **kwargs)
+            while pending:
+                output = pending.pop(0).after(self, args, kwargs, output)
+            return output if watch is None else watch.outputs(output)
+        except Exception:
+            for hook in pending:
+                if hook.always_call:
+                    with contextlib.suppress(Exception):  # the first error is the one to tell
+                        hook.after(self, args, kwargs, None)
+            raise
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -112,10 +128,15 @@ class Module:
         Returns:
             A handle whose ``remove()`` takes the hook off.
         """
-        return register(self._forward_pre_hooks, hook, prepend, with_kwargs)
+        return register(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after :meth:`forward`; its result replaces it.
 
@@ -123,11 +144,51 @@ class Module:
             hook: returns None or another output.
             prepend: call it before the hooks there are.
             with_kwargs: call ``hook(module, args, kwargs, output)``.
+            always_call: call it also when something before it raises, with None for the output.
 
         Returns:
             A handle whose ``remove()`` takes the hook off.
         """
-        return register(self._forward_hooks, hook, prepend, with_kwargs)
+        return register(self._forward_hooks, Hook(hook, with_kwargs, always_call), prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` when backward has gone through a call.
+
+        Both are tuples: the gradients of the arguments by place, None for those that have none,
+        and those of the outputs. What the hook returns replaces ``grad_input``. Outputs that are
+        no tensor or tuple of tensors are passed over.
+
+        Args:
+            hook: returns None or other gradients of the arguments.
+            prepend: call it before the hooks there are.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook off.
+
+        Example:
+            >>> layer = nn.ReLU()
+            >>> hook = lambda module, grad_input, grad_output: print(grad_input, grad_output)
+            >>> handle = layer.register_full_backward_hook(hook)
+            >>> layer(lucid.tensor([-1.0, 2.0], requires_grad=True)).sum().backward()
+            (tensor([0., 1.]),) (tensor([1., 1.]),)
+        """
+        return register(self._backward_hooks, (hook, False), prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, grad_output)`` before backward goes through a call of the module.
+
+        Args:
+            hook: returns None or other gradients of the outputs.
+            prepend: call it before the hooks there are.
+
+        Returns:
+            A handle whose ``remove()`` takes the hook off.
+        """
+        return register(self._backward_hooks, (hook, True), prepend)
 
     # -- attributes -------------------------------------------------------------------------
 
@@ -328,6 +389,16 @@ class Module:
             module = child
         return module
 
+    def set_submodule(self, target: str, module: Module) -> None:
+        """Put a module at a path such as ``"layers.2.conv"``, where there is one.
+
+        Raises:
+            AttributeError: if there is no such module.
+        """
+        self.get_submodule(target)
+        path, _, name = target.rpartition(".")
+        setattr(self.get_submodule(path), name, module)
+
     def _get_member(self, target: str, kind: str) -> Any:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
@@ -364,10 +435,17 @@ class Module:
                 if tensor is not None and name not in module._non_persistent:
                     yield _join(path, name), tensor
 
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:
+    def state_dict(
+        self,
+        *,
+        destination: dict[str, Tensor] | None = None,
+        prefix: str = "",
+        keep_vars: bool = False,
+    ) -> dict[str, Tensor]:
         """Return the parameters and persistent buffers by path, in PyTorch's order.
 
         Args:
+            destination: a dictionary to add them to, and to return.
             prefix: put before every path.
             keep_vars: return the tensors themselves, not detached.
 
@@ -375,23 +453,24 @@ class Module:
             Tensors that share the module's memory: a later step changes them. Copy them
             (``copy.deepcopy``) to keep today's values.
         """
-        return {
-            prefix + path: tensor if keep_vars else tensor.detach()
-            for path, tensor in self._named_state()
-        }
+        state = {} if destination is None else destination
+        for path, tensor in self._named_state():
+            state[prefix + path] = tensor if keep_vars else tensor.detach()
+        return state
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
         """Copy values by path into parameters and buffers.
 
         Everything is checked before anything changes. Values are converted to the dtype of the
-        tensor they go into.
+        tensor they go into, unless ``assign`` is given.
 
         Args:
             state_dict: tensors or arrays by path, as :meth:`state_dict` returns them.
             strict: raise also if a path is missing or unexpected. A batch norm's count of batches
                 may be missing, as it is in files of other tools: it stays as it is.
+            assign: give the tensors the dtype of their new values.
 
         Returns:
             A named tuple ``(missing_keys, unexpected_keys)``.
@@ -416,7 +495,9 @@ class Module:
             if path not in state_dict:
                 continue
             try:
-                array = as_array(state_dict[path], tensor.dtype, who=path)
+                value = state_dict[path]
+                dtype = getattr(value, "dtype", tensor.dtype) if assign else tensor.dtype
+                array = as_array(value, dtype, who=path)
             except TypeError as error:
                 unfit.append(str(error))
                 continue
@@ -435,6 +516,8 @@ class Module:
                 f"{who}.load_state_dict: nothing was loaded\n  " + "\n  ".join(problems)
             )
         for path, array in arrays.items():
+            if own[path].dtype != array.dtype:
+                own[path].data = own[path].data.astype(array.dtype)
             overwrite(own[path], array)
         return IncompatibleKeys(missing, unexpected)
 
