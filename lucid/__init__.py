@@ -32,6 +32,7 @@ from lucid.ops._elementwise import *
 from lucid.ops._gather import *
 from lucid.ops._index import *
 from lucid.ops._join import *
+from lucid.ops._linalg import *
 from lucid.ops._matmul import *
 from lucid.ops._reduce import *
 from lucid.ops._scan import *
@@ -59,6 +60,7 @@ _LAZY = {
     "cuda": "lucid.cuda",
     "data": "lucid.data",
     "distributed": "lucid.distributed",
+    "linalg": "lucid.linalg",
     "load": "lucid._files:load",
     "models": "lucid.models",
     "nn": "lucid.nn",
@@ -79,6 +81,7 @@ if _TYPE_CHECKING:
     from lucid import cuda as cuda
     from lucid import data as data
     from lucid import distributed as distributed
+    from lucid import linalg as linalg
     from lucid import models as models
     from lucid import nn as nn
     from lucid import onnx as onnx

@@ -13,6 +13,7 @@ MODULES = (
     "lucid",
     "lucid.autograd",
     "lucid.graph",
+    "lucid.linalg",
     "lucid.nn",
     "lucid.nn.functional",
     "lucid.nn.init",

@@ -20,6 +20,7 @@ from lucid.ops._grid import *
 from lucid.ops._index import *
 from lucid.ops._join import *
 from lucid.ops._layer_norm import *
+from lucid.ops._linalg import *
 from lucid.ops._linear import *
 from lucid.ops._loss import *
 from lucid.ops._margin_loss import *

@@ -251,11 +251,8 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     shape = np.broadcast_shapes(input.shape, other.shape)
     if dim is None:
         dim = shape.index(3) if 3 in shape else -1
-    if (
-        input.ndim != other.ndim
-        or not shape
-        or shape[normalize_axis(dim, len(shape), "cross")] != 3
-    ):
+    axis = normalize_axis(dim, len(shape) or 1, "cross")
+    if input.ndim != other.ndim or not input.shape[axis:][:1] == other.shape[axis:][:1] == (3,):
         raise ValueError(
             f"cross: expected vectors of 3 elements along axis {dim}, got shapes {input.shape} "
             f"and {other.shape}"

@@ -23,6 +23,7 @@ from lucid.ops import _gather as gather
 from lucid.ops import _index as index
 from lucid.ops import _inplace as inplace
 from lucid.ops import _join as join
+from lucid.ops import _linalg as linalg
 from lucid.ops import _matmul as matmul
 from lucid.ops import _numpy as numpy_functions
 from lucid.ops import _reduce as reduce
@@ -109,7 +110,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 # Public functions of the modules below that are no methods: their first argument is no tensor.
-_NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
+_NO_METHODS = {"cat", "chain_matmul", "einsum", "pad", "stack", "tensordot", "where"}
 _NO_METHODS |= {"bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
@@ -118,7 +119,7 @@ _NO_METHODS |= {"cumulative_trapezoid", "std_mean", "trapezoid", "trapz", "vande
 
 _MODULES = [
     attributes, elementwise, shape, join, diagonal, index, gather, scatter, reduce, scan,
-    search, statistics, matmul,
+    search, statistics, matmul, linalg,
 ]  # fmt: skip
 
 METHODS: dict[str, Callable[..., Any]] = {

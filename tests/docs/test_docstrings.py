@@ -19,7 +19,7 @@ _names = extension("names")
 MODULES, public_names = _names.MODULES, _names.public_names
 
 #: What the operations call the tensors they compute with.
-OPERANDS = {"input", "other", "tensor", "A", "B", "L", "mat", "mat1", "mat2"}
+OPERANDS = {"input", "other", "tensor", "A", "B", "mat", "mat1", "mat2"}
 OPERANDS |= {"vec", "vec1", "vec2", "batch1", "batch2"}
 
 #: Arguments that need no word, and why.

@@ -28,6 +28,7 @@ MAIN = {
     "lucid": ["Tensor", "compile"],
     "lucid.autograd": ["Function", "gradcheck", "no_grad"],
     "lucid.graph": ["trace"],
+    "lucid.linalg": ["norm", "solve"],
     "lucid.nn": [
         "BatchNorm2d",
         "Conv2d",

@@ -63,6 +63,9 @@ def bound(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) ->
 # Among equals PyTorch promises no order; the place of the axis among the arguments.
 ORDER = {"sort": 1, "argsort": 1, "topk": 2, "kthvalue": 2, "mode": 1}
 
+# Factors with a choice of signs: compared by what PyTorch's sample makes of them.
+GAUGED = {"linalg.eigh", "linalg.svd", "svd"}
+
 # How many samples of an operation and a dtype are tried at least, unless it is all of them.
 FEW = 12
 
@@ -77,6 +80,8 @@ CALLS: dict[str, Callable[..., Any]] = {
         "nn.functional.embedding", functional.embedding, x, weight, **kwargs
     ),
     "to": lambda x, *args, **kwargs: x.to(*args, **kwargs),
+    "linalg.pinv.singular": lambda a, b: lucid.linalg.pinv(a @ b.mT),
+    "linalg.lstsq.grad_oriented": lambda a, b, driver: lucid.linalg.lstsq(a, b, driver=driver)[:2],
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
 }
@@ -107,9 +112,12 @@ class Form:
 def forms(op: Any) -> Iterator[Form]:
     """Yield every way in which lucid has an operation."""
     names = [op.name, *(alias.name for alias in op.aliases)]
-    if op.name in CALLS:
-        home = "F" if "." in op.name else "Tensor" if hasattr(lucid.Tensor, op.name) else "lucid"
-        yield Form(f"{home}.{op.name.rpartition('.')[2]}", op.op, CALLS[op.name], bound=False)
+    ours = CALLS.get(title(op), CALLS.get(op.name))
+    if ours is not None:
+        home, _, last = op.name.rpartition(".")
+        if home not in NAMESPACES:
+            home = "F" if home else "Tensor" if hasattr(lucid.Tensor, last) else "lucid"
+        yield Form(f"{home}.{last}", op.op, ours, bound=False)
         names = []
     for name in names:
         home, _, last = RENAMED.get(name, name).rpartition(".")
@@ -204,6 +212,8 @@ def check(
         theirs = call(lambda: changing(form.theirs)(copied(first), *rest, **case.kwargs))
     else:
         theirs = call(lambda: form.theirs(*case.args, **case.kwargs))
+    if op.name in GAUGED and theirs.error is None:
+        theirs.value = case.finish(theirs.value)
     if sorts(op, case) and theirs.error is None:
         theirs.value = in_order(case, theirs.value, first, torch.gather)
 
@@ -239,6 +249,8 @@ def trial(
     ours = call(lambda: function(*args, **kwargs))
     if isinstance(ours.error, AbsentError):
         raise ours.error
+    if op.name in GAUGED and ours.error is None:
+        ours.value = case.finish(ours.value)
     if sorts(op, case) and ours.error is None:
         ours.value = in_order(case, ours.value, args[0], lucid.gather)
     exact = isinstance(op, (UnaryUfuncInfo, BinaryUfuncInfo)) or op.name in ELEMENTWISE
@@ -282,6 +294,7 @@ def run(tally: Tally, whole: bool, only: str = "") -> None:
                         "",
                         arguments,
                         sample.kwargs,
+                        sample.output_process_fn_grad,
                     )
                     check(tally, op, form, case, layouts, order)
         if op.error_inputs_func is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,7 @@ class Case:
         layout: how the arguments lie in memory.
         args: the arguments, PyTorch's.
         kwargs: those by name.
+        finish: what PyTorch's sample makes of a result before it is compared.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Case:
     layout: str = ""
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    finish: Callable[[Any], Any] = lambda value: value
 
     @cached_property
     def who(self) -> str:
