@@ -52,6 +52,12 @@ int32 = _np.dtype(_np.int32)
 int64 = _np.dtype(_np.int64)
 uint8 = _np.dtype(_np.uint8)
 bool = _np.dtype(_np.bool_)
+dtype = _np.dtype
+
+# What PyTorch calls them too, and its numbers.
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+e, inf, nan, pi, newaxis = _np.e, _np.inf, _np.nan, _np.pi, _np.newaxis
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.
 _LAZY = {

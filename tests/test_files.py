@@ -823,3 +823,13 @@ def test_the_state_of_an_optimizer_before_its_first_step_can_be_saved(path: Path
     optimizer = SGD([Tensor(np.ones(2), requires_grad=True)], lr=0.1)
     save(optimizer.state_dict(), path)
     assert load(path) == optimizer.state_dict()
+
+
+def test_what_is_loaded_goes_to_the_cpu(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    save({"a": np.arange(3.0)}, path)
+    for place in (None, "cpu", Tensor([1.0]).device):
+        found = load(path, map_location=place, weights_only=True)
+        np.testing.assert_array_equal(found["a"].numpy(), np.arange(3.0))
+    with pytest.raises(ValueError, match=r"device: expected 'cpu'.*, got 'cuda:0'"):
+        load(path, "cuda:0")

@@ -62,7 +62,8 @@ is_complex is_floating_point is_nonzero is_same_size is_signed
 _OTHERS = """
 Tensor accelerator available_backends enable_grad get_backend is_grad_enabled load manual_seed
 no_grad save set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool
-float16 float32 float64 int16 int32 int64 int8 uint8
+float16 float32 float64 int16 int32 int64 int8 uint8 half float
+double short int long dtype e inf nan pi newaxis
 autograd cuda data device distributed kernels models nn onnx ops optim quantization quantize
 report sklearn training visual
 """
@@ -163,7 +164,7 @@ def test_public_names_of_tensors() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS + OTHERS)
 def test_every_name_is_there(name: str) -> None:
-    assert getattr(lucid, name) is not None
+    assert hasattr(lucid, name)
 
 
 def test_unknown_name() -> None:
@@ -183,6 +184,15 @@ def test_dtypes_are_numpys() -> None:
     for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8"):
         assert getattr(lucid, name) == np.dtype(name)
     assert lucid.bool == np.dtype(bool)
+    assert isinstance(lucid.zeros(1).dtype, lucid.dtype)
+
+
+def test_other_names_of_dtypes_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    for name in ("half", "float", "double", "short", "int", "long"):
+        assert f"torch.{getattr(lucid, name)}" == str(getattr(torch, name))
+    for name in ("e", "inf", "nan", "pi", "newaxis"):
+        np.testing.assert_equal(getattr(lucid, name), getattr(torch, name))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -16,6 +16,7 @@ from lucid._files._npz import NpzFile, write_npz
 from lucid._files._pickle import UnreadableError
 from lucid._files._safetensors import SafetensorsFile, write_safetensors
 from lucid._files._torch import TorchFile
+from lucid.autograd._device import device
 from lucid.autograd._tensor import wrap
 
 SUFFIXES = (".safetensors", ".npz")  # of what is written
@@ -63,7 +64,7 @@ def save(
         write(temporary, arrays, structure, texts)
 
 
-def load(path: PathLike) -> Any:
+def load(path: PathLike, map_location: Any = None, *, weights_only: bool = True) -> Any:
     """Read what :func:`save` wrote, any ``.npz`` or ``.safetensors`` file of arrays, or PyTorch's.
 
     Files of ``torch.save``, of any version since 0.2, are read without PyTorch, as
@@ -73,6 +74,8 @@ def load(path: PathLike) -> Any:
     Args:
         path: ends in ``.npz`` or ``.safetensors``, or, as PyTorch's files do, in ``.pth``, ``.pt``,
             ``.bin`` or ``.pth.tar``. The content tells which of them it is.
+        map_location: None or the CPU, where all is read to.
+        weights_only: without effect: no code is run either way.
 
     Returns:
         From names to tensors, each with the dtype in the file; bfloat16 becomes float32, and in
@@ -85,6 +88,8 @@ def load(path: PathLike) -> Any:
         ValueError: if it is damaged, holds something else than numbers, or has another suffix; if
             PyTorch's holds what only code can make, or a dtype that lucid does not have.
     """
+    if map_location is not None:
+        device(map_location)
     return read(path).state
 
 
