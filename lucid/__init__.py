@@ -79,6 +79,7 @@ _LAZY = {
     "sklearn": "lucid.sklearn",
     "summary": "lucid.visual:summary",
     "training": "lucid.training",
+    "utils": "lucid.utils",
     "visual": "lucid.visual",
 }
 
@@ -96,6 +97,7 @@ if _TYPE_CHECKING:
     from lucid import report as report
     from lucid import sklearn as sklearn
     from lucid import training as training
+    from lucid import utils as utils
     from lucid import visual as visual
     from lucid._compile import compile as compile
     from lucid._files import load as load

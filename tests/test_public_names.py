@@ -65,7 +65,7 @@ no_grad save set_backend set_num_threads get_num_threads compile set_grad_enable
 float16 float32 float64 int16 int32 int64 int8 uint8 half float
 double short int long dtype e inf nan pi newaxis
 autograd cuda data device distributed kernels models nn onnx ops optim quantization quantize
-report sklearn training visual
+report sklearn training utils visual
 """
 
 # Operations that are found in lucid.ops and lucid.nn.functional only.

@@ -14,10 +14,12 @@ from lucid.data._load_images import load_images as load_images
 from lucid.data._loader import DataLoader as DataLoader
 from lucid.data._readable import UnreadableError as UnreadableError
 from lucid.data._readable import readable as readable
+from lucid.data._sampler import BatchSampler as BatchSampler
 from lucid.data._sampler import DistributedSampler as DistributedSampler
 from lucid.data._sampler import RandomSampler as RandomSampler
 from lucid.data._sampler import Sampler as Sampler
 from lucid.data._sampler import SequentialSampler as SequentialSampler
+from lucid.data._sampler import SubsetRandomSampler as SubsetRandomSampler
 from lucid.data._sampler import WeightedRandomSampler as WeightedRandomSampler
 from lucid.data._sampler import balanced as balanced
 from lucid.data._sources import Item as Item

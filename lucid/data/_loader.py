@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -59,6 +59,8 @@ class DataLoader:
         batch_size: how many samples a batch has; the last one may have fewer.
         shuffle: go over the samples in another order each time, drawn from lucid's generator.
         sampler: the indices of an epoch, in its order; instead of ``shuffle``.
+        batch_sampler: lists of indices, one a batch, such as a :class:`BatchSampler`; instead of
+            ``batch_size``, ``shuffle``, ``sampler`` and ``drop_last``.
         drop_last: leave out a last batch that would be smaller.
         collate_fn: makes a batch of a list of samples; :func:`default_collate` if left out.
         transform: changes the inputs of each batch, such as an augmentation: a function of the
@@ -66,6 +68,9 @@ class DataLoader:
             thread, and draws from lucid's generator.
         num_workers: how many workers load samples ahead of their turn; with 0 this thread loads
             them when it is asked for a batch.
+        pin_memory: without effect: there is no other device to copy to.
+        persistent_workers: without effect: the processes stay anyhow.
+        generator: where ``shuffle`` takes its order from; lucid's generator if left out.
         prefetch_factor: how many batches are loaded ahead for each of these workers.
         part: ``(rank, ranks)``: of each batch, give the part of one of several ranks: a stretch
             from its front and the same one from its end, as MixUp and CutMix mix these. Together
@@ -99,10 +104,14 @@ class DataLoader:
         shuffle: bool = False,
         *,
         sampler: Sampler | None = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None,
         drop_last: bool = False,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         transform: Callable[[Any], Any] | None = None,
         num_workers: int = 0,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
+        generator: np.random.Generator | None = None,
         prefetch_factor: int = 2,
         part: tuple[int, int] | None = None,
     ) -> None:
@@ -117,8 +126,14 @@ class DataLoader:
         for name, function in (("collate_fn", collate_fn), ("transform", transform)):
             if function is not None and not callable(function):
                 raise TypeError(f"DataLoader: {name} must be a function, got {function!r}")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler or drop_last):
+            raise ValueError(
+                "DataLoader: a batch_sampler makes the batches; leave out batch_size, shuffle, "
+                "sampler and drop_last"
+            )
         if sampler is None:
-            sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
+            order = RandomSampler(dataset, generator=generator)
+            sampler = order if shuffle else SequentialSampler(dataset)
         elif shuffle:
             raise ValueError("DataLoader: a sampler has an order of its own; leave out shuffle")
         elif not hasattr(sampler, "__len__") or not hasattr(sampler, "__iter__"):
@@ -129,6 +144,7 @@ class DataLoader:
         self.dataset = dataset
         self.shuffle = shuffle
         self.sampler = sampler
+        self.batch_sampler = batch_sampler
         self.drop_last = drop_last
         self.collate_fn = collate_fn
         self.transform = transform
@@ -139,6 +155,8 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Return the number of batches."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
         whole, rest = divmod(len(self.sampler), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
@@ -167,10 +185,16 @@ class DataLoader:
     def all_batches(self, start: int = 0) -> Iterator[Any]:
         """Return an iterator as :meth:`batches` does, with None for a batch without samples."""
         count(start, "start", "DataLoader", 0)
-        order = np.fromiter(self.sampler, np.int64)
-        size = self.batch_size
         places: list[Sequence[int]]
-        places = [range(n * size, min(n * size + size, len(order))) for n in range(len(self))]
+        if self.batch_sampler is None:
+            order = np.fromiter(self.sampler, np.int64)
+            size = self.batch_size
+            places = [range(n * size, min(n * size + size, len(order))) for n in range(len(self))]
+        else:
+            lists = [list(batch) for batch in self.batch_sampler]
+            order = np.array([index for batch in lists for index in batch], np.int64)
+            ends = np.cumsum([len(batch) for batch in lists])
+            places = [range(end - len(batch), end) for batch, end in zip(lists, ends.tolist())]
         if self.part is not None and self.transform is None:
             places = [
                 [batch[row] for row in part_of_batch(len(batch), *self.part)] for batch in places

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,6 +91,64 @@ class RandomSampler:
             return iter(rng.integers(size, size=wanted).tolist())
         orders = [rng.permutation(size) for _ in range(-(-wanted // max(size, 1)))]
         return iter(np.concatenate([np.zeros(0, np.int64), *orders])[:wanted].tolist())
+
+
+class SubsetRandomSampler:
+    """Some samples, in another order each time.
+
+    Args:
+        indices: which samples.
+        generator: where randomness comes from; lucid's generator if left out.
+
+    Example:
+        >>> sorted(data.SubsetRandomSampler([4, 2, 7]))
+        [2, 4, 7]
+    """
+
+    def __init__(
+        self, indices: Sequence[int] | Array, generator: np.random.Generator | None = None
+    ) -> None:
+        self.indices = indices
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        order = (self.generator or _random.generator()).permutation(len(self.indices))
+        return (int(self.indices[place]) for place in order)
+
+
+class BatchSampler:
+    """The indices of a sampler in lists, one a batch: for ``DataLoader(batch_sampler=...)``.
+
+    Args:
+        sampler: anything that yields indices.
+        batch_size: how many a batch has; the last one may have fewer.
+        drop_last: leave out a last batch that would be smaller.
+
+    Raises:
+        ValueError: if ``batch_size`` is below 1.
+
+    Example:
+        >>> list(data.BatchSampler(range(5), batch_size=2, drop_last=False))
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
+        self.sampler = sampler
+        self.batch_size = count(batch_size, "batch_size", "BatchSampler")
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.sampler), self.batch_size)  # type: ignore[arg-type]
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = iter(self.sampler)
+        while batch := list(islice(indices, self.batch_size)):
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
 
 
 class WeightedRandomSampler:

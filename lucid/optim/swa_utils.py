@@ -8,14 +8,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lucid.autograd import Tensor, no_grad
-from lucid.nn import BatchNorm1d, BatchNorm2d, Module
+from lucid.nn import Module
 from lucid.nn._parameter import overwrite
+from lucid.nn.modules._batch_norm import _BatchNorm
 from lucid.optim import _settings
+from lucid.optim._optimizer import Optimizer
+from lucid.optim._schedule import LRScheduler
+from lucid.optim.lr_scheduler import cosine, linear
 
 AverageOne = Callable[[Tensor, Tensor, int], Tensor]
 AverageAll = Callable[[list[Tensor], list[Tensor], int], None]
@@ -138,7 +142,7 @@ class AveragedModel(Module):
         super().__init__()
         if not isinstance(model, Module):
             raise TypeError(f"AveragedModel: expected a module, got {type(model).__name__}")
-        if device not in (None, "cpu"):
+        if str(device) not in ("None", "cpu"):
             raise ValueError(f"AveragedModel: expected device None or 'cpu', got {device!r}")
         if avg_fn is not None and multi_avg_fn is not None:
             raise ValueError("AveragedModel: give avg_fn or multi_avg_fn, not both")
@@ -197,7 +201,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
     norms = [
         module
         for module in model.modules()
-        if isinstance(module, (BatchNorm1d, BatchNorm2d)) and module.running_mean is not None
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
     ]
     if not norms:
         return
@@ -216,3 +220,59 @@ def update_bn(loader: Iterable[Any], model: Module, device: str | None = None) -
             norm.momentum = momentum
         for module, training in modes:
             module.training = training
+
+
+class SWALR(LRScheduler):
+    """From the rate that it finds to a fixed one, for the epochs that are averaged.
+
+    Args:
+        optimizer: whose rate is set.
+        swa_lr: the last rate, or one for each group.
+        anneal_epochs: the steps until it is reached.
+        anneal_strategy: ``"cos"`` or ``"linear"``.
+        last_epoch: the last step that was done.
+
+    Example:
+        >>> optimizer = optim.SGD(nn.Linear(2, 2).parameters(), lr=1.0)
+        >>> schedule = optim.swa_utils.SWALR(optimizer, 0.5, anneal_epochs=2)
+        >>> optimizer.step()
+        >>> schedule.step()
+        >>> schedule.get_last_lr()
+        [0.75]
+    """
+
+    _checks: ClassVar = {
+        "anneal_epochs": _settings.integer(0),
+        "anneal_strategy": _settings.one_of("cos", "linear"),
+    }
+    _group_checks: ClassVar = {"swa_lrs": _settings.not_negative}
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        swa_lr: float | list[float],
+        anneal_epochs: int = 10,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
+        last_epoch: int = -1,
+    ) -> None:
+        self._attach(optimizer)
+        self.swa_lrs = self._per_group("swa_lr", swa_lr)
+        self.anneal_epochs = anneal_epochs
+        self.anneal_strategy = anneal_strategy
+        super().__init__(optimizer, last_epoch)
+
+    def _done_at(self, step: int) -> float:
+        """Return which part of the way a step has come to, from 0 to 1."""
+        if self.anneal_epochs == 0:
+            return 1.0
+        between = linear if self.anneal_strategy == "linear" else cosine
+        return between(0, 1, min(step / self.anneal_epochs, 1))
+
+    def lr_at(self, step: int, group: int = 0) -> float:  # noqa: D102
+        return linear(self.base_lrs[group], self.swa_lrs[group], self._done_at(step))
+
+    def _moved(self, lr: float, step: int, group: int) -> float:
+        before = self._done_at(step - 1) if step else 0.0
+        last = self.swa_lrs[group]
+        first = last if before == 1 else (lr - before * last) / (1 - before)
+        return linear(first, last, self._done_at(step))

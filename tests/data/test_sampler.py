@@ -158,3 +158,42 @@ def test_each_epoch_has_an_order_of_its_own_that_the_ranks_share() -> None:
     for rank, ranks in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match=f"expected a rank from 0 to {ranks} - 1, got {rank}"):
             data.DistributedSampler(range(4), ranks, rank)
+
+
+def test_some_samples_in_another_order() -> None:
+    indices = [8, 1, 5, 3]
+    sampler = data.SubsetRandomSampler(indices, np.random.default_rng(0))
+    drawn = [list(sampler) for _ in range(20)]
+    assert len(sampler) == 4
+    assert all(sorted(order) == sorted(indices) for order in drawn)
+    assert len(set(map(tuple, drawn))) > 5
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_a_sampler_of_batches(fast: bool, drop_last: bool) -> None:
+    dataset: Any = data.TensorDataset(np.arange(7)) if fast else [(i,) for i in range(7)]
+    batches = data.BatchSampler([6, 0, 3, 3, 1], 2, drop_last)
+    loader = DataLoader(dataset, batch_sampler=batches)
+    expected = [[6, 0], [3, 3], [1]][: 3 - drop_last]
+    assert [x.tolist() for (x,) in loader] == expected == list(batches)
+    assert len(loader) == len(batches) == len(expected)
+    uneven = DataLoader(dataset, batch_sampler=[[1], [2, 3, 4]])
+    assert [x.tolist() for (x,) in uneven] == [[1], [2, 3, 4]]
+    with pytest.raises(ValueError, match="DataLoader: a batch_sampler makes the batches"):
+        DataLoader(dataset, batch_size=2, batch_sampler=batches)
+
+
+def test_arguments_of_pytorchs_loader() -> None:
+    dataset = data.TensorDataset(np.arange(9))
+
+    def order() -> list[int]:
+        given = DataLoader(
+            dataset, 9, True, generator=np.random.default_rng(3), pin_memory=True, num_workers=0
+        )
+        return next(iter(given))[0].tolist()
+
+    assert order() == order()
+    from lucid.utils.data import DataLoader as Same
+
+    assert Same is DataLoader

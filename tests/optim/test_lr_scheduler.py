@@ -14,6 +14,7 @@ import pytest
 from lucid.autograd import Tensor
 from lucid.optim import SGD, Adagrad, Adam, Optimizer
 from lucid.optim import lr_scheduler as lrs
+from lucid.optim.swa_utils import SWALR
 
 
 def sgd(lr: float = 0.1, **options: Any) -> SGD:
@@ -24,6 +25,7 @@ MAKERS: dict[str, Callable[[Optimizer], lrs.LRScheduler]] = {
     "lambda": lambda o: lrs.LambdaLR(o, lambda step: 0.5**step),
     "multiplicative": lambda o: lrs.MultiplicativeLR(o, lambda step: 1 - 0.1 / step),
     "cyclic": lambda o: lrs.CyclicLR(o, 0.1, 0.5, 3, 4, "triangular2"),
+    "averaged": lambda o: SWALR(o, 0.05, 4),
     "step": lambda o: lrs.StepLR(o, 3),
     "multi": lambda o: lrs.MultiStepLR(o, [2, 5]),
     "exponential": lambda o: lrs.ExponentialLR(o, 0.9),

@@ -144,3 +144,24 @@ def test_wrong_use() -> None:
     with pytest.raises(ValueError, match="the parameters of the one that was copied"):
         ours.AveragedModel(layer).update_parameters(nn.Linear(3, 2))
     assert isinstance(optim.swa_utils.AveragedModel(layer).n_averaged, Tensor)
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+@pytest.mark.parametrize("epochs", [0, 1, 5])
+def test_the_rate_goes_over_to_the_averages(strategy: Any, epochs: int) -> None:
+    found = []
+    for averages, optimizers, start in (
+        (ours, lucid.optim, lambda: lucid.ones(1, requires_grad=True)),
+        (theirs, torch.optim, lambda: torch.ones(1, requires_grad=True)),
+    ):
+        groups = [{"params": [start()], "lr": 0.2}, {"params": [start()], "lr": 0.4}]
+        optimizer = optimizers.SGD(groups)
+        before = optimizers.lr_scheduler.ExponentialLR(optimizer, 0.9)
+        after = averages.SWALR(optimizer, [0.05, 0.5], epochs, strategy)
+        rates = []
+        for step in range(12):
+            optimizer.step()
+            (before if step < 4 else after).step()
+            rates.append([group["lr"] for group in optimizer.param_groups])
+        found.append(rates)
+    np.testing.assert_allclose(*found, rtol=1e-12)
