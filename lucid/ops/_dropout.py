@@ -89,27 +89,24 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
 
 def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Set whole channels of ``(N, C, L)`` or ``(C, L)`` to 0; as :func:`dropout2d`."""
-    x = _checked(input, p, "dropout1d")
-    if x.ndim == 2:
-        return dropout1d(x.unsqueeze(0), p, training).squeeze(0)
-    return _drop_channels(x, p, training, "dropout1d", (3,))
+    return _drop_channels(input, p, training, "dropout1d", (2, 3))
 
 
 def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Set whole channels of ``(N, C, D, H, W)`` or ``(C, D, H, W)`` to 0; as :func:`dropout2d`."""
-    x = _checked(input, p, "dropout3d")
-    if x.ndim == 4:
-        return dropout3d(x.unsqueeze(0), p, training).squeeze(0)
-    return _drop_channels(x, p, training, "dropout3d", (5,))
+    return _drop_channels(input, p, training, "dropout3d", (4, 5))
 
 
-def _drop_channels(input: Any, p: float, training: bool, who: str, axes: tuple[int, ...]) -> Tensor:
+def _drop_channels(input: Any, p: float, training: bool, who: str, axes: tuple[int, int]) -> Tensor:
+    """Drop channels of inputs with so many axes."""
     x = _checked(input, p, who)
     if x.ndim not in axes:
         shape = SHAPES[axes[-1] - 2]
         raise ValueError(f"{who}: expected an input of shape {shape}, got {x.shape}")
     if not training or p == 0:
         return x
+    if x.ndim < axes[-1] and who != "dropout2d":  # one input: its channels come first
+        return _drop_channels(x.unsqueeze(0), p, training, who, axes).squeeze(0)
     return _drop(x, generator().random(_of_channels(x), dtype=np.float32) >= p, p)
 
 

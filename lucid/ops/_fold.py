@@ -17,13 +17,7 @@ __all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfol
 
 
 def _places(
-    who: str,
-    x: Tensor,
-    size: tuple[int, int],
-    kernel_size: Any,
-    dilation: Any,
-    padding: Any,
-    stride: Any,
+    who: str, x: Tensor, size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
 ) -> tuple[tuple[Any, ...], tuple[int, int], tuple[int, int]]:
     """Return the index of the windows' elements ``(N, C, H', kh, W', kw)``, kernel and padding."""
     kernel = pair(kernel_size, "kernel_size", who, 1)
@@ -59,7 +53,7 @@ def _unfold(who: str, axes: int, input: Any, *settings: Any) -> Tensor:
     x = operand(input, who)
     check_axes(x, who, axes)
     n, c, *size = x.shape
-    index, kernel, (rows, columns) = _places(who, x, (size[0], size[1]), *settings)
+    index, kernel, (rows, columns) = _places(who, x, size, *settings)
     windows = getitem(pad(x, (columns, columns, rows, rows)), index).permute(0, 1, 3, 5, 2, 4)
     height, width = windows.shape[4:]
     return windows.reshape(n, c * kernel[0] * kernel[1], height * width)

@@ -109,16 +109,9 @@ def averaging(length: int, size: int) -> np.ndarray:
     return matrix
 
 
-# Mode -> for how many axes it is.
-_MODES: dict[str, tuple[int, ...]] = {
-    "nearest": (1, 2, 3),
-    "nearest-exact": (1, 2, 3),
-    "linear": (1,),
-    "bilinear": (2,),
-    "trilinear": (3,),
-    "bicubic": (2,),
-    "area": (1, 2, 3),
-}
+# Mode -> for how many axes it is; the others are for all.
+_AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+_MODES = ("nearest", "nearest-exact", "area", *_AXES)
 
 
 def interpolate(
@@ -152,9 +145,8 @@ def interpolate(
     """
     who = "interpolate"
     x = operand(input, who)
-    one_of(mode, tuple(_MODES), "mode", who)
-    axes = x.ndim - 2
-    check_image(x, who, axes if axes in _MODES[mode] else _MODES[mode][len(_MODES[mode]) // 2])
+    one_of(mode, _MODES, "mode", who)
+    check_image(x, who, _AXES.get(mode, x.ndim - 2 if x.ndim in (3, 4, 5) else 2))
     if (size is None) == (scale_factor is None):
         raise ValueError(f"{who}: give either size or scale_factor")
     filtered = mode in ("bilinear", "bicubic")

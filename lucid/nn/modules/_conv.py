@@ -32,17 +32,11 @@ class _Conv(WeightedLayer):
             cls._axes = axes
 
     def _set_sizes(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any,
-        dilation: Any,
-        groups: int,
+        self, channels: tuple[int, int], kernel_size: Any, stride: Any, dilation: Any, groups: int
     ) -> None:
         who, axes = type(self).__name__, self._axes
-        self.in_channels = count(in_channels, "in_channels", who)
-        self.out_channels = count(out_channels, "out_channels", who)
+        self.in_channels = count(channels[0], "in_channels", who)
+        self.out_channels = count(channels[1], "out_channels", who)
         self.kernel_size: Any = sizes(kernel_size, axes, "kernel_size", who, 1)
         self.stride: Any = sizes(stride, axes, "stride", who, 1)
         self.dilation: Any = sizes(dilation, axes, "dilation", who, 1)
@@ -94,7 +88,7 @@ class _Convolution(_Conv):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self._set_sizes((in_channels, out_channels), kernel_size, stride, dilation, groups)
         pads = conv_padding(padding, self.kernel_size, self.stride, self.dilation, who)
         whole = not isinstance(padding, str)
         self.padding = sizes(padding, self._axes, "padding", who) if whole else padding
@@ -183,7 +177,7 @@ class _Transposed(_Conv):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        self._set_sizes(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        self._set_sizes((in_channels, out_channels), kernel_size, stride, dilation, groups)
         self.padding: Any = sizes(padding, self._axes, "padding", who)
         self.output_padding: Any = sizes(output_padding, self._axes, "output_padding", who)
         self.padding_mode = one_of(padding_mode, ("zeros",), "padding_mode", who)
