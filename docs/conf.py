@@ -31,6 +31,7 @@ extensions = [
     "digits",
     "extras",
     "onnx_operators",
+    "ported",
     "performance",
     "command_line",
     "source_pages",

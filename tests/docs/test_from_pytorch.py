@@ -11,6 +11,7 @@ from tests.docs.site import ROOT, extension
 
 pytest.importorskip("sphinx")
 names = extension("torch_names")
+ported = extension("ported")
 MODULES = list(names.HOMES)
 
 
@@ -103,3 +104,12 @@ def test_the_page_has_every_module():
     text = (ROOT / "docs" / "names.md").read_text("utf-8")
     for module in MODULES:
         assert f".. torch-names:: {module}\n" in text
+
+
+def test_every_program_says_what_had_to_change():
+    programs = ported.programs()
+    assert len(programs) >= 6
+    for program in programs:
+        assert program.summary.endswith(".")
+        assert program.changes.startswith("- the imports"), program.path
+        assert "\n\n" not in program.changes, program.path
