@@ -10,6 +10,7 @@ from lucid.optim._adam_kin import Adamax as Adamax
 from lucid.optim._adam_kin import Lion as Lion
 from lucid.optim._adam_kin import NAdam as NAdam
 from lucid.optim._adam_kin import RAdam as RAdam
+from lucid.optim._lbfgs import LBFGS as LBFGS
 from lucid.optim._optimizer import Optimizer as Optimizer
 from lucid.optim._rmsprop import RMSprop as RMSprop
 from lucid.optim._sgd import SGD as SGD
