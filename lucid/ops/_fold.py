@@ -8,27 +8,32 @@ from lucid._check import count, pair
 from lucid.autograd import Tensor
 from lucid.ops._axes import batched
 from lucid.ops._common import operand
-from lucid.ops._conv import taps
 from lucid.ops._index import PutAdd, getitem
+from lucid.ops._join import stack
 from lucid.ops._layout import check_axes, check_positive, times
 from lucid.ops._shape import pad
 
 __all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfold"]
 
 
-def _places(
+def _elements(
     who: str, x: Tensor, size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
-) -> tuple[tuple[Any, ...], tuple[int, int], tuple[int, int]]:
-    """Return the index of the windows' elements ``(N, C, H', kh, W', kw)``, kernel and padding."""
+) -> tuple[list[tuple[slice, ...]], tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return where each element of the windows stands, and kernel, padding and windows' number."""
     kernel = pair(kernel_size, "kernel_size", who, 1)
     spread, step = pair(dilation, "dilation", who, 1), pair(stride, "stride", who, 1)
     sides = pair(padding, "padding", who)
-    rows, columns = (
-        taps(length + 2 * side, k, s, d)
+    height, width = (
+        (length + 2 * side - d * (k - 1) - 1) // s + 1
         for length, side, k, s, d in zip(size, sides, kernel, step, spread)
     )
-    check_positive((len(rows), len(columns)), x, f"a window of {times(kernel)}", who)
-    return (slice(None), slice(None), rows[:, :, None, None], columns), kernel, sides
+    check_positive((height, width), x, f"a window of {times(kernel)}", who)
+    rows, columns = (
+        [slice(i * d, i * d + (number - 1) * s + 1, s) for i in range(k)]
+        for number, k, s, d in zip((height, width), kernel, step, spread)
+    )
+    whole = slice(None), slice(None)
+    return [(*whole, i, j) for i in rows for j in columns], kernel, sides, (height, width)
 
 
 def unfold(
@@ -53,10 +58,10 @@ def _unfold(who: str, axes: int, input: Any, *settings: Any) -> Tensor:
     x = operand(input, who)
     check_axes(x, who, axes)
     n, c, *size = x.shape
-    index, kernel, (rows, columns) = _places(who, x, size, *settings)
-    windows = getitem(pad(x, (columns, columns, rows, rows)), index).permute(0, 1, 3, 5, 2, 4)
-    height, width = windows.shape[4:]
-    return windows.reshape(n, c * kernel[0] * kernel[1], height * width)
+    elements, _, (rows, columns), (height, width) = _elements(who, x, size, *settings)
+    padded = pad(x, (columns, columns, rows, rows))
+    windows = stack([getitem(padded, element) for element in elements], 2)
+    return windows.reshape(n, c * len(elements), height * width)
 
 
 def fold(
@@ -87,18 +92,20 @@ def fold(
 def _fold(who: str, axes: int, input: Any, output_size: Any, *settings: Any) -> Tensor:
     x, size = operand(input, who), pair(output_size, "output_size", who, 1)
     check_axes(x, who, axes)
-    index, kernel, (top, left) = _places(who, x, size, *settings)
-    height, width = len(index[2]), len(index[3])
-    elements = kernel[0] * kernel[1]
-    if x.shape[1] % elements or x.shape[2] != height * width:
+    elements, kernel, (top, left), (height, width) = _elements(who, x, size, *settings)
+    number = len(elements)
+    if x.shape[1] % number or x.shape[2] != height * width:
         raise ValueError(
-            f"{who}: expected columns (N, C·{elements}, {height * width}) of windows of "
+            f"{who}: expected columns (N, C·{number}, {height * width}) of windows of "
             f"{times(kernel)} in images of {times(size)}, got shape {x.shape}"
         )
-    n, c = x.shape[0], x.shape[1] // elements
-    windows = x.reshape(n, c, *kernel, height, width).permute(0, 1, 4, 2, 5, 3)
-    y = PutAdd.apply(windows, index, (n, c, size[0] + 2 * top, size[1] + 2 * left))
-    return y[:, :, top : top + size[0], left : left + size[1]]
+    n, c = x.shape[0], x.shape[1] // number
+    windows = x.reshape(n, c, number, height, width)
+    y: Any = 0
+    for place, element in enumerate(elements):
+        shape = (n, c, size[0] + 2 * top, size[1] + 2 * left)
+        y = y + PutAdd.apply(windows[:, :, place], element, shape)
+    return getitem(y, (..., slice(top, top + size[0]), slice(left, left + size[1])))
 
 
 def pixel_shuffle(input: Any, upscale_factor: int) -> Tensor:
