@@ -148,8 +148,8 @@ METHODS |= {
     "new_full": create.new_full,
     "new_tensor": create.new_tensor,
     "nelement": shape.numel,
-    "ndimension": attributes.dim,
-    **{function.__name__: function for function in attributes.METHODS},
+    "ndimension": attributes.METHODS["dim"],
+    **attributes.METHODS,
 }
 
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
