@@ -23,12 +23,11 @@ import lucid as torch
 import lucid.nn as nn
 import lucid.nn.functional as F
 import lucid.optim as optim
-from lucid.data import DataLoader, Dataset
 
 SIZES = {"small": 5, "full": 12}  # epochs
 
 
-class Digits(Dataset):
+class Digits(torch.utils.data.Dataset):
     """Pictures (1, 8, 8) from -1 to 1, with their labels; every fifth is for testing."""
 
     def __init__(self, train):
@@ -103,8 +102,10 @@ def main(size="full"):
     """Train, save, read, and return the accuracy of the worst class."""
     torch.manual_seed(0)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    train_loader = DataLoader(Digits(True), batch_size=8, shuffle=True, num_workers=0)
-    test_loader = DataLoader(Digits(False), batch_size=64, shuffle=False)
+    train_loader = torch.utils.data.DataLoader(
+        Digits(True), batch_size=8, shuffle=True, num_workers=0
+    )
+    test_loader = torch.utils.data.DataLoader(Digits(False), batch_size=64, shuffle=False)
     net = Net().to(device)
     train(net, train_loader, SIZES[size], device)
 

@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 import lucid as torch
 import lucid.nn as nn
 import lucid.optim as optim
-from lucid.data import DataLoader, TensorDataset
+from lucid.utils.data import DataLoader, TensorDataset
 
 SIZES = {"small": 10, "full": 60}  # epochs
 NZ, NGF, NDF = 16, 16, 16  # random numbers, and the narrowest width of each network

@@ -11,7 +11,9 @@ localisation network the same layers name few of the digits.
 What had to change from PyTorch:
 
 - the imports
-- ``layer.weight.data.zero_()`` is ``nn.init.zeros_(layer.weight)``: ``data`` is a NumPy array
+- ``layer.weight.data.zero_()`` is ``nn.init.zeros_(layer.weight)``, and
+  ``layer.bias.data.copy_(…)`` is ``layer.bias.copy_(…)`` where no gradients are recorded: ``data``
+  is a NumPy array
 """
 
 import argparse
@@ -23,7 +25,7 @@ import lucid as torch
 import lucid.nn as nn
 import lucid.nn.functional as F
 import lucid.optim as optim
-from lucid.data import DataLoader, TensorDataset
+from lucid.utils.data import DataLoader, TensorDataset
 
 SIZES = {"small": 11, "full": 60}  # epochs
 

@@ -23,8 +23,8 @@ import lucid as torch
 import lucid.nn as nn
 import lucid.nn.functional as F
 import lucid.optim as optim
-from lucid.data import DataLoader, TensorDataset
 from lucid.optim import lr_scheduler
+from lucid.utils.data import DataLoader, TensorDataset
 
 SIZES = {"small": (4, 6), "full": (12, 20)}  # epochs: of the first digits, and of the others
 

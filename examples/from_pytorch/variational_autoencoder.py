@@ -19,8 +19,8 @@ from sklearn.datasets import load_digits
 
 import lucid as torch
 from lucid import nn, optim
-from lucid.data import DataLoader, TensorDataset, random_split
 from lucid.nn import functional as F
+from lucid.utils.data import DataLoader, TensorDataset, random_split
 
 SIZES = {"small": 12, "full": 60}  # epochs
 

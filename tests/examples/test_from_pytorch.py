@@ -18,7 +18,6 @@ NAMES = (
 
 # What makes PyTorch's program of lucid's: all of it.
 IMPORTS = (
-    ("from lucid.data import", "from torch.utils.data import"),
     ("import lucid as torch", "import torch"),
     ("import lucid.", "import torch."),
     ("from lucid", "from torch"),
@@ -70,7 +69,7 @@ def check_dcgan(pictures):
 
 def check_sequence_tagger(rates):
     by_network, by_table = rates
-    assert by_network > 0.93
+    assert by_network > 0.945  # from the left alone it is 0.935
     assert by_table < 0.85
 
 
