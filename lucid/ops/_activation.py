@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid import kernels
+from lucid._random import generator
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
@@ -28,9 +29,10 @@ from lucid.ops._common import (
 from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu",
-    "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "selu", "silu", "softmax",
-    "softmin", "softplus", "softsign",
+    "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
+    "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6",
+    "rrelu", "selu", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign",
+    "tanhshrink", "threshold",
 ]  # fmt: skip
 
 # -- ReLU and its kin ---------------------------------------------------------------------------
@@ -393,6 +395,70 @@ def softsign(input: Any) -> Tensor:
     return x / (x.abs() + 1.0)
 
 
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """Return ``x``, and 0 where it is from ``-lambd`` to ``lambd``."""
+    x = floating(input, "hardshrink")
+    bound = as_float(lambd, "lambd", "hardshrink")
+    return where((x.data >= -bound) & (x.data <= bound), 0.0, x)
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """Return ``x`` nearer to 0 by ``lambd``, and 0 where it is not farther away.
+
+    Raises:
+        ValueError: if ``lambd`` is negative.
+    """
+    x = floating(input, "softshrink")
+    bound = as_float(lambd, "lambd", "softshrink")
+    if bound < 0:
+        raise ValueError(f"softshrink: lambd must be at least 0, got {lambd}")
+    return where(np.abs(x.data) <= bound, 0.0, x - wrap(np.sign(x.data)) * bound)
+
+
+def tanhshrink(input: Any) -> Tensor:
+    """Return ``x - tanh(x)``."""
+    x = floating(input, "tanhshrink")
+    return x - tanh(x)
+
+
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """Return ``x`` where it is above ``threshold``, else ``value``. See :func:`relu`."""
+    x = operand(input, "threshold")
+    low, other = (
+        as_float(v, n, "threshold") for v, n in ((threshold, "threshold"), (value, "value"))
+    )
+    return where(x.data <= low, wrap(np.array(other).astype(x.dtype)), x)
+
+
+def rrelu(
+    input: Any,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """Return ``x`` where positive, else ``x`` times a random slope (Xu et al. 2015).
+
+    Args:
+        input: any shape; integers are taken as float32.
+        lower: the smallest slope.
+        upper: the largest one.
+        training: draw a slope for each element; without, all have the mean of the two.
+        inplace: accepted as in PyTorch, and without effect.
+
+    Raises:
+        ValueError: if ``lower`` is larger than ``upper``.
+    """
+    low, high = as_float(lower, "lower", "rrelu"), as_float(upper, "upper", "rrelu")
+    if low > high:
+        raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
+    if not training:
+        return leaky_relu(input, (low + high) / 2)
+    x = floating(input, "rrelu")
+    slopes = generator().uniform(low, high, x.shape).astype(x.dtype)
+    return x * wrap(np.where(x.data > 0, x.dtype.type(1), slopes))
+
+
 def glu(input: Any, dim: int = -1) -> Tensor:
     """Return ``a * sigmoid(b)``, where a and b are the halves of the input (Dauphin et al. 2017).
 
@@ -482,3 +548,25 @@ def log_softmax(input: Any, dim: int | None = None, dtype: DTypeLike | None = No
 def softmin(input: Any, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
     """Return ``softmax(-input)``. Arguments as in :func:`softmax`."""
     return _softmax(Softmax, -floating(input, "softmin"), dim, dtype, "softmin")
+
+
+def gumbel_softmax(
+    logits: Any, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """Return a random choice that has a gradient: softmax of logits and noise (Jang et al. 2017).
+
+    Args:
+        logits: any shape.
+        tau: the temperature; the smaller, the nearer to one-hot vectors.
+        hard: return one-hot vectors, with the gradient of the soft ones.
+        eps: without effect, as in PyTorch.
+        dim: the axis of the choices.
+    """
+    x = floating(logits, "gumbel_softmax")
+    noise = generator().gumbel(size=x.shape).astype(x.dtype)
+    soft = softmax((x + wrap(noise)) / tau, dim)
+    if not hard:
+        return soft
+    chosen = np.zeros(x.shape, x.dtype)
+    np.put_along_axis(chosen, soft.data.argmax(dim, keepdims=True), 1, dim)
+    return wrap(chosen) - soft.detach() + soft

@@ -23,7 +23,7 @@ Statistics = tuple[Array, Array, int]  # mean and variance of a batch, and its v
 
 
 def _rows(x: Array) -> Array:
-    """Return ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)`` as rows ``(M, C)``, channels last.
+    """Return ``(N, C, *)`` as rows ``(M, C)``, channels last.
 
     Those of float16 are in float32.
     """
@@ -206,7 +206,7 @@ def batch_norm(
     (divided by M - 1). Otherwise the running statistics are used.
 
     Args:
-        input: ``(N, C)``, ``(N, C, L)`` or ``(N, C, H, W)``, floating point.
+        input: ``(N, C)``, ``(N, C, L)``, ``(N, C, H, W)`` or ``(N, C, D, H, W)``, floating point.
         running_mean: ``(C,)``; None in training keeps no statistics, None otherwise means the
             batch's are used all the same.
         running_var: likewise.
@@ -248,7 +248,7 @@ def normalized(
         The result, and the batch's statistics if it was by them and there are any.
     """
     x = operand(input, who)
-    if x.ndim not in (2, 3, 4):
+    if x.ndim not in (2, 3, 4, 5):
         raise ValueError(
             f"{who}: expected an input of shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}"
         )

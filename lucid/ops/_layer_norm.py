@@ -1,4 +1,4 @@
-"""Normalisation of each sample by itself: layer, group and instance norm."""
+"""Normalisation of each sample by itself: layer, root-mean-square, group and instance norm."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lucid import kernels
 from lucid.autograd import Function, Tensor, is_grad_enabled
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
+from lucid.ops._batch_norm import normalized, update_running
 from lucid.ops._common import Array, floating, operand, wide
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._pool import avg_pool2d
 from lucid.ops._shape import pad
 
-__all__ = ["group_norm", "instance_norm", "layer_norm", "local_response_norm"]
+__all__ = ["group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
@@ -105,17 +106,39 @@ def layer_norm(
     """
     who = "layer_norm"
     x = floating(input, who)
-    sizes = (
-        tuple(normalized_shape)
-        if isinstance(normalized_shape, (tuple, list))
-        else (normalized_shape,)
-    )
+    sizes, axes = _last_axes(x, normalized_shape, who)
+    return _affine(_standardize(x, axes, eps), weight, bias, sizes, sizes, who)
+
+
+def _last_axes(x: Tensor, shape: Any, who: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the sizes of the last axes as a tuple, and these axes."""
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not sizes or x.shape[-len(sizes) :] != sizes:
         raise ValueError(
             f"{who}: expected an input whose last axes have the sizes {sizes}, got shape {x.shape}"
         )
-    axes = tuple(range(x.ndim - len(sizes), x.ndim))
-    return _affine(_standardize(x, axes, eps), weight, bias, sizes, sizes, who)
+    return sizes, tuple(range(x.ndim - len(sizes), x.ndim))
+
+
+def rms_norm(
+    input: Any,
+    normalized_shape: int | tuple[int, ...] | list[int],
+    weight: Any = None,
+    eps: float | None = None,
+) -> Tensor:
+    r"""Return :math:`x / \sqrt{\mathrm{E}[x^2] + \epsilon} \cdot w` (Zhang & Sennrich 2019).
+
+    Arguments and errors as in :func:`layer_norm`; ``eps=None`` means the spacing of the dtype at 1.
+    """
+    who = "rms_norm"
+    x = floating(input, who)
+    sizes, axes = _last_axes(x, normalized_shape, who)
+    values = widened(x)
+    eps = float(np.finfo(values.dtype).eps) if eps is None else eps
+    y = values * (values.square().mean(axes, keepdim=True) + eps).rsqrt()
+    if weight is not None:
+        y = _affine(y, widened(floating(weight, who)), None, sizes, sizes, who)
+    return astype(y, x.dtype)
 
 
 def group_norm(
@@ -154,12 +177,69 @@ def _group_norm(
     return _affine(y, weight, bias, (channels,) + (1,) * (x.ndim - 2), (channels,), who)
 
 
-def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def instance_norm(
+    input: Any,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Normalise each channel of each sample over its positions (Ulyanov et al. 2016).
 
-    Arguments as in :func:`group_norm`; the input has at least one axis of positions.
+    Args:
+        input: ``(N, C, *)`` with at least one axis of positions, floating point.
+        running_mean: ``(C,)``, moved in place towards the mean of the samples' means, or None.
+        running_var: ``(C,)``, likewise with unbiased variances.
+        weight: ``(C,)``, or None for 1.
+        bias: ``(C,)``, or None for 0.
+        use_input_stats: normalise by each sample's own statistics; otherwise by the running ones.
+        momentum: weight of the *new* value in the running statistics.
+        eps: added to the (biased) variance, under the root.
+
+    Raises:
+        ValueError: if the shapes do not fit, or there are no running statistics to use.
     """
-    return _group_norm("instance_norm", input, None, weight, bias, eps)
+    return instance_normalized(
+        "instance_norm",
+        input,
+        running_mean,
+        running_var,
+        weight,
+        bias,
+        use_input_stats,
+        momentum,
+        eps,
+    )
+
+
+def instance_normalized(
+    who: str,
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Any,
+    bias: Any,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Normalise in the name of ``who``; see :func:`instance_norm`."""
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                f"{who}: use_input_stats=False needs running_mean and running_var, got none"
+            )
+        return normalized(who, input, running_mean, running_var, weight, bias, False, eps)[0]
+    y = _group_norm(who, input, None, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        x = wide(operand(input, who).data)
+        positions, count = tuple(range(2, x.ndim)), math.prod(x.shape[2:])
+        mean, variance = x.mean(positions).mean(0), x.var(positions).mean(0)
+        update_running(running_mean, running_var, (mean, variance, count), momentum)
+    return y
 
 
 def local_response_norm(

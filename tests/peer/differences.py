@@ -102,7 +102,9 @@ def two_cycles(case: Case) -> bool:
 
 IN_PLACE = "alpha_dropout dropout1d dropout3d feature_alpha_dropout "
 IN_PLACE += "celu dropout dropout2d elu hardsigmoid hardswish hardtanh leaky_relu mish relu relu6"
-IN_PLACE = " ".join(f"{name}(inplace=True)" for name in f"{IN_PLACE} selu silu".split())
+IN_PLACE = " ".join(
+    f"{name}(inplace=True)" for name in f"{IN_PLACE} selu silu threshold rrelu".split()
+)
 IMAGES = " ".join(
     f"{name}{axes}d"
     for name in ("avg_pool", "conv", "conv_transpose", "max_pool")
@@ -122,8 +124,6 @@ DIFFERENCES: list[Difference] = [
     Difference("embedding", "absent", "the layer has max_norm, the function has not", "max_norm="),
     Difference("embedding", "absent", "gradients are not scaled", "scale_grad_by_freq="),
     Difference("embedding", "absent", "gradients are dense", "sparse="),
-    Difference("instance_norm", "absent", "no model here keeps its statistics", "nn.functional"),
-    Difference("InstanceNorm2d", "refused", "no model here keeps them", "track_running_stats="),
     Difference(IMAGES, "refused", "images are floats", "floating-point"),
     Difference("batch_norm", "refused", "a vector has no channels", "got (0,)"),
     Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),

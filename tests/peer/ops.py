@@ -48,6 +48,7 @@ ELEMENTWISE = {"where", "clamp", "masked_fill", "pow", *(f"nn.functional.{n}" fo
 
 # Of these only the shape and the dtype can be compared.
 RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like", "new_empty"}
+RANDOM |= {"nn.functional.rrelu"}
 RANDOM |= {
     f"nn.functional.{name}"
     for name in ["dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]

@@ -41,7 +41,6 @@ REASONS = {
     "Tensor.relu": "the function of lucid.nn.functional",
     "Tensor.relu_": "the function of lucid.nn.functional",
     "Tensor.split": "the function's name, which says that it takes sizes too",
-    "nn.functional.instance_norm": "no statistics are kept",
     "nn.functional.avg_pool1d": "one function for images of all axes",
     "nn.AvgPool1d": "one layer for images of all axes",
     "nn.functional.one_hot": "as the documentation has it",

@@ -17,14 +17,16 @@ from lucid.ops._batch_norm import Statistics, normalized, update_running
 from lucid.ops._common import operand
 from lucid.ops._sync_batch_norm import OverRanks, over_ranks
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "SyncBatchNorm"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"]
 
 
 def _zeros(shape: tuple[int, ...] | None, dtype: DTypeLike | None) -> Tensor | None:
     return None if shape is None else wrap(np.zeros(shape, dtype or np.float32))
 
 
-class _BatchNorm(AffineLayer):
+class StatisticsLayer(AffineLayer):
+    """A norm that may keep running statistics."""
+
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
@@ -71,6 +73,8 @@ class _BatchNorm(AffineLayer):
         self.reset_running_stats()
         super().reset_parameters()
 
+
+class _BatchNorm(StatisticsLayer):
     def forward(self, input: Any) -> Tensor:
         """Return the input normalised, of the same shape."""
         who = type(self).__name__
@@ -149,6 +153,15 @@ class BatchNorm2d(_BatchNorm):
 
     _axes: tuple[int, ...] = (4,)
     _shapes = "(N, C, H, W)"
+
+
+class BatchNorm3d(_BatchNorm):
+    """Normalises each channel over the batch and all positions of ``(N, C, D, H, W)``.
+
+    All else is as in :class:`BatchNorm2d`.
+    """
+
+    _axes, _shapes = (5,), "(N, C, D, H, W)"
 
 
 class SyncBatchNorm(BatchNorm2d):

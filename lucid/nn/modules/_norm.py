@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import DTypeLike
@@ -9,10 +10,28 @@ from numpy.typing import DTypeLike
 from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn.modules._layer import AffineLayer, FunctionLayer
+from lucid.nn import init
+from lucid.nn.modules._batch_norm import StatisticsLayer
+from lucid.nn.modules._layer import AffineLayer, FunctionLayer, fill
 from lucid.ops._common import operand
+from lucid.ops._layer_norm import instance_normalized
 
-__all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm"]
+__all__ = [
+    "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LayerNorm",
+    "LocalResponseNorm", "RMSNorm",
+]  # fmt: skip
+
+
+def _last_sizes(shape: Any, who: str) -> tuple[int, ...]:
+    """Return the sizes of the last axes.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    sizes = shape if isinstance(shape, (list, tuple)) else (shape,)
+    if not sizes:
+        raise ValueError(f"{who}: normalized_shape must name at least one axis, got none")
+    return tuple(count(size, "normalized_shape", who) for size in sizes)
 
 
 class LayerNorm(AffineLayer):
@@ -50,12 +69,7 @@ class LayerNorm(AffineLayer):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__()
-        sizes = (
-            normalized_shape if isinstance(normalized_shape, (list, tuple)) else (normalized_shape,)
-        )
-        if not sizes:
-            raise ValueError("LayerNorm: normalized_shape must name at least one axis, got none")
-        self.normalized_shape = tuple(count(s, "normalized_shape", "LayerNorm") for s in sizes)
+        self.normalized_shape = _last_sizes(normalized_shape, "LayerNorm")
         self.eps = eps
         self.elementwise_affine = elementwise_affine
         self._register_affine(self.normalized_shape, elementwise_affine, bias, dtype)
@@ -111,22 +125,45 @@ class GroupNorm(AffineLayer):
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-class InstanceNorm2d(AffineLayer):
-    """Normalises each channel of each image over its positions (Ulyanov et al. 2016).
+class RMSNorm(AffineLayer):
+    """Divides by the root of the mean square over the last axes (Zhang & Sennrich 2019).
 
     Args:
-        num_features: C, the number of channels.
-        momentum: without effect: there are no running statistics.
-        track_running_stats: only False.
-
-    The other arguments are those of :class:`GroupNorm`.
-
-    Shapes: input and output ``(N, C, H, W)`` or ``(C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
+        normalized_shape: the sizes of the last axes.
+        eps: added to the mean square, under the root; None for the spacing of the dtype at 1.
+        elementwise_affine: whether to learn a factor for each element.
+        dtype: of the parameter, float32 by default.
     """
 
-    _sizes = ("num_features",)
-    _shown = ("eps", "momentum", "affine", "bias", "track_running_stats")
+    _sizes = ("normalized_shape",)
+    _shown = ("eps", "elementwise_affine")
 
+    def __init__(
+        self,
+        normalized_shape: int | list[int] | tuple[int, ...],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _last_sizes(normalized_shape, "RMSNorm")
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        shape = self.normalized_shape if elementwise_affine else None
+        self._register_empty("weight", shape, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set weight 1."""
+        fill(init.ones_, self.weight)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return a tensor of the input's shape."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+
+class _InstanceNorm(StatisticsLayer):
     def __init__(
         self,
         num_features: int,
@@ -138,29 +175,71 @@ class InstanceNorm2d(AffineLayer):
         bias: bool = True,
         dtype: DTypeLike | None = None,
     ) -> None:
-        super().__init__()
-        if track_running_stats:
-            raise ValueError("InstanceNorm2d: track_running_stats=True is not supported")
-        self.num_features = count(num_features, "num_features", "InstanceNorm2d")
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = False
-        self._register_affine((self.num_features,), affine, bias, dtype)
-        self.reset_parameters()
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype
+        )
 
     def forward(self, input: Any) -> Tensor:
         """Return a tensor of the input's shape."""
-        x = operand(input, "InstanceNorm2d")
-        if x.ndim == 3:
+        who = type(self).__name__
+        x = operand(input, who)
+        (axes,) = self._axes
+        if x.ndim == axes - 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         x = self._with_channels(x, self.num_features)
-        if x.ndim != 4 or x.shape[2] * x.shape[3] == 1:
+        own = self.training or not self.track_running_stats
+        if x.ndim != axes or (own and math.prod(x.shape[2:]) == 1):
             raise ValueError(
-                "InstanceNorm2d: expected an input of shape (N, C, H, W) with more than one "
+                f"{who}: expected an input of shape {self._shapes} with more than one "
                 f"position, got {x.shape}"
             )
-        return F.instance_norm(x, self.weight, self.bias, self.eps)
+        return instance_normalized(
+            who,
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            own,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalises each channel of each sequence over its positions; see :class:`InstanceNorm2d`.
+
+    Shapes: input and output ``(N, C, L)`` or ``(C, L)``.
+    """
+
+    _axes, _shapes = (3,), "(N, C, L)"
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalises each channel of each image over its positions (Ulyanov et al. 2016).
+
+    Args:
+        num_features: C, the number of channels.
+        eps: added to the variance, under the root.
+        momentum: weight of the *new* batch in the running statistics.
+        affine: whether to learn a factor and a summand for each channel.
+        track_running_stats: keep running statistics and use them in evaluation.
+        bias: with ``affine``, whether to learn the summand.
+        dtype: of the parameters, float32 by default.
+
+    Shapes: input and output ``(N, C, H, W)`` or ``(C, H, W)``; ``weight`` and ``bias`` ``(C,)``.
+    """
+
+    _axes, _shapes = (4,), "(N, C, H, W)"
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalises each channel of each volume over its positions; see :class:`InstanceNorm2d`.
+
+    Shapes: input and output ``(N, C, D, H, W)`` or ``(C, D, H, W)``.
+    """
+
+    _axes, _shapes = (5,), "(N, C, D, H, W)"
 
 
 class LocalResponseNorm(FunctionLayer, function=F.local_response_norm):

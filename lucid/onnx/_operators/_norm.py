@@ -97,7 +97,8 @@ def _instance_norm_layer(node: Node, rank: int | None, scale: Weight, bias: Weig
 @operator("InstanceNormalization", layer=_instance_norm_layer, size=None)
 def instance_norm(node: Node, x: Any, scale: Any, bias: Any) -> Any:
     """`nn.InstanceNorm2d`, or `nn.functional.instance_norm`."""
-    return F.instance_norm(x, tensor(scale), tensor(bias), node.number("epsilon", 1e-5))
+    eps = node.number("epsilon", 1e-5)
+    return F.instance_norm(x, weight=tensor(scale), bias=tensor(bias), eps=eps)
 
 
 def _group_norm_layer(node: Node, rank: int | None, scale: Weight, bias: Weight) -> Built | None:
