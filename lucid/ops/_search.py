@@ -475,5 +475,6 @@ def histogram(
     size = edges.size - 1
     sums = np.bincount(np.minimum(places, size - 1), weights, size).astype(x.dtype)
     if density:
-        sums = sums / (sums.sum() * np.diff(edges))
+        with np.errstate(all="ignore"):  # of no elements it is NaN
+            sums = sums / (sums.sum() * np.diff(edges))
     return Histogram(wrap(sums), wrap(edges))

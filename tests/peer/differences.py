@@ -120,7 +120,6 @@ DISTANCES += " triplet_margin_with_distance_loss"
 
 DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
-    Difference("scatter", "absent", "scatter_add adds; nothing multiplies", "reduce="),
     Difference("embedding", "absent", "the layer has max_norm, the function has not", "max_norm="),
     Difference("embedding", "absent", "gradients are not scaled", "scale_grad_by_freq="),
     Difference("embedding", "absent", "gradients are dense", "sparse="),
