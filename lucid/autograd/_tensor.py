@@ -650,13 +650,7 @@ class Tensor:
 
         # values at an index
         def scatter(
-            self,
-            dim: int,
-            index: Any,
-            src: Any = None,
-            *,
-            value: float | None = None,
-            reduce: str | None = None,
+            self, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: Any = None
         ) -> Tensor: ...
         def scatter_add(self, dim: int, index: Any, src: Any) -> Tensor: ...
         def scatter_reduce(
@@ -673,12 +667,7 @@ class Tensor:
         def masked_scatter(self, mask: Any, source: Any) -> Tensor: ...
         def select_scatter(self, src: Any, dim: int, index: int) -> Tensor: ...
         def slice_scatter(
-            self,
-            src: Any,
-            dim: int = 0,
-            start: int | None = None,
-            end: int | None = None,
-            step: int = 1,
+            self, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
         ) -> Tensor: ...
         def diagonal_scatter(
             self, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1
@@ -753,12 +742,7 @@ class Tensor:
         def bincount(self, weights: Any = None, minlength: int = 0) -> Tensor: ...
         def histc(self, bins: int = 100, min: float = 0, max: float = 0) -> Tensor: ...
         def histogram(
-            self,
-            bins: Any,
-            *,
-            range: tuple[float, float] | None = None,
-            weight: Any = None,
-            density: bool = False,
+            self, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
         ) -> Any: ...
 
         msort = argwhere = neg

@@ -39,6 +39,15 @@ def check_range(index: Array, length: int, who: str) -> None:
         raise IndexError(f"{who}: index {bad} is out of range for an axis of size {length}")
 
 
+def index_vector(index: Any, length: int, who: str) -> Array:
+    """Return places along an axis of this length, of a vector or one integer, as a new array."""
+    array = index_array(index, who)
+    if array.ndim > 1:
+        raise ValueError(f"{who}: expected an index with 1 axis, got shape {array.shape}")
+    check_range(array, length, who)
+    return array.reshape(-1).copy()
+
+
 def check_fits(x: Tensor, axis: int, index: Array, who: str) -> None:
     """Raise ValueError unless ``index`` may stand in ``gather`` or ``scatter`` along ``axis``."""
     fits = index.ndim == x.ndim and all(
@@ -62,11 +71,9 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
     """
     input = operand(input, "index_select")
     vector, axis = with_axis(input, dim, "index_select")
-    array = index_array(index, "index_select")
-    if array.ndim > 1 or (input.ndim == 0 and array.size != 1):
+    array = index_vector(index, vector.shape[axis], "index_select")
+    if input.ndim == 0 and array.size != 1:
         raise ValueError(f"index_select: expected an index with 1 axis, got shape {array.shape}")
-    array = array.reshape(-1)
-    check_range(array, vector.shape[axis], "index_select")
     found = getitem(vector, at_axis(axis, array))
     return found if input.ndim else found.reshape(())
 

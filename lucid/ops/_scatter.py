@@ -29,7 +29,7 @@ from lucid.ops._common import (
     with_axis,
 )
 from lucid.ops._elementwise import floor_divide, where
-from lucid.ops._gather import along, boolean, check_fits, check_range, index_array
+from lucid.ops._gather import along, boolean, check_fits, check_range, index_array, index_vector
 from lucid.ops._index import GetItem, PutAdd, SetItem, as_index, at_index, put_add
 
 __all__ = [
@@ -53,14 +53,9 @@ def _combine(
     reduce: str | None,
     include_self: bool = True,
 ) -> Tensor:
-    """Return ``x`` with values at places: one of them, or all combined with what is there.
+    """Return ``x`` with ``values``, of the shape of ``x[places]``, at places that may repeat.
 
-    Args:
-        x: the tensor.
-        places: the index of the values; a place may come more than once.
-        values: of the shape of ``x[places]``.
-        reduce: how they are combined; None keeps one of the values.
-        include_self: whether what is there counts.
+    With ``reduce`` all count, and with ``include_self`` what is there; without, one is kept.
     """
     if reduce is None:
         return SetItem.apply(x, places, values)
@@ -158,18 +153,11 @@ def _check_dtype(x: Tensor, values: Tensor, name: str, who: str) -> None:
 
 
 def scatter(
-    input: Any,
-    dim: int,
-    index: Any,
-    src: Any = None,
-    *,
-    value: float | None = None,
-    reduce: str | None = None,
+    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: Any = None
 ) -> Tensor:
     """Return ``input`` with values put along axis ``dim``: ``y[i, index[i, j]] = src[i, j]``.
 
-    ``src`` is a number or a tensor at least as large as ``index``. Where an index repeats, one
-    of the values is kept.
+    Where an index repeats, one of the values is kept.
 
     Args:
         input: any shape.
@@ -199,13 +187,8 @@ def scatter_reduce(
 ) -> Tensor:
     """Return ``input`` with all values of ``src`` that :func:`scatter` puts in one place combined.
 
-    Args:
-        input: any shape.
-        dim: the axis to put along.
-        index: integers, with as many axes as ``input``.
-        src: the values, at least as large as ``index``.
-        reduce: ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``.
-        include_self: whether the value of ``input`` counts where there are others.
+    ``reduce`` is ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``; what ``input`` holds
+    there counts too, unless ``include_self=False``.
     """
     who = "scatter_reduce"
     reduce = one_of(reduce, _REDUCTIONS, "reduce", who)
@@ -221,11 +204,7 @@ def _by_slices(
     """Return ``x`` with the slices of ``source`` at a vector of places along an axis."""
     x, source = operand(x, who), operand(source, who)
     vector, axis = with_axis(x, dim, who)
-    array = index_array(index, who)
-    if array.ndim > 1:
-        raise ValueError(f"{who}: expected an index with 1 axis, got shape {array.shape}")
-    array = array.reshape(-1).copy()
-    check_range(array, vector.shape[axis], who)
+    array = index_vector(index, vector.shape[axis], who)
     _check_dtype(x, source, "source", who)
     shape = (*vector.shape[:axis], array.size, *vector.shape[axis + 1 :])
     if source.shape != shape and not (source.ndim == 0 and shape == (1,)):
@@ -274,9 +253,9 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """Return ``input`` with the slices ``index`` along ``dim`` set to one number, ``value``."""
     input = operand(input, "index_fill")
     vector, axis = with_axis(input, dim, "index_fill")
-    array = np.unique(index_array(index, "index_fill"))  # a place counts once for the gradient
-    check_range(array, vector.shape[axis], "index_fill")
+    array = np.unique(index_vector(index, vector.shape[axis], "index_fill"))
     number = one_number(value, input.dtype, "index_fill")
+    # A place that is named twice counts once for the gradient of the number.
     return SetItem.apply(vector, at_axis(axis, array), number).reshape(input.shape)
 
 
@@ -307,11 +286,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
 def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor:
     """Return ``input`` with values at places in the flat tensor: ``y[index[i]] = source[i]``.
 
-    Args:
-        input: any shape.
-        index: integers of any shape.
-        source: as many values, of the dtype of ``input``.
-        accumulate: add the values instead; all count where an index repeats.
+    ``index`` and ``source`` have any shape; ``accumulate`` is as in :func:`index_put`.
     """
     input, source = operand(input, "put"), operand(source, "put")
     array = index_array(index, "put").ravel()
@@ -329,7 +304,7 @@ def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     Args:
         input: any shape.
         mask: booleans; both broadcast.
-        source: at least as many values, of the dtype of ``input``.
+        source: at least as many values as places, of the dtype of ``input``.
     """
     who = "masked_scatter"
     input, chosen, source = operand(input, who), boolean(mask, who), operand(source, who)
@@ -365,32 +340,16 @@ def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
 
 
 def slice_scatter(
-    input: Any,
-    src: Any,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
+    input: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Tensor:
-    """Return ``input`` with ``src`` in the place of some slices along axis ``dim``.
-
-    Those are the ones from ``start`` to before ``end``, every ``step`` of them.
-    """
+    """Return ``input`` with ``src`` as its slices ``start``:``end``:``step`` along axis ``dim``."""
     input = operand(input, "slice_scatter")
     axis = normalize_axis(dim, input.ndim, "slice_scatter")
     return _replace(input, at_axis(axis, slice(start, end, step)), src, "slice_scatter")
 
 
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """Return ``input`` with ``src`` as its diagonal.
-
-    Args:
-        input: with two axes or more.
-        src: the values, of the shape of ``input.diagonal(offset, dim1, dim2)``.
-        offset: 0 for the main diagonal, positive numbers above it.
-        dim1: the axis of the rows.
-        dim2: the axis of the columns.
-    """
+    """Return ``input`` with ``src`` as what :func:`diagonal` returns of it."""
     who = "diagonal_scatter"
     input = operand(input, who)
     axes = normalize_axes((dim1, dim2), input.ndim, who)

@@ -225,12 +225,7 @@ def _quantile(
 
 
 def quantile(
-    input: Any,
-    q: Any,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    interpolation: str = "linear",
+    input: Any, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
     """Return the quantiles of the values: what a part ``q`` of them is below. NaN if there is one.
 
@@ -246,12 +241,7 @@ def quantile(
 
 
 def nanquantile(
-    input: Any,
-    q: Any,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    interpolation: str = "linear",
+    input: Any, q: Any, dim: Any = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
     """Return the quantiles of the values that are not NaN. Arguments as in :func:`quantile`."""
     return _quantile(input, q, dim, keepdim, interpolation, "nanquantile", True)
@@ -393,10 +383,7 @@ def unique_consecutive(
 def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
     """Return how often each of the numbers 0, 1, … is in a vector of integers.
 
-    Args:
-        input: integers ``(n,)``, none negative.
-        weights: what each counts, ``(n,)``, instead of 1.
-        minlength: the least length of the result.
+    Each counts its own of ``weights`` instead of 1. The result is at least ``minlength`` long.
     """
     who = "bincount"
     numbers = index_array(input, who)
@@ -446,12 +433,7 @@ class Histogram(NamedTuple):
 
 
 def histogram(
-    input: Any,
-    bins: Any,
-    *,
-    range: tuple[float, float] | None = None,
-    weight: Any = None,
-    density: bool = False,
+    input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
 ) -> Histogram:
     """Return how many elements are in each bin, and the edges of the bins.
 
