@@ -57,6 +57,8 @@ dtype = _np.dtype
 # What PyTorch calls them too, and its numbers.
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
+# Orders in memory, which are without effect: that of images is always channels last.
+channels_last, contiguous_format = "channels_last", "contiguous_format"
 e, inf, nan, pi, newaxis = _np.e, _np.inf, _np.nan, _np.pi, _np.newaxis
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.

@@ -196,7 +196,8 @@ _NEUTRAL = {
     "generator": ("None",),
     "out": ("None",),
     **dict.fromkeys(("pin_memory", "non_blocking", "sparse"), ("False",)),
-    **dict.fromkeys(("layout", "memory_format"), ("None", "strided")),
+    "layout": ("None",),
+    "memory_format": ("None", "channels_last", "contiguous_format"),
     **dict.fromkeys(("foreach", "fused", "capturable"), ("None", "False", "True")),
     "differentiable": ("False",),
 }

@@ -60,6 +60,7 @@ is_complex is_floating_point is_nonzero is_same_size is_signed
 """
 
 _OTHERS = """
+channels_last contiguous_format
 Tensor accelerator available_backends enable_grad get_backend is_grad_enabled load manual_seed
 no_grad save set_backend set_num_threads get_num_threads compile set_grad_enabled summary bool
 float16 float32 float64 int16 int32 int64 int8 uint8 half float

@@ -83,6 +83,8 @@ CONVERSIONS: dict[str, Any] = {
     "same": lambda x, lib: x.to(lib.float32),
     "copy": lambda x, lib: x.to(lib.float32, copy=True),
     "copy by place": lambda x, lib: x.to("cpu", lib.float32, False, True),
+    "channels last": lambda x, lib: x.reshape(2, 1, 2, 1).to(memory_format=lib.channels_last),
+    "in order": lambda x, lib: x.clone(memory_format=lib.contiguous_format),
     "cpu": lambda x, lib: x.cpu(),
     "byte": lambda x, lib: x.byte(),
     "char": lambda x, lib: x.char(),
