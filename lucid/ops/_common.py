@@ -244,6 +244,15 @@ def normalize_axes(
     return axes if ndim else ()
 
 
+def with_axes(x: Any, who: str, least: int = 0, most: int = 64) -> Tensor:
+    """Return ``x`` as a tensor; ValueError is raised unless it has so many axes."""
+    x = operand(x, who)
+    if not least <= x.ndim <= most:
+        bound = f"at least {least}" if x.ndim < least else f"at most {most}"
+        raise ValueError(f"{who}: expected {bound} axes, got shape {x.shape}")
+    return x
+
+
 def as_float(value: Any, name: str, who: str) -> float:
     """Return a setting that must be a number.
 

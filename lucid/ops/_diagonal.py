@@ -8,14 +8,14 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, normalize_axis, operand
+from lucid.ops._common import Array, normalize_axes, operand, with_axes
 from lucid.ops._reduce import sum as total
-from lucid.ops._shape import clone, each_tensor, flatten
+from lucid.ops._shape import clone, flatten
 
 __all__ = ["diag", "diag_embed", "diagflat", "diagonal", "trace"]
 
 
-def _diagonal(x: Array, offset: int, axes: tuple[int, int]) -> Array:
+def _diagonal(x: Array, offset: int, axes: tuple[int, ...]) -> Array:
     """Return a diagonal as a view that can be written to, if ``x`` can be."""
     y = x.diagonal(offset, *axes)
     y.flags.writeable = x.flags.writeable
@@ -24,7 +24,7 @@ def _diagonal(x: Array, offset: int, axes: tuple[int, int]) -> Array:
 
 class Diagonal(Function):
     @staticmethod
-    def forward(ctx: Node, x: Tensor, offset: int, axes: tuple[int, int]) -> Array:
+    def forward(ctx: Node, x: Tensor, offset: int, axes: tuple[int, ...]) -> Array:
         ctx.how = x.shape, offset, axes
         ctx.view = lambda tensor: Diagonal.apply(tensor, offset, axes)
         return _diagonal(x.data, offset, axes)
@@ -39,7 +39,7 @@ class DiagonalEmbed(Function):
 
     @staticmethod
     def forward(
-        ctx: Node, x: Tensor, shape: tuple[int, ...], offset: int, axes: tuple[int, int]
+        ctx: Node, x: Tensor, shape: tuple[int, ...], offset: int, axes: tuple[int, ...]
     ) -> Array:
         ctx.how = offset, axes
         y = np.zeros(shape, x.dtype)
@@ -51,33 +51,23 @@ class DiagonalEmbed(Function):
         return Diagonal.apply(grad, *ctx.how)
 
 
-def _matrix_axes(dim1: int, dim2: int, ndim: int, who: str) -> tuple[int, int]:
-    axes = normalize_axis(dim1, ndim, who), normalize_axis(dim2, ndim, who)
-    if axes[0] == axes[1]:
-        raise ValueError(f"{who}: expected two axes, got {dim1} and {dim2}, which are one")
-    return axes
-
-
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """Return a view of the diagonals of the matrices along two axes, as the last axis.
 
     Args:
         input: two axes or more.
         offset: how far above the main diagonal; negative numbers are below it.
-        dim1: the axis of the rows.
-        dim2: the axis of the columns.
+        dim1, dim2: the axes of the rows and of the columns.
     """
     input = operand(input, "diagonal")
-    return Diagonal.apply(input, offset, _matrix_axes(dim1, dim2, input.ndim, "diagonal"))
+    axes = normalize_axes((dim1, dim2), input.ndim, "diagonal")
+    return Diagonal.apply(input, offset, axes)
 
 
 def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Return matrices along two new axes, with the last axis of ``input`` as diagonals, else 0.
-
-    Arguments as in :func:`diagonal`; the axes are those of the result.
-    """
-    (input,) = each_tensor((input,), "diag_embed", least=1)
-    axes = _matrix_axes(dim1, dim2, input.ndim + 1, "diag_embed")
+    """Return matrices with the last axis of ``input`` as diagonals: see :func:`diagonal`."""
+    input = with_axes(input, "diag_embed", 1)
+    axes = normalize_axes((dim1, dim2), input.ndim + 1, "diag_embed")
     size = input.shape[-1] + abs(offset)
     shape = list(input.shape[:-1])
     for axis in sorted(axes):
@@ -86,13 +76,8 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
 
 
 def diag(input: Any, diagonal: int = 0) -> Tensor:
-    """Return the matrix with a vector as its diagonal, or a copy of the diagonal of a matrix.
-
-    Args:
-        input: ``(n,)`` or ``(m, n)``.
-        diagonal: how far above the main diagonal; negative numbers are below it.
-    """
-    (input,) = each_tensor((input,), "diag", least=1, most=2)
+    """Return the matrix with a vector as its ``diagonal``, or a copy of a matrix's."""
+    input = with_axes(input, "diag", 1, 2)
     if input.ndim == 1:
         return diag_embed(input, diagonal)
     return clone(Diagonal.apply(input, diagonal, (0, 1)))
@@ -105,5 +90,5 @@ def diagflat(input: Any, offset: int = 0) -> Tensor:
 
 def trace(input: Any) -> Tensor:
     """Return the sum of the main diagonal of a matrix."""
-    (input,) = each_tensor((input,), "trace", least=2, most=2)
+    input = with_axes(input, "trace", 2, 2)
     return total(Diagonal.apply(input, 0, (0, 1)))

@@ -19,6 +19,7 @@ from lucid.ops._common import (
     operand,
     promoted,
     shape_argument,
+    with_axes,
 )
 from lucid.ops._shape import (
     atleast_1d,
@@ -174,18 +175,10 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
-    """Return the coordinates of the points of a grid: one read-only view for each vector.
+    """Return the coordinates of the points of a grid: one read-only view for each of ``tensors``.
 
-    Args:
-        *tensors: vectors or numbers of one dtype, or one list of them.
-        indexing: ``"ij"``, the default: result number i varies along axis i. ``"xy"`` exchanges
-            the first two axes.
-
-    Example:
-        >>> y, x = lucid.meshgrid(lucid.arange(2), lucid.arange(3), indexing="ij")
-        >>> x
-        tensor([[0, 1, 2],
-                [0, 1, 2]], dtype=int64)
+    With ``indexing="ij"``, the default, number i varies along axis i; ``"xy"`` exchanges the first
+    two axes.
     """
     parts = [flatten(part) for part in each_tensor(tensors, "meshgrid", most=1)]
     one_of(indexing or "ij", ("ij", "xy"), "indexing", "meshgrid")
@@ -204,7 +197,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
 
 def cartesian_prod(*tensors: Any) -> Tensor:
     """Return a row for every choice of one element from each vector; of one vector, itself."""
-    parts = each_tensor(tensors, "cartesian_prod", least=1, most=1)
+    parts = each_tensor(tensors, "cartesian_prod", 1, 1)
     grids = [flatten(grid) for grid in meshgrid(*parts, indexing="ij")]
     return grids[0] if len(grids) == 1 else stack(grids, 1)
 
@@ -212,12 +205,9 @@ def cartesian_prod(*tensors: Any) -> Tensor:
 def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tensor:
     """Return a row for every choice of ``r`` elements of a vector, in their order.
 
-    Args:
-        input: ``(n,)``.
-        r: how many, at least 0.
-        with_replacement: an element may be chosen again.
+    ``with_replacement=True`` lets an element be chosen again.
     """
-    (input,) = each_tensor((input,), "combinations", least=1, most=1)
+    input = with_axes(input, "combinations", 1, 1)
     r = count(r, "r", "combinations", 0)
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r)) if r else []
@@ -287,19 +277,16 @@ def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tu
 
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of ``input``, cut along an axis into a number of parts or at given places.
+    """Return views of ``input``, cut along axis ``dim``.
 
-    Args:
-        input: the tensor.
-        indices_or_sections: how many parts, of which the first are one longer where they cannot
-            be equal; or a list or a vector of the indices at which parts begin.
-        dim: the axis.
+    ``indices_or_sections`` is how many parts, of which the first are one longer where they cannot
+    be equal; or a list or a vector of the indices at which parts begin.
     """
     return _cut(input, indices_or_sections, dim, "tensor_split")
 
 
 def _cut(input: Any, places: Any, dim: int, who: str, least: int = 1, equal: bool = False) -> Any:
-    (input,) = each_tensor((input,), who, least=least)
+    input = with_axes(input, who, least)
     axis = normalize_axis(dim, input.ndim, who)
     places = places.tolist() if isinstance(places, (Tensor, np.ndarray)) else places
     if not is_whole(places):
@@ -320,15 +307,15 @@ def hsplit(input: Any, indices_or_sections: Any) -> tuple[Tensor, ...]:
 
     ``indices_or_sections`` as in :func:`tensor_split`, but a number of parts must be equal.
     """
-    (input,) = each_tensor((input,), "hsplit", least=1)
+    input = with_axes(input, "hsplit", 1)
     return _cut(input, indices_or_sections, 0 if input.ndim == 1 else 1, "hsplit", 1, True)
 
 
 def vsplit(input: Any, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """Return views of ``input`` cut along the first axis: see :func:`hsplit`."""
+    """Return views cut along the first axis, by ``indices_or_sections`` as in :func:`hsplit`."""
     return _cut(input, indices_or_sections, 0, "vsplit", 2, True)
 
 
 def dsplit(input: Any, indices_or_sections: Any) -> tuple[Tensor, ...]:
-    """Return views of ``input`` cut along the third axis: see :func:`hsplit`."""
+    """Return views cut along the third axis, by ``indices_or_sections`` as in :func:`hsplit`."""
     return _cut(input, indices_or_sections, 2, "dsplit", 3, True)

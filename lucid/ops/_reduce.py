@@ -7,6 +7,7 @@ axes stay with size 1.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from lucid.ops._common import (
     normalize_axis,
     operand,
     wide,
+    with_axes,
     with_dtype,
 )
 from lucid.ops._elementwise import abs as absolute
@@ -272,30 +274,27 @@ def std(
     return Std.apply(input, _axes(dim, input, "std"), keepdim, correction)
 
 
-def var_mean(
-    input: Any,
-    dim: Dim = None,
-    unbiased: bool | None = None,
-    keepdim: bool = False,
-    *,
-    correction: float | None = 1,
-) -> tuple[Tensor, Tensor]:
-    """Return the variance and the mean. Arguments as in :func:`var`."""
-    dim, correction = _spread_over(dim, unbiased, correction)
-    return var(input, dim, None, keepdim, correction=correction), mean(input, dim, keepdim)
+def _with_mean(spread: Callable[..., Tensor], who: str, what: str) -> Callable[..., Any]:
+    """Return a function that returns a spread and the mean."""
+
+    def both(
+        input: Any,
+        dim: Dim = None,
+        unbiased: bool | None = None,
+        keepdim: bool = False,
+        *,
+        correction: float | None = 1,
+    ) -> tuple[Tensor, Tensor]:
+        dim, correction = _spread_over(dim, unbiased, correction)
+        return spread(input, dim, None, keepdim, correction=correction), mean(input, dim, keepdim)
+
+    both.__name__ = both.__qualname__ = who
+    both.__doc__ = f"Return the {what} and the mean. Arguments as in :func:`var`."
+    return both
 
 
-def std_mean(
-    input: Any,
-    dim: Dim = None,
-    unbiased: bool | None = None,
-    keepdim: bool = False,
-    *,
-    correction: float | None = 1,
-) -> tuple[Tensor, Tensor]:
-    """Return the standard deviation and the mean. Arguments as in :func:`var`."""
-    dim, correction = _spread_over(dim, unbiased, correction)
-    return std(input, dim, None, keepdim, correction=correction), mean(input, dim, keepdim)
+var_mean = _with_mean(var, "var_mean", "variance")
+std_mean = _with_mean(std, "std_mean", "standard deviation")
 
 
 class Norm(Function):
@@ -364,18 +363,9 @@ def dist(input: Any, other: Any, p: float = 2) -> Tensor:
 
 
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
-    """Return ``input`` with the slices along an axis scaled down to a largest norm.
-
-    Args:
-        input: two axes or more.
-        p: the norm's exponent, above 0.
-        dim: the axis that the slices lie along.
-        maxnorm: the largest norm, at least 0; a slice of less stays as it is.
-    """
-    input = floating(input, "renorm")
+    """Return ``input`` with slices along ``dim`` scaled down to ``maxnorm``: see :func:`norm`."""
+    input = with_axes(floating(input, "renorm"), "renorm", 2)
     axis = normalize_axis(dim, input.ndim, "renorm")
-    if input.ndim < 2:
-        raise ValueError(f"renorm: expected at least 2 axes, got shape {input.shape}")
     if p <= 0 or maxnorm < 0:
         raise ValueError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
     values = widened(input)

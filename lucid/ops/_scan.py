@@ -19,6 +19,7 @@ from lucid.ops._common import (
     normalize_axis,
     operand,
     wide,
+    with_axes,
     with_axis,
     with_dtype,
 )
@@ -26,7 +27,7 @@ from lucid.ops._elementwise import exp, log, logical_xor, where
 from lucid.ops._gather import values_and_indices
 from lucid.ops._join import cat
 from lucid.ops._reduce import sum as total
-from lucid.ops._shape import each_tensor, flip
+from lucid.ops._shape import flip
 
 __all__ = [
     "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid", "diff", "logcumsumexp",
@@ -201,16 +202,11 @@ def cummin(input: Any, dim: int) -> ValuesIndices:
 
 
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
-    """Return the differences of neighbours along an axis; of booleans, whether they differ.
+    """Return differences of neighbours along ``dim``, ``n`` times; of booleans, if they differ.
 
-    Args:
-        input: one axis or more.
-        n: how often differences are taken, of differences from the second time.
-        dim: the axis.
-        prepend: what is joined in front first.
-        append: what is joined at the end first.
+    ``prepend`` and ``append`` are joined to the ends first.
     """
-    (input,) = each_tensor((input,), "diff", least=1)
+    input = with_axes(input, "diff", 1)
     axis, n = normalize_axis(dim, input.ndim, "diff"), count(n, "n", "diff", 0)
     if n == 0:  # nothing is joined either
         return input
@@ -223,7 +219,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 
 def _areas(y: Any, x: Any, dx: Any, dim: int, who: str) -> tuple[Tensor, int]:
     """Return twice the areas of the trapezoids between neighbours, and their axis."""
-    (y,) = each_tensor((y,), who, least=1)
+    y = with_axes(y, who, 1)
     axis = normalize_axis(dim, y.ndim, who)
     if x is not None and dx is not None:
         raise ValueError(f"{who}: expected x or dx, got both")
@@ -243,13 +239,9 @@ def _areas(y: Any, x: Any, dx: Any, dim: int, who: str) -> tuple[Tensor, int]:
 
 
 def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """Return the integral along an axis by the trapezoidal rule.
+    """Return the integral of ``y`` along axis ``dim`` by the trapezoidal rule.
 
-    Args:
-        y: the values.
-        x: where they lie: a vector, or a tensor that broadcasts with ``y``.
-        dx: the distance between them instead, 1 if left out.
-        dim: the axis.
+    Its values lie at ``x``, a vector or a tensor that broadcasts, or at distances ``dx``, else 1.
     """
     areas, axis = _areas(y, x, dx, dim, "trapezoid")
     return total(areas, axis) / 2
@@ -259,20 +251,20 @@ trapz = trapezoid  # an alias
 
 
 def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """Return the integrals up to each value but the first. Arguments as in :func:`trapezoid`."""
+    """Return the integrals up to each value of ``y`` but the first: see :func:`trapezoid`.
+
+    ``x``, ``dx`` and ``dim`` are the same.
+    """
     areas, axis = _areas(y, x, dx, dim, "cumulative_trapezoid")
     return cumsum(areas, axis) / 2
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Return the Vandermonde matrix: the powers of each element of a vector in a row.
+    """Return ``N`` powers of each element of a vector ``x`` in a row; else as many as elements.
 
-    Args:
-        x: ``(n,)``.
-        N: how many powers, from 0; n if left out.
-        increasing: the zeroth power first, instead of last.
+    The zeroth power is the last, or with ``increasing=True`` the first.
     """
-    (x,) = each_tensor((x,), "vander", least=1, most=1)
+    x = with_axes(x, "vander", 1, 1)
     powers = count(len(x) if N is None else N, "N", "vander", 0)
     ones = np.ones((len(x), min(powers, 1)), x.dtype)
     rows = cumprod(cat([ones, x[:, None].expand(-1, max(powers - 1, 0))], 1), 1)

@@ -21,6 +21,7 @@ from lucid.ops._common import (
     operand,
     shape_argument,
     sum_to,
+    with_axes,
     with_axis,
 )
 
@@ -193,7 +194,7 @@ def matrix_transpose(x: Any) -> Tensor:
 
 def adjoint(input: Any) -> Tensor:
     """Return a view with the last two axes exchanged: ``mH``, as numbers are real."""
-    (input,) = each_tensor((input,), "adjoint", least=2)
+    input = with_axes(input, "adjoint", 2)
     return transpose(input, -2, -1)
 
 
@@ -245,20 +246,10 @@ def unsqueeze(input: Any, dim: int) -> Tensor:
 
 
 def each_tensor(tensors: Any, who: str, least: int = 0, most: int = 64) -> list[Tensor]:
-    """Return tensors that were given one by one or as one list, of some number of axes each.
-
-    Raises:
-        ValueError: if one has fewer axes than ``least`` or more than ``most``.
-    """
+    """Return tensors of so many axes that were given one by one, or as one list."""
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tensors[0]
-    taken = [operand(x, who) for x in tensors]
-    for x in taken:
-        if not least <= x.ndim <= most:
-            wanted = str(least) if least == most else f"at {'least' if x.ndim < least else 'most'} "
-            wanted += "" if least == most else str(least if x.ndim < least else most)
-            raise ValueError(f"{who}: expected {wanted} axes, got shape {x.shape}")
-    return taken
+    return [with_axes(x, who, least, most) for x in tensors]
 
 
 def _at_least(tensors: Any, who: str, *indices: Any) -> Any:
@@ -342,11 +333,7 @@ def expand_as(input: Any, other: Tensor) -> Tensor:
 
 
 def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
-    """Return the shape to which shapes, or integers for those of one axis, broadcast.
-
-    Raises:
-        ValueError: if they do not.
-    """
+    """Return the shape to which shapes, or integers for those of one axis, broadcast."""
     taken = [shape_argument((shape,), "broadcast_shapes") for shape in shapes]
     try:
         return np.broadcast_shapes(*taken)
@@ -358,15 +345,7 @@ def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
 
 
 def sum_to_size(input: Any, *size: Any) -> Tensor:
-    """Return ``input`` summed to a shape that broadcasts to its own; sums of integers are int64.
-
-    Args:
-        input: any shape.
-        *size: the shape, as integers or one tuple.
-
-    Raises:
-        ValueError: if it does not.
-    """
+    """Return ``input`` summed to a ``size`` that broadcasts to its own; integers become int64."""
     input = operand(input, "sum_to_size")
     shape = shape_argument(size, "sum_to_size")
     if not broadcasts_to(shape, input.shape):
@@ -380,15 +359,9 @@ def sum_to_size(input: Any, *size: Any) -> Tensor:
 
 
 def unfold(input: Any, dimension: int, size: int, step: int) -> Tensor:
-    """Return the windows along an axis: in its place their number, and their elements at the end.
+    """Return windows of ``size`` elements along axis ``dimension``, one every ``step``.
 
-    A copy, whereas PyTorch's is a view.
-
-    Args:
-        input: any shape.
-        dimension: the axis.
-        size: the length of a window.
-        step: from where one begins to where the next does.
+    Their elements are the last axis of the result, a copy, whereas PyTorch's is a view.
     """
     input = operand(input, "unfold")
     vector, axis = with_axis(input, dimension, "unfold")
@@ -406,18 +379,9 @@ def unfold(input: Any, dimension: int, size: int, step: int) -> Tensor:
 def as_strided(
     input: Any, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
-    """Return elements at regular distances, counted along ``input`` in row-major order.
+    """Return every ``stride``-th element from ``storage_offset``, or 0, on, in shape ``size``.
 
-    A copy, and independent of the layout in memory, whereas PyTorch's is a view of the memory.
-
-    Args:
-        input: any shape.
-        size: the shape of the result.
-        stride: by how many elements of ``input`` an axis goes on.
-        storage_offset: the first one; 0 if left out.
-
-    Raises:
-        ValueError: if the sizes and strides differ in number, or reach beyond ``input``.
+    They are counted in row-major order, and copied: PyTorch's is a view of the memory.
     """
     input = operand(input, "as_strided")
     sizes = shape_argument((tuple(size),), "as_strided")
@@ -487,19 +451,19 @@ def flip(input: Any, *axes: Any, dims: Any = ()) -> Tensor:
 
 def fliplr(input: Any) -> Tensor:
     """Return a copy with the second axis reversed."""
-    (input,) = each_tensor((input,), "fliplr", least=2)
+    input = with_axes(input, "fliplr", 2)
     return flip(input, 1)
 
 
 def flipud(input: Any) -> Tensor:
     """Return a copy with the first axis reversed."""
-    (input,) = each_tensor((input,), "flipud", least=1)
+    input = with_axes(input, "flipud", 1)
     return flip(input, 0)
 
 
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Return ``input`` turned ``k`` times by 90°, from the first axis of ``dims`` to the second."""
-    (input,) = each_tensor((input,), "rot90", least=2)
+    input = with_axes(input, "rot90", 2)
     axes = normalize_axes(tuple(dims), input.ndim, "rot90")
     if len(axes) != 2:
         raise ValueError(f"rot90: expected two axes, got dims {dims}")

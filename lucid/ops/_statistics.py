@@ -8,12 +8,12 @@ import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
-from lucid.ops._common import operand, promoted
+from lucid.ops._common import operand, promoted, with_axes
 from lucid.ops._diagonal import diag
 from lucid.ops._elementwise import clamp, sqrt
 from lucid.ops._matmul import matmul
 from lucid.ops._reduce import sum as total
-from lucid.ops._shape import each_tensor, squeeze
+from lucid.ops._shape import squeeze
 
 __all__ = ["corrcoef", "cov"]
 
@@ -32,15 +32,12 @@ def _weights(weights: Any, count: int, kinds: str, name: str) -> Tensor | None:
 
 
 def cov(input: Any, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
-    """Return the covariances of variables, each a row of observations.
+    """Return the covariances of variables, each a row of observations; a vector is one row.
 
-    Args:
-        input: ``(variables, observations)``; a vector is one variable, and gives its variance.
-        correction: c of the divisor n - c; 0 for the variance of the observations themselves.
-        fweights: how often each observation was made: integers.
-        aweights: how much each observation counts: floating-point numbers.
+    The divisor is their number less ``correction``. ``fweights`` is how often each observation was
+    made, in integers; ``aweights`` how much it counts, in floating-point numbers.
     """
-    (input,) = each_tensor((input,), "cov", most=2)
+    input = with_axes(input, "cov", 0, 2)
     if input.dtype == np.bool_:
         raise TypeError("cov: expected numbers, got booleans; use astype()")
     x = input.reshape(1, -1) if input.ndim < 2 else input

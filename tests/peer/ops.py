@@ -83,6 +83,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "to": lambda x, *args, **kwargs: x.to(*args, **kwargs),
     "linalg.pinv.singular": lambda a, b: lucid.linalg.pinv(a @ b.mT),
     "linalg.lstsq.grad_oriented": lambda a, b, driver: lucid.linalg.lstsq(a, b, driver=driver)[:2],
+    "H": lambda x: x.H,
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
 }
