@@ -57,7 +57,8 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     Args:
         input: two axes or more.
         offset: how far above the main diagonal; negative numbers are below it.
-        dim1, dim2: the axes of the rows and of the columns.
+        dim1: the axis of the rows.
+        dim2: the axis of the columns.
     """
     input = operand(input, "diagonal")
     axes = normalize_axes((dim1, dim2), input.ndim, "diagonal")
