@@ -79,6 +79,7 @@ _LAZY = {
     "report": "lucid.report",
     "save": "lucid._files:save",
     "sklearn": "lucid.sklearn",
+    "special": "lucid.special",
     "summary": "lucid.visual:summary",
     "training": "lucid.training",
     "utils": "lucid.utils",
@@ -98,6 +99,7 @@ if _TYPE_CHECKING:
     from lucid import quantization as quantization
     from lucid import report as report
     from lucid import sklearn as sklearn
+    from lucid import special as special
     from lucid import training as training
     from lucid import utils as utils
     from lucid import visual as visual

@@ -25,8 +25,12 @@ transpose tril triu unbind unflatten unsqueeze var where zeros zeros_like
 
 # Element by element: what is more than arithmetic, and further names.
 _ELEMENTWISE = """
-absolute clip divide greater greater_equal less less_equal multiply negative not_equal positive
-subtract true_divide
+absolute acos acosh addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh
+atan atan2 atanh bitwise_left_shift bitwise_right_shift clamp_max clamp_min clip copysign cosh
+deg2rad digamma divide erfc erfinv exp2 fix float_power fmax fmin fmod frac frexp gcd greater
+greater_equal heaviside hypot i0 isneginf isposinf isreal lcm ldexp lerp less less_equal lgamma
+log10 log2 logaddexp logaddexp2 logit multiply nan_to_num negative nextafter not_equal polygamma
+positive rad2deg sgn signbit sinc sinh subtract true_divide trunc xlogy
 """
 
 # By index: taking, writing, sorting, searching and counting.
@@ -66,7 +70,7 @@ no_grad save set_backend set_num_threads get_num_threads compile set_grad_enable
 float16 float32 float64 int16 int32 int64 int8 uint8 half float
 double short int long dtype e inf nan pi newaxis
 autograd cuda data device distributed kernels models nn onnx ops optim quantization quantize
-report sklearn training utils visual
+report sklearn special training utils visual
 """
 
 # Operations that are found in lucid.ops and lucid.nn.functional only.
@@ -85,12 +89,16 @@ unfold upsample upsample_bilinear upsample_nearest view_as
 
 # Methods that write the result of an operation into the tensor.
 _IN_PLACE = """
-abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip copy cos cumsum div
-divide eq erf exp expm1 fill floor floor_divide ge greater greater_equal gt index_add index_copy
-index_fill index_put index_reduce le less less_equal log log1p logical_and logical_not logical_or
-logical_xor lt masked_fill masked_scatter mul multiply ne neg negative not_equal pow put reciprocal
-relu remainder round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sqrt square sub
-subtract tan tanh tril triu true_divide zero
+abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or
+bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min clip copy copysign cos cosh cumsum
+deg2rad digamma div divide eq erf erfc erfinv exp exp2 expm1 fill fix floor floor_divide fmod frac
+gcd ge greater greater_equal gt heaviside hypot i0 index_add index_copy index_fill index_put
+index_reduce lcm ldexp le lerp less less_equal lgamma log log10 log1p log2 logical_and logical_not
+logical_or logical_xor logit lt masked_fill masked_scatter mul multiply nan_to_num ne neg negative
+nextafter not_equal pow put rad2deg reciprocal relu remainder round rsqrt scatter scatter_add
+scatter_reduce sgn sigmoid sign sin sinc sinh sqrt square sub subtract tan tanh tril triu
+true_divide trunc xlogy zero
 """
 
 # Operations that are no methods of Tensor, and what else a Tensor has.
@@ -101,20 +109,18 @@ randperm stack tensor where zeros zeros_like
 bucketize isin searchsorted
 """
 _MEMBERS = """
-H T mH sum_to_size unfold
-byte char cpu data_ptr detach_ device dim element_size get_device is_contiguous is_cpu is_cuda
-itemsize nbytes ndimension nelement new_empty new_full new_ones new_tensor new_zeros retains_grad
-short storage_offset stride
-backward bool data detach double dtype float grad grad_fn half int
-is_leaf item long mT ndim numpy register_hook requires_grad requires_grad_ reshape_as
-register_post_accumulate_grad_hook retain_grad shape size to tolist type
-type_as view view_as
-__abs__ __add__ __and__ __annotations__ __array__ __array_function__ __array_ufunc__ __bool__
+H T __abs__ __add__ __and__ __annotations__ __array__ __array_function__ __array_ufunc__ __bool__
 __contains__ __copy__ __deepcopy__ __dlpack__ __dlpack_device__ __float__ __floordiv__ __getitem__
-__iadd__ __iand__ __ifloordiv__ __imod__ __imul__ __index__ __int__ __invert__ __ior__ __ipow__ __isub__ __iter__
-__itruediv__ __ixor__ __len__ __matmul__ __mod__ __module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__
-__rand__ __rfloordiv__ __rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rsub__ __rtruediv__
-__rxor__ __setitem__ __slots__ __sub__ __truediv__ __weakref__ __xor__
+__iadd__ __iand__ __ifloordiv__ __ilshift__ __imod__ __imul__ __index__ __int__ __invert__ __ior__
+__ipow__ __irshift__ __isub__ __iter__ __itruediv__ __ixor__ __len__ __lshift__ __matmul__ __mod__
+__module__ __mul__ __neg__ __or__ __pos__ __pow__ __radd__ __rand__ __rfloordiv__ __rlshift__
+__rmatmul__ __rmod__ __rmul__ __ror__ __rpow__ __rrshift__ __rshift__ __rsub__ __rtruediv__ __rxor__
+__setitem__ __slots__ __sub__ __truediv__ __weakref__ __xor__ backward bool byte char cpu data
+data_ptr detach detach_ device dim double dtype element_size float get_device grad grad_fn half int
+is_contiguous is_cpu is_cuda is_leaf item itemsize long mH mT nbytes ndim ndimension nelement
+new_empty new_full new_ones new_tensor new_zeros numpy register_hook
+register_post_accumulate_grad_hook requires_grad requires_grad_ reshape_as retain_grad retains_grad
+shape short size storage_offset stride sum_to_size to tolist type type_as unfold view view_as
 """
 
 _EXTRAS = """
@@ -124,6 +130,7 @@ numba torch PIL sklearn tqdm rich safetensors huggingface_hub matplotlib onnx sc
 OPERATIONS = [
     *_ATTRIBUTES.split(),
     *_OPERATIONS.split(),
+    *_ELEMENTWISE.split(),
     *_BY_INDEX.split(),
     *_SHAPES.split(),
     *_ALONG_AXES.split(),

@@ -525,6 +525,7 @@ class Tensor:
         __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __add__
         __rpow__ = __rmatmul__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __add__
         __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __add__
+        __lshift__ = __rlshift__ = __ilshift__ = __rshift__ = __rrshift__ = __irshift__ = __add__
         __iand__ = __ior__ = __ixor__ = __ipow__ = __rxor__ = __lt__ = __le__ = __gt__ = __ge__ = (
             __add__
         )
@@ -558,7 +559,31 @@ class Tensor:
         eq = ne = lt = le = gt = ge = logical_and = logical_or = logical_xor = mul
         not_equal = less = less_equal = greater = greater_equal = mul
         bitwise_not = neg
-        bitwise_and = bitwise_or = bitwise_xor = mul
+        bitwise_and = bitwise_or = bitwise_xor = bitwise_left_shift = bitwise_right_shift = mul
+
+        def addcmul(self, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor: ...
+        def clamp_max(self, max: Any) -> Tensor: ...
+        def clamp_min(self, min: Any) -> Tensor: ...
+        def frexp(self) -> Any: ...
+        def heaviside(self, values: Any) -> Tensor: ...
+        def lerp(self, end: Any, weight: Any) -> Tensor: ...
+        def logit(self, eps: float | None = None) -> Tensor: ...
+        def nan_to_num(
+            self,
+            nan: float | None = None,
+            posinf: float | None = None,
+            neginf: float | None = None,
+        ) -> Tensor: ...
+        def polygamma(self, n: int) -> Tensor: ...
+
+        acos = acosh = arccos = arccosh = arcsin = arcsinh = arctan = arctanh = asin = asinh = neg
+        atan = atanh = cosh = deg2rad = digamma = erfc = erfinv = exp2 = fix = frac = i0 = neg
+        isneginf = isposinf = isreal = lgamma = log10 = log2 = rad2deg = sgn = signbit = neg
+        sinc = sinh = trunc = neg
+        arctan2 = atan2 = copysign = fmax = fmin = fmod = gcd = hypot = lcm = ldexp = mul
+        logaddexp = logaddexp2 = nextafter = xlogy = mul
+        addcdiv = addcmul
+        float_power = pow
         clip = clamp
 
         # what it is, and where
@@ -825,6 +850,15 @@ class Tensor:
         logical_and_ = logical_or_ = logical_xor_ = lt_ = mul_ = multiply_ = ne_ = not_equal_ = mul
         remainder_ = true_divide_ = mul
         round_ = round
+        acos_ = acosh_ = arccos_ = arccosh_ = arcsin_ = arcsinh_ = arctan_ = arctanh_ = asin_ = neg
+        asinh_ = atan_ = atanh_ = cosh_ = deg2rad_ = digamma_ = erfc_ = erfinv_ = exp2_ = neg
+        fix_ = frac_ = i0_ = lgamma_ = log10_ = log2_ = rad2deg_ = sgn_ = sinc_ = sinh_ = neg
+        trunc_ = neg
+        arctan2_ = atan2_ = bitwise_left_shift_ = bitwise_right_shift_ = copysign_ = fmod_ = mul
+        gcd_ = hypot_ = lcm_ = ldexp_ = nextafter_ = xlogy_ = mul
+        addcdiv_ = addcmul_ = addcmul
+        clamp_max_, clamp_min_, heaviside_, lerp_ = clamp_max, clamp_min, heaviside, lerp
+        logit_, nan_to_num_ = logit, nan_to_num
         clamp_ = clip_ = clamp
         cumsum_ = cumsum
         masked_fill_ = masked_fill

@@ -27,11 +27,15 @@ from lucid.ops._common import Array, broadcasts_to, one_number, operand, sum_to
 OPERATIONS: dict[Any, str] = {
     activation: "relu",
     elementwise: """
-        abs absolute add bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clip cos div
-        divide eq erf exp expm1 floor floor_divide ge greater greater_equal gt le less less_equal
-        log log1p logical_and logical_not logical_or logical_xor lt masked_fill mul multiply ne neg
-        negative not_equal pow reciprocal remainder round rsqrt sigmoid sign sin sqrt square sub
-        subtract tan tanh true_divide
+        abs absolute acos acosh add addcdiv addcmul arccos arccosh arcsin arcsinh arctan arctan2
+        arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or
+        bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh
+        deg2rad digamma div divide eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod
+        frac gcd ge greater greater_equal gt heaviside hypot i0 lcm ldexp le lerp less less_equal
+        lgamma log log10 log1p log2 logical_and logical_not logical_or logical_xor logit lt
+        masked_fill mul multiply nan_to_num ne neg negative nextafter not_equal pow rad2deg
+        reciprocal remainder round rsqrt sgn sigmoid sign sin sinc sinh sqrt square sub subtract
+        tan tanh true_divide trunc xlogy
     """,
     index: "tril triu",
     scan: "cumsum",

@@ -79,6 +79,8 @@ _CHANGING = {
     "and": elementwise.bitwise_and,
     "or": elementwise.bitwise_or,
     "xor": elementwise.bitwise_xor,
+    "lshift": elementwise.bitwise_left_shift,
+    "rshift": elementwise.bitwise_right_shift,
 }
 _BINARY = {**_CHANGING, "matmul": matmul.matmul}
 _COMPARISONS = {
@@ -111,11 +113,17 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 
 # Public functions of the modules below that are no methods: their first argument is no tensor.
 _NO_METHODS = {"cat", "chain_matmul", "einsum", "pad", "stack", "tensordot", "where"}
-_NO_METHODS |= {"bucketize", "isin", "searchsorted"}
+_NO_METHODS |= {"polygamma", "bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
 _NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
 _NO_METHODS |= {"cumulative_trapezoid", "std_mean", "trapezoid", "trapz", "vander", "var_mean"}
+
+
+def polygamma(input: Any, n: int) -> Tensor:
+    """Return the derivative of order ``n`` of ``digamma``: see :func:`lucid.polygamma`."""
+    return elementwise.polygamma(n, input)
+
 
 _MODULES = [
     attributes, elementwise, shape, join, diagonal, index, gather, scatter, reduce, scan,
@@ -130,6 +138,7 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 METHODS |= inplace.METHODS
 METHODS |= {
+    "polygamma": polygamma,
     "relu": activation.relu,
     "softmax": activation.softmax,
     "log_softmax": activation.log_softmax,

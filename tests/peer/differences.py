@@ -112,7 +112,9 @@ IMAGES = " ".join(
 )
 IMAGES += " interpolate upsample_bilinear upsample_nearest local_response_norm"
 COMPARE = "eq ge gt isclose le lt max maximum min minimum ne greater greater_equal less less_equal"
-COMPARE = f"{COMPARE} not_equal"
+COMPARE = f"{COMPARE} not_equal arctan2 atan2 bitwise_left_shift bitwise_right_shift clamp_max"
+COMPARE += " clamp_min copysign float_power fmax fmin fmod gcd heaviside hypot lcm ldexp logaddexp"
+COMPARE += " logaddexp2 nextafter xlogy xlog1py"
 TAKE_NUMBERS = f"bitwise_and bitwise_or bitwise_xor logical_and logical_or logical_xor {COMPARE}"
 
 DISTANCES = "margin_ranking_loss pairwise_distance triplet_margin_loss"

@@ -84,6 +84,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "linalg.pinv.singular": lambda a, b: lucid.linalg.pinv(a @ b.mT),
     "linalg.lstsq.grad_oriented": lambda a, b, driver: lucid.linalg.lstsq(a, b, driver=driver)[:2],
     "H": lambda x: x.H,
+    "polygamma": lambda x, n: lucid.polygamma(n, x),
+    "special.polygamma": lambda x, n: lucid.special.polygamma(n, x),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
 }

@@ -16,6 +16,7 @@ from lucid.ops._elementwise import (
     _exponential,
     _powers,
     _rounding,
+    _special,
     _trigonometric,
 )
 from lucid.ops._elementwise._aliases import *
@@ -27,6 +28,7 @@ from lucid.ops._elementwise._dtype import widened as widened
 from lucid.ops._elementwise._exponential import *
 from lucid.ops._elementwise._powers import *
 from lucid.ops._elementwise._rounding import *
+from lucid.ops._elementwise._special import *
 from lucid.ops._elementwise._trigonometric import *
 
 _FILES = (
@@ -38,6 +40,7 @@ _FILES = (
     _exponential,
     _powers,
     _rounding,
+    _special,
     _trigonometric,
 )
 if not TYPE_CHECKING:  # a checker reads literal lists alone, and without one takes all names

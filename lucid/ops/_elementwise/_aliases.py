@@ -11,8 +11,18 @@ from lucid.ops._elementwise._comparison import gt as greater
 from lucid.ops._elementwise._comparison import le as less_equal
 from lucid.ops._elementwise._comparison import lt as less
 from lucid.ops._elementwise._comparison import ne as not_equal
+from lucid.ops._elementwise._rounding import sign as sgn
+from lucid.ops._elementwise._rounding import trunc as fix
+from lucid.ops._elementwise._trigonometric import acos as arccos
+from lucid.ops._elementwise._trigonometric import acosh as arccosh
+from lucid.ops._elementwise._trigonometric import asin as arcsin
+from lucid.ops._elementwise._trigonometric import asinh as arcsinh
+from lucid.ops._elementwise._trigonometric import atan as arctan
+from lucid.ops._elementwise._trigonometric import atan2 as arctan2
+from lucid.ops._elementwise._trigonometric import atanh as arctanh
 
 __all__ = [
-    "absolute", "clip", "divide", "greater", "greater_equal", "less", "less_equal", "multiply",
-    "negative", "not_equal", "subtract",
+    "absolute", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "clip", "divide", "fix", "greater", "greater_equal", "less", "less_equal", "multiply",
+    "negative", "not_equal", "sgn", "subtract",
 ]  # fmt: skip

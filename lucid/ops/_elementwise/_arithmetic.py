@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,14 @@ from lucid._check import one_of
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, operand, operands, save_factors, sum_to, wanted, wide
+from lucid.ops._elementwise._choice import where
 from lucid.ops._elementwise._rounding import sign
-from lucid.ops._elementwise._table import unary
+from lucid.ops._elementwise._table import elementwise_pair, unary
 
 __all__ = [
-    "abs",
-    "add",
-    "div",
-    "floor_divide",
-    "mul",
-    "neg",
-    "positive",
-    "remainder",
-    "sub",
-    "true_divide",
-]
+    "abs", "add", "addcdiv", "addcmul", "copysign", "div", "floor_divide", "fmod", "lerp",
+    "mul", "neg", "positive", "remainder", "sub", "true_divide",
+]  # fmt: skip
 
 
 class Add(Function):
@@ -216,6 +210,27 @@ def remainder(input: Any, other: Any) -> Tensor:
     return Remainder.apply(input, other)
 
 
+_fmod = elementwise_pair(
+    np.fmod,
+    "",
+    lambda g, a, b: g,
+    lambda g, a, b: -g * div(a, b, rounding_mode="trunc"),
+    "fmod",
+    whole=True,
+)
+
+
+def fmod(input: Any, other: Any) -> Tensor:
+    """Return ``input - other * trunc(input / other)``: it has the sign of ``input``.
+
+    Raises:
+        ZeroDivisionError: if an integer is divided by zero.
+    """
+    input, other = operands(input, other, "fmod")
+    _check_integer_division(input, other, "fmod")
+    return _fmod(input, other)
+
+
 def _check_integer_division(a: Tensor, b: Tensor, who: str) -> None:
     if a.data.dtype.kind == "b" and b.data.dtype.kind == "b":
         raise TypeError(f"{who}: expected numbers, got two boolean tensors")
@@ -245,3 +260,33 @@ def positive(input: Any) -> Tensor:
 def abs(x: Array) -> Array:
     """Return the absolute value; the gradient at 0 is 0."""
     return np.abs(x)
+
+
+copysign = elementwise_pair(
+    np.copysign,
+    "Return ``input`` with the sign of ``other``.",
+    lambda g, a, b: where(a.data == 0, 0.0, g * np.copysign(sign(a).data, a.data * b.data)),
+    lambda g, a, b: g * 0.0,
+)
+
+
+# -- of three -----------------------------------------------------------------------------------
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """Return ``input + value * tensor1 * tensor2``."""
+    return add(input, mul(mul(tensor1, tensor2), value))
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
+    """Return ``input + value * tensor1 / tensor2``."""
+    return add(input, mul(div(tensor1, tensor2), value))
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """Return ``input + weight * (end - input)``, which is ``end`` itself for a weight of 1."""
+    step = sub(end, input)
+    near, far = add(input, mul(step, weight)), sub(end, mul(step, sub(1.0, weight)))
+    if isinstance(weight, (int, float)):
+        return near if builtins.abs(weight) < 0.5 else far
+    return where(np.abs(operand(weight, "lerp").data) < 0.5, near, far)

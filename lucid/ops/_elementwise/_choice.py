@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ from lucid.ops._common import (
     sum_to,
     wanted,
 )
+from lucid.ops._elementwise._table import elementwise_pair
 
-__all__ = ["clamp", "masked_fill", "maximum", "minimum", "where"]
+__all__ = [
+    "clamp", "clamp_max", "clamp_min", "fmax", "fmin", "masked_fill", "maximum", "minimum",
+    "nan_to_num", "where",
+]  # fmt: skip
 
 
 class Where(Function):
@@ -166,3 +171,50 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
         check_broadcast(values[0], bound, "clamp")
     low, high = None if min is None else values[1], None if max is None else values[-1]
     return Clamp.apply(values[0], low, high)
+
+
+def clamp_min(input: Any, min: Any) -> Tensor:
+    """Return ``input``, and ``min`` where it is smaller: see :func:`clamp`."""
+    return clamp(input, min)
+
+
+def clamp_max(input: Any, max: Any) -> Tensor:
+    """Return ``input``, and ``max`` where it is larger: see :func:`clamp`."""
+    return clamp(input, None, max)
+
+
+def _first_is_larger(a: Tensor, b: Tensor) -> Array:
+    return (a.data >= b.data) | np.isnan(b.data)
+
+
+def _first_is_smaller(a: Tensor, b: Tensor) -> Array:
+    return (a.data <= b.data) | np.isnan(b.data)
+
+
+fmax = elementwise_pair(
+    np.fmax,
+    "Return the larger of two elements, and if one is NaN the other.",
+    lambda g, a, b: where(_first_is_larger(a, b), g, 0.0),
+    lambda g, a, b: where(_first_is_larger(a, b), 0.0, g),
+    whole=True,
+)
+fmin = elementwise_pair(
+    np.fmin,
+    "Return the smaller of two elements, and if one is NaN the other.",
+    lambda g, a, b: where(_first_is_smaller(a, b), g, 0.0),
+    lambda g, a, b: where(_first_is_smaller(a, b), 0.0, g),
+    whole=True,
+)
+
+
+def nan_to_num(
+    input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """Return ``input`` with numbers in place of NaN (0) and infinities (the largest ones)."""
+    x = operand(input, "nan_to_num")
+    if x.data.dtype.kind != "f":
+        return wrap(x.data.copy())
+    largest = float(np.finfo(x.data.dtype).max)
+    y = where(np.isnan(x.data), nan or 0.0, x)
+    y = where(x.data == math.inf, largest if posinf is None else posinf, y)
+    return where(x.data == -math.inf, -largest if neginf is None else neginf, y)

@@ -15,9 +15,11 @@ from lucid.ops._common import Array, operand, operands
 from lucid.ops._elementwise._table import Binary, Unary, named_as
 
 __all__ = [
-    "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge",
-    "gt", "isclose", "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "lt", "ne",
+    "allclose", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "eq", "equal", "gcd", "ge", "gt", "heaviside",
+    "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf", "isreal", "lcm", "le",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "signbit",
 ]  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def _binary(compute: Callable[..., Tensor], ufunc: Any, doc: str, name: str = ""
 
 
 def _test(ufunc: Any, doc: str) -> Unary:
-    who = ufunc.__name__
+    who = ufunc.__name__.lstrip("_")
 
     def operation(input: Any) -> Tensor:
         x = operand(input, who)
@@ -101,6 +103,55 @@ bitwise_xor = _binary(_bitwise, np.bitwise_xor, "Return ``input ^ other``; not o
 isnan = _test(np.isnan, "Return where ``input`` is NaN.")
 isinf = _test(np.isinf, "Return where ``input`` is an infinity.")
 isfinite = _test(np.isfinite, "Return where ``input`` is neither NaN nor an infinity.")
+
+
+def _numbers(a: Any, b: Any, ufunc: Any, who: str) -> Tensor:
+    a, b = operands(a, b, who)
+    if a.data.dtype.kind == "b":
+        raise TypeError(f"{who}: expected integers, got {a.dtype}")
+    return _bitwise(a, b, ufunc, who)
+
+
+bitwise_left_shift = _binary(
+    _numbers, np.left_shift, "Return ``input << other``, of integers.", "bitwise_left_shift"
+)
+bitwise_right_shift = _binary(
+    _numbers, np.right_shift, "Return ``input >> other``, of integers.", "bitwise_right_shift"
+)
+gcd = _binary(_numbers, np.gcd, "Return the greatest common divisor of two integers.")
+lcm = _binary(_numbers, np.lcm, "Return the least common multiple of two integers.")
+
+
+def _heaviside(a: Array, b: Array) -> Array:
+    return np.where(a == 0, b, (a > 0).astype(b.dtype))
+
+
+def heaviside(input: Any, values: Any) -> Tensor:
+    """Return 0 below 0, 1 above and ``values`` at 0; both are of one dtype."""
+    a, b = operand(input, "heaviside"), operand(values, "heaviside")
+    if a.data.dtype != b.data.dtype:
+        raise TypeError(
+            f"heaviside: expected two tensors of one dtype, got {a.dtype} and {b.dtype}"
+        )
+    return _compare(a, b, _heaviside, "heaviside")
+
+
+def _signbit(x: Array) -> Array:
+    return np.signbit(x) if x.dtype.kind == "f" else np.less(x, 0)
+
+
+def _isposinf(x: Array) -> Array:
+    return np.equal(x, np.inf)
+
+
+def _isneginf(x: Array) -> Array:
+    return np.equal(x, -np.inf)
+
+
+signbit = _test(_signbit, "Return where the sign is minus, that of -0.0 too.")
+isposinf = _test(_isposinf, "Return where ``input`` is plus infinity.")
+isneginf = _test(_isneginf, "Return where ``input`` is minus infinity.")
+isreal = _test(np.isreal, "Return where ``input`` is real: everywhere.")
 
 
 def bitwise_not(input: Any) -> Tensor:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
+from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, floating, operand, operands, sum_to, wanted
 from lucid.ops._elementwise._choice import where
+from lucid.ops._elementwise._dtype import astype
 from lucid.ops._elementwise._exponential import log
 from lucid.ops._elementwise._table import unary
 
-__all__ = ["pow", "reciprocal", "rsqrt", "sqrt", "square"]
+__all__ = ["float_power", "frexp", "ldexp", "pow", "reciprocal", "rsqrt", "sqrt", "square"]
 
 
 class Pow(Function):
@@ -108,3 +110,32 @@ def rsqrt(x: Array) -> Array:
 def reciprocal(x: Array) -> Array:
     """Return ``1 / input``; integers are taken as float32."""
     return np.reciprocal(x)
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """Return the power, computed in float64."""
+    base, power = operand(input, "float_power"), operand(exponent, "float_power")
+    return pow(astype(base, np.float64), astype(power, np.float64))
+
+
+def ldexp(input: Any, other: Any) -> Tensor:
+    """Return ``input * 2**other``."""
+    return floating(input, "ldexp") * pow(2.0, other)
+
+
+class MantissaExponent(NamedTuple):
+    """The parts of floating-point numbers, from ``frexp``."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+@unary(lambda grad, x: grad * np.exp2(-np.frexp(x.data)[1].astype(x.data.dtype)), keep="input")
+def _mantissa(x: Array) -> Array:
+    return np.frexp(x)[0]
+
+
+def frexp(input: Any) -> MantissaExponent:
+    """Return a mantissa of size in ``[0.5, 1)`` and an integer: ``mantissa * 2**exponent``."""
+    x = floating(input, "frexp")
+    return MantissaExponent(_mantissa(x), wrap(np.frexp(x.data)[1]))

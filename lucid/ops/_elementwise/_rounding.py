@@ -10,9 +10,9 @@ import numpy as np
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.ops._common import Array, operand
-from lucid.ops._elementwise._table import Unary, named_as
+from lucid.ops._elementwise._table import Unary, elementwise_pair, named_as, unary
 
-__all__ = ["ceil", "floor", "round", "sign"]
+__all__ = ["ceil", "floor", "frac", "nextafter", "round", "sign", "trunc"]
 
 
 class Step(Function):
@@ -52,6 +52,15 @@ sign: Unary = _step(
 )
 floor = _step(np.floor, "Return the largest whole number not above ``input``; the gradient is 0.")
 ceil = _step(np.ceil, "Return the smallest whole number not below ``input``; the gradient is 0.")
+trunc = _step(np.trunc, "Return ``input`` rounded towards 0; the gradient is 0.")
+
+
+@unary(lambda grad: grad, keep="nothing")
+def frac(x: Array) -> Array:
+    """Return what :func:`trunc` cuts off."""
+    return x - np.trunc(x)
+
+
 _round = _step(np.rint, "", "round")
 
 
@@ -62,3 +71,11 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
         return _round(input)
     scale = 10.0 ** builtins.abs(decimals)
     return _round(input * scale) / scale if decimals > 0 else _round(input / scale) * scale
+
+
+nextafter = elementwise_pair(
+    np.nextafter,
+    "Return the number next to ``input`` on the way to ``other``.",
+    lambda g, a, b: g,
+    lambda g, a, b: g * 0.0,
+)

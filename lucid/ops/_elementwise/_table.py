@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.ops._common import Array, floating
+from lucid.ops._common import Array, floating, operands, sum_to, wanted
 
 
 class Unary(Protocol):
@@ -71,3 +71,62 @@ def named_as(operation: F, name: str, doc: str | None) -> F:
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = doc
     return operation
+
+
+def numpys(
+    function: Callable[..., Any], doc: str, gradient: Callable[..., Tensor], name: str = ""
+) -> Unary:
+    """Make an operation of a function of NumPy's, whose gradient needs the input."""
+
+    def compute(x: Array) -> Array:
+        return function(x)
+
+    named_as(compute, name or function.__name__, doc)
+    return unary(gradient, keep="input")(compute)
+
+
+def elementwise_pair(
+    function: Callable[[Array, Array], Array],
+    doc: str,
+    gradient_a: Callable[[Tensor, Tensor, Tensor], Tensor],
+    gradient_b: Callable[[Tensor, Tensor, Tensor], Tensor],
+    name: str = "",
+    *,
+    whole: bool = False,
+) -> Binary:
+    """Make an operation of a function of two arrays.
+
+    Args:
+        function: the function.
+        doc: what the operation returns.
+        gradient_a: the gradient in the first one, given that of the result and both.
+        gradient_b: the gradient in the second one.
+        name: the operation's name, if not the function's.
+        whole: keep integers, which are else taken as float32.
+    """
+    who = name or function.__name__
+
+    class Operation(Function):
+        @staticmethod
+        def forward(ctx: Node, a: Tensor, b: Tensor) -> Array:
+            ctx.save_for_backward(a, b)
+            return function(a.data, b.data)
+
+        @staticmethod
+        def backward(ctx: Node, grad: Tensor) -> tuple[Tensor | None, ...]:
+            a, b = ctx.saved_tensors
+            return wanted(
+                ctx,
+                lambda: sum_to(gradient_a(grad, a, b), a.shape),
+                lambda: sum_to(gradient_b(grad, a, b), b.shape),
+            )
+
+    Operation.__name__ = Operation.__qualname__ = who.capitalize()
+
+    def operation(input: Any, other: Any) -> Tensor:
+        a, b = operands(input, other, who)
+        return (
+            Operation.apply(a, b) if whole else Operation.apply(floating(a, who), floating(b, who))
+        )
+
+    return named_as(operation, who, doc)
