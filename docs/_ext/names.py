@@ -18,6 +18,8 @@ MODULES = (
     "lucid.nn.functional",
     "lucid.nn.init",
     "lucid.nn.utils",
+    "lucid.nn.utils.parametrizations",
+    "lucid.nn.utils.parametrize",
     "lucid.nn.utils.rnn",
     "lucid.optim",
     "lucid.optim.lr_scheduler",

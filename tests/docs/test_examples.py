@@ -49,6 +49,8 @@ MAIN = {
     "lucid.nn.functional": ["cosine_similarity", "normalize"],
     "lucid.nn.init": ["calculate_gain", "kaiming_uniform_"],
     "lucid.nn.utils": ["clip_grad_norm_", "parameters_to_vector"],
+    "lucid.nn.utils.parametrizations": [],
+    "lucid.nn.utils.parametrize": [],
     "lucid.nn.utils.rnn": ["pack_padded_sequence"],
     "lucid.optim": ["AdamW", "SGD"],
     "lucid.optim.lr_scheduler": ["CosineAnnealingLR", "SequentialLR", "StepLR"],

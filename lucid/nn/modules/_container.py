@@ -11,7 +11,7 @@ from lucid.nn._parameter import Parameter
 from lucid.nn.modules._fusion import steps
 from lucid.nn.modules._module import Module, format_tree
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 class _Container(Module):
@@ -221,26 +221,19 @@ class ModuleList(_Row):
         return format_tree(type(self).__name__, self.extra_repr(), lines)
 
 
-class ModuleDict(_Container):
-    """A dictionary whose modules are registered. It has no forward of its own.
+class _Names(_Container):
+    """Members by name, used as a dictionary is."""
 
-    Args:
-        modules: a mapping from names to modules, or pairs.
-    """
+    _kind = "module"
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
-        super().__init__()
-        if modules is not None:
-            self.update(modules)
-
-    def __getitem__(self, key: str) -> Module:
+    def __getitem__(self, key: str) -> Any:
         if key not in self._members:
             known = ", ".join(map(repr, self._members)) or "none"
-            raise KeyError(f"ModuleDict: no module {key!r} (there are: {known})")
+            raise KeyError(f"{type(self).__name__}: no {self._kind} {key!r} (there are: {known})")
         return self.__dict__[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._register(key, value, self._kind)
 
     def __delitem__(self, key: str) -> None:
         self[key]
@@ -256,34 +249,72 @@ class ModuleDict(_Container):
         """Return the names."""
         return self._members.keys()
 
-    def values(self) -> Iterable[Module]:
-        """Return the modules."""
+    def values(self) -> Iterable[Any]:
+        """Return the values."""
         return self._values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """Return ``(name, module)`` pairs."""
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Return ``(name, value)`` pairs."""
         return list(zip(self._members, self._values()))
+
+    def _update(self, values: Any) -> None:
+        if not isinstance(values, Iterable):
+            raise TypeError(
+                f"{type(self).__name__}: expected a mapping or pairs, got {type(values).__name__}"
+            )
+        for name, value in values.items() if isinstance(values, (Mapping, _Names)) else values:
+            self[name] = value
+
+    def pop(self, key: str) -> Any:
+        """Remove a value and return it."""
+        value = self[key]
+        del self[key]
+        return value
+
+    def clear(self) -> None:
+        """Remove all values."""
+        for name in self._names():
+            delattr(self, name)
+
+
+class ModuleDict(_Names):
+    """A dictionary whose modules are registered. It has no forward of its own.
+
+    Args:
+        modules: a mapping from names to modules, or pairs.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add modules, or replace those of the same names."""
-        if not isinstance(modules, Iterable):
-            raise TypeError(
-                f"ModuleDict: expected a mapping or pairs, got {type(modules).__name__}"
-            )
-        pairs = modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules
-        for name, module in pairs:
-            self.add_module(name, module)
+        self._update(modules)
 
-    def pop(self, key: str) -> Module:
-        """Remove a module and return it."""
-        module = self[key]
-        del self[key]
-        return module
 
-    def clear(self) -> None:
-        """Remove all modules."""
-        for name in self._names():
-            delattr(self, name)
+class ParameterDict(_Names):
+    """A dictionary whose parameters are registered.
+
+    Args:
+        parameters: a mapping from names to parameters, or pairs; other tensors and arrays become
+            parameters.
+    """
+
+    _kind = "parameter"
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        if parameters is not None:
+            self.update(parameters)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value if isinstance(value, Parameter) else Parameter(value))
+
+    def update(self, parameters: Any) -> None:
+        """Add parameters, or replace those of the same names."""
+        self._update(parameters)
 
 
 class ParameterList(_Container):
