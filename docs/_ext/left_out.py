@@ -178,6 +178,11 @@ GROUPS = (
         (".*_window",),
     ),
     Group(
+        "Shapes that change, and shapes as objects",
+        "A tensor keeps its shape: `x = x.squeeze()`. Shapes are tuples.",
+        ("Size", "((un)?squeeze|swapaxes|swapdims|t|transpose)_"),
+    ),
+    Group(
         "Random in-place fills of rare distributions",
         "`numpy.random` has them; `lucid.tensor` takes what it returns.",
         ("(cauchy|exponential|geometric|log_normal|random|bernoulli)_", "binomial"),

@@ -1,7 +1,7 @@
 """Training a classifier: a small convolutional network learns to read digits.
 
     python examples/from_pytorch/classifier.py                # 12 epochs
-    python examples/from_pytorch/classifier.py --size small   # 5
+    python examples/from_pytorch/classifier.py --size small   # 6
 
 The program has a dataset of its own class, a loader, a network of two convolutions, cross-entropy,
 SGD with momentum, a loop that prints the running loss, weights that are saved and read again, and
@@ -24,7 +24,7 @@ import lucid.nn as nn
 import lucid.nn.functional as F
 import lucid.optim as optim
 
-SIZES = {"small": 5, "full": 12}  # epochs
+SIZES = {"small": 6, "full": 12}  # epochs
 
 
 class Digits(torch.utils.data.Dataset):
