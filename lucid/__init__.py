@@ -13,6 +13,7 @@ from lucid._random import manual_seed as manual_seed
 from lucid._version import __version__ as __version__
 from lucid.autograd import Tensor as Tensor
 from lucid.autograd import enable_grad as enable_grad
+from lucid.autograd import inference_mode as inference_mode
 from lucid.autograd import is_grad_enabled as is_grad_enabled
 from lucid.autograd import no_grad as no_grad
 from lucid.autograd import set_grad_enabled as set_grad_enabled
@@ -28,12 +29,14 @@ from lucid.ops._activation import softmax as softmax
 from lucid.ops._attributes import *
 from lucid.ops._create import *
 from lucid.ops._diagonal import *
+from lucid.ops._dtypes import *
 from lucid.ops._elementwise import *
 from lucid.ops._gather import *
 from lucid.ops._index import *
 from lucid.ops._join import *
 from lucid.ops._linalg import *
 from lucid.ops._matmul import *
+from lucid.ops._random import *
 from lucid.ops._reduce import *
 from lucid.ops._scan import *
 from lucid.ops._scatter import *
@@ -60,6 +63,7 @@ short, int, long = int16, int32, int64
 # Orders in memory, which are without effect: that of images is always channels last.
 channels_last, contiguous_format = "channels_last", "contiguous_format"
 e, inf, nan, pi, newaxis = _np.e, _np.inf, _np.nan, _np.pi, _np.newaxis
+finfo, iinfo = _np.finfo, _np.iinfo
 
 # Loaded when first used, so that `import lucid` stays quick: name -> where it is.
 _LAZY = {

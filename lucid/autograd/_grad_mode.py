@@ -113,3 +113,16 @@ class enable_grad(set_grad_enabled):
 
     def __init__(self) -> None:
         super().__init__(True)
+
+
+class inference_mode(set_grad_enabled):
+    """Do not record operations: :class:`no_grad` under another name, with a switch.
+
+    Args:
+        mode: False records operations.
+
+    Unlike PyTorch's, tensors made inside can be used everywhere afterwards.
+    """
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)

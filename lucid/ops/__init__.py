@@ -12,6 +12,7 @@ from lucid.ops._create import *
 from lucid.ops._diagonal import *
 from lucid.ops._distance import *
 from lucid.ops._dropout import *
+from lucid.ops._dtypes import *
 from lucid.ops._elementwise import *
 from lucid.ops._embedding import *
 from lucid.ops._fold import *
@@ -26,6 +27,7 @@ from lucid.ops._loss import *
 from lucid.ops._margin_loss import *
 from lucid.ops._matmul import *
 from lucid.ops._pool import *
+from lucid.ops._random import *
 from lucid.ops._reduce import *
 from lucid.ops._resize import *
 from lucid.ops._scan import *

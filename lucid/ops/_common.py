@@ -92,13 +92,14 @@ def common_dtype(*values: Any) -> np.dtype[Any]:
     result = np.dtype(np.bool_)
     for level in levels:
         if level:
-            dtype = functools.reduce(_promote, level)
+            dtype = functools.reduce(higher_dtype, level)
             if RANKS[dtype.kind] > RANKS[result.kind]:
                 result = dtype
     return result
 
 
-def _promote(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+def higher_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in which tensors of two dtypes combine."""
     # NumPy makes float64 of int64 and float32.
     rank_a, rank_b = RANKS[a.kind], RANKS[b.kind]
     return np.promote_types(a, b) if rank_a == rank_b else a if rank_a > rank_b else b

@@ -1,4 +1,4 @@
-"""Tensors from nothing, from numbers, and from the random generator.
+"""Tensors from nothing and from numbers; random ones are in a file of their own.
 
 Sizes are given as integers or as one tuple: ``zeros(2, 3)`` or ``zeros((2, 3))``.
 """
@@ -12,27 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid._random import generator
 from lucid.autograd import Tensor
 from lucid.autograd._dtype import DEFAULT_DTYPE, as_dtype, as_number
 from lucid.autograd._tensor import import_array, wrap
-from lucid.ops._common import Array, as_float, one_number, operand, shape_argument
+from lucid.ops._common import Array, as_float, convert, one_number, operand, shape_argument
 
 __all__ = [
-    "arange", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full", "full_like",
-    "linspace", "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like",
-    "randperm", "tensor", "zeros", "zeros_like",
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
+    "full_like", "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor",
+    "tril_indices", "triu_indices", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
-def _finish(array: Array, requires_grad: bool) -> Tensor:
+def finished(array: Array, requires_grad: bool) -> Tensor:
     tensor = wrap(array)
     if requires_grad:
         tensor.requires_grad = True
     return tensor
 
 
-def _dtype(dtype: Any, who: str, default: DTypeLike = DEFAULT_DTYPE) -> np.dtype[Any]:
+def chosen_dtype(dtype: Any, who: str, default: DTypeLike = DEFAULT_DTYPE) -> np.dtype[Any]:
     return as_dtype(default if dtype is None else dtype, who)
 
 
@@ -50,6 +49,29 @@ def tensor(data: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
         TypeError: if the data are not real numbers in a rectangular shape.
     """
     return Tensor(data, dtype, requires_grad)
+
+
+def as_tensor(data: Any, dtype: DTypeLike | None = None) -> Tensor:
+    """Return ``data`` as a tensor: itself or its memory where that is of the dtype, else a copy.
+
+    Args:
+        data: as in :func:`tensor`.
+        dtype: the NumPy dtype. Without it a tensor or an array keeps its own (float64 too).
+    """
+    if isinstance(data, (np.ndarray, np.generic)):
+        data = _around(np.asarray(data), "as_tensor")
+    if not isinstance(data, Tensor):
+        return tensor(data, dtype)
+    return data if dtype is None else convert(data, as_dtype(dtype, "as_tensor"), "as_tensor")
+
+
+def scalar_tensor(s: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
+    """Return one number, ``s``, as a tensor without axes, float32 unless ``dtype`` says else.
+
+    Arguments as in :func:`zeros`.
+    """
+    wanted = chosen_dtype(dtype, "scalar_tensor")
+    return finished(one_number(s, wanted, "scalar_tensor").data, requires_grad)
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -130,17 +152,23 @@ def zeros(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = Fals
         dtype: the NumPy dtype; float32 if left out.
         requires_grad: record operations on it.
     """
-    return _finish(np.zeros(shape_argument(size, "zeros"), _dtype(dtype, "zeros")), requires_grad)
+    return finished(
+        np.zeros(shape_argument(size, "zeros"), chosen_dtype(dtype, "zeros")), requires_grad
+    )
 
 
 def ones(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return ones of shape ``size``. Arguments as in :func:`zeros`."""
-    return _finish(np.ones(shape_argument(size, "ones"), _dtype(dtype, "ones")), requires_grad)
+    return finished(
+        np.ones(shape_argument(size, "ones"), chosen_dtype(dtype, "ones")), requires_grad
+    )
 
 
 def empty(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return a tensor of whatever was in memory. Arguments as in :func:`zeros`."""
-    return _finish(np.empty(shape_argument(size, "empty"), _dtype(dtype, "empty")), requires_grad)
+    return finished(
+        np.empty(shape_argument(size, "empty"), chosen_dtype(dtype, "empty")), requires_grad
+    )
 
 
 def full(
@@ -153,11 +181,11 @@ def full(
     value = operand(fill_value, "full").data
     if value.size != 1:
         raise ValueError(f"full: expected one number to fill with, got shape {value.shape}")
-    wanted = _dtype(dtype, "full", value.dtype)
+    wanted = chosen_dtype(dtype, "full", value.dtype)
     # A Python float as it is: ``value`` has it in float32.
     exact = fill_value if isinstance(fill_value, (int, float)) else value.item()
     number = as_number(exact, wanted, "full", overflows=True)
-    return _finish(np.full(shape_argument((size,), "full"), number, wanted), requires_grad)
+    return finished(np.full(shape_argument((size,), "full"), number, wanted), requires_grad)
 
 
 def eye(
@@ -168,7 +196,7 @@ def eye(
     Other arguments as in :func:`zeros`.
     """
     shape = shape_argument((n, n if m is None else m), "eye")
-    return _finish(np.eye(*shape, dtype=_dtype(dtype, "eye")), requires_grad)
+    return finished(np.eye(*shape, dtype=chosen_dtype(dtype, "eye")), requires_grad)
 
 
 def arange(
@@ -202,7 +230,7 @@ def arange(
     if not all(map(math.isfinite, limits)):
         raise ValueError(f"arange: expected finite numbers, got {', '.join(map(str, limits))}")
     whole = all(isinstance(v, (int, np.integer)) for v in limits)
-    wanted = _dtype(dtype, "arange", np.int64 if whole else DEFAULT_DTYPE)
+    wanted = chosen_dtype(dtype, "arange", np.int64 if whole else DEFAULT_DTYPE)
     start, end, step = map(int, limits) if whole or wanted == np.int64 else limits
     if step == 0 or (end - start) * step < 0:
         raise ValueError(f"arange: a step of {step} does not lead from {start} to {end}")
@@ -212,7 +240,7 @@ def arange(
     else:
         # In float64 first: float32 steps would add up to a different count of elements.
         array = np.arange(start, end, step, dtype=np.int64 if whole else np.float64)
-    return _finish(array.astype(wanted, copy=False), requires_grad)
+    return finished(array.astype(wanted, copy=False), requires_grad)
 
 
 def linspace(
@@ -235,81 +263,61 @@ def linspace(
         requires_grad: record operations on it.
     """
     (count,) = shape_argument((steps,), "linspace")
-    wanted = _dtype(dtype, "linspace")
+    wanted = chosen_dtype(dtype, "linspace")
     if wanted.kind not in "iu":
         start, end = as_float(start, "start", "linspace"), as_float(end, "end", "linspace")
         with np.errstate(invalid="ignore"):
             array = np.linspace(start, end, count, dtype=wanted)
-        return _finish(array, requires_grad)
+        return finished(array, requires_grad)
     first, last = (int(one_number(v, wanted, "linspace").item()) for v in (start, end))
     distance = (last - first) / max(count - 1, 1)
     places = np.arange(count)
     front, back = first + distance * places, last - distance * (count - 1 - places)
     array = np.where((places < count // 2) | (count == 1), front, back).astype(wanted)
-    return _finish(array, requires_grad)
+    return finished(array, requires_grad)
 
 
-def _random_float(draw: Any, shape: tuple[int, ...], dtype: np.dtype[Any], who: str) -> Array:
-    if dtype.kind != "f":
-        raise TypeError(f"{who}: expected a floating-point dtype, got {dtype}")
-    if dtype in (np.float32, np.float64):
-        return np.asarray(draw(shape, dtype=dtype))
-    return np.asarray(draw(shape, dtype=np.float32)).astype(dtype)
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Return the powers of ``base`` whose exponents are those of :func:`linspace`.
+
+    Other arguments as there. An integer dtype takes both ends without their fractions.
+    """
+    ends = as_float(start, "start", "logspace"), as_float(end, "end", "logspace")
+    (count,) = shape_argument((steps,), "logspace")
+    wanted = chosen_dtype(dtype, "logspace")
+    if wanted.kind in "iu":
+        ends = float(int(ends[0])), float(int(ends[1]))
+    with np.errstate(all="ignore"):
+        array = np.power(as_float(base, "base", "logspace"), np.linspace(*ends, count))
+        return finished(array.astype(wanted), requires_grad)
 
 
-def rand(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers, uniform on [0, 1). See :func:`lucid.manual_seed` and :func:`zeros`."""
-    shape = shape_argument(size, "rand")
-    array = _random_float(generator().random, shape, _dtype(dtype, "rand"), "rand")
-    return _finish(array, requires_grad)
-
-
-def randn(*size: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers of the standard normal distribution. See :func:`rand`."""
-    shape = shape_argument(size, "randn")
-    array = _random_float(generator().standard_normal, shape, _dtype(dtype, "randn"), "randn")
-    return _finish(array, requires_grad)
-
-
-def randint(low: int, high: Any = None, size: Any = None, dtype: DTypeLike | None = None) -> Tensor:
-    """Return random integers from ``low`` up to, without, ``high``, as int64.
-
-    As in PyTorch, ``low`` may be left out: ``randint(10, (2, 3))`` is ``randint(0, 10, (2, 3))``.
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = np.int64) -> Tensor:
+    """Return the places of a matrix's lower triangle, as two rows: those of rows and of columns.
 
     Args:
-        low: the smallest integer.
-        high: the first integer that is too large.
-        size: a tuple of sizes.
-        dtype: an integer dtype.
-
-    Raises:
-        TypeError: if the bounds are no integers.
-        ValueError: if there is no integer between ``low`` and ``high``, or one is out of the
-            dtype's range.
+        row: how many rows the matrix has.
+        col: how many columns.
+        offset: the diagonal that ends the triangle: 0 is the main one, 1 the one above.
+        dtype: the dtype of the places.
     """
-    if size is None and isinstance(high, (tuple, list)):
-        low, high, size = 0, low, high
-    elif high is None:
-        low, high = 0, low
-    if size is None:
-        raise TypeError("randint: expected a size, such as randint(0, 10, (2, 3))")
-    low, high = shape_argument((low, high), "randint", minimum=None)
-    if low >= high:
-        raise ValueError(f"randint: expected low < high, got {low} and {high}")
-    wanted = _dtype(dtype, "randint", np.int64)
-    limits = np.iinfo(wanted if wanted.kind in "iu" else np.int64)
-    if low < limits.min or high - 1 > limits.max:
-        raise ValueError(
-            f"randint: integers from {low} up to {high} are out of the range of {limits.dtype}"
-        )
-    array = generator().integers(low, high, shape_argument((size,), "randint"))
-    return wrap(array.astype(wanted, copy=False))
+    shape_argument((row, col), "tril_indices")
+    places = np.tril_indices(row, offset, col)
+    return wrap(np.stack(places).astype(as_dtype(dtype, "tril_indices")))
 
 
-def randperm(n: int) -> Tensor:
-    """Return the integers from 0 to n - 1 in random order, as int64."""
-    (count,) = shape_argument((n,), "randperm")
-    return wrap(generator().permutation(count))
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = np.int64) -> Tensor:
+    """Return the places of a matrix's upper triangle. See :func:`tril_indices`."""
+    shape_argument((row, col), "triu_indices")
+    places = np.triu_indices(row, offset, col)
+    return wrap(np.stack(places).astype(as_dtype(dtype, "triu_indices")))
 
 
 def zeros_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
@@ -321,19 +329,25 @@ def zeros_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool =
         requires_grad: record operations on it.
     """
     array = operand(input, "zeros_like").data
-    return _finish(np.zeros_like(array, _dtype(dtype, "zeros_like", array.dtype)), requires_grad)
+    return finished(
+        np.zeros_like(array, chosen_dtype(dtype, "zeros_like", array.dtype)), requires_grad
+    )
 
 
 def ones_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return ones of the shape, dtype and memory layout of ``input``. See :func:`zeros_like`."""
     array = operand(input, "ones_like").data
-    return _finish(np.ones_like(array, _dtype(dtype, "ones_like", array.dtype)), requires_grad)
+    return finished(
+        np.ones_like(array, chosen_dtype(dtype, "ones_like", array.dtype)), requires_grad
+    )
 
 
 def empty_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Return an uninitialised tensor of ``input``'s shape and dtype. See :func:`zeros_like`."""
     array = operand(input, "empty_like").data
-    return _finish(np.empty_like(array, _dtype(dtype, "empty_like", array.dtype)), requires_grad)
+    return finished(
+        np.empty_like(array, chosen_dtype(dtype, "empty_like", array.dtype)), requires_grad
+    )
 
 
 def full_like(
@@ -341,23 +355,9 @@ def full_like(
 ) -> Tensor:
     """Return the number ``fill_value`` in the input's shape and dtype. See :func:`zeros_like`."""
     array = operand(input, "full_like").data
-    wanted = _dtype(dtype, "full_like", array.dtype)
+    wanted = chosen_dtype(dtype, "full_like", array.dtype)
     number = one_number(fill_value, wanted, "full_like").data
-    return _finish(np.full_like(array, number, wanted), requires_grad)
-
-
-def rand_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return random numbers from [0, 1) of ``input``'s shape and dtype. See :func:`zeros_like`."""
-    array = operand(input, "rand_like").data
-    wanted = _dtype(dtype, "rand_like", array.dtype)
-    return rand(array.shape, dtype=wanted, requires_grad=requires_grad)
-
-
-def randn_like(input: Any, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Return standard normal random numbers in the input's shape and dtype: :func:`zeros_like`."""
-    array = operand(input, "randn_like").data
-    wanted = _dtype(dtype, "randn_like", array.dtype)
-    return randn(array.shape, dtype=wanted, requires_grad=requires_grad)
+    return finished(np.full_like(array, number, wanted), requires_grad)
 
 
 # -- tensors of the dtype of another: methods alone ------------------------------------------------

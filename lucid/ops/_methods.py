@@ -26,6 +26,7 @@ from lucid.ops import _join as join
 from lucid.ops import _linalg as linalg
 from lucid.ops import _matmul as matmul
 from lucid.ops import _numpy as numpy_functions
+from lucid.ops import _random as random
 from lucid.ops import _reduce as reduce
 from lucid.ops import _scan as scan
 from lucid.ops import _scatter as scatter
@@ -159,6 +160,9 @@ METHODS |= {
     "nelement": shape.numel,
     "ndimension": attributes.METHODS["dim"],
     **attributes.METHODS,
+    **{function.__name__: function for function in random.METHODS},
+    "bernoulli": random.bernoulli,
+    "multinomial": random.multinomial,
 }
 
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {

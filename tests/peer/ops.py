@@ -49,6 +49,8 @@ ELEMENTWISE = {"where", "clamp", "masked_fill", "pow", *(f"nn.functional.{n}" fo
 # Of these only the shape and the dtype can be compared.
 RANDOM = {"rand", "rand_like", "randn", "randn_like", "randint", "empty", "empty_like", "new_empty"}
 RANDOM |= {"nn.functional.rrelu"}
+RANDOM |= {"bernoulli", "cauchy", "exponential", "log_normal", "multinomial", "normal", "uniform"}
+RANDOM |= {"randint_like"}
 RANDOM |= {
     f"nn.functional.{name}"
     for name in ["dropout", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
@@ -86,6 +88,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "H": lambda x: x.H,
     "polygamma": lambda x, n: lucid.polygamma(n, x),
     "special.polygamma": lambda x, n: lucid.special.polygamma(n, x),
+    "normal": lambda *args, **kwargs: lucid.normal(*args, **kwargs),
+    "normal.in_place": lambda x, *args, **kwargs: x.clone().normal_(*args, **kwargs),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
 }

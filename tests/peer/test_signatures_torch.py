@@ -40,6 +40,7 @@ REASONS = {
     "Tensor.nonzero": "as the documentation has it",
     "Tensor.relu": "the function of lucid.nn.functional",
     "Tensor.relu_": "the function of lucid.nn.functional",
+    "Tensor.uniform_": "`from` is a word of Python's",
     "Tensor.split": "the function's name, which says that it takes sizes too",
     "nn.functional.avg_pool1d": "one function for images of all axes",
     "nn.AvgPool1d": "one layer for images of all axes",
