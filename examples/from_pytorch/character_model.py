@@ -12,7 +12,6 @@ What had to change from PyTorch:
 - the imports
 - ``layer.weight.data.uniform_(a, b)`` is ``nn.init.uniform_(layer.weight, a, b)``: ``data`` is a
   NumPy array
-- ``torch.multinomial(weights, 1)`` is a random number that is looked up among their sums
 """
 
 import argparse
@@ -104,8 +103,8 @@ def write(model, letters, count, temperature=0.5):
     with torch.no_grad():
         for _ in range(count):
             output, hidden = model(input, hidden)
-            chances = output.squeeze().div(temperature).exp().cumsum(0)
-            index = torch.searchsorted(chances, torch.rand(1) * chances[-1])[0]
+            word_weights = output.squeeze().div(temperature).exp().cpu()
+            index = torch.multinomial(word_weights, 1)[0]
             input.fill_(index)
             written.append(letters[index])
     return "".join(written)
