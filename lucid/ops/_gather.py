@@ -193,14 +193,10 @@ def narrow_copy(input: Any, dim: int, start: Any, length: int) -> Tensor:
 def repeat_interleave(
     input: Any, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
-    """Return ``input`` with each slice along ``dim`` repeated on the spot.
+    """Return ``input`` with each slice along ``dim``, or of the flat one, repeated on the spot.
 
-    Args:
-        input: any shape; alone, it holds the numbers of repeats, and the result says which of
-            them each place belongs to.
-        repeats: an integer, or one for each slice.
-        dim: the axis; without it ``input`` is taken as flat.
-        output_size: how many slices the result has, which PyTorch would count otherwise.
+    ``repeats`` is an integer, or one for each slice. Alone, ``input`` is the repeats, and the
+    result says to which of them each place belongs. ``output_size`` is its size, if known.
     """
     who = "repeat_interleave"
     input = operand(input, who)

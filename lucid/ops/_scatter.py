@@ -66,7 +66,8 @@ def _combine(
         neutral = np.asarray(1 if reduce == "prod" else 0, x.dtype)
         x = SetItem.apply(x, places, wrap(neutral))
     if reduce == "prod":
-        return x * _products(places, values, x.shape)
+        # A copy, as the gradient needs what an operation in place goes on to overwrite.
+        return x.clone() * _products(places, values, x.shape)
     total = x + PutAdd.apply(values, places, x.shape)
     if reduce == "sum":
         return total

@@ -168,17 +168,17 @@ def _median(input: Any, dim: int | None, keepdim: bool, rank: Rank, who: str) ->
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """Return the median, the lower of two in the middle; NaN if there is one.
 
-    Args:
-        input: any shape.
-        dim: the axis: the result is a named tuple of values and places; without it the median of
-            all elements, equal ones of which share the gradient evenly.
-        keepdim: keep the axis, with size 1.
+    Of all elements, equal ones share the gradient evenly. Along an axis ``dim``, which ``keepdim``
+    keeps with size 1, it is a named tuple of values and places.
     """
     return _median(input, dim, keepdim, _middle, "median")
 
 
 def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Return the median of the elements that are not NaN. Arguments as in :func:`median`."""
+    """Return the median of the elements that are not NaN.
+
+    ``dim`` and ``keepdim`` are as in :func:`median`.
+    """
     return _median(input, dim, keepdim, _middle_number, "nanmedian")
 
 
@@ -315,13 +315,9 @@ def bucketize(
 def isin(
     elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
 ) -> Tensor:
-    """Return which of the elements are among others.
+    """Return which of ``elements`` are among ``test_elements``, or are not with ``invert``.
 
-    Args:
-        elements: any shape, which the result has.
-        test_elements: the others.
-        assume_unique: no element is twice in either, which may be faster.
-        invert: return which are not.
+    ``assume_unique`` says that no element is twice in either, which may be faster.
     """
     one, other = (tensor.data for tensor in promoted("isin", elements, test_elements))
     return wrap(np.isin(one, other, assume_unique=assume_unique, invert=invert))
@@ -361,14 +357,10 @@ def unique(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> Any:
-    """Return the distinct elements in ascending order, and what else is asked for in a tuple.
+    """Return the distinct elements, or slices along ``dim``: always ``sorted``.
 
-    Args:
-        input: any shape.
-        sorted: accepted as in PyTorch; the result always is.
-        return_inverse: also where each element of ``input`` is in the result.
-        return_counts: also how often each element comes.
-        dim: the axis whose slices are compared; the flat elements if left out.
+    With ``return_inverse`` it is a tuple with the place in the result of each element of ``input``,
+    with ``return_counts`` also with how often each comes.
     """
     return _unique(input, dim, return_inverse, return_counts, "unique", sort=True)
 
@@ -376,7 +368,10 @@ def unique(
 def unique_consecutive(
     input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    """Return the elements that differ from the one before. Arguments as in :func:`unique`."""
+    """Return the elements, or slices along ``dim``, that differ from the one before.
+
+    ``return_inverse`` and ``return_counts`` are as in :func:`unique`.
+    """
     return _unique(input, dim, return_inverse, return_counts, "unique_consecutive", sort=False)
 
 
@@ -440,7 +435,7 @@ def histogram(
     Args:
         input: any shape, floating-point.
         bins: how many of one width, or a vector of edges in order.
-        range: the bounds of the bins; by default the least and the largest element.
+        range: the bounds of the bins, by default the least and the largest element.
         weight: what each element counts, instead of 1.
         density: divide by the sum and the widths, so that the integral is 1.
     """
