@@ -122,9 +122,6 @@ DISTANCES += " triplet_margin_with_distance_loss"
 
 DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
-    Difference("embedding", "absent", "the layer has max_norm, the function has not", "max_norm="),
-    Difference("embedding", "absent", "gradients are not scaled", "scale_grad_by_freq="),
-    Difference("embedding", "absent", "gradients are dense", "sparse="),
     Difference(IMAGES, "refused", "images are floats", "floating-point"),
     Difference("batch_norm", "refused", "a vector has no channels", "got (0,)"),
     Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),

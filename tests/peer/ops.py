@@ -82,6 +82,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     "nn.functional.embedding": lambda weight, x, **kwargs: bound(
         "nn.functional.embedding", functional.embedding, x, weight, **kwargs
     ),
+    "nn.functional.embedding_bag": lambda weight, x, **kwargs: bound(
+        "nn.functional.embedding_bag", functional.embedding_bag, x, weight, **kwargs
+    ),
     "to": lambda x, *args, **kwargs: x.to(*args, **kwargs),
     "linalg.pinv.singular": lambda a, b: lucid.linalg.pinv(a @ b.mT),
     "linalg.lstsq.grad_oriented": lambda a, b, driver: lucid.linalg.lstsq(a, b, driver=driver)[:2],
