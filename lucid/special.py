@@ -12,11 +12,13 @@ import math
 import numpy as np
 
 from lucid import kernels
+from lucid._check import name_errors as _name_errors
 from lucid.autograd import Tensor
-from lucid.ops import _elementwise as elementwise
+from lucid.ops import _elementwise
 from lucid.ops._activation import log_softmax as log_softmax
 from lucid.ops._activation import softmax as softmax
-from lucid.ops._common import Array, wide
+from lucid.ops._common import Array
+from lucid.ops._common import wide as _wide
 from lucid.ops._elementwise import digamma as digamma
 from lucid.ops._elementwise import digamma as psi
 from lucid.ops._elementwise import erf as erf
@@ -33,9 +35,11 @@ from lucid.ops._elementwise import round as round
 from lucid.ops._elementwise import sigmoid as expit
 from lucid.ops._elementwise import sinc as sinc
 from lucid.ops._elementwise import xlogy as xlogy
-from lucid.ops._elementwise._special import bessel, erfc_of
+from lucid.ops._elementwise._special import bessel as _bessel
+from lucid.ops._elementwise._special import erfc_of as _erfc_of
 from lucid.ops._elementwise._special import i1 as i1
-from lucid.ops._elementwise._table import elementwise_pair, unary
+from lucid.ops._elementwise._table import elementwise_pair as _pair
+from lucid.ops._elementwise._table import unary as _unary
 from lucid.ops._reduce import logsumexp as logsumexp
 
 __all__ = [
@@ -48,7 +52,7 @@ _ROOT_2 = math.sqrt(2)
 _ROOT_PI = math.sqrt(math.pi)
 
 
-@unary(lambda grad, x: grad * (-1 - elementwise.log(x)), keep="input")
+@_unary(lambda grad, x: grad * (-1 - _elementwise.log(x)), keep="input")
 def entr(x: Array) -> Array:
     """Return ``-input * log(input)``: 0 at 0, and minus infinity below."""
     return np.where(x < 0, -np.inf, np.where(x == 0, 0, -x * np.log(x))).astype(x.dtype)
@@ -62,19 +66,21 @@ def _erfcx(x: Array) -> Array:
     near = np.minimum(x, 25)
     inverse = 1 / np.maximum(x, 25) ** 2
     series = np.polyval((105 / 16, -15 / 8, 3 / 4, -1 / 2, 1), inverse)
-    return np.where(x < 25, np.exp(near * near) * erfc_of(near), series / (x * _ROOT_PI))
+    return np.where(x < 25, np.exp(near * near) * _erfc_of(near), series / (x * _ROOT_PI))
 
 
-@unary(_erfcx_gradient, keep="input")
+@_unary(_erfcx_gradient, keep="input")
 def erfcx(x: Array) -> Array:
     """Return ``exp(input**2) * erfc(input)``; from 25 on by its series (DLMF 7.12.1)."""
     return _erfcx(x.astype(np.float64)).astype(x.dtype)
 
 
-@unary(lambda grad, x: grad * (elementwise.exp(x * x * -0.5) / (_ROOT_2 * _ROOT_PI)), keep="input")
+@_unary(
+    lambda grad, x: grad * (_elementwise.exp(x * x * -0.5) / (_ROOT_2 * _ROOT_PI)), keep="input"
+)
 def ndtr(x: Array) -> Array:
     """Return the share of a standard normal distribution below ``input``."""
-    share = kernels.active().erf(x.astype(np.float64) / _ROOT_2).astype(wide(x).dtype)
+    share = kernels.active().erf(x.astype(np.float64) / _ROOT_2).astype(_wide(x).dtype)
     return ((share + 1) / 2).astype(x.dtype)
 
 
@@ -82,35 +88,35 @@ def _log_ndtr_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return grad / erfcx(x / -_ROOT_2) * (_ROOT_2 / _ROOT_PI)
 
 
-@unary(_log_ndtr_gradient, keep="input")
+@_unary(_log_ndtr_gradient, keep="input")
 def log_ndtr(x: Array) -> Array:
     """Return the logarithm of :func:`ndtr`, exact also far below 0."""
     z = x.astype(np.float64) / _ROOT_2
     low = np.log(_erfcx(-z) / 2) - z * z
-    return np.where(z < -1, low, np.log1p(-erfc_of(z) / 2)).astype(x.dtype)
+    return np.where(z < -1, low, np.log1p(-_erfc_of(z) / 2)).astype(x.dtype)
 
 
 def _i0e_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return grad * (i1e(x) - elementwise.sign(x) * i0e(x))
+    return grad * (i1e(x) - _elementwise.sign(x) * i0e(x))
 
 
-@unary(_i0e_gradient, keep="input")
+@_unary(_i0e_gradient, keep="input")
 def i0e(x: Array) -> Array:
     """Return ``exp(-|input|) * i0(input)``."""
-    return bessel(0, x).astype(x.dtype)
+    return _bessel(0, x).astype(x.dtype)
 
 
 def _i1e_gradient(grad: Tensor, x: Tensor) -> Tensor:
     zero = x.data == 0
-    inverse = elementwise.reciprocal(elementwise.where(zero, 1.0, x))
-    slope = i0e(x) - i1e(x) * (elementwise.sign(x) + inverse)
-    return grad * elementwise.where(zero, 0.5, slope)
+    inverse = _elementwise.reciprocal(_elementwise.where(zero, 1.0, x))
+    slope = i0e(x) - i1e(x) * (_elementwise.sign(x) + inverse)
+    return grad * _elementwise.where(zero, 0.5, slope)
 
 
-@unary(_i1e_gradient, keep="input")
+@_unary(_i1e_gradient, keep="input")
 def i1e(x: Array) -> Array:
     """Return ``exp(-|input|) * i1(input)``."""
-    return bessel(1, x).astype(x.dtype)
+    return _bessel(1, x).astype(x.dtype)
 
 
 def _xlog1py(a: Array, b: Array) -> Array:
@@ -118,13 +124,16 @@ def _xlog1py(a: Array, b: Array) -> Array:
 
 
 def _xlog1py_gradient(grad: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    return elementwise.where((a.data == 0) & (b.data <= -1), 0.0, xlog1py(grad, b))
+    return _elementwise.where((a.data == 0) & (b.data <= -1), 0.0, xlog1py(grad, b))
 
 
-xlog1py = elementwise_pair(
+xlog1py = _pair(
     _xlog1py,
     "Return ``input * log1p(other)``, and 0 where ``input`` is 0.",
     _xlog1py_gradient,
     lambda g, a, b: g * (a / (b + 1)),
     "xlog1py",
 )
+
+
+_name_errors(globals())

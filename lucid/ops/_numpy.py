@@ -40,7 +40,6 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.greater: elementwise.gt,
     np.greater_equal: elementwise.ge,
     np.invert: elementwise.bitwise_not,
-    np.left_shift: elementwise.bitwise_left_shift,
     np.less: elementwise.lt,
     np.less_equal: elementwise.le,
     np.matmul: matmul.matmul,
@@ -49,7 +48,6 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
     np.not_equal: elementwise.ne,
     np.positive: elementwise.positive,
     np.power: elementwise.pow,
-    np.right_shift: elementwise.bitwise_right_shift,
     np.rint: elementwise.round,
     np.subtract: elementwise.sub,
     **{
@@ -57,10 +55,10 @@ UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
         for name in (
             "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "ceil",
             "copysign", "cos", "cosh", "deg2rad", "exp", "exp2", "expm1", "floor",
-            "floor_divide", "fmax", "fmin", "fmod", "gcd", "heaviside", "hypot", "isfinite",
-            "isinf", "isnan", "lcm", "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2",
+            "floor_divide", "fmax", "fmin", "hypot", "isfinite",
+            "isinf", "isnan", "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2",
             "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
-            "nextafter", "rad2deg", "reciprocal", "remainder", "sign", "signbit", "sin", "sinh",
+            "rad2deg", "reciprocal", "remainder", "sign", "signbit", "sin", "sinh",
             "sqrt", "square", "tan", "tanh", "trunc",
         )
     },
