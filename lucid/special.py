@@ -107,7 +107,7 @@ def i0e(x: Array) -> Array:
 
 
 def _i1e_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    zero = x.data == 0
+    zero = ~(np.abs(x.data) > 0)  # and for NaN, as in PyTorch
     inverse = _elementwise.reciprocal(_elementwise.where(zero, 1.0, x))
     slope = i0e(x) - i1e(x) * (_elementwise.sign(x) + inverse)
     return grad * _elementwise.where(zero, 0.5, slope)

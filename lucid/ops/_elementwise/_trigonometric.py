@@ -68,8 +68,8 @@ rad2deg = numpys(
 atan2 = elementwise_pair(
     np.arctan2,
     "Return the angle of the point (``other``, ``input``), from -pi to pi.",
-    lambda g, a, b: g * (b / (a * a + b * b)),
-    lambda g, a, b: g * (-a / (a * a + b * b)),
+    lambda g, a, b: g * (b / where((a.data == 0) & (b.data == 0), 1.0, a * a + b * b)),
+    lambda g, a, b: g * (-a / where((a.data == 0) & (b.data == 0), 1.0, a * a + b * b)),
     "atan2",
 )
 hypot: Binary = elementwise_pair(
