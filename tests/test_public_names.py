@@ -19,72 +19,26 @@ TORCH = json.loads((ROOT / "docs" / "_ext" / "torch_names.json").read_text(encod
 
 # What lucid has beside PyTorch's names.
 LUCIDS = [
-    "accelerator",
-    "astype",
-    "autograd",
-    "available_backends",
-    "channels_last",
-    "contiguous",
-    "contiguous_format",
-    "cuda",
-    "data",
-    "distributed",
-    "expand",
-    "expand_as",
-    "get_backend",
-    "kernels",
-    "linalg",
-    "models",
-    "nn",
-    "onnx",
-    "ops",
-    "optim",
-    "pad",
-    "quantization",
-    "quantize",
-    "repeat",
-    "report",
-    "set_backend",
-    "sklearn",
-    "special",
-    "summary",
-    "training",
-    "utils",
+    "accelerator", "astype", "autograd", "available_backends", "channels_last", "contiguous",
+    "contiguous_format", "cuda", "data", "distributed", "expand", "expand_as", "get_backend",
+    "kernels", "linalg", "models", "nn", "onnx", "ops", "optim", "pad", "quantization", "quantize",
+    "repeat", "report", "set_backend", "sklearn", "special", "summary", "training", "utils",
     "visual",
-]
-LUCIDS_OPERATIONS = ["astype", "contiguous", "expand", "expand_as", "repeat", "size", "view_as"]
+]  # fmt: skip
+LUCIDS_OPERATIONS = [
+    "astype", "contiguous", "expand", "expand_as", "repeat", "size", "view_as",
+]  # fmt: skip
 # Attributes of PyTorch's that its documentation does not list are among these.
 LUCIDS_OF_TENSORS = [
-    "astype",
-    "clamp_max",
-    "clamp_max_",
-    "clamp_min",
-    "clamp_min_",
-    "data",
-    "dtype",
-    "grad_fn",
-    "index_reduce",
-    "is_nonzero",
-    "is_same_size",
-    "log_softmax",
-    "relu",
-    "relu_",
+    "astype", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "data", "dtype", "grad_fn",
+    "index_reduce", "is_nonzero", "is_same_size", "log_softmax", "relu", "relu_",
     "split_with_sizes",
-]
+]  # fmt: skip
 
 EXTRAS = [
-    "numba",
-    "torch",
-    "PIL",
-    "sklearn",
-    "tqdm",
-    "rich",
-    "safetensors",
-    "huggingface_hub",
-    "matplotlib",
-    "onnx",
-    "scipy",
-]
+    "numba", "torch", "PIL", "sklearn", "tqdm", "rich", "safetensors", "huggingface_hub",
+    "matplotlib", "onnx", "scipy",
+]  # fmt: skip
 
 
 def _public(thing: object) -> set[str]:

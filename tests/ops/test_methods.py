@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from typing import Any
 
 import pytest
 
 import lucid
-from lucid.autograd import _tensor
+from lucid.autograd._declared import Methods
 from lucid.ops import _methods
 
 ATTACHED = {**_methods.METHODS, **_methods.OPERATORS}
 
 
-def _declared() -> dict[str, Any]:
-    """Return what the TYPE_CHECKING block of class Tensor would put into the class."""
-    tree = ast.parse(inspect.getsource(_tensor))
-    (cls,) = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Tensor"]
-    (block,) = [n for n in cls.body if isinstance(n, ast.If)]
-    future = ast.parse("from __future__ import annotations").body
-    names: dict[str, Any] = {}
-    exec(compile(ast.Module([*future, *block.body], []), "declared", "exec"), names)
-    return {name: value for name, value in names.items() if inspect.isfunction(value)}
+DECLARED = {name: value for name, value in vars(Methods).items() if inspect.isfunction(value)}
 
 
 def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
@@ -33,12 +24,12 @@ def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def test_declared_methods_are_those_attached() -> None:
-    assert {*_declared()} == {*ATTACHED}
+    assert {*DECLARED} == {*ATTACHED}
 
 
 @pytest.mark.parametrize("name", sorted(ATTACHED))
 def test_declared_as_attached(name: str) -> None:
-    assert _parameters(_declared()[name]) == _parameters(getattr(lucid.Tensor, name))
+    assert _parameters(DECLARED[name]) == _parameters(getattr(lucid.Tensor, name))
 
 
 @pytest.mark.parametrize("name", sorted({*_methods.METHODS, *_methods.PROPERTIES}))
