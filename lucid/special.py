@@ -11,14 +11,12 @@ import math
 
 import numpy as np
 
-from lucid import kernels
 from lucid._check import name_errors as _name_errors
 from lucid.autograd import Tensor
 from lucid.ops import _elementwise
 from lucid.ops._activation import log_softmax as log_softmax
 from lucid.ops._activation import softmax as softmax
 from lucid.ops._common import Array
-from lucid.ops._common import wide as _wide
 from lucid.ops._elementwise import digamma as digamma
 from lucid.ops._elementwise import digamma as psi
 from lucid.ops._elementwise import erf as erf
@@ -44,11 +42,10 @@ from lucid.ops._reduce import logsumexp as logsumexp
 
 __all__ = [
     "digamma", "entr", "erf", "erfc", "erfcx", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0",
-    "i0e", "i1", "i1e", "log1p", "log_ndtr", "log_softmax", "logit", "logsumexp", "ndtr",
-    "polygamma", "psi", "round", "sinc", "softmax", "xlog1py", "xlogy",
+    "i0e", "i1", "i1e", "log1p", "log_softmax", "logit", "logsumexp", "polygamma", "psi", "round",
+    "sinc", "softmax", "xlog1py", "xlogy",
 ]  # fmt: skip
 
-_ROOT_2 = math.sqrt(2)
 _ROOT_PI = math.sqrt(math.pi)
 
 
@@ -62,38 +59,14 @@ def _erfcx_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return grad * (x * erfcx(x) * 2.0 - 2 / _ROOT_PI)
 
 
-def _erfcx(x: Array) -> Array:
-    near = np.minimum(x, 25)
-    inverse = 1 / np.maximum(x, 25) ** 2
-    series = np.polyval((105 / 16, -15 / 8, 3 / 4, -1 / 2, 1), inverse)
-    return np.where(x < 25, np.exp(near * near) * _erfc_of(near), series / (x * _ROOT_PI))
-
-
 @_unary(_erfcx_gradient, keep="input")
 def erfcx(x: Array) -> Array:
     """Return ``exp(input**2) * erfc(input)``; from 25 on by its series (DLMF 7.12.1)."""
-    return _erfcx(x.astype(np.float64)).astype(x.dtype)
-
-
-@_unary(
-    lambda grad, x: grad * (_elementwise.exp(x * x * -0.5) / (_ROOT_2 * _ROOT_PI)), keep="input"
-)
-def ndtr(x: Array) -> Array:
-    """Return the share of a standard normal distribution below ``input``."""
-    share = kernels.active().erf(x.astype(np.float64) / _ROOT_2).astype(_wide(x).dtype)
-    return ((share + 1) / 2).astype(x.dtype)
-
-
-def _log_ndtr_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return grad / erfcx(x / -_ROOT_2) * (_ROOT_2 / _ROOT_PI)
-
-
-@_unary(_log_ndtr_gradient, keep="input")
-def log_ndtr(x: Array) -> Array:
-    """Return the logarithm of :func:`ndtr`, exact also far below 0."""
-    z = x.astype(np.float64) / _ROOT_2
-    low = np.log(_erfcx(-z) / 2) - z * z
-    return np.where(z < -1, low, np.log1p(-_erfc_of(z) / 2)).astype(x.dtype)
+    z = x.astype(np.float64)
+    near = np.minimum(z, 25)
+    inverse = 1 / np.maximum(z, 25) ** 2
+    series = np.polyval((105 / 16, -15 / 8, 3 / 4, -1 / 2, 1), inverse) / (z * _ROOT_PI)
+    return np.where(z < 25, np.exp(near * near) * _erfc_of(near), series).astype(x.dtype)
 
 
 def _i0e_gradient(grad: Tensor, x: Tensor) -> Tensor:

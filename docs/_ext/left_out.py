@@ -169,7 +169,7 @@ GROUPS = (
         "SciPy has them; none is met in networks.",
         (
             "airy_ai", ".*bessel_.*", ".*_polynomial_.*", "igammac?_?", "gammainc+",
-            "multigammaln", "mvlgamma_?", "polygamma_?", "ndtri", "zeta", "spherical.*",
+            "multigammaln", "mvlgamma_?", "polygamma_?", "(log_)?ndtri?", "zeta", "spherical.*",
         ),
     ),
     Group(

@@ -265,7 +265,7 @@ def abs(x: Array) -> Array:
 copysign = elementwise_pair(
     np.copysign,
     "Return ``input`` with the sign of ``other``.",
-    lambda g, a, b: where(a.data == 0, 0.0, g * np.copysign(sign(a).data, a.data * b.data)),
+    lambda g, a, b: where(a.data == 0, 0.0, g * div(np.copysign(a.data, b.data), a.data)),
     lambda g, a, b: g * 0.0,
 )
 
