@@ -14,6 +14,7 @@ MODULES = (
     "lucid.autograd",
     "lucid.graph",
     "lucid.linalg",
+    "lucid.special",
     "lucid.nn",
     "lucid.nn.functional",
     "lucid.nn.init",
@@ -44,7 +45,7 @@ def public_names(module_name: str) -> dict[str, Any]:
     """Return the public names of a module that are lucid's own, without modules and type aliases.
 
     A module written as one file (``lucid.nn.init``) lists what it defines and what it re-exports
-    as ``from x import y as y`` from a file whose name starts with an underscore.
+    as ``from x import y as z`` from a file whose name starts with an underscore.
     """
     module = importlib.import_module(module_name)
     found: dict[str, Any] = {}
@@ -65,10 +66,10 @@ def public_names(module_name: str) -> dict[str, Any]:
 def is_reexported(module: types.ModuleType, name: str) -> bool:
     """Whether the module's text imports the name for others, or loads it when it is used.
 
-    That is said by ``import name as name``, or by ``import *`` from a module with ``__all__``.
+    That is said by ``import ... as name``, or by ``import *`` from a module with ``__all__``.
     """
     text = inspect.getsource(module)
-    if f" import {name} as {name}\n" in text or name in getattr(module, "_LAZY", {}):
+    if f" as {name}\n" in text or name in getattr(module, "_LAZY", {}):
         return True
     sources = re.findall(r"^from (\S+) import \*", text, re.MULTILINE)
     return any(name in importlib.import_module(source).__all__ for source in sources)

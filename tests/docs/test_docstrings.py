@@ -20,7 +20,7 @@ MODULES, public_names = _names.MODULES, _names.public_names
 
 #: What the operations call the tensors they compute with.
 OPERANDS = {"input", "other", "tensor", "A", "B", "mat", "mat1", "mat2"}
-OPERANDS |= {"vec", "vec1", "vec2", "batch1", "batch2"}
+OPERANDS |= {"vec", "vec1", "vec2", "batch1", "batch2", "tensor1", "tensor2"}
 
 #: Arguments that need no word, and why.
 #: name -> the arguments

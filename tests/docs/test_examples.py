@@ -74,6 +74,7 @@ MAIN = {
     "lucid.onnx": ["export"],
     "lucid.quantization": ["quantize"],
     "lucid.sklearn": ["ImageClassifier", "ImageFeatures"],
+    "lucid.special": [],
     "lucid.web": [],
 }
 

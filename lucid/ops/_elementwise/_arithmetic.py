@@ -64,7 +64,7 @@ class Sub(Function):
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """Return ``input - alpha * other`` element by element, broadcasting as NumPy does.
+    """Return ``input - alpha * other``: see :func:`add`.
 
     Raises:
         TypeError: if one is boolean: use ``logical_xor`` or ``logical_not``.
@@ -274,17 +274,17 @@ copysign = elementwise_pair(
 
 
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """Return ``input + value * tensor1 * tensor2``."""
+    """Return ``input + value * tensor1 * tensor2``, for a number ``value``."""
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
-    """Return ``input + value * tensor1 / tensor2``."""
+    """Return ``input + value * tensor1 / tensor2``, for a number ``value``."""
     return add(input, mul(div(tensor1, tensor2), value))
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
-    """Return ``input + weight * (end - input)``, which is ``end`` itself for a weight of 1."""
+    """Return ``input + weight * (end - input)``: exactly ``end`` for a ``weight`` of 1."""
     step = sub(end, input)
     near, far = add(input, mul(step, weight)), sub(end, mul(step, sub(1.0, weight)))
     if isinstance(weight, (int, float)):

@@ -210,7 +210,10 @@ fmin = elementwise_pair(
 def nan_to_num(
     input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
-    """Return ``input`` with numbers in place of NaN (0) and infinities (the largest ones)."""
+    """Return ``input`` with numbers in place of NaN and infinities.
+
+    They are ``nan`` (0 if None), ``posinf`` and ``neginf`` (the dtype's extremes if None).
+    """
     x = operand(input, "nan_to_num")
     if x.data.dtype.kind != "f":
         return wrap(x.data.copy())

@@ -106,7 +106,7 @@ def _logit(x: Array) -> Array:
 
 
 def logit(input: Any, eps: float | None = None) -> Tensor:
-    r"""Return :math:`\ln(x / (1 - x))`, of ``input`` limited to ``[eps, 1 - eps]`` if asked."""
+    r"""Return :math:`\ln(x / (1 - x))` of ``input``, limited to ``[eps, 1 - eps]`` by ``eps``."""
     input = floating(input, "logit")
     # Clamped is a copy: in place, the tensor itself does not keep its value.
     return _logit(input if eps is None else clamp(input.clone(), eps, 1 - eps))

@@ -113,7 +113,7 @@ def reciprocal(x: Array) -> Array:
 
 
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """Return the power, computed in float64."""
+    """Return ``input`` to the power of ``exponent``, computed in float64."""
     base, power = operand(input, "float_power"), operand(exponent, "float_power")
     return pow(astype(base, np.float64), astype(power, np.float64))
 
