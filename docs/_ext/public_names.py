@@ -36,24 +36,29 @@ TITLES = {
     "_comparison": "Comparisons, logic and bits",
     "_choice": "Choices",
     "_dtype": "Conversion",
-    "_table": "Functions of one number",
-    "_reduce": "Reduction, sorting and searching",
+    "_dtypes": "Data types",
+    "_attributes": "What a tensor is",
+    "_reduce": "Reduction",
+    "_search": "Sorting, searching and counting",
     "_scan": "Scans, differences and integrals",
     "_statistics": "Statistics",
     "_shape": "Shapes",
     "_join": "Joining and splitting",
     "_diagonal": "Diagonals",
-    "_index": "Indexing",
+    "_index": "Triangles",
+    "_gather": "Reading at indices",
+    "_scatter": "Writing at indices",
     "_matmul": "Products",
+    "_linalg": "Linear algebra",
     "_activation": "Activations",
     "_grad_mode": "Recording of gradients",
     "_random": "Randomness",
     "_save_load": "Files",
     "_dispatch": "Backends",
+    "_device": "Devices",
     "_compiled": "Compiled inference",
     "_quantize": "Integers of 8 bits",
     "_summary": "Summaries",
-    "_mermaid": "Diagrams",
     "_module": "Base class",
     "_parameter": "Parameters",
     "_container": "Containers",
@@ -68,11 +73,14 @@ TITLES = {
     "_norm": "Other normalisations",
     "_layer_norm": "Other normalisations",
     "_attention": "Attention",
+    "_transformer": "Transformers",
+    "_recurrent": "Recurrent layers",
     "_embedding": "Embedding",
     "_dropout": "Dropout",
     "_loss": "Losses",
+    "_margin_loss": "Losses of margins",
     "_resize": "Resizing",
-    "functional": "Norms and distances",
+    "_distance": "Norms and distances",
     "_load_images": "Images in their parts",
     "_source": "Pictures one after the other",
     "_item": "A picture of a source",
@@ -174,8 +182,9 @@ def name_aliases(
 def skip_metadata(
     app: Sphinx, kind: str, name: str, value: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what scikit-learn gives its estimators; its texts refer to its own pages."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+    """Leave out what Python and scikit-learn add: fields of tuples, methods of estimators."""
+    field = (inspect.getdoc(value) or "").startswith("Alias for field number")
+    return True if field or re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -498,7 +498,7 @@ _SERIES_NORM, _SERIES_TERMS = 0.5, 18
 
 
 class MatrixExp(Function):
-    r""":math:`\\sum A^n / n!`, by the series of :math:`A / 2^s`, squared s times.
+    r""":math:`\sum A^n / n!`, by the series of :math:`A / 2^s`, squared s times.
 
     The gradient is the upper right block of the exponential of ``[[A.mT, G], [0, A.mT]]``.
     """

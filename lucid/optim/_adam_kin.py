@@ -52,7 +52,7 @@ class NAdam(ByFormula):
     .. math::
         \theta \leftarrow \theta - \gamma \left(
         \frac{(1 - \mu_t)\, g}{1 - \prod_{i \le t} \mu_i} +
-        \frac{\mu_{t+1}\, m}{1 - \prod_{i \le t + 1} \mu_i} \right) \Big/
+        \frac{\mu_{t+1}\, m}{1 - \prod_{i \le t + 1} \mu_i} \right) /
         \left( \sqrt{v / (1 - \beta_2^t)} + \epsilon \right)
 
     The arguments are those of :class:`Adam`, and ``momentum_decay``, which is :math:`\psi`.

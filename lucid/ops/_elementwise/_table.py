@@ -82,6 +82,7 @@ def numpys(
         return function(x)
 
     named_as(compute, name or function.__name__, doc)
+    compute.__module__ = gradient.__module__
     return unary(gradient, keep="input")(compute)
 
 
@@ -129,4 +130,5 @@ def elementwise_pair(
             Operation.apply(a, b) if whole else Operation.apply(floating(a, who), floating(b, who))
         )
 
+    operation.__module__ = gradient_a.__module__
     return named_as(operation, who, doc)
