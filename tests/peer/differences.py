@@ -127,6 +127,7 @@ DIFFERENCES: list[Difference] = [
     Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),
     Difference("where", "absent", "there are no complex numbers", "complex", holds_complex),
     Difference("as_strided", "refused, value", "what surrounds a view is unseen", "", within_more),
+    Difference("matrix_exp", "refused", "PyTorch's is NaN in float16", "got float16"),
     # What lucid does otherwise.
     Difference("AvgPool3d LPPool3d LocalResponseNorm", "accepted", "any float is one", "'Half'"),
     Difference(IN_PLACE, "memory", "accepted without effect: results are new, and graphs simple"),
