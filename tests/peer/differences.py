@@ -124,7 +124,7 @@ DIFFERENCES: list[Difference] = [
     # What lucid does not have, and says so.
     Difference(IMAGES, "refused", "images are floats", "floating-point"),
     Difference("batch_norm", "refused", "a vector has no channels", "got (0,)"),
-    Difference("norm", "refused", "there is no singular value decomposition", "'nuc'"),
+    Difference("norm", "refused", "linalg.matrix_norm has the nuclear one", "'nuc'"),
     Difference("where", "absent", "there are no complex numbers", "complex", holds_complex),
     Difference("as_strided", "refused, value", "what surrounds a view is unseen", "", within_more),
     Difference("matrix_exp", "refused", "PyTorch's is NaN in float16", "got float16"),
