@@ -26,7 +26,7 @@ from lucid.ops._common import (
     wanted,
     with_axis,
 )
-from lucid.ops._elementwise import erf, exp, sigmoid, tanh, where
+from lucid.ops._elementwise import clamp, erf, exp, sigmoid, tanh, where
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
@@ -399,7 +399,7 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
     """Return ``x``, and 0 where it is from ``-lambd`` to ``lambd``."""
     x = floating(input, "hardshrink")
     bound = as_float(lambd, "lambd", "hardshrink")
-    return where((x.data >= -bound) & (x.data <= bound), 0.0, x)
+    return where((x >= -bound) & (x <= bound), 0.0, x)
 
 
 def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
@@ -412,7 +412,7 @@ def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
     bound = as_float(lambd, "lambd", "softshrink")
     if bound < 0:
         raise ValueError(f"softshrink: lambd must be at least 0, got {lambd}")
-    return where(np.abs(x.data) <= bound, 0.0, x - wrap(np.sign(x.data)) * bound)
+    return x - clamp(x, -bound, bound)
 
 
 def tanhshrink(input: Any) -> Tensor:
@@ -427,7 +427,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     low, other = (
         as_float(v, n, "threshold") for v, n in ((threshold, "threshold"), (value, "value"))
     )
-    return where(x.data <= low, wrap(np.array(other).astype(x.dtype)), x)
+    return where(x <= low, wrap(np.array(other).astype(x.dtype)), x)
 
 
 def rrelu(

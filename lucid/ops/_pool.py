@@ -223,13 +223,25 @@ def max_pool(  # noqa: D417  # its names and axes come from for_axes
     if 0 in x.shape[1:]:
         raise ValueError(f"{who}: expected non-empty channels and images, got shape {x.shape}")
     windows = _Windows(who, x, kernel_size, stride, padding, dilation, ceil_mode)
-    if return_indices or axes == 3:
-        y, indices = _largest(x, windows.places(x.shape[2:]))
-        return (y, indices) if return_indices else y
-    how: Any = windows.kernel, windows.stride, windows.padding, windows.dilation, windows.size
-    if axes == 2:
-        return MaxPool2d.apply(x, *how)
-    return MaxPool2d.apply(x.unsqueeze(-2), *_rows(*how)).squeeze(-2)
+    if return_indices:
+        return _largest(x, windows.places(x.shape[2:]))
+    how = windows.kernel, windows.stride, windows.padding, windows.dilation, windows.size
+    return _pooled(MaxPool2d, x, *how)
+
+
+def _pooled(pool: type[Function], x: Tensor, *how: Any) -> Tensor:
+    """Return what a pooling of images makes of rows, images or volumes."""
+    if x.ndim == 4:
+        return pool.apply(x, *how)
+    if x.ndim == 3:
+        return pool.apply(x.unsqueeze(-2), *_rows(*how)).squeeze(-2)
+    # First within each frame, then along the frames.
+    (n, c, depth), (_, height, width) = x.shape[:3], how[-1]
+    y = pool.apply(x.flatten(1, 2), *[each[1:] for each in how])
+    kernel, stride, padding, *dilation, size = [each[0] for each in how]
+    along = (kernel, 1), (stride, 1), (padding, (0, 0)), *[(each, 1) for each in dilation]
+    y = pool.apply(y.reshape(n, c, depth, height * width), *along, (size, height * width))
+    return y.reshape(n, c, size, height, width)
 
 
 def _rows(kernel: Any, stride: Any, padding: Any, *rest: Any) -> tuple[Any, ...]:
@@ -270,7 +282,8 @@ def avg_pool(  # noqa: D417  # its names and axes come from for_axes
     windows = _Windows(who, x, kernel_size, stride, padding, 1, ceil_mode)
     if divisor_override == 0:
         raise ValueError(f"{who}: divisor_override must not be zero")
-    sums = _window_sums(widened(x), windows)
+    how = windows.kernel, windows.stride, windows.padding, windows.size
+    sums = _pooled(SumPool2d, widened(x), *how)
     if divisor_override is not None:
         return astype(sums / float(divisor_override), x.dtype)
     counts = np.ones((), int)
@@ -278,21 +291,6 @@ def avg_pool(  # noqa: D417  # its names and axes come from for_axes
         along = _window_counts(length, windows, axis, count_include_pad)
         counts = np.multiply.outer(counts, along)
     return astype(sums / wrap(counts.astype(sums.dtype)), x.dtype)
-
-
-def _window_sums(x: Tensor, windows: _Windows) -> Tensor:
-    how: Any = windows.kernel, windows.stride, windows.padding, windows.size
-    if x.ndim == 4:
-        return SumPool2d.apply(x, *how)
-    if x.ndim == 3:
-        return SumPool2d.apply(x.unsqueeze(-2), *_rows(*how)).squeeze(-2)
-    # First within each frame, then along the frames.
-    (n, c, depth), (height, width) = x.shape[:3], windows.size[1:]
-    y = SumPool2d.apply(x.flatten(1, 2), *[each[1:] for each in how])
-    kernel, stride, padding, size = (each[0] for each in how)
-    depthwise = (kernel, 1), (stride, 1), (padding, (0, 0)), (size, height * width)
-    y = SumPool2d.apply(y.reshape(n, c, depth, height * width), *depthwise)
-    return y.reshape(n, c, size, height, width)
 
 
 def _window_counts(length: int, windows: _Windows, axis: int, include_pad: bool) -> Array:
