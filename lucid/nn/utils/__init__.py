@@ -5,5 +5,7 @@ from lucid.nn.utils import parametrizations as parametrizations
 from lucid.nn.utils import parametrize as parametrize
 from lucid.nn.utils import rnn as rnn
 from lucid.nn.utils._parameters import *
+from lucid.nn.utils._parameters import skip_init as _skip_init
 
 _name_errors(globals())
+skip_init = _skip_init  # what it builds names itself
