@@ -22,7 +22,6 @@ from lucid.onnx import _emit_shapes as shapes
 from lucid.onnx._context import Context
 from lucid.onnx._traced import Array, ExportError, Size, Traced, Varying, place
 from lucid.ops import _activation as activation
-from lucid.ops import _diagonal as diagonal
 from lucid.ops import _index as index
 from lucid.ops import _join as join
 from lucid.ops import _loss as loss
@@ -297,10 +296,13 @@ def _remainder(context: Context, a: Any, b: Any) -> str:
 
 
 def _step(context: Context, x: Value, ufunc: Any) -> str:
-    kinds = {np.floor: "Floor", np.ceil: "Ceil", np.rint: "Round"}
-    if ufunc not in kinds:
-        return context.node("Identity" if x.dtype.kind == "b" else "Sign", x)
-    return context.node(kinds[ufunc] if x.dtype.kind == "f" else "Identity", x)
+    kinds = {np.floor: "Floor", np.ceil: "Ceil", np.rint: "Round", np.trunc: "Floor"}
+    if x.dtype.kind == "b" or (x.dtype.kind != "f" and ufunc in kinds):
+        return context.node("Identity", x)
+    if ufunc is np.trunc:
+        floor = context.node("Floor", context.node("Abs", x))
+        return context.node("Mul", floor, context.node("Sign", x))
+    return context.node(kinds.get(ufunc, "Sign"), x)
 
 
 def _larger(context: Context, a: Any, b: Any, ufunc: Any) -> str:
@@ -426,6 +428,14 @@ def _unary(**emitters: str | Emitter) -> dict[type[Function], Emitter]:
     }
 
 
+# Operations on each element that ONNX has under the same name.
+# fmt: off
+_SAME = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Erf", "Exp", "Log",
+    "Neg", "Reciprocal", "Sigmoid", "Sin", "Sinh", "Sqrt", "Tan", "Tanh",
+)
+# fmt: on
+
 EMITTERS: dict[type[Function], Emitter] = {
     # Layers.
     Conv2d: _conv,
@@ -467,23 +477,8 @@ EMITTERS: dict[type[Function], Emitter] = {
     Compare: choices.compare,
     Maximum: _larger,
     Clamp: _clamp,
-    **_unary(
-        Neg="Neg",
-        Abs="Abs",
-        Sqrt="Sqrt",
-        Rsqrt=_reciprocal_root,
-        Reciprocal="Reciprocal",
-        Exp="Exp",
-        Expm1=_exp_minus_one,
-        Log="Log",
-        Log1p=_log_of_one_more,
-        Sigmoid="Sigmoid",
-        Erf="Erf",
-        Sin="Sin",
-        Cos="Cos",
-        Tan="Tan",
-        Tanh="Tanh",
-    ),
+    **_unary(Rsqrt=_reciprocal_root, Expm1=_exp_minus_one, Log1p=_log_of_one_more),
+    **_unary(**{name: name for name in _SAME}),
     Cast: lambda context, x, dtype: context.cast(x, dtype),
     # Reductions.
     reduce.Sum: _reduction("ReduceSum"),
@@ -514,15 +509,10 @@ EMITTERS: dict[type[Function], Emitter] = {
 
 _GRADIENT = "is part of a gradient; export what is computed forward alone"
 _LOSS = "is a loss; export the model without it"
-_NO_OPERATOR = "has no operator in ONNX"
 _RANDOM = "draws random numbers; leave it out in evaluation"
 
-# Why there is no other entry.
+# Why others have no entry, where there is more to say than that the exporter does not know them.
 REFUSED: dict[type[Function], str] = {
-    diagonal.Diagonal: _NO_OPERATOR,
-    diagonal.DiagonalEmbed: _NO_OPERATOR,
-    scan.Cumprod: _NO_OPERATOR,
-    scan.LogCumSumExp: _NO_OPERATOR,
     Accumulate: _GRADIENT,
     CopyIntoView: _GRADIENT,
     Scale: _GRADIENT,

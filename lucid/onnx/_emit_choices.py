@@ -20,6 +20,7 @@ _COMPARISONS: dict[Any, tuple[str, int]] = {
 }
 _LOGIC = {np.logical_and: "And", np.logical_or: "Or", np.logical_xor: "Xor", np.logical_not: "Not"}
 _BITS = {np.bitwise_and: "And", np.bitwise_or: "Or", np.bitwise_xor: "Xor", np.invert: "Not"}
+# isfinite is made of them.
 _TESTS = {np.isnan: "IsNaN", np.isinf: "IsInf"}
 
 
@@ -49,6 +50,9 @@ def _test(context: Context, ufunc: Any, x: Any) -> str:
     given = context.cast(x, np.dtype(np.float32)) if x.dtype.kind != "f" else x
     if ufunc in _TESTS:
         return context.node(_TESTS[ufunc], given)
+    if ufunc is not np.isfinite:
+        name = ufunc.__name__.lstrip("_")
+        raise context.refuse(f"by {name} is no operation that the exporter knows")
     wrong = context.node("Or", *[context.node(kind, given) for kind in _TESTS.values()])
     return context.node("Not", wrong)
 

@@ -7,12 +7,14 @@ that differs is a :class:`Size`, which a file must compute from the shape of som
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from lucid import ops
 from lucid._compile._fuse import fold_constants
 from lucid._compile._state import no_random_numbers_lost
 from lucid._compile._trace import FaithfulRecorder
@@ -82,6 +84,15 @@ class _Recorder(FaithfulRecorder):
 
     choices = frozenset()
 
+    def __init__(self, model: Module) -> None:
+        super().__init__(model, set())
+        self.readers: dict[str, str] = {}  # functions that read values, by the module they are in
+
+    def read(self, tensor: Tensor) -> None:
+        known = set(self.culprits)
+        super().read(tensor)
+        self.readers.update(dict.fromkeys(self.culprits - known, _running()))
+
     def assigned(self, tensor: Tensor, result: Tensor) -> bool:
         old, new = self.find(tensor), self.find(result)
         if old is None or new is None or self.opened is not None:
@@ -98,6 +109,16 @@ class _Recorder(FaithfulRecorder):
         self.know(tensor, new)
         self.versions[id(tensor)] += 1
         return True
+
+
+def _running() -> str:
+    """Return in words the function of lucid that runs, as the model called it; "" if none does."""
+    homes = [
+        (frame.f_globals.get("__name__", ""), frame.f_code.co_name)
+        for frame, _ in traceback.walk_stack(None)
+    ]
+    names = [name for home, name in homes if home.startswith("lucid.ops.") and hasattr(ops, name)]
+    return f", in {names[-1]}" if names else ""
 
 
 def trace(
@@ -117,7 +138,7 @@ def trace(
     graphs = []
     with no_random_numbers_lost() as numbers:
         for arrays in runs:
-            recorder = _Recorder(copied, set())
+            recorder = _Recorder(copied)
             try:
                 with no_grad():
                     graphs.append(recorder.run(*[wrap(array) for array in arrays]))
@@ -130,10 +151,12 @@ def trace(
                     f"{type(error).__name__}: {error}"
                 ) from error
             if recorder.culprits:
+                culprit = min(recorder.culprits)
                 raise ExportError(
-                    f"export: {place(min(recorder.culprits))} values are read or changed by "
+                    f"export: {place(culprit)} values are read or changed by "
                     "something that is no operation of lucid (a comparison, a choice by value, "
-                    "NumPy, a change in place); a file holds operations only"
+                    f"NumPy, a change in place){recorder.readers.get(culprit, '')}; a file holds "
+                    "operations only"
                 )
         drawn = numbers.were_drawn()
     first = graphs[0]

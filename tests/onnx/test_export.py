@@ -265,8 +265,12 @@ def _changing_the_input(x: Tensor) -> Tensor:
         (_changing_what_is_seen, "in the model itself values are read or changed by something"),
         (_changing_the_input, "in the model itself values are read or changed by something"),
         (lambda x: x[x > 0], "in 'inner.f' values are read or changed by something that is no"),
+        (lambda x: x.sort()[0] + x.topk(1)[0], "in 'inner.f' values are read .* in sort; a file"),
         (_choosing, "in 'inner.f' values are read or changed by something that is no operation"),
         (lambda x: lucid.tensor(np.sin(x.numpy())) * x, "in 'inner.f' values are read or changed"),
+        (lambda x: x.cumprod(1), "in 'inner.f' Cumprod is no operation that the exporter knows"),
+        (lambda x: x.signbit(), "in 'inner.f' Compare by signbit is no operation that the export"),
+        (lambda x: x.long().gcd(4), "in 'inner.f' Compare by gcd is no operation that the"),
         (Cube.apply, "in 'inner.f' Cube is no operation that the exporter knows"),
         (dropout, "in 'inner.f' Dropout draws random numbers; leave it out in evaluation"),
         (lambda x: x + lucid.rand(3), "the model draws random numbers"),
@@ -277,8 +281,8 @@ def _changing_the_input(x: Tensor) -> Tensor:
         (lambda x: lucid.ones(3), "what it returns is no tensor that depends on the input, but a"),
     ],
     ids=[
-        "mask", "view", "input", "index", "choice", "numpy", "function", "dropout", "random",
-        "slice", "reshape", "other", "integer", "constant",
+        "mask", "view", "input", "index", "sort", "choice", "numpy", "scan", "test", "divisor",
+        "function", "dropout", "random", "slice", "reshape", "other", "integer", "constant",
     ],
 )  # fmt: skip
 def test_what_no_file_can_say_is_named(tmp_path: Path, function: object, message: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lucid
+import lucid.nn.functional as F  # noqa: N812
 from lucid import models, nn
 
 from .runtimes import RUNTIMES, assert_close, calibrated, evaluated, images, trained
@@ -210,6 +212,70 @@ def network(rng: random.Random) -> nn.Module:
     )
     features = channels * (1 if head[0].output_size == 1 else 4)
     return nn.Sequential(*layers, *head, nn.Linear(features, 5))
+
+
+class Recurrent(nn.Module):
+    """The last result of an LSTM of two layers, in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 5, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Sampled(nn.Module):
+    """Images sampled at places that are learned, or computed of the images themselves."""
+
+    def __init__(self, learned: bool) -> None:
+        super().__init__()
+        self.places = nn.Parameter(lucid.tensor([[[0.7, 0.2, 0.1], [-0.3, 0.8, 0.0]]]))
+        self.head = None if learned else nn.Linear(75, 6)
+
+    def forward(self, x: lucid.Tensor) -> lucid.Tensor:
+        places = self.places.expand(x.shape[0], 2, 3)
+        if self.head is not None:
+            places = self.head(x.flatten(1)).view(-1, 2, 3)
+        grid = F.affine_grid(places, x.shape, align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+EXPORTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool]] = {
+    "LSTM": (Recurrent, (7, 6), True),
+    "transformer": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), True),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 4, 3, 2, 1, 1), (3, 6, 5), True),
+    "pooled volumes": (lambda: nn.MaxPool3d(3, 2, 1, ceil_mode=True), (3, 6, 5, 4), True),
+    "shrunk": (lambda: nn.Sequential(nn.Hardshrink(), nn.Threshold(0.6, 2.0)), (3, 4), True),
+    "sampled": (lambda: Sampled(True), (3, 5, 5), False),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_other_layers(tmp_path: Path, name: str) -> None:
+    lucid.manual_seed(0)
+    make, shape, dynamic = EXPORTED[name]
+    model = make().eval()
+    x = images((5, *shape))
+    assert_close(lucid.compile(model, x.shape)(x), evaluated(model, x))
+    if dynamic:
+        check(model, tmp_path, shape)
+        return
+    lucid.onnx.export(model, tmp_path / "model.onnx", x.shape, dynamic_batch=False)
+    assert_close(RUNTIMES["onnxruntime"](tmp_path / "model.onnx", x)[0], evaluated(model, x))
+    with pytest.raises(lucid.onnx.ExportError, match="in the model itself GetItem takes elements"):
+        lucid.onnx.export(model, tmp_path / "any.onnx", x.shape)
+    assert not (tmp_path / "any.onnx").exists()
+
+
+def test_what_reads_values_is_named_and_compiles(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.ReLU(), Sampled(False)).eval()
+    x = images((2, 3, 5, 5))
+    assert_close(lucid.compile(model, x.shape)(x), evaluated(model, x))
+    with pytest.raises(lucid.onnx.ExportError, match=r"in '1' values are read .* in grid_sample"):
+        lucid.onnx.export(model, tmp_path / "model.onnx", x.shape)
+    assert not any(tmp_path.iterdir())
 
 
 def _check_network(folder: Path, seed: int, runtimes: tuple[str, ...]) -> None:
