@@ -248,7 +248,7 @@ def _deviation(context: Context, *args: Any) -> str:
 
 
 def _norm(context: Context, x: Value, p: float, axes: Any, keepdim: bool) -> str:
-    if p == 2:
+    if p == 2 and axes:
         return _reduced(context, "ReduceL2", x, axes, keepdim)
     powers = context.node("Pow", context.node("Abs", x), context.like(p, x))
     total = _reduced(context, "ReduceSum", powers, axes, keepdim)

@@ -139,6 +139,7 @@ OPERATIONS: dict[str, Case] = {
     "Var": (lambda x, w: x.var((2, 3)) + x.var(1, correction=0).mean((1, 2))[:, None], IMAGE, ()),
     "Std": (lambda x, w: x.std(1), IMAGE, ()),
     "Norm": (lambda x, w: x.norm(2, 1) + x.norm(3, 1) + x.norm(1, 1), ROWS, ()),
+    "Norm of a number": (lambda x, w: x + x[-1, 0].norm() * x[0, 1].norm(), ROWS, ()),
     "Prod": (lambda x, w: x.prod(1), ROWS, ()),
     "Cumsum": (lambda x, w: x.cumsum(1), ROWS, ()),
     "Extremum": (lambda x, w: x.amax(1) - x.amin((1,)), ROWS, ()),
