@@ -30,7 +30,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["models"],
+        pytest.param(["models"], marks=pytest.mark.slow),
         ["summary", NAME],
         ["diagram", NAME],
         ["bench", "--backend", "numpy", "--size", "32", "--seconds", "0.01", "--layers"],

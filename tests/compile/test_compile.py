@@ -14,6 +14,8 @@ from lucid._compile._fuse import Attention, Convolution
 from lucid.kernels import _memory
 from tests.models.test_config import tiny
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(params=kernels.available_backends(), autouse=True)
 def backend(request):
@@ -66,7 +68,9 @@ def check(model, shape, batches=None, rtol=1e-4):
     return compiled
 
 
-@pytest.mark.parametrize("name", ["conv_small", "conv_medium", "hybrid_medium"])
+@pytest.mark.parametrize(
+    "name", ["conv_small", *[pytest.param(n, marks=SLOW) for n in ("conv_medium", "hybrid_medium")]]
+)
 def test_variants(name, threads):
     lucid.manual_seed(0)
     model = settled(models.create_model(f"mobilenet_v4_{name}", num_classes=7), 3, 64, 64)
@@ -633,7 +637,10 @@ def test_a_chain_needs_two_maps():
     assert place(lives) == 1280
 
 
-@pytest.mark.parametrize("name", models.list_models())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if "small" in name else SLOW) for name in models.list_models()],
+)
 def test_steps_say_what_they_are(name):
     """Their multiply-adds are those that the modules' own formulas give."""
     model = models.create_model(name, num_classes=7).eval()

@@ -94,6 +94,7 @@ def here(
     return some[1]
 
 
+@pytest.mark.slow
 def test_features_in_this_process(here: list[str]) -> None:
     seen: list[int] = []
     parts = map_images(

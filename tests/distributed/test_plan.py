@@ -278,6 +278,7 @@ def test_wrong_use(arguments, message):
 # -- measuring ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_measured_step():
     model = models.mobilenet_v4_conv_small(num_classes=4)
     before = {name: value.numpy().copy() for name, value in model.state_dict().items()}

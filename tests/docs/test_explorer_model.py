@@ -203,6 +203,7 @@ def edited_variant(rng: random.Random, name: str) -> dict[str, Any]:
     return cfg
 
 
+@pytest.mark.slow
 def test_random_configurations():
     rng = random.Random(0)
     cases = [(random_config(rng), random_options(rng)) for _ in range(120)]
@@ -210,7 +211,9 @@ def test_random_configurations():
         assert_same(theirs, in_python(cfg, options))
 
 
-@pytest.mark.parametrize("name", ["conv_small", "conv_medium", "hybrid_medium"])
+@pytest.mark.parametrize(
+    "name", ["conv_small", "conv_medium", pytest.param("hybrid_medium", marks=pytest.mark.slow)]
+)
 def test_edited_variants(name):
     rng = random.Random(1)
     options = {"numClasses": 10, "batch": 1, "height": 64, "width": 48}

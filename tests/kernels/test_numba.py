@@ -448,6 +448,7 @@ def spoil(path, how):
         )
 
 
+@pytest.mark.slow
 def test_a_broken_cache_is_replaced(tmp_path):
     def run():
         done = run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))

@@ -33,6 +33,7 @@ def trained():
     return model, *batches
 
 
+@pytest.mark.slow
 def test_digits_stay_within_half_a_point_and_training_recovers():
     model, train, test = trained()
     before = training.evaluate(model, test).accuracy
@@ -84,6 +85,7 @@ def test_gradients_reach_weights_biases_and_what_lies_before():
         np.testing.assert_allclose(rounded.grad.numpy(), plain.grad.numpy(), atol=0.1 * scale)
 
 
+@pytest.mark.slow
 def test_a_file_of_integers_makes_the_model_again(tmp_path):
     model, train, test = trained()
     small = lucid.quantize(model, train)
