@@ -239,9 +239,9 @@ class TorchTotals(SphinxDirective):
             if count
         ]
         lines = [
-            *table(["module", "lucid has", "left out", REST.title.lower()], modules),
+            *table(["module", "lucid has", "left out", REST.title.lower()], modules, "figures"),
             "",
-            *table(["left out", "why", "names"], why),
+            *table(["left out", "why", "names"], why, "reasons"),
         ]
         return self.parse_text_to_nodes("\n".join(lines))
 
@@ -256,9 +256,9 @@ def rows(module: str, result: Names) -> list[list[str]]:
     return found
 
 
-def table(header: list[str], body: list[list[str]]) -> list[str]:
-    """Return the lines of a table in reStructuredText."""
-    lines = [".. list-table::", "    :class: torch-names", "    :widths: auto"]
+def table(header: list[str], body: list[list[str]], kind: str = "torch-names") -> list[str]:
+    """Return the lines of a table in reStructuredText, which has the class ``kind``."""
+    lines = [".. list-table::", f"    :class: {kind}", "    :widths: auto"]
     lines += ["    :header-rows: 1", ""]
     for first, *others in [header, *body]:
         lines += [f"    * - {first}", *(f"      - {cell}" for cell in others)]
