@@ -196,9 +196,9 @@ def test_every_opset_has_the_operations(tmp_path: Path, opset: int) -> None:
         expected = evaluated(model, x)
         if opset <= RUN:
             assert_close(onnx_runtime(path, x)[0], expected)
-        if (
-            opset >= 14 or name != "BatchNormInference"
-        ):  # the reference takes older ones as training
+        # The reference takes older batch norms as training, and cuts a transposed convolution's
+        # weights into groups along the wrong axis.
+        if name != "ConvInputGrad" and (opset >= 14 or name != "BatchNormInference"):
             assert_close(reference(path, x)[0], expected)
 
 
