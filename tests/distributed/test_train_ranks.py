@@ -195,7 +195,9 @@ def test_what_fails_on_one_rank_is_told_by_it_with_what_is_kept(tmp_path: Path) 
     process = start_ranks(2, "-c", code, "train", *recipe, cwd=tmp_path)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 1, err
-    kept = "`lucid train --resume run` goes on in epoch 1, after batch 2"
+    # Rank 0 has written the state after batch 1, as both have summed gradients since; that after
+    # batch 2 it may be at.
+    kept = "`lucid train --resume run` goes on in epoch 1, after batch [12]"
     assert re.search(rf"rank 1 of 2 \(.+\): the disk is on fire\. {kept}", err), err
     assert "Traceback" not in err
 
