@@ -182,7 +182,7 @@ def matrix_rank(
             times the dtype's epsilon.
     """
     a = _matrices(input, "matrix_rank", square=hermitian)
-    values = np.linalg.svd(a.data, compute_uv=False, hermitian=hermitian)
+    values = _linalg.singular_values("matrix_rank", a.data, hermitian)
     limit = _linalg.rank_limit(
         a, values, atol if tol is None else tol, rtol if tol is None else 0.0
     )
@@ -311,7 +311,7 @@ def lstsq(
     b = b.unsqueeze(-1) if vector else b
     _check_equations("lstsq", a, b)
     x = _linalg.Pinverse.apply(a, None, rcond, False) @ b
-    values = np.linalg.svd(a.data, compute_uv=False)
+    values = _linalg.singular_values("lstsq", a.data)
     ranks = (values > _linalg.rank_limit(a, values, rtol=rcond)).sum(-1)
     nothing = residuals = _wrap(np.zeros(0, a.dtype))
     full = a.shape[-2] > a.shape[-1] and (ranks == a.shape[-1]).all()

@@ -199,7 +199,8 @@ class Pinverse(Function):
         u, s, vh = _lapack("pinv", np.linalg.svd, a.data, full_matrices=False, hermitian=hermitian)
         limit = rank_limit(a, s, atol, rtol)
         scale = np.where(s > limit, 1, 0) / np.where(s > limit, s, 1)
-        result = np.asarray((u * scale[..., None, :]) @ vh, a.dtype).mT.copy()
+        product = _blas.call(np.matmul, u * scale[..., None, :], vh)
+        result = np.asarray(product, a.dtype).mT.copy()
         ctx.save_for_backward(a, result)
         return result
 
@@ -264,10 +265,15 @@ class Det(Function):
         a, result = ctx.saved_tensors
         if result.data.all():
             return (grad * result)[..., None, None] * Inverse.apply(a).mT
-        u, s, vh = _lapack("det", np.linalg.svd, a.data)
-        others = np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]).prod(-1)
-        turned = np.linalg.det(u) * np.linalg.det(vh)
-        return grad[..., None, None] * wrap((u * (turned[..., None] * others)[..., None, :]) @ vh)
+        return grad[..., None, None] * wrap(_lapack("det", _cofactors, a.data))
+
+
+def _cofactors(a: Array) -> Array:
+    """Return the matrix of cofactors, from the singular values: also of a singular matrix."""
+    u, s, vh = np.linalg.svd(a)
+    others = np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]).prod(-1)
+    turned = np.linalg.det(u) * np.linalg.det(vh)
+    return np.asarray((u * (turned[..., None] * others)[..., None, :]) @ vh)
 
 
 def det(input: Any) -> Tensor:
@@ -445,13 +451,18 @@ class Svd(Function):
         return result
 
 
+def singular_values(who: str, a: Array, hermitian: bool = False) -> Array:
+    """Return the singular values of matrices, the largest first."""
+    return np.asarray(_lapack(who, np.linalg.svd, a, compute_uv=False, hermitian=hermitian))
+
+
 class SingularValues(Function):
     r"""Has the gradient :math:`U G V^T`, also where singular values are equal."""
 
     @staticmethod
     def forward(ctx: Node, a: Tensor) -> Array:
         ctx.save_for_backward(a)
-        return np.asarray(_lapack("svdvals", np.linalg.svd, a.data, compute_uv=False))
+        return singular_values("svdvals", a.data)
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:

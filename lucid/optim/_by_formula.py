@@ -26,13 +26,14 @@ class ByFormula(Optimizer):
 
     def _update(self, group: Group, params: list[Tensor]) -> None:
         for param in params:
-            p, state = param.data, self.state.setdefault(param, {})
+            self._count([param])
+            p, state = param.data, self.state[param]
             for name in self.state_names:
-                if name not in state:
-                    first = self.firsts[name](group) if name in self.firsts else 0
-                    is_number = name in ("step", *self.number_names)
-                    state[name] = first if is_number else np.full_like(p, first)
-            state["step"] += 1
+                first = self.firsts[name](group) if name in self.firsts else 0
+                if name in self.number_names:
+                    state.setdefault(name, first)
+                elif name != "step":
+                    self._arrays([param], name, first)
             g = param.grad.data.astype(p.dtype, copy=False)  # type: ignore[union-attr]
             g = -g if group.get("maximize") else g
             decay = group["weight_decay"] if "weight_decay" in self.numbers else 0

@@ -9,8 +9,10 @@ import numpy as np
 from lucid._check import count
 from lucid.autograd import Tensor
 from lucid.autograd._tensor import wrap
+from lucid.kernels import _blas
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
+from lucid.nn._parameter import overwrite
 from lucid.nn.modules._module import Module
 from lucid.nn.utils.parametrize import register_parametrization
 from lucid.ops._common import normalize_axis
@@ -62,7 +64,7 @@ class _SpectralNorm(Module):
             for name, size in zip(("_u", "_v"), self._matrix(weight).shape):
                 start = init.normal_(wrap(np.zeros(size, weight.dtype)))
                 self.register_buffer(name, F.normalize(start, dim=0, eps=eps))
-            self._iterate(self._matrix(weight.detach()).data, 15)
+            _blas.call(self._iterate, self._matrix(weight.detach()).data, 15)
 
     def _matrix(self, weight: Tensor) -> Tensor:
         return weight.movedim(self.dim, 0).flatten(1)
@@ -75,14 +77,15 @@ class _SpectralNorm(Module):
             u /= max(np.linalg.norm(u), self.eps)
             v = matrix.T @ u
             v /= max(np.linalg.norm(v), self.eps)
-        self._u.data[...], self._v.data[...] = u, v
+        overwrite(self._u, u)
+        overwrite(self._v, v)
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.ndim == 1:
             return F.normalize(weight, dim=0, eps=self.eps)
         matrix = self._matrix(weight)
         if self.training:
-            self._iterate(matrix.data, self.n_power_iterations)
+            _blas.call(self._iterate, matrix.data, self.n_power_iterations)
         u, v = wrap(self._u.data.copy()), wrap(self._v.data.copy())
         return weight / (u @ (matrix @ v))
 
