@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from lucid._extras import extra
@@ -45,7 +46,12 @@ class TensorBoard(Callback):
         """
         done = run.scheduler.last_epoch
         folder = os.fspath(self._folder or run.files.tensorboard)
-        self._writer = self._open(folder, purge_step=done + 1 if done else None)
+        # By name a file is only of its second: one begun in the same would write over the other.
+        self._writer = self._open(
+            folder,
+            purge_step=done + 1 if done else None,
+            filename_suffix=f".{time.time_ns()}",
+        )
 
     def on_step(self, run: Run, score: Score) -> None:
         """Write the epoch's loss so far and the learning rate.
