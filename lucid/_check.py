@@ -284,15 +284,17 @@ def _explained(
     text = str(error)
     if text.startswith((f"{who}:", f"{who}(", f"{who} ")) or isinstance(error, _PASSED):
         return None
-    trace = error.__traceback__
+    trace, called = error.__traceback__, {who.removesuffix("_")}
     while trace is not None:
         frame, place = trace.tb_frame, trace.tb_lasti
+        called.add(frame.f_code.co_name)
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] not in _LIBRARIES:
             return None
         trace = trace.tb_next
     if module.startswith("lucid.") and frame.f_code.co_code[place] == _RAISE:  # words of our own
-        return f"{who}: {text}" if type(error) in _KINDS else None
+        inner, _, rest = text.partition(": ")  # an operation that this one is made of
+        return f"{who}: {rest if inner in called else text}" if type(error) in _KINDS else None
     given = [*map(_brief, args), *(f"{key}={_brief(value)}" for key, value in kwargs.items())]
     return f"{who}: {text or type(error).__name__}, got {who}({', '.join(given)})"
 

@@ -92,10 +92,8 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
     key, _, tag = name.partition(".") if isinstance(name, str) else (name, "", "")
     if key not in _factories:
         close = nearest(key, _factories)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"create_model: there is no model {name!r}{hint} Known are {', '.join(list_models())}"
-        )
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(list_models())}"
+        raise ValueError(f"create_model: there is no model {name!r}; {hint}")
     entry = described(key, tag) if tag else None
     if tag and entry is None:
         known = ", ".join(tags(key)) or "none"

@@ -229,3 +229,17 @@ def test_copy_converts_the_dtype() -> None:
     y.copy_(x)
     y.sum().backward()
     assert x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("add_", (lucid.ones(4),)),
+        ("gt_", (lucid.ones(4),)),  # made by a table, so that no function is called so
+        ("lerp_", (lucid.ones(4), 0.5)),  # made of other operations
+        ("addcmul_", (lucid.ones(4), lucid.ones(4))),
+    ],
+)
+def test_an_error_names_the_operation_that_was_called_and_no_other(name, arguments) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: shapes \(\d,\) and \(\d,\) do not broadcast"):
+        getattr(lucid.ones(3), name)(*arguments)

@@ -433,6 +433,8 @@ def test_the_name_tells_the_form(variant):
 def test_unknown_model():
     with pytest.raises(ValueError, match="no model 'mobilenet_v4_conv_smal'; did you mean"):
         models.create_model("mobilenet_v4_conv_smal")
+    with pytest.raises(ValueError, match="no model 'resnet50'; known are mobilenet_v4_"):
+        models.create_model("resnet50")
 
 
 def test_registering_twice():

@@ -83,7 +83,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: lucid.linspace("0", 1, 3), TypeError, "linspace: start must be a number"),
     (lambda: lucid.zeros(10**30), ValueError, "zeros: 1000000000.* is no size"),
     (lambda: lucid.zeros(lucid.tensor([1, 2])), TypeError, "zeros: expected integers or one tuple"),
-    (lambda: lucid.ones(2).to(complex), TypeError, "astype: dtype must be a float, integer"),
+    (lambda: lucid.ones(2).to(complex), TypeError, "to: dtype must be a float, integer"),
     (lambda: lucid.ones(2).astype(None), TypeError, "astype"),
     # shape
     (lambda: lucid.ones(2, 3).reshape(4, 2), ValueError, r"reshape: 6 elements of shape \(2, 3\)"),
