@@ -20,11 +20,8 @@ from lucid.ops import _elementwise, _linalg, _matmul, _reduce
 from lucid.ops._common import normalize_axes as _normalize_axes
 from lucid.ops._common import operand as _operand
 from lucid.ops._common import operands as _operands
-from lucid.ops._common import promoted as _promoted
-from lucid.ops._create import arange as _arange
 from lucid.ops._diagonal import diagonal as _diagonal
 from lucid.ops._linalg import matrices as _matrices
-from lucid.ops._linalg import matrix_exp as matrix_exp
 from lucid.ops._linalg import matrix_power as matrix_power
 from lucid.ops._linalg import same_dtype as _same_dtype
 
@@ -144,23 +141,6 @@ def norm(
     if isinstance(ord, str):
         raise ValueError(f"norm: {ord!r} is of matrices, got a vector of shape {x.shape}")
     return vector_norm(x, ord, dim, keepdim)
-
-
-def cond(input: Any, p: Any = None) -> Tensor:
-    """Return the condition of matrices, the norm times that of the inverse.
-
-    Args:
-        input: matrices, square ones unless the norm is of singular values.
-        p: the norm, as in :func:`matrix_norm`; 2 if left out. Singular matrices have infinity.
-    """
-    if p in (None, 2, -2):
-        values = _linalg.SingularValues.apply(_matrices(input, "cond"))
-        ends = values[..., 0], values[..., -1]
-        return ends[1] / ends[0] if p == -2 else ends[0] / ends[1]
-    a = _matrices(input, "cond", square=True)
-    inverse, info = inv_ex(a)
-    product = matrix_norm(a, p) * matrix_norm(inverse, p)
-    return product.masked_fill(info.data != 0, math.inf)
 
 
 def matrix_rank(
@@ -327,30 +307,10 @@ def lstsq(
     )
 
 
-def tensorinv(input: Any, ind: int = 2) -> Tensor:
-    """Return the inverse for :func:`lucid.tensordot` over the first ``ind`` axes of ``input``."""
-    a = _operand(input, "tensorinv")
-    rows, columns = a.shape[:ind], a.shape[ind:]
-    if ind <= 0 or math.prod(rows) != math.prod(columns):
-        raise ValueError(f"tensorinv: ind={ind} does not make shape {a.shape} square")
-    return inv(a.reshape(math.prod(rows), math.prod(columns))).reshape(*columns, *rows)
-
-
-def tensorsolve(input: Any, other: Any, dims: Any = None) -> Tensor:
-    """Return X with ``tensordot(input, X, X.ndim) = other``, with axes ``dims`` moved last."""
-    a, b = _operand(input, "tensorsolve"), _operand(other, "tensorsolve")
-    if dims is not None:
-        a = a.movedim(tuple(dims), tuple(range(-len(dims), 0)))
-    shape = a.shape[b.ndim :]
-    if math.prod(shape) != b.numel() or a.numel() != b.numel() ** 2:
-        raise ValueError(f"tensorsolve: shapes {a.shape} and {b.shape} do not fit")
-    return solve(a.reshape(b.numel(), b.numel()), b.reshape(-1)).reshape(shape)
-
-
 # -- factors --------------------------------------------------------------------------------------
 
 
-def svd(A: Any, full_matrices: bool = True) -> _linalg.SVDTransposed:
+def svd(A: Any, full_matrices: bool = True) -> _linalg.SVD:
     """Return a named tuple ``(U, S, Vh)`` with ``A = U @ diag(S) @ Vh``.
 
     Args:
@@ -358,7 +318,7 @@ def svd(A: Any, full_matrices: bool = True) -> _linalg.SVDTransposed:
         full_matrices: keep the columns of U and rows of Vh that no singular value belongs to.
             Their gradient counts as 0.
     """
-    return _linalg.SVDTransposed(*_linalg.Svd.apply(_matrices(A, "svd"), full_matrices))
+    return _linalg.SVD(*_linalg.Svd.apply(_matrices(A, "svd"), full_matrices))
 
 
 def svdvals(A: Any) -> Tensor:
@@ -397,8 +357,17 @@ def eigvalsh(input: Any, UPLO: str = "L") -> Tensor:
 
 
 def cholesky(input: Any, *, upper: bool = False) -> Tensor:
-    """Return the triangular L with ``A = L @ L.mT``. See :func:`lucid.cholesky`."""
-    return _linalg.cholesky(input, upper)
+    """Return the triangular L with ``input = L @ L.mT``, or the ``upper`` one, ``L.mT``.
+
+    Args:
+        input: symmetric positive-definite matrices, of which the lower triangle is read.
+        upper: return, and read, the upper triangle.
+
+    Raises:
+        LinAlgError: if one is not positive-definite.
+    """
+    a = _matrices(input, "cholesky", square=True)
+    return _linalg.Cholesky.apply(a.mT).mT if upper else _linalg.Cholesky.apply(a)
 
 
 def det(A: Any) -> Tensor:
@@ -409,86 +378,6 @@ def det(A: Any) -> Tensor:
 def slogdet(A: Any) -> _linalg.SignAndLogDet:
     """Return a named tuple ``(sign, logabsdet)`` of determinants. See :func:`lucid.slogdet`."""
     return _linalg.slogdet(A)
-
-
-# Each matrix by itself: a singular one leaves the others as they are.
-
-
-def _each(who: str, function: Any, check_errors: bool, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the results, NaN where there is none, and 1 there and 0 elsewhere."""
-    batch = tensors[0].shape[:-2]
-    info = np.zeros(batch, np.int32)
-    try:
-        return function(*tensors), _wrap(info)
-    except np.linalg.LinAlgError:
-        if check_errors:
-            raise
-    usable = tensors[0]
-    for index in np.ndindex(batch):
-        try:
-            function(_wrap(usable.data[index]), *(_wrap(x.data[index]) for x in tensors[1:]))
-        except np.linalg.LinAlgError:
-            info[index] = 1
-    missing = info.astype(np.bool_)[..., None, None]
-    usable = _elementwise.where(missing, _linalg.identity(usable), usable)
-    result = function(usable, *tensors[1:]).masked_fill(missing, math.nan)
-    return result, _wrap(info)
-
-
-def inv_ex(A: Any, *, check_errors: bool = False) -> _linalg.InverseInfo:
-    """Return inverses, NaN where there is none, and ``info``, which is 0 where there is one.
-
-    Args:
-        A: square matrices.
-        check_errors: raise ``LinAlgError`` instead.
-    """
-    a = _matrices(A, "inv_ex", square=True)
-    return _linalg.InverseInfo(*_each("inv_ex", _linalg.inverse, check_errors, a))
-
-
-def cholesky_ex(
-    input: Any,
-    *,
-    upper: bool = False,
-    check_errors: bool = False,
-) -> _linalg.CholeskyInfo:
-    """Return :func:`cholesky`, NaN where there is none, and ``info``, as :func:`inv_ex` does.
-
-    Args:
-        input: symmetric positive-definite matrices.
-        upper: return the upper triangle.
-        check_errors: raise ``LinAlgError`` instead.
-    """
-    a = _matrices(input, "cholesky_ex", square=True)
-    return _linalg.CholeskyInfo(
-        *_each("cholesky_ex", lambda x: _linalg.cholesky(x, upper), check_errors, a)
-    )
-
-
-def solve_ex(
-    A: Any,
-    B: Any,
-    *,
-    left: bool = True,
-    check_errors: bool = False,
-) -> _linalg.SolveInfo:
-    """Return :func:`solve`, NaN where there is no solution, and ``info``, as :func:`inv_ex` does.
-
-    Args:
-        A: square matrices.
-        B: as many rows.
-        left: False solves ``X @ A = B``.
-        check_errors: raise ``LinAlgError`` instead.
-    """
-    a, b = _matrices(A, "solve_ex", square=True), _operand(B, "solve_ex")
-    info = inv_ex(a.detach(), check_errors=check_errors).info
-    missing = info.data.astype(np.bool_)[..., None, None]
-    if not missing.any():
-        return _linalg.SolveInfo(solve(a, b, left=left), info)
-    x = solve(_elementwise.where(missing, _linalg.identity(a), a), b, left=left)
-    return _linalg.SolveInfo(
-        x.masked_fill(missing[..., 0] if _is_vector(a, b) else missing, math.nan), info
-    )
 
 
 def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
@@ -508,41 +397,6 @@ def vecdot(x: Any, y: Any, *, dim: int = -1) -> Tensor:
     """Return the inner products of vectors ``x`` and ``y`` along axis ``dim``; shapes broadcast."""
     x, y = _operands(x, y, "vecdot")
     return _reduce.sum(x * y, dim)
-
-
-def multi_dot(tensors: Any) -> Tensor:
-    """Return the product of matrices, multiplied in the order that costs least.
-
-    Args:
-        tensors: matrices that fit; the first and the last one may be vectors.
-
-    Raises:
-        ValueError: if there are less than two, or the shapes do not fit.
-    """
-    given = list(_promoted("multi_dot", *tensors))
-    axes = [x.ndim for x in given]
-    if len(given) < 2 or any(n != 2 for n in axes[1:-1]) or not {axes[0], axes[-1]} <= {1, 2}:
-        raise ValueError(f"multi_dot: expected matrices, got {[x.shape for x in given]}")
-    row, column = given[0].ndim == 1, given[-1].ndim == 1
-    given[0] = given[0].unsqueeze(0) if row else given[0]
-    given[-1] = given[-1].unsqueeze(1) if column else given[-1]
-    result = _linalg.cheapest_product(given)
-    result = result.squeeze(1) if column else result
-    return result.squeeze(0) if row else result
-
-
-def vander(x: Any, *, N: int | None = None) -> Tensor:
-    """Return the powers of each element, from 0 up, along a new last axis.
-
-    Args:
-        x: at least one axis.
-        N: how many powers; as many as the last axis has elements if left out.
-    """
-    x = _operand(x, "vander")
-    if N is not None and N < 2:
-        raise ValueError(f"vander: N must be at least 2, got {N}")
-    x = x if x.ndim else x.unsqueeze(0)
-    return _elementwise.pow(x.unsqueeze(-1), _arange(x.shape[-1] if N is None else N))
 
 
 _name_errors(globals())

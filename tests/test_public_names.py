@@ -31,7 +31,7 @@ LUCIDS_OPERATIONS = [
 # Attributes of PyTorch's that its documentation does not list are among these.
 LUCIDS_OF_TENSORS = [
     "astype", "clamp_max", "clamp_max_", "clamp_min", "clamp_min_", "data", "dtype", "grad_fn",
-    "index_reduce", "is_nonzero", "is_same_size", "log_softmax", "relu", "relu_",
+    "is_nonzero", "is_same_size", "log_softmax", "relu", "relu_",
     "split_with_sizes",
 ]  # fmt: skip
 

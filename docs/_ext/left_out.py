@@ -24,6 +24,7 @@ GROUPS = (
         (
             r"torch\.nn\.init\.[a-z_]*[a-z]", "range", "clip_grad_norm",
             r"torch\.nn\.utils\.(remove_)?(weight|spectral)_norm",
+            r"torch(\.Tensor)?\.(cholesky|qr|svd)", "chain_matmul", "triangular_solve",
         ),
     ),
     Group(
@@ -152,7 +153,27 @@ GROUPS = (
         "SciPy has them; none is met in networks.",
         (
             "airy_ai", ".*bessel_.*", ".*_polynomial_.*", "igammac?_?", "gammainc+",
-            "multigammaln", "mvlgamma_?", "(log_)?ndtri?", "zeta", "spherical.*",
+            "multigammaln", "mvlgamma_?", "(log_)?ndtri?", "zeta", "spherical.*", "i[01]e?_?",
+            "erfcx",
+        ),
+    ),
+    Group(
+        "What a line of other operations does",
+        "For example `x[:, 2:5] = y` for `slice_scatter`, and `a @ b @ c` for `multi_dot`.",
+        (
+            "cartesian_prod", "cholesky_(inverse|solve)", "combinations", "frexp", "histogram",
+            "index_reduce_?", "logspace", "multi_dot", "pdist", "put_?", "renorm_?",
+            "(diagonal|select|slice)_scatter", "Softmax2d", "tensor(inv|solve)",
+            "(cumulative_)?trapezoid", "trapz", "vander",
+        ),
+    ),
+    Group(
+        "What networks for images hardly meet",
+        "lucid is small enough to be read.",
+        (
+            "ASGD", "Rprop", "embedding_bag", "EmbeddingBag", ".*_ex", "logcumsumexp", "lp_pool.d",
+            "LPPool.d", r"torch\.linalg\.cond", "matrix_exp", "poisson_nll_loss",
+            "PoissonNLLLoss", "rrelu_?", "RReLU", "(GRU|LSTM|RNN)Cell", "Transformer",
         ),
     ),
     Group(
@@ -168,7 +189,7 @@ GROUPS = (
     Group(
         "Random in-place fills of rare distributions",
         "`numpy.random` has them; `lucid.tensor` takes what it returns.",
-        ("(geometric|random)_", "binomial"),
+        ("(cauchy|geometric|log_normal|random)_", "binomial"),
     ),
     Group(
         "Losses and optimisers for vocabularies and very large models",

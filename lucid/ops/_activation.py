@@ -30,9 +30,8 @@ from lucid.ops._elementwise import clamp, erf, exp, sigmoid, tanh, where
 
 __all__ = [
     "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
-    "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6",
-    "rrelu", "selu", "silu", "softmax", "softmin", "softplus", "softshrink", "softsign",
-    "tanhshrink", "threshold",
+    "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6", "selu",
+    "silu", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 # -- ReLU and its kin ---------------------------------------------------------------------------
@@ -428,35 +427,6 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
         as_float(v, n, "threshold") for v, n in ((threshold, "threshold"), (value, "value"))
     )
     return where(x <= low, wrap(np.array(other).astype(x.dtype)), x)
-
-
-def rrelu(
-    input: Any,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
-    training: bool = False,
-    inplace: bool = False,
-) -> Tensor:
-    """Return ``x`` where positive, else ``x`` times a random slope (Xu et al. 2015).
-
-    Args:
-        input: any shape; integers are taken as float32.
-        lower: the smallest slope.
-        upper: the largest one.
-        training: draw a slope for each element; without, all have the mean of the two.
-        inplace: accepted as in PyTorch, and without effect.
-
-    Raises:
-        ValueError: if ``lower`` is larger than ``upper``.
-    """
-    low, high = as_float(lower, "lower", "rrelu"), as_float(upper, "upper", "rrelu")
-    if low > high:
-        raise ValueError(f"rrelu: expected lower <= upper, got {lower} and {upper}")
-    if not training:
-        return leaky_relu(input, (low + high) / 2)
-    x = floating(input, "rrelu")
-    slopes = generator().uniform(low, high, x.shape).astype(x.dtype)
-    return x * wrap(np.where(x.data > 0, x.dtype.type(1), slopes))
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:

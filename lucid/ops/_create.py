@@ -19,8 +19,8 @@ from lucid.ops._common import Array, as_float, convert, one_number, operand, sha
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
-    "full_like", "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor",
-    "tril_indices", "triu_indices", "zeros", "zeros_like",
+    "full_like", "linspace", "ones", "ones_like", "scalar_tensor", "tensor", "tril_indices",
+    "triu_indices", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -275,28 +275,6 @@ def linspace(
     front, back = first + distance * places, last - distance * (count - 1 - places)
     array = np.where((places < count // 2) | (count == 1), front, back).astype(wanted)
     return finished(array, requires_grad)
-
-
-def logspace(
-    start: float,
-    end: float,
-    steps: int,
-    base: float = 10.0,
-    dtype: DTypeLike | None = None,
-    requires_grad: bool = False,
-) -> Tensor:
-    """Return the powers of ``base`` whose exponents are those of :func:`linspace`.
-
-    Other arguments as there. An integer dtype takes both ends without their fractions.
-    """
-    ends = as_float(start, "start", "logspace"), as_float(end, "end", "logspace")
-    (count,) = shape_argument((steps,), "logspace")
-    wanted = chosen_dtype(dtype, "logspace")
-    if wanted.kind in "iu":
-        ends = float(int(ends[0])), float(int(ends[1]))
-    with np.errstate(all="ignore"):
-        array = np.power(as_float(base, "base", "logspace"), np.linspace(*ends, count))
-        return finished(array.astype(wanted), requires_grad)
 
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DTypeLike = np.int64) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from lucid.autograd import Tensor
 from lucid.ops._common import as_float, floating, operands
 
-__all__ = ["cosine_similarity", "normalize", "pairwise_distance", "pdist"]
+__all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
 
 
 def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
@@ -72,18 +72,3 @@ def pairwise_distance(
         keepdim: keep the last axis with size 1.
     """
     return _difference(x1, x2, eps, "pairwise_distance").norm(p, -1, keepdim=keepdim)
-
-
-def pdist(input: Any, p: float = 2.0) -> Tensor:
-    """Return the p-norms between all rows of ``(N, D)``, each pair once: ``(N·(N-1)/2,)``.
-
-    Raises:
-        ValueError: if the input does not have two axes, or ``p`` is negative.
-    """
-    x = floating(input, "pdist")
-    if x.ndim != 2 or p < 0:
-        raise ValueError(
-            f"pdist: expected an input of shape (N, D) and p of at least 0, got {x.shape} and {p}"
-        )
-    first, second = np.triu_indices(x.shape[0], 1)
-    return (x[first] - x[second]).norm(p, -1)

@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from lucid._check import one_of
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed, observe
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import mark_changed, wrap
-from lucid.ops._common import Array, as_float, floating, operand
+from lucid.ops._common import Array, as_float, operand
 from lucid.ops._elementwise import where
-from lucid.ops._index import GetItem, PutAdd
-from lucid.ops._join import stack
+from lucid.ops._index import GetItem
 
-__all__ = ["embedding", "embedding_bag", "one_hot"]
+__all__ = ["embedding", "one_hot"]
 
 
 def _indices(input: Any, who: str) -> Tensor:
@@ -100,88 +98,6 @@ def _shorten(table: Tensor, index: Array, max_norm: float, norm_type: float) -> 
     factors = max_norm / (norms[long] + 1e-7)
     table.data[used[long]] *= factors[:, None].astype(table.dtype)
     mark_changed(table)
-
-
-def embedding_bag(
-    input: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> Tensor:
-    """Return sums, means or maxima of rows of ``weight``, one for each bag of integers.
-
-    Args:
-        input: integers, bags of one size ``(B, L)`` or all bags in a row ``(M,)``.
-        weight: the table, ``(V, D)``.
-        offsets: where each bag begins in ``(M,)``: ``(B,)`` integers.
-        max_norm: as in :func:`embedding`, as are the next two.
-        norm_type: the exponent of that norm.
-        scale_grad_by_freq: divide a row's gradient by how often it is asked for.
-        mode: ``"sum"``, ``"mean"`` or ``"max"``; an empty bag gives 0.
-        sparse: without effect.
-        per_sample_weights: factors of the input's shape, with ``mode="sum"`` alone.
-        include_last_offset: whether ``offsets`` ends with M.
-        padding_idx: a row that counts for no bag.
-
-    Returns:
-        ``(B, D)``.
-
-    Raises:
-        IndexError: if an integer is out of range.
-        ValueError: if a shape does not fit, or an argument goes with another mode.
-    """
-    who = "embedding_bag"
-    one_of(mode, ("sum", "mean", "max"), "mode", who)
-    index, table = _indices(input, who), operand(weight, who)
-    _check_rows(index, table, padding_idx, who)
-    if per_sample_weights is not None and mode != "sum":
-        raise ValueError(f"{who}: per_sample_weights need mode='sum', got {mode!r}")
-    if mode == "max" and (scale_grad_by_freq or sparse):
-        raise ValueError(f"{who}: mode='max' takes neither scale_grad_by_freq nor sparse")
-    if index.ndim not in (1, 2) or (index.ndim == 1) == (offsets is None):
-        raise ValueError(
-            f"{who}: expected integers (B, L), or (M,) and offsets, got {index.shape} and "
-            f"{'no ' if offsets is None else ''}offsets"
-        )
-    length = index.data.size
-    if index.ndim == 2:
-        begin = np.arange(index.shape[0]) * index.shape[1]
-    else:
-        begin = _indices(offsets, who).data.reshape(-1)
-        begin = begin[:-1] if include_last_offset else begin
-        if begin.size and (begin[0] != 0 or (np.diff(begin) < 0).any() or begin[-1] > length):
-            raise ValueError(
-                f"{who}: expected offsets that rise from 0 to at most {length}, got "
-                f"{begin.tolist()}"
-            )
-    bags = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, length)))
-    flat = index.data.reshape(-1)
-    kept = np.ones(length, bool) if padding_idx is None else flat != padding_idx % table.shape[0]
-    rows = embedding(flat, table, None, max_norm, norm_type, scale_grad_by_freq)[kept]
-    bags, shape = bags[kept], (len(begin), table.shape[1])
-    if per_sample_weights is not None:
-        factors = floating(per_sample_weights, who)
-        if factors.shape != index.shape:
-            raise ValueError(
-                f"{who}: expected per_sample_weights of shape {index.shape}, got {factors.shape}"
-            )
-        rows = rows * factors.reshape(-1)[kept].unsqueeze(1)
-    if mode == "max":
-        zero = wrap(np.zeros(shape[1], table.dtype))
-        found = [np.flatnonzero(bags == bag) for bag in range(shape[0])]
-        return stack([rows[at].max(0).values if at.size else zero for at in found])
-    total = PutAdd.apply(rows, (bags,), shape)
-    if mode == "sum":
-        return total
-    counts = np.maximum(np.bincount(bags, minlength=shape[0]), 1)
-    return total / wrap(counts.astype(table.dtype)[:, None])
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:

@@ -12,8 +12,8 @@ from lucid.ops._common import Array, at_axis, check_broadcast, normalize_axis, o
 from lucid.ops._index import getitem
 
 __all__ = [
-    "gather", "index_select", "masked_select", "narrow", "narrow_copy", "repeat_interleave",
-    "select", "take", "take_along_dim",
+    "gather", "index_select", "masked_select", "narrow", "repeat_interleave", "select", "take",
+    "take_along_dim",
 ]  # fmt: skip
 
 
@@ -183,11 +183,6 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
             f"narrow: {length} slices from {first} on are not within axis {axis} of size {size}"
         )
     return getitem(input, at_axis(axis, slice(begin, begin + length)))
-
-
-def narrow_copy(input: Any, dim: int, start: Any, length: int) -> Tensor:
-    """Return ``length`` slices along ``dim`` from ``start`` on as a copy. See :func:`narrow`."""
-    return narrow(input, dim, start, length).clone()
 
 
 def repeat_interleave(

@@ -31,7 +31,7 @@ OPERATIONS: dict[Any, str] = {
         arctanh asin asinh atan atan2 atanh bitwise_and bitwise_left_shift bitwise_not bitwise_or
         bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min clip copysign cos cosh
         deg2rad digamma div divide eq erf erfc erfinv exp exp2 expm1 fix floor floor_divide fmod
-        frac gcd ge greater greater_equal gt heaviside hypot i0 lcm ldexp le lerp less less_equal
+        frac gcd ge greater greater_equal gt heaviside hypot lcm ldexp le lerp less less_equal
         lgamma log log10 log1p log2 logical_and logical_not logical_or logical_xor logit lt
         masked_fill mul multiply nan_to_num ne neg negative nextafter not_equal pow rad2deg
         reciprocal remainder round rsqrt sgn sigmoid sign sin sinc sinh sqrt square sub subtract
@@ -40,8 +40,7 @@ OPERATIONS: dict[Any, str] = {
     index: "tril triu",
     scan: "cumsum",
     scatter: """
-        index_add index_copy index_fill index_put index_reduce masked_scatter put scatter
-        scatter_add scatter_reduce
+        index_add index_copy index_fill index_put masked_scatter scatter scatter_add scatter_reduce
     """,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,10 +34,9 @@ from lucid.ops._shape import (
 )
 
 __all__ = [
-    "block_diag", "broadcast_tensors", "cartesian_prod", "cat", "chunk", "column_stack",
-    "combinations", "concat", "concatenate", "dsplit", "dstack", "hsplit", "hstack", "meshgrid",
-    "row_stack", "split", "split_with_sizes", "stack", "tensor_split", "unbind", "vsplit",
-    "vstack",
+    "block_diag", "broadcast_tensors", "cat", "chunk", "column_stack", "concat", "concatenate",
+    "dsplit", "dstack", "hsplit", "hstack", "meshgrid", "row_stack", "split", "split_with_sizes",
+    "stack", "tensor_split", "unbind", "vsplit", "vstack",
 ]  # fmt: skip
 
 
@@ -193,25 +191,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     shape = [parts[number].shape[0] for number in order]
     places = [(1,) * axis + (-1,) + (1,) * (len(parts) - axis - 1) for axis in order]
     return tuple([expand(reshape(part, place), shape) for part, place in zip(parts, places)])
-
-
-def cartesian_prod(*tensors: Any) -> Tensor:
-    """Return a row for every choice of one element from each vector; of one vector, itself."""
-    parts = each_tensor(tensors, "cartesian_prod", 1, 1)
-    grids = [flatten(grid) for grid in meshgrid(*parts, indexing="ij")]
-    return grids[0] if len(grids) == 1 else stack(grids, 1)
-
-
-def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tensor:
-    """Return a row for every choice of ``r`` elements of a vector, in their order.
-
-    ``with_replacement=True`` lets an element be chosen again.
-    """
-    input = with_axes(input, "combinations", 1, 1)
-    r = count(r, "r", "combinations", 0)
-    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    rows = list(choose(range(input.shape[0]), r)) if r else []
-    return input[np.array(rows, np.int64).reshape(-1, r) if r else np.zeros(0, np.int64)]
 
 
 # -- splitting ----------------------------------------------------------------------------------

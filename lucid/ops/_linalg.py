@@ -21,12 +21,8 @@ from lucid.ops._create import eye
 from lucid.ops._elementwise import where
 from lucid.ops._index import tril, triu
 from lucid.ops._join import cat
-from lucid.ops._matmul import matmul
 
-__all__ = [
-    "chain_matmul", "cholesky", "cholesky_inverse", "cholesky_solve", "det", "inverse", "logdet",
-    "matrix_exp", "matrix_power", "pinverse", "qr", "slogdet", "svd", "triangular_solve",
-]  # fmt: skip
+__all__ = ["det", "inverse", "logdet", "matrix_power", "pinverse", "slogdet"]
 
 # -- results --------------------------------------------------------------------------------------
 
@@ -44,12 +40,6 @@ class QR(NamedTuple):
 class SVD(NamedTuple):
     U: Tensor
     S: Tensor
-    V: Tensor
-
-
-class SVDTransposed(NamedTuple):
-    U: Tensor
-    S: Tensor
     Vh: Tensor
 
 
@@ -63,26 +53,6 @@ class LeastSquares(NamedTuple):
     residuals: Tensor
     rank: Tensor
     singular_values: Tensor
-
-
-class TriangularSolution(NamedTuple):
-    solution: Tensor
-    cloned_coefficient: Tensor
-
-
-class InverseInfo(NamedTuple):
-    inverse: Tensor
-    info: Tensor
-
-
-class SolveInfo(NamedTuple):
-    result: Tensor
-    info: Tensor
-
-
-class CholeskyInfo(NamedTuple):
-    L: Tensor
-    info: Tensor
 
 
 # -- arguments ------------------------------------------------------------------------------------
@@ -313,60 +283,6 @@ class Cholesky(Function):
         return (right.mT @ middle @ right) * 0.5
 
 
-def cholesky(input: Any, upper: bool = False) -> Tensor:
-    """Return the triangular L with ``input = L @ L.mT``, or the ``upper`` one, ``L.mT``.
-
-    Args:
-        input: symmetric positive-definite matrices, of which the lower triangle is read.
-        upper: return, and read, the upper triangle.
-
-    Raises:
-        LinAlgError: if one is not positive-definite.
-    """
-    a = matrices(input, "cholesky", square=True)
-    return Cholesky.apply(a.mT).mT if upper else Cholesky.apply(a)
-
-
-def cholesky_solve(input: Any, input2: Any, upper: bool = False) -> Tensor:
-    """Return X with ``A @ X = input``.
-
-    Args:
-        input: the right sides.
-        input2: the Cholesky factors of the matrices A.
-        upper: whether they are the upper triangles.
-    """
-    factor, right = matrices(input2, "cholesky_solve", True), matrices(input, "cholesky_solve")
-    _check_rows("cholesky_solve", factor, right)
-    lower = triu(factor).mT if upper else tril(factor)
-    return Solve.apply(lower.mT, Solve.apply(lower, right))
-
-
-def _check_rows(who: str, a: Tensor, b: Tensor) -> None:
-    same_dtype(who, a, b)
-    if a.shape[-2] != b.shape[-2]:
-        raise ValueError(f"{who}: rows of shapes {a.shape} and {b.shape} differ")
-
-
-def cholesky_inverse(input: Any, upper: bool = False) -> Tensor:
-    """Return the inverse of matrices, given their Cholesky factors, the ``upper`` or lower ones."""
-    factor = matrices(input, "cholesky_inverse", square=True)
-    right = Inverse.apply(triu(factor).mT if upper else tril(factor))
-    return right.mT @ right
-
-
-def triangular_solve(
-    input: Any, A: Any, upper: bool = True, transpose: bool = False, unitriangular: bool = False
-) -> TriangularSolution:
-    """Return a named tuple of X with ``A @ X = input``, of one triangle of A, and of A.
-
-    It is the older form of :func:`lucid.linalg.solve_triangular`; ``transpose`` takes ``A.mT``.
-    """
-    a, right = matrices(A, "triangular_solve", True), matrices(input, "triangular_solve")
-    _check_rows("triangular_solve", a, right)
-    turned, above = (a.mT, not upper) if transpose else (a, upper)
-    return TriangularSolution(solve_triangular(turned, right, above, unitriangular), a.clone())
-
-
 class Qr(Function):
     """Of matrices at least as high as wide; the gradient is Walter's and Lehmann's (2018)."""
 
@@ -396,11 +312,6 @@ def factors_qr(a: Tensor, mode: str) -> QR:
         return QR(*Qr.apply(a, mode))
     q, r = Qr.apply(a[..., :rows], mode)
     return QR(q, cat([r, q.mT @ a[..., rows:]], -1))
-
-
-def qr(input: Any, some: bool = True) -> QR:
-    """Return a named tuple ``(Q, R)``: ``linalg.qr``, with mode "complete" unless ``some``."""
-    return factors_qr(matrices(input, "qr"), "reduced" if some else "complete")
 
 
 class Eigh(Function):
@@ -470,22 +381,6 @@ class SingularValues(Function):
         return (u * grad[..., None, :]) @ vh
 
 
-def svd(input: Any, some: bool = True, compute_uv: bool = True) -> SVD:
-    """Return a named tuple ``(U, S, V)`` with ``input = U @ diag(S) @ V.mT``.
-
-    Args:
-        input: matrices.
-        some: leave out the columns of U and V that no singular value belongs to.
-        compute_uv: False returns zeros for U and V.
-    """
-    a = matrices(input, "svd")
-    if not compute_uv:
-        rows, columns = (wrap(np.zeros((*a.shape[:-2], n, n), a.dtype)) for n in a.shape[-2:])
-        return SVD(rows, SingularValues.apply(a), columns)
-    u, s, vh = Svd.apply(a, not some)
-    return SVD(u, s, vh.mT)
-
-
 # -- products -------------------------------------------------------------------------------------
 
 
@@ -502,75 +397,3 @@ def matrix_power(input: Any, n: int) -> Tensor:
             result = a if result is None else result @ a
         a = a @ a
     return identity(a).expand(a.shape).clone() if result is None else result.clone()
-
-
-# The largest norm of a matrix that the series takes, and how many terms that needs.
-_SERIES_NORM, _SERIES_TERMS = 0.5, 18
-
-
-class MatrixExp(Function):
-    r""":math:`\sum A^n / n!`, by the series of :math:`A / 2^s`, squared s times.
-
-    The gradient is the upper right block of the exponential of ``[[A.mT, G], [0, A.mT]]``.
-    """
-
-    @staticmethod
-    def forward(ctx: Node, a: Tensor) -> Array:
-        ctx.save_for_backward(a)
-        norm = float(np.abs(a.data).sum(-2).max(initial=0))
-        finite = np.isfinite(norm) and norm > _SERIES_NORM
-        squarings = math.ceil(math.log2(norm / _SERIES_NORM)) if finite else 0
-        scaled = a.data.astype(np.float64) / 2.0**squarings
-        term = result = np.eye(a.shape[-1]) + np.zeros(a.shape)
-        for n in range(1, _SERIES_TERMS + 1):
-            term = _blas.call(np.matmul, term, scaled) / n
-            result = result + term
-        for _ in range(squarings):
-            result = _blas.call(np.matmul, result, result)
-        return result.astype(a.dtype)
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        (a,) = ctx.saved_tensors
-        n = a.shape[-1]
-        rows = cat([a.mT, grad], -1), cat([grad * 0, a.mT], -1)
-        return MatrixExp.apply(cat(rows, -2))[..., :n, n:]
-
-
-def matrix_exp(input: Any) -> Tensor:
-    r"""Return :math:`\sum_n A^n / n!` of each square matrix."""
-    return MatrixExp.apply(matrices(input, "matrix_exp", square=True))
-
-
-def chain_matmul(*matrices: Any) -> Tensor:
-    """Return the product of matrices, multiplied in the order that costs least."""
-    tensors = [operand(matrix, "chain_matmul") for matrix in matrices]
-    if not tensors or any(x.ndim != 2 for x in tensors):
-        raise ValueError(f"chain_matmul: expected matrices, got {[x.shape for x in tensors]}")
-    return cheapest_product(tensors)
-
-
-def cheapest_product(tensors: list[Tensor]) -> Tensor:
-    """Return the product of matrices that fit, multiplied in the order that costs least."""
-    sizes = [tensors[0].shape[0], *(x.shape[1] for x in tensors)]
-    best: dict[tuple[int, int], tuple[int, int]] = {}  # first, last: the cost, and where to split
-    for length in range(1, len(tensors)):
-        for first in range(len(tensors) - length):
-            last = first + length
-            best[first, last] = min(
-                (
-                    best.get((first, split), (0, 0))[0]
-                    + best.get((split + 1, last), (0, 0))[0]
-                    + sizes[first] * sizes[split + 1] * sizes[last + 1],
-                    split,
-                )
-                for split in range(first, last)
-            )
-
-    def product(first: int, last: int) -> Tensor:
-        if first == last:
-            return tensors[first]
-        split = best[first, last][1]
-        return matmul(product(first, split), product(split + 1, last))
-
-    return product(0, len(tensors) - 1)

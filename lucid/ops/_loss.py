@@ -24,7 +24,7 @@ from lucid.ops._index import PutAdd
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy",
     "gaussian_nll_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",
-    "poisson_nll_loss", "smooth_l1_loss",
+    "smooth_l1_loss",
 ]  # fmt: skip
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -475,39 +475,6 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
 
 
 # -- likelihoods --------------------------------------------------------------------------------
-
-
-def poisson_nll_loss(
-    input: Any,
-    target: Any,
-    log_input: bool = True,
-    full: bool = False,
-    *,
-    eps: float = 1e-8,
-    reduction: str = "mean",
-) -> Tensor:
-    r"""Return :math:`\lambda - t \log\lambda`: of a count t, under a Poisson distribution.
-
-    Args:
-        input: :math:`\log\lambda`, or with ``log_input=False`` :math:`\lambda`; any shape.
-        target: counts of the same shape.
-        log_input: whether the input holds logarithms.
-        full: add Stirling's :math:`t \log t - t + \tfrac12 \log 2 \pi t` where t is above 1.
-        eps: added to :math:`\lambda` under the logarithm.
-        reduction: ``"none"``, ``"mean"`` over all elements, or ``"sum"``.
-
-    Raises:
-        ValueError: if the shapes differ or the reduction is unknown.
-    """
-    who = "poisson_nll_loss"
-    one_of(reduction, REDUCTIONS, "reduction", who)
-    x, t = same_shape(input, target, who)
-    losses = exp(x) - t * x if log_input else x - t * log(x + eps)
-    if full:
-        many = where(t.data > 1, t, 1.0)
-        stirling = many * log(many) - many + 0.5 * log(many * (2 * math.pi))
-        losses = losses + where(t.data > 1, stirling, 0.0)
-    return reduced(losses, reduction)
 
 
 def gaussian_nll_loss(

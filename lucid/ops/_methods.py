@@ -113,12 +113,12 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 # Public functions of the modules below that are no methods: their first argument is no tensor.
-_NO_METHODS = {"cat", "chain_matmul", "einsum", "pad", "stack", "tensordot", "where"}
+_NO_METHODS = {"cat", "einsum", "pad", "stack", "tensordot", "where"}
 _NO_METHODS |= {"polygamma", "bucketize", "isin", "searchsorted"}
 _NO_METHODS |= {"atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes"}
-_NO_METHODS |= {"broadcast_tensors", "cartesian_prod", "column_stack", "combinations", "concat"}
+_NO_METHODS |= {"broadcast_tensors", "column_stack", "concat"}
 _NO_METHODS |= {"concatenate", "dstack", "hstack", "meshgrid", "row_stack", "vstack"}
-_NO_METHODS |= {"cumulative_trapezoid", "std_mean", "trapezoid", "trapz", "vander", "var_mean"}
+_NO_METHODS |= {"std_mean", "var_mean"}
 
 
 def polygamma(input: Any, n: int) -> Tensor:

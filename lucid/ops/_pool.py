@@ -13,7 +13,7 @@ from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.ops._axes import for_axes
-from lucid.ops._common import Array, as_float, operand
+from lucid.ops._common import Array, operand
 from lucid.ops._elementwise import astype, widened
 from lucid.ops._layout import (
     Padding,
@@ -30,8 +30,7 @@ from lucid.ops._scatter import scatter
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
     "adaptive_max_pool2d", "adaptive_max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-    "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d", "max_pool3d",
-    "max_unpool1d", "max_unpool2d", "max_unpool3d",
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
 ]  # fmt: skip
 
 
@@ -304,30 +303,6 @@ def _window_counts(length: int, windows: _Windows, axis: int, include_pad: bool)
     return np.asarray(end - start)
 
 
-def lp_pool(  # noqa: D417  # its names and axes come from for_axes
-    who: str,
-    axes: int,
-    input: Any,
-    norm_type: float,
-    kernel_size: int | Sizes,
-    stride: int | Sizes | None = None,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """Return the ``norm_type``-th root of the sum of powers of each window.
-
-    Args:
-        input: images ``(N, C, H, W)``, or one ``(C, H, W)``, floating point.
-        norm_type: the exponent p.
-        kernel_size: the window's size.
-        stride: step between windows; by default the window's size.
-        ceil_mode: also take a last window that reaches over the end.
-    """
-    x, p = operand(input, who), as_float(norm_type, "norm_type", who)
-    mean = avg_pool(who, axes, x.pow(p), kernel_size, stride, 0, ceil_mode)
-    number = math.prod(sizes(kernel_size, axes, "kernel_size", who, 1))
-    return (mean * float(number)).pow(1 / p)
-
-
 def max_unpool(  # noqa: D417  # its names and axes come from for_axes
     who: str,
     axes: int,
@@ -446,7 +421,6 @@ def adaptive_max_pool(  # noqa: D417  # its names and axes come from for_axes
 
 max_pool1d, max_pool2d, max_pool3d = for_axes(max_pool, "max_pool")
 avg_pool1d, avg_pool2d, avg_pool3d = for_axes(avg_pool, "avg_pool")
-lp_pool1d, lp_pool2d, lp_pool3d = for_axes(lp_pool, "lp_pool")
 max_unpool1d, max_unpool2d, max_unpool3d = for_axes(max_unpool, "max_unpool")
 adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = for_axes(
     adaptive_avg_pool, "adaptive_avg_pool"

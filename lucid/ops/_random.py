@@ -20,8 +20,8 @@ from lucid.ops._common import Array, floating, operand, shape_argument
 from lucid.ops._create import chosen_dtype, finished
 
 __all__ = [
-    "bernoulli", "multinomial", "normal", "poisson", "rand", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "randperm",
+    "bernoulli", "multinomial", "normal", "poisson", "rand", "rand_like", "randint", "randint_like",
+    "randn", "randn_like", "randperm",
 ]  # fmt: skip
 
 
@@ -259,13 +259,6 @@ def normal_(input: Tensor, mean: float = 0, std: float = 1, *, generator: Any = 
     return _fill(input, "normal_", generator, lambda rng: rng.normal(mean, std, input.shape))
 
 
-def log_normal_(input: Tensor, mean: float = 1, std: float = 2, *, generator: Any = None) -> Tensor:
-    """Fill with the exponentials of random numbers of a normal distribution."""
-    if std <= 0:
-        raise ValueError(f"log_normal_: expected a standard deviation above 0, got {std}")
-    return _fill(input, "log_normal_", generator, lambda rng: rng.lognormal(mean, std, input.shape))
-
-
 def exponential_(input: Tensor, lambd: float = 1, *, generator: Any = None) -> Tensor:
     """Fill with random numbers of an exponential distribution of rate ``lambd``."""
     if lambd <= 0:
@@ -275,17 +268,6 @@ def exponential_(input: Tensor, lambd: float = 1, *, generator: Any = None) -> T
     )
 
 
-def cauchy_(input: Tensor, median: float = 0, sigma: float = 1, *, generator: Any = None) -> Tensor:
-    """Fill with random numbers of a Cauchy distribution of scale ``sigma``."""
-    if sigma <= 0:
-        raise ValueError(f"cauchy_: expected a scale above 0, got {sigma}")
-
-    def draw(rng: Any) -> Array:
-        return np.asarray(median + sigma * rng.standard_cauchy(input.shape))
-
-    return _fill(input, "cauchy_", generator, draw)
-
-
 def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Fill with 1 with probability ``p``, a number or a tensor, and 0 else."""
     p = _probabilities(p, "bernoulli_").data
@@ -293,4 +275,4 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     return assign(input, wrap(drawn.astype(input.dtype)))
 
 
-METHODS = (bernoulli_, cauchy_, exponential_, log_normal_, normal_, uniform_)
+METHODS = (bernoulli_, exponential_, normal_, uniform_)

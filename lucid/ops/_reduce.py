@@ -25,7 +25,6 @@ from lucid.ops._common import (
     normalize_axis,
     operand,
     wide,
-    with_axes,
     with_dtype,
 )
 from lucid.ops._elementwise import abs as absolute
@@ -37,8 +36,8 @@ from lucid.ops._shape import Expand
 
 __all__ = [
     "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "dist",
-    "logsumexp", "max", "mean", "min", "nanmean", "nansum", "norm", "prod", "renorm", "std",
-    "std_mean", "sum", "var", "var_mean",
+    "logsumexp", "max", "mean", "min", "nanmean", "nansum", "norm", "prod", "std", "std_mean",
+    "sum", "var", "var_mean",
 ]  # fmt: skip
 
 
@@ -360,18 +359,6 @@ def norm(
 def dist(input: Any, other: Any, p: float = 2) -> Tensor:
     """Return the norm of ``input - other``; ``p`` as in :func:`norm`."""
     return norm(floating(input, "dist") - floating(other, "dist"), p)
-
-
-def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Tensor:
-    """Return ``input`` with slices along ``dim`` scaled down to ``maxnorm``: see :func:`norm`."""
-    input = with_axes(floating(input, "renorm"), "renorm", 2)
-    axis = normalize_axis(dim, input.ndim, "renorm")
-    if p <= 0 or maxnorm < 0:
-        raise ValueError(f"renorm: expected p > 0 and maxnorm >= 0, got {p} and {maxnorm}")
-    values = widened(input)
-    norms = norm(values, p, tuple([a for a in range(input.ndim) if a != axis]), True)
-    factors = where(norms.data > maxnorm, maxnorm / (norms + 1e-7), 1.0)
-    return astype(values * factors, input.dtype)
 
 
 # -- products -----------------------------------------------------------------------------------

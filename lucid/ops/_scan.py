@@ -1,4 +1,4 @@
-"""Scans: sums and other results of the elements up to each one, differences and integrals."""
+"""Scans: sums and other results of the elements up to each one, and differences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lucid.kernels._memory import empty_like
 from lucid.ops._common import (
     Array,
     at_axis,
-    floating,
     normalize_axis,
     operand,
     wide,
@@ -23,16 +22,11 @@ from lucid.ops._common import (
     with_axis,
     with_dtype,
 )
-from lucid.ops._elementwise import exp, log, logical_xor, where
+from lucid.ops._elementwise import logical_xor
 from lucid.ops._gather import values_and_indices
 from lucid.ops._join import cat
-from lucid.ops._reduce import sum as total
-from lucid.ops._shape import flip
 
-__all__ = [
-    "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid", "diff", "logcumsumexp",
-    "trapezoid", "trapz", "vander",
-]  # fmt: skip
+__all__ = ["cummax", "cummin", "cumprod", "cumsum", "diff"]
 
 # So many numbers at a time, with what is made of them, stay in the second-level cache.
 _BLOCK = 1 << 17
@@ -143,37 +137,6 @@ def _ends(x: Tensor, axis: int, step: int = 1) -> tuple[Tensor, Tensor]:
     return x[at_axis(axis, slice(0, -step))], x[at_axis(axis, slice(step, None))]
 
 
-class LogCumSumExp(Function):
-    """The logarithms of sums of exponentials up to each element, or ``backwards`` from the end."""
-
-    @staticmethod
-    def forward(ctx: Node, x: Tensor, axis: int, backwards: bool) -> Array:
-        ctx.how = axis, backwards
-        order = at_axis(axis, slice(None, None, -1 if backwards else 1))
-        y = np.logaddexp.accumulate(wide(x.data)[order], axis)[order].astype(x.dtype)
-        ctx.save_for_backward(x, y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Node, grad: Tensor) -> Tensor:
-        x, y = ctx.saved_tensors
-        axis, backwards = ctx.how
-
-        def part(positive: Tensor) -> Tensor:  # in logarithms: e^x and e^-y may not be finite
-            some = positive.data > 0
-            logs = where(some, log(where(some, positive, 1.0)), float(np.finfo(x.dtype).min))
-            return exp(LogCumSumExp.apply(logs - y, axis, not backwards) + x)
-
-        return part(grad) - part(-grad)
-
-
-def logcumsumexp(input: Any, dim: int) -> Tensor:
-    r"""Return :math:`\ln \sum_{j \le i} e^{x_j}` along axis ``dim``, without overflow."""
-    input = floating(input, "logcumsumexp")
-    vector, axis = with_axis(input, dim, "logcumsumexp")
-    return LogCumSumExp.apply(vector, axis, False).reshape(input.shape)
-
-
 def _running_extremum(input: Any, dim: int, ufunc: np.ufunc, who: str) -> ValuesIndices:
     input = operand(input, who)
     vector, axis = with_axis(input, dim, who)
@@ -215,57 +178,3 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
         before, after = _ends(x, axis)
         x = logical_xor(before, after) if x.dtype == np.bool_ else after - before
     return x
-
-
-def _areas(y: Any, x: Any, dx: Any, dim: int, who: str) -> tuple[Tensor, int]:
-    """Return twice the areas of the trapezoids between neighbours, and their axis."""
-    y = with_axes(y, who, 1)
-    axis = normalize_axis(dim, y.ndim, who)
-    if x is not None and dx is not None:
-        raise ValueError(f"{who}: expected x or dx, got both")
-    before, after = _ends(y, axis)
-    if x is None:
-        return (before + after) * (1.0 if dx is None else dx), axis
-    x = operand(x, who)
-    if x.ndim == 1:
-        if x.shape[0] != y.shape[axis]:
-            raise ValueError(
-                f"{who}: expected {y.shape[axis]} places x along axis {dim} of shape {y.shape}, "
-                f"got {x.shape[0]}"
-            )
-        x = x.reshape((-1,) + (1,) * (y.ndim - axis - 1))
-    width = diff(x, dim=axis - y.ndim)
-    return (before + after) * width, axis
-
-
-def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """Return the integral of ``y`` along axis ``dim`` by the trapezoidal rule.
-
-    Its values lie at ``x``, a vector or a tensor that broadcasts, or at distances ``dx``, else 1.
-    """
-    areas, axis = _areas(y, x, dx, dim, "trapezoid")
-    return total(areas, axis) / 2
-
-
-trapz = trapezoid  # an alias
-
-
-def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:
-    """Return the integrals up to each value of ``y`` but the first: see :func:`trapezoid`.
-
-    ``x``, ``dx`` and ``dim`` are the same.
-    """
-    areas, axis = _areas(y, x, dx, dim, "cumulative_trapezoid")
-    return cumsum(areas, axis) / 2
-
-
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Return ``N`` powers of each element of a vector ``x`` in a row; else as many as elements.
-
-    The zeroth power is the last, or with ``increasing=True`` the first.
-    """
-    x = with_axes(x, "vander", 1, 1)
-    powers = count(len(x) if N is None else N, "N", "vander", 0)
-    ones = np.ones((len(x), min(powers, 1)), x.dtype)
-    rows = cumprod(cat([ones, x[:, None].expand(-1, max(powers - 1, 0))], 1), 1)
-    return rows if increasing else flip(rows, 1)

@@ -20,22 +20,18 @@ from lucid.ops._common import (
     at_axis,
     broadcasts_to,
     check_broadcast,
-    convert,
-    normalize_axes,
-    normalize_axis,
     one_number,
     operand,
     wanted,
     with_axis,
 )
 from lucid.ops._elementwise import floor_divide, where
-from lucid.ops._gather import along, boolean, check_fits, check_range, index_array, index_vector
+from lucid.ops._gather import along, boolean, check_fits, index_array, index_vector
 from lucid.ops._index import GetItem, PutAdd, SetItem, as_index, at_index, put_add
 
 __all__ = [
-    "diagonal_scatter", "index_add", "index_copy", "index_fill", "index_put", "index_reduce",
-    "masked_scatter", "put", "scatter", "scatter_add", "scatter_reduce", "select_scatter",
-    "slice_scatter",
+    "index_add", "index_copy", "index_fill", "index_put", "masked_scatter", "scatter",
+    "scatter_add", "scatter_reduce",
 ]  # fmt: skip
 
 # What ``reduce`` may be: of the functions that end in _reduce, and of scatter.
@@ -238,18 +234,6 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     return _by_slices(input, dim, index, source, "index_copy", None)
 
 
-def index_reduce(
-    input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
-) -> Tensor:
-    """Return ``input`` with slices of ``source`` combined at the places of :func:`index_add`.
-
-    ``reduce`` and ``include_self`` are as in :func:`scatter_reduce`, without ``"sum"``.
-    """
-    who = "index_reduce"
-    reduce = one_of(reduce, _REDUCTIONS[1:], "reduce", who)
-    return _by_slices(input, dim, index, source, who, reduce, include_self)
-
-
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """Return ``input`` with the slices ``index`` along ``dim`` set to one number, ``value``."""
     input = operand(input, "index_fill")
@@ -284,21 +268,6 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     return _combine(input, places, values.expand(shape), "sum" if accumulate else None)
 
 
-def put(input: Any, index: Any, source: Any, accumulate: bool = False) -> Tensor:
-    """Return ``input`` with values at places in the flat tensor: ``y[index[i]] = source[i]``.
-
-    ``index`` and ``source`` have any shape; ``accumulate`` is as in :func:`index_put`.
-    """
-    input, source = operand(input, "put"), operand(source, "put")
-    array = index_array(index, "put").ravel()
-    _check_dtype(input, source, "source", "put")
-    if source.data.size != array.size:
-        raise ValueError(f"put: expected {array.size} values as source, got {source.data.size}")
-    check_range(array, input.data.size, "put")
-    flat, values = input.reshape(-1), source.reshape(-1)
-    return _combine(flat, (array,), values, "sum" if accumulate else None).reshape(input.shape)
-
-
 def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
     """Return ``input`` with the first values of ``source``, in order, where ``mask`` holds.
 
@@ -320,39 +289,3 @@ def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
 
 
 # -- a part replaced --------------------------------------------------------------------------
-
-
-def _replace(x: Tensor, part: tuple[Any, ...], src: Any, who: str) -> Tensor:
-    src = convert(operand(src, who), x.dtype, who)
-    shape = x.data[part].shape
-    if src.shape != shape:
-        raise ValueError(
-            f"{who}: expected a src of shape {shape}, that of what it replaces, got {src.shape}"
-        )
-    return SetItem.apply(x, part, src)
-
-
-def select_scatter(input: Any, src: Any, dim: int, index: int) -> Tensor:
-    """Return ``input`` with ``src`` as its slice ``index`` along axis ``dim``."""
-    input = operand(input, "select_scatter")
-    axis = normalize_axis(dim, input.ndim, "select_scatter")
-    check_range(np.asarray(index), input.shape[axis], "select_scatter")
-    return _replace(input, at_axis(axis, int(index)), src, "select_scatter")
-
-
-def slice_scatter(
-    input: Any, src: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-) -> Tensor:
-    """Return ``input`` with ``src`` as its slices ``start``:``end``:``step`` along axis ``dim``."""
-    input = operand(input, "slice_scatter")
-    axis = normalize_axis(dim, input.ndim, "slice_scatter")
-    return _replace(input, at_axis(axis, slice(start, end, step)), src, "slice_scatter")
-
-
-def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """Return ``input`` with ``src`` as what :func:`diagonal` returns of it."""
-    who = "diagonal_scatter"
-    input = operand(input, who)
-    axes = normalize_axes((dim1, dim2), input.ndim, who)
-    places = np.arange(input.data.size).reshape(input.shape).diagonal(offset, *axes)
-    return _replace(input.reshape(-1), (places,), src, who).reshape(input.shape)

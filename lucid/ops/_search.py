@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,14 @@ from lucid.autograd import Tensor
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import ValuesIndices, wrap
 from lucid.ops._common import Array, as_float, convert, floating, operand, promoted, with_axis
-from lucid.ops._create import linspace
 from lucid.ops._elementwise import where
 from lucid.ops._gather import index_array, take_along_dim, values_and_indices
 from lucid.ops._reduce import Extremum
 
 __all__ = [
-    "argsort", "argwhere", "bincount", "bucketize", "histc", "histogram", "isin", "kthvalue",
-    "median", "mode", "msort", "nanmedian", "nanquantile", "nonzero", "quantile", "searchsorted",
-    "sort", "topk", "unique", "unique_consecutive",
+    "argsort", "argwhere", "bincount", "bucketize", "histc", "isin", "kthvalue", "median", "mode",
+    "msort", "nanmedian", "nanquantile", "nonzero", "quantile", "searchsorted", "sort", "topk",
+    "unique", "unique_consecutive",
 ]  # fmt: skip
 
 # -- sorting ----------------------------------------------------------------------------------
@@ -418,40 +417,3 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
     x = x[(x >= low) & (x <= high)]
     places = ((x - low) * x.dtype.type(bins) / (high - low)).astype(np.int64)
     return wrap(np.bincount(np.minimum(places, bins - 1), minlength=bins).astype(x.dtype))
-
-
-class Histogram(NamedTuple):
-    """How many elements are in each bin, and the edges of the bins, one more."""
-
-    hist: Tensor
-    bin_edges: Tensor
-
-
-def histogram(
-    input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False
-) -> Histogram:
-    """Return how many elements are in each bin, and the edges of the bins.
-
-    Args:
-        input: any shape, floating-point.
-        bins: how many of one width, or a vector of edges in order.
-        range: the bounds of the bins, by default the least and the largest element.
-        weight: what each element counts, instead of 1.
-        density: divide by the sum and the widths, so that the integral is 1.
-    """
-    who = "histogram"
-    x = floating(input, who).data
-    edges = None if np.ndim(bins) == 0 else floating(bins, who).data
-    if edges is None:
-        low, high = range or ((x.min(), x.max()) if x.size else (0, 1))
-        low, high = _bounds(x, low, high, 0.5, who)
-        edges = linspace(low, high, count(bins, "bins", who) + 1, dtype=x.dtype).data
-    inside = (x >= edges[0]) & (x <= edges[-1])
-    places = np.searchsorted(edges, x[inside], "right") - 1
-    weights = None if weight is None else operand(weight, who).data[inside]
-    size = edges.size - 1
-    sums = np.bincount(np.minimum(places, size - 1), weights, size).astype(x.dtype)
-    if density:
-        with np.errstate(all="ignore"):  # of no elements it is NaN
-            sums = sums / (sums.sum() * np.diff(edges))
-    return Histogram(wrap(sums), wrap(edges))

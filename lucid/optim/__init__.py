@@ -3,6 +3,7 @@
 from lucid._check import name_errors as _name_errors
 from lucid.optim import lr_scheduler as lr_scheduler
 from lucid.optim import swa_utils as swa_utils
+from lucid.optim._adadelta import Adadelta as Adadelta
 from lucid.optim._adagrad import Adagrad as Adagrad
 from lucid.optim._adam import Adam as Adam
 from lucid.optim._adam import AdamW as AdamW
@@ -14,8 +15,5 @@ from lucid.optim._lbfgs import LBFGS as LBFGS
 from lucid.optim._optimizer import Optimizer as Optimizer
 from lucid.optim._rmsprop import RMSprop as RMSprop
 from lucid.optim._sgd import SGD as SGD
-from lucid.optim._steps_of_their_own import ASGD as ASGD
-from lucid.optim._steps_of_their_own import Adadelta as Adadelta
-from lucid.optim._steps_of_their_own import Rprop as Rprop
 
 _name_errors(globals())

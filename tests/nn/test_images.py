@@ -23,7 +23,6 @@ LAYERS: list[tuple[Callable[[], Any], tuple[int, ...]]] = [
     (lambda: nn.MaxPool1d(3, 2, 1, ceil_mode=True), (2, 2, 6)),
     (lambda: nn.MaxPool3d(2, 1, 1, (1, 2, 1)), (1, 2, 2, 3, 2)),
     (lambda: nn.AvgPool3d((1, 2, 2), 2, (0, 1, 1), False, False), (1, 2, 2, 3, 2)),
-    (lambda: nn.LPPool1d(4, 2), (1, 2, 5)),
     (lambda: nn.AdaptiveMaxPool2d((2, 3)), (2, 2, 3, 5)),
     (lambda: nn.AdaptiveAvgPool3d((2, None, 1)), (1, 2, 3, 2, 2)),
     (lambda: nn.Upsample(scale_factor=1.7, mode="bicubic"), (1, 2, 3, 4)),

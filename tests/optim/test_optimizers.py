@@ -15,7 +15,6 @@ from lucid import from_numpy, kernels
 from lucid.autograd import Tensor
 from lucid.nn.utils import clip_grad_norm_
 from lucid.optim import (
-    ASGD,
     SGD,
     Adadelta,
     Adagrad,
@@ -27,10 +26,9 @@ from lucid.optim import (
     Optimizer,
     RAdam,
     RMSprop,
-    Rprop,
 )
 
-KINDS = [SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam, ASGD, Lion, Rprop]
+KINDS = [SGD, Adam, AdamW, RMSprop, Adagrad, Adadelta, Adamax, NAdam, RAdam, Lion]
 
 ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (SGD, {"lr": 0.02}),
@@ -45,9 +43,7 @@ ALL: list[tuple[type[Optimizer], dict[str, Any]]] = [
     (Adamax, {"lr": 0.1}),
     (NAdam, {"lr": 0.1}),
     (RAdam, {"lr": 0.05}),
-    (ASGD, {"lr": 0.02}),
     (Lion, {"lr": 0.02}),
-    (Rprop, {"lr": 0.02}),
 ]
 
 
@@ -191,8 +187,7 @@ def test_gradients_are_read_only_and_data_are_changed_in_place(
     memory, gradient = x.data, np.full(40000, 0.5, np.float32)
     gradient.flags.writeable = False
     x.grad = from_numpy(gradient)
-    decay = {} if kind is Rprop else {"weight_decay": 0.1}
-    optimizer = kind([x], **{**options, **decay})
+    optimizer = kind([x], **{**options, "weight_decay": 0.1})
     optimizer.step()
     optimizer.step()
     assert x.data is memory
@@ -512,7 +507,6 @@ def test_lion_by_hand() -> None:
     ("call", "message"),
     [
         (lambda x: Adadelta([x], rho=1.5), "Adadelta: rho must be between 0 and 1"),
-        (lambda x: Rprop([x], etas=(1.5, 2.0)), "Rprop: etas must be below and above 1"),
         (lambda x: NAdam([x], betas=(0.9, 1.0)), r"NAdam: betas\[1\] must be"),
         (lambda x: Adamax([x], lr=-1), "Adamax: lr must be at least 0"),
     ],

@@ -21,7 +21,6 @@ def grid(**options: list[Any]) -> list[dict[str, Any]]:
 
 
 NAMES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam"]
-NAMES += ["ASGD", "Rprop"]
 CASES = [
     *(
         ("SGD", o)

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import DTypeLike
 
 from lucid._check import count, one_of
-from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn import init
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._layer import FunctionLayer, empty_parameter
-from lucid.ops._common import floating
 
 __all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "GLU",
-    "SELU",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "LeakyReLU",
-    "LogSigmoid",
-    "LogSoftmax",
-    "Mish",
-    "PReLU",
-    "RReLU",
-    "ReLU",
-    "ReLU6",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
-    "Softplus",
-    "Softshrink",
-    "Softsign",
-    "Tanh",
-    "Tanhshrink",
-    "Threshold",
+    "CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid",
+    "Softmax", "Softmin", "Softplus", "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold",
 ]  # fmt: skip
 
 
@@ -201,19 +172,6 @@ class Softmin(Softmax, function=F.softmin):
     """softmax(-x) along axis ``dim``; see :class:`Softmax`."""
 
 
-class Softmax2d(FunctionLayer):
-    """Softmax over the channels of ``(N, C, H, W)`` or ``(C, H, W)``, at each position."""
-
-    def forward(self, input: Any) -> Tensor:
-        """Return the softmax along the third axis from the end."""
-        x = floating(input, "Softmax2d")
-        if x.ndim not in (3, 4):
-            raise ValueError(
-                f"Softmax2d: expected an input of shape (N, C, H, W) or (C, H, W), got {x.shape}"
-            )
-        return F.softmax(x, -3)
-
-
 class Hardshrink(FunctionLayer, function=F.hardshrink):
     """x, and 0 where it is from -``lambd`` to ``lambd``."""
 
@@ -240,20 +198,6 @@ class Threshold(_Inplace, function=F.threshold):
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__(inplace)
         self.threshold, self.value = threshold, value
-
-
-class RReLU(_Inplace, function=F.rrelu):
-    """x where positive, else x times a slope, random in training.
-
-    Arguments as in :func:`lucid.nn.functional.rrelu`.
-    """
-
-    _settings = ("lower", "upper", "training")
-    _shown = ("lower", "upper")
-
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.lower, self.upper = lower, upper
 
 
 class GLU(FunctionLayer, function=F.glu):

@@ -14,8 +14,8 @@ from lucid.nn.modules._layer import Caller
 from lucid.ops._common import floating
 
 __all__ = [
-    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HuberLoss",
-    "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss", "PoissonNLLLoss", "SmoothL1Loss",
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HuberLoss", "KLDivLoss",
+    "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
 ]  # fmt: skip
 
 
@@ -175,26 +175,6 @@ class KLDivLoss(Loss, function=F.kl_div):
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction=reduction)
         self.log_target = log_target
-
-
-class PoissonNLLLoss(Loss, function=F.poisson_nll_loss):
-    """Minus the log-likelihood of counts.
-
-    Arguments as in :func:`lucid.nn.functional.poisson_nll_loss`.
-    """
-
-    _settings = ("log_input", "full", "eps", "reduction")
-
-    def __init__(
-        self,
-        log_input: bool = True,
-        full: bool = False,
-        *,
-        eps: float = 1e-8,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self.log_input, self.full, self.eps = log_input, full, eps
 
 
 class GaussianNLLLoss(Loss, function=F.gaussian_nll_loss):

@@ -11,9 +11,8 @@ from lucid.ops import _pool as ops
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "LPPool1d",
-    "LPPool2d", "LPPool3d", "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d",
-    "MaxUnpool3d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "MaxPool1d",
+    "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 ]  # fmt: skip
 
 Size: TypeAlias = "int | tuple[int, ...]"
@@ -119,35 +118,6 @@ class AvgPool2d(_AvgPool, function=ops.avg_pool2d):
 
 class AvgPool3d(_AvgPool, function=ops.avg_pool3d):
     """The mean of each window of ``(N, C, D, H, W)``; else as :class:`AvgPool2d`."""
-
-
-class _LPPool(_Pool):
-    _settings = _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
-
-    def __init__(
-        self,
-        norm_type: float,
-        kernel_size: Size,
-        stride: Size | None = None,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self.norm_type = norm_type
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.ceil_mode = ceil_mode
-
-
-class LPPool1d(_LPPool, function=ops.lp_pool1d):
-    """The norm of each window of ``(N, C, L)``; as :func:`lucid.nn.functional.lp_pool2d`."""
-
-
-class LPPool2d(_LPPool, function=ops.lp_pool2d):
-    """The norm of each window. Arguments as in :func:`lucid.nn.functional.lp_pool2d`."""
-
-
-class LPPool3d(_LPPool, function=ops.lp_pool3d):
-    """The norm of each window of volumes; as :func:`lucid.nn.functional.lp_pool2d`."""
 
 
 class _MaxUnpool(_WindowPool):

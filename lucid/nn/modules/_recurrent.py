@@ -1,4 +1,4 @@
-"""Recurrent layers over sequences, and their cells for one step."""
+"""Recurrent layers over sequences."""
 
 from __future__ import annotations
 
@@ -19,23 +19,59 @@ from lucid.ops._common import floating
 from lucid.ops._join import cat, stack
 from lucid.ops._recurrent import CELLS, Cell, State, Weights, recur
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN"]
 
 
 class _Recurrent(Layer):
-    """Parameters of cells, under PyTorch's names, and their states."""
+    """Cells in layers, in one direction or two; the parameters bear PyTorch's names."""
 
     _kind = ""  # the cell in CELLS
     _sizes = ("input_size", "hidden_size")
-    _defaults: tuple[tuple[str, Any], ...] = (("bias", True),)  # printed if it is something else
-    bias: bool
+    # Printed if they are something else.
+    _defaults = (
+        ("proj_size", 0),
+        ("num_layers", 1),
+        ("bias", True),
+        ("batch_first", False),
+        ("dropout", 0.0),
+        ("bidirectional", False),
+    )
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         super().__init__()
         self._who = type(self).__name__
         self.input_size = count(input_size, "input_size", self._who)
         self.hidden_size = count(hidden_size, "hidden_size", self._who)
         self.bias = self._flag(bias, "bias")
+        self.num_layers = count(num_layers, "num_layers", self._who)
+        self.batch_first = self._flag(batch_first, "batch_first")
+        self.dropout = float(probability(dropout, "dropout", self._who))
+        self.bidirectional = self._flag(bidirectional, "bidirectional")
+        self.proj_size = count(proj_size, "proj_size", self._who, 0)
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"{self._who}: proj_size must be smaller than hidden_size={hidden_size}, got "
+                f"{proj_size}"
+            )
+        self._suffixes = ("", "_reverse") if bidirectional else ("",)
+        size = self.input_size
+        for layer in range(self.num_layers):
+            for suffix in self._suffixes:
+                self._register_cell(size, f"_l{layer}{suffix}", dtype, self.proj_size)
+            size = (self.proj_size or self.hidden_size) * len(self._suffixes)
+        self.reset_parameters()
 
     def _flag(self, value: Any, name: str) -> bool:
         if not isinstance(value, bool):
@@ -101,51 +137,6 @@ class _Recurrent(Layer):
         values = [(name, getattr(self, name), usual) for name, usual in self._defaults]
         others = [f"{name}={value}" for name, value, usual in values if value != usual]
         return ", ".join([super().extra_repr(), *others])
-
-
-class _Sequence(_Recurrent):
-    """Cells in layers, in one direction or two."""
-
-    _defaults = (
-        ("proj_size", 0),
-        ("num_layers", 1),
-        ("bias", True),
-        ("batch_first", False),
-        ("dropout", 0.0),
-        ("bidirectional", False),
-    )
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        *,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self.num_layers = count(num_layers, "num_layers", self._who)
-        self.batch_first = self._flag(batch_first, "batch_first")
-        self.dropout = float(probability(dropout, "dropout", self._who))
-        self.bidirectional = self._flag(bidirectional, "bidirectional")
-        self.proj_size = count(proj_size, "proj_size", self._who, 0)
-        if self.proj_size >= self.hidden_size:
-            raise ValueError(
-                f"{self._who}: proj_size must be smaller than hidden_size={hidden_size}, got "
-                f"{proj_size}"
-            )
-        self._suffixes = ("", "_reverse") if bidirectional else ("",)
-        size = self.input_size
-        for layer in range(self.num_layers):
-            for suffix in self._suffixes:
-                self._register_cell(size, f"_l{layer}{suffix}", dtype, self.proj_size)
-            size = (self.proj_size or self.hidden_size) * len(self._suffixes)
-        self.reset_parameters()
 
     def flatten_parameters(self) -> None:
         """Do nothing: for PyTorch's it is of use on graphics processors."""
@@ -219,7 +210,7 @@ class _Sequence(_Recurrent):
         return rows, tuple([stack(parts) for parts in zip(*ends)])
 
 
-class RNN(_Sequence):
+class RNN(_Recurrent):
     r"""Elman's network: :math:`h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})`.
 
     Args:
@@ -265,7 +256,7 @@ class RNN(_Sequence):
         self.nonlinearity = nonlinearity
 
 
-class LSTM(_Sequence):
+class LSTM(_Recurrent):
     r"""Long short-term memory (Hochreiter & Schmidhuber 1997).
 
     .. math::
@@ -298,7 +289,7 @@ class LSTM(_Sequence):
     _kind = "lstm"
 
 
-class GRU(_Sequence):
+class GRU(_Recurrent):
     r"""Gated recurrent units (Cho et al. 2014).
 
     .. math::
@@ -335,81 +326,3 @@ class GRU(_Sequence):
             bidirectional,
             dtype=dtype,
         )
-
-
-class _OneStep(_Recurrent):
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias)
-        self._register_cell(self.input_size, "", dtype)
-        self.reset_parameters()
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """Return the state after one step.
-
-        Args:
-            input: ``(N, I)`` or ``(I,)``.
-            hx: the state before, ``(N, H)`` or ``(H,)``, an LSTM's a pair; None for 0.
-        """
-        weights = self._weights()
-        dtype = weights.weight_ih.dtype
-        x = self._taken(input, dtype)
-        if x.ndim > 2:
-            raise ValueError(
-                f"{self._who}: expected an input of shape (N, I) or (I,), got {x.shape}"
-            )
-        shape = (*x.shape[:-1], self.hidden_size)
-        state = self._state(hx, [shape] * self._cell.states, dtype)
-        state = tuple([part.reshape(-1, self.hidden_size) for part in state])
-        _, state = recur(
-            self._cell, x.reshape(-1, self.input_size), [state[0].shape[0]], state, weights, False
-        )
-        state = tuple([part.reshape(*shape) for part in state])
-        return state if len(state) > 1 else state[0]
-
-
-class RNNCell(_OneStep):
-    """One step of :class:`RNN`: ``(N, I)`` and a state ``(N, H)`` give the next state.
-
-    Args:
-        input_size: I.
-        hidden_size: H.
-        bias: whether to add biases.
-        nonlinearity: ``"tanh"`` or ``"relu"``.
-        dtype: of the parameters, float32 by default.
-
-    The parameters are ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh``.
-    """
-
-    _defaults = (("bias", True), ("nonlinearity", "tanh"))
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        *,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        self._kind = one_of(nonlinearity, ("tanh", "relu"), "nonlinearity", "RNNCell")
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
-        self.nonlinearity = nonlinearity
-
-
-class LSTMCell(_OneStep):
-    """One step of :class:`LSTM`, with a state ``(h, c)``. Arguments as in :class:`RNNCell`."""
-
-    _kind = "lstm"
-
-
-class GRUCell(_OneStep):
-    """One step of :class:`GRU`. Arguments as in :class:`RNNCell`."""
-
-    _kind = "gru"

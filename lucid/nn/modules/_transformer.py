@@ -6,14 +6,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from lucid._check import count, one_of
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import wrap
 from lucid.nn import functional as F  # noqa: N812
-from lucid.nn import init
 from lucid.nn.modules._attention import MultiheadAttention
 from lucid.nn.modules._container import ModuleList
 from lucid.nn.modules._dropout import Dropout
@@ -23,7 +20,7 @@ from lucid.nn.modules._norm import LayerNorm
 from lucid.ops._common import operand
 
 __all__ = [
-    "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
+    "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
     "TransformerEncoderLayer",
 ]  # fmt: skip
 
@@ -257,108 +254,3 @@ class TransformerDecoder(_Stack):
             tgt_is_causal,
             memory_is_causal,
         )
-
-
-class Transformer(Module):
-    """An encoder and a decoder, each with a norm at the end.
-
-    Args:
-        d_model: E, the features of a position.
-        nhead: the number of heads.
-        num_encoder_layers: how many :class:`TransformerEncoderLayer` there are.
-        num_decoder_layers: how many :class:`TransformerDecoderLayer`.
-        dim_feedforward: as in :class:`TransformerEncoderLayer`, as are the next ones.
-        dropout: probability with which weights and results are dropped in training.
-        activation: between the linear maps.
-        custom_encoder: a module instead of the encoder.
-        custom_decoder: a module instead of the decoder.
-        layer_norm_eps: added to variances.
-        batch_first: whether sequences are ``(N, L, E)``.
-        norm_first: normalise before each part.
-        bias: whether linear maps and norms add one.
-        dtype: of the parameters, float32 by default.
-    """
-
-    def __init__(
-        self,
-        d_model: int = 512,
-        nhead: int = 8,
-        num_encoder_layers: int = 6,
-        num_decoder_layers: int = 6,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Activation = F.relu,
-        custom_encoder: Module | None = None,
-        custom_decoder: Module | None = None,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        *,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        super().__init__()
-        self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
-
-        def stack(kind: Any, layer: Any, number: int) -> Any:
-            shared = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
-            one = layer(*shared, batch_first, norm_first, bias, dtype=dtype)
-            norm = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
-            return kind(one, number, norm)
-
-        self.encoder: Any = custom_encoder or stack(
-            TransformerEncoder, TransformerEncoderLayer, num_encoder_layers
-        )
-        self.decoder: Any = custom_decoder or stack(
-            TransformerDecoder, TransformerDecoderLayer, num_decoder_layers
-        )
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                init.xavier_uniform_(parameter)
-
-    def forward(
-        self,
-        src: Any,
-        tgt: Any,
-        src_mask: Any = None,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        src_key_padding_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
-        src_is_causal: bool | None = None,
-        tgt_is_causal: bool | None = None,
-        memory_is_causal: bool = False,
-    ) -> Tensor:
-        """Return ``tgt`` decoded with ``src`` encoded.
-
-        Arguments as in :meth:`TransformerEncoderLayer.forward` and
-        :meth:`TransformerDecoderLayer.forward`.
-
-        Raises:
-            ValueError: if the batches or the features differ.
-        """
-        x, y = operand(src, "Transformer"), operand(tgt, "Transformer")
-        batch = 0 if self.batch_first else 1
-        fits = x.ndim == y.ndim and x.ndim in (2, 3) and x.shape[-1] == y.shape[-1] == self.d_model
-        if not fits or (x.ndim == 3 and x.shape[batch] != y.shape[batch]):
-            raise ValueError(
-                f"Transformer: expected sequences with {self.d_model} features (last axis) and one "
-                f"batch (axis {batch}), got src {x.shape} and tgt {y.shape}"
-            )
-        memory = self.encoder(x, src_mask, src_key_padding_mask, src_is_causal)
-        return self.decoder(
-            y,
-            memory,
-            tgt_mask,
-            memory_mask,
-            tgt_key_padding_mask,
-            memory_key_padding_mask,
-            tgt_is_causal,
-            memory_is_causal,
-        )
-
-    @staticmethod
-    def generate_square_subsequent_mask(sz: int, dtype: DTypeLike | None = None) -> Tensor:
-        """Return a causal mask ``(sz, sz)``: 0 up to a position itself, minus infinity after it."""
-        return wrap(np.triu(np.full((sz, sz), -np.inf, dtype or np.float32), 1))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import wrap
 from lucid.ops._common import Array, floating, operand, operands, sum_to, wanted
 from lucid.ops._elementwise._choice import where
 from lucid.ops._elementwise._dtype import astype
 from lucid.ops._elementwise._exponential import log
 from lucid.ops._elementwise._table import unary
 
-__all__ = ["float_power", "frexp", "ldexp", "pow", "reciprocal", "rsqrt", "sqrt", "square"]
+__all__ = ["float_power", "ldexp", "pow", "reciprocal", "rsqrt", "sqrt", "square"]
 
 
 class Pow(Function):
@@ -121,21 +120,3 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 def ldexp(input: Any, other: Any) -> Tensor:
     """Return ``input * 2**other``."""
     return floating(input, "ldexp") * pow(2.0, other)
-
-
-class MantissaExponent(NamedTuple):
-    """The parts of floating-point numbers, from ``frexp``."""
-
-    mantissa: Tensor
-    exponent: Tensor
-
-
-@unary(lambda grad, x: grad * np.exp2(-np.frexp(x.data)[1].astype(x.data.dtype)), keep="input")
-def _mantissa(x: Array) -> Array:
-    return np.frexp(x)[0]
-
-
-def frexp(input: Any) -> MantissaExponent:
-    """Return a mantissa of size in ``[0.5, 1)`` and an integer: ``mantissa * 2**exponent``."""
-    x = floating(input, "frexp")
-    return MantissaExponent(_mantissa(x), wrap(np.frexp(x.data)[1]))

@@ -1,4 +1,4 @@
-"""Functions of statistics and number theory: error, gamma and Bessel functions."""
+"""Functions of statistics and number theory: error and gamma functions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 from lucid import kernels
 from lucid.autograd import Tensor
 from lucid.ops._common import Array, floating
-from lucid.ops._elementwise._choice import where
 from lucid.ops._elementwise._exponential import exp
 from lucid.ops._elementwise._table import named_as, numpys, unary
 
-__all__ = ["digamma", "erfc", "erfinv", "i0", "lgamma", "polygamma"]
+__all__ = ["digamma", "erfc", "erfinv", "lgamma", "polygamma"]
 
 
 def by_element(function: Callable[[float], float], at_poles: float) -> Callable[[Array], Array]:
@@ -35,9 +34,8 @@ def by_element(function: Callable[[float], float], at_poles: float) -> Callable[
     return of_array
 
 
-erfc_of = by_element(math.erfc, math.nan)
 erfc = numpys(
-    erfc_of,
+    by_element(math.erfc, math.nan),
     "Return ``1 - erf(input)``, exact also where that is small.",
     lambda g, x: g * (exp(-(x * x)) * (-2 / math.sqrt(math.pi))),
     "erfc",
@@ -132,52 +130,3 @@ def polygamma(n: int, input: Any) -> Tensor:
         raise ValueError(f"polygamma: the order must not be negative, got {n}")
     x = floating(input, "polygamma")
     return digamma(x) if n == 0 else _polygamma(n)(x)
-
-
-def bessel(order: int, x: Array) -> Array:
-    """Return the modified Bessel function of order 0 or 1 times :math:`e^{-|x|}`.
-
-    The integral of DLMF 10.32.3 by the trapezoidal rule, whose error falls exponentially as the
-    function is periodic; from 100 on the asymptotic series 10.40.1.
-    """
-    size = np.abs(x.astype(np.float64))
-    near, far = np.minimum(size, 100), np.maximum(size, 100)
-    total = np.zeros_like(near)
-    nodes = 128
-    for k in range(nodes // 4 + 1):
-        cosine = math.cos(2 * math.pi * k / nodes)
-        weight = (2 if 0 < k < nodes // 4 else 1) * (4 / nodes) / 2
-        other = np.exp(-2 * near * cosine) + 1 if order == 0 else -np.expm1(-2 * near * cosine)
-        total += weight * cosine**order * np.exp(near * (cosine - 1)) * other / 2
-    term = series = np.ones_like(far)
-    for k in range(1, 12):
-        term = term * -(4 * order**2 - (2 * k - 1) ** 2) / (8 * k * far)
-        series = series + term
-    result = np.where(size > 100, series / np.sqrt(2 * np.pi * far), total)
-    return np.where(np.isinf(size), 0, np.copysign(result, x) if order else result)
-
-
-def unscaled_bessel(order: int, x: Array) -> Array:
-    """Return the modified Bessel function of order 0 or 1."""
-    return (bessel(order, x) * np.exp(np.abs(x.astype(np.float64)))).astype(x.dtype)
-
-
-def _i0_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return grad * i1(x)
-
-
-@unary(_i0_gradient, keep="input")
-def i0(x: Array) -> Array:
-    """Return the modified Bessel function of the first kind, of order 0."""
-    return unscaled_bessel(0, x)
-
-
-def _i1_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    zero = x.data == 0
-    return grad * where(zero, 0.5, i0(x) - i1(x) / where(zero, 1.0, x))
-
-
-@unary(_i1_gradient, keep="input")
-def i1(x: Array) -> Array:
-    """Return the modified Bessel function of the first kind, of order 1."""
-    return unscaled_bessel(1, x)
