@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 import time
@@ -14,9 +13,10 @@ import numpy as np
 
 from lucid import kernels
 from lucid._check import is_whole
+from lucid._compile._fuse import simplify
 from lucid._compile._plan import Plan, UnforeseenError
 from lucid._compile._steps import StepInfo, merged
-from lucid._compile._trace import faithful_graph
+from lucid._compile._trace import copied, faithful_graph
 from lucid.autograd import Tensor, no_grad
 from lucid.autograd._dtype import DEFAULT_DTYPE
 from lucid.autograd._tensor import wrap
@@ -55,8 +55,7 @@ class CompiledModel:
 
     def __init__(self, model: Module, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
-        # Plans for smaller batches are made when they are needed, from the weights of now.
-        self._model = _copied(model).eval()
+        self._model = model  # the plan is made with the memory that a copy will take
         first = next(iter(model.parameters()), None)
         self._dtype = DEFAULT_DTYPE if first is None else first.dtype
         self._unlock()
@@ -67,6 +66,8 @@ class CompiledModel:
         plan = self._plan(slice(0, input_shape[0]))
         if plan is not None and len(kernels.active().divide(input_shape[0])) > 1:
             self._divisible = self._is_divisible(plan)
+        # Plans for smaller batches are made when they are needed, from the weights of now.
+        self._model = copied(model).eval()
 
     @property
     def arena_bytes(self) -> int:
@@ -145,11 +146,13 @@ class CompiledModel:
         if key not in self._plans:
             shape = (part.stop - part.start, *self.input_shape[1:])
             graph = faithful_graph(self._model, shape, self._dtype)
+            trim()  # a plan works in its arena, in memory that the traced run had
             if graph is None:
                 self._run_as_itself()
                 return None
-            self._plans[key] = Plan(graph)
-            trim()  # the traced run kept every map; a plan works in its arena
+            (images,), (steps, result) = graph.inputs, simplify(graph)
+            del graph  # it holds all weights, which the plan lets go one by one
+            self._plans[key] = Plan(images, steps, result)
         return self._plans[key]
 
     def _run_as_itself(self) -> None:
@@ -222,15 +225,6 @@ class CompiledModel:
 
     def __repr__(self) -> str:
         return f"CompiledModel({type(self._model).__name__}, input_shape={self.input_shape})"
-
-
-def _copied(model: Module) -> Module:
-    try:
-        return copy.deepcopy(model)
-    except (TypeError, RuntimeError) as error:
-        raise type(error)(
-            f"compile: expected a model that can be copied, got {type(model).__name__}: {error}"
-        ) from error
 
 
 def _wrapped(leaf: Any) -> Any:

@@ -14,7 +14,6 @@ from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
-from lucid.kernels._memory import empty
 from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Conv, Epilogue
 from lucid.nn import Module
 from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
@@ -75,8 +74,7 @@ def _started(operation: Operation) -> Convolution | None:
         return None
     if weight.data.size == 0:  # a map of no channels has no place in the arena
         return None
-    kernel = empty(weight.shape, weight.dtype)  # given back when the backend has packed it
-    kernel[...] = weight.data
+    kernel = weight.data
     if operation.kind is Linear:
         if x.ndim != 2:
             return None

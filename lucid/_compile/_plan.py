@@ -12,13 +12,13 @@ import numpy as np
 
 from lucid import kernels
 from lucid._compile._arena import Arena, find_front, last_uses
-from lucid._compile._fuse import freeze, simplify
-from lucid._compile._steps import StepInfo, describe, nhwc, nhwc_shape
+from lucid._compile._fuse import freeze
+from lucid._compile._steps import Step, StepInfo, describe, nhwc, nhwc_shape
 from lucid.autograd import Function, Tensor
 from lucid.autograd._grad_mode import grad_mode
 from lucid.autograd._graph import Node
 from lucid.autograd._tensor import version, wrap
-from lucid.graph import Graph, Operation, Value, leaves, mapped
+from lucid.graph import Operation, Value, leaves, mapped
 from lucid.kernels.prepared import Bound, Prepared
 from lucid.nn import Module
 from lucid.ops._shape import Permute, Reshape
@@ -48,9 +48,15 @@ class Plan:
     arrays are valid after the next call too. Not for two threads at once.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        (self._input,) = graph.inputs
-        self.steps, self.result = simplify(graph)
+    def __init__(self, images: Value, steps: list[Step], result: Any) -> None:
+        """Bring the steps' weights into the backend's form, one layer after the other.
+
+        Args:
+            images: the input.
+            steps: of :func:`simplify`; the weights that nothing else holds go one by one.
+            result: what is returned, with values in the place of tensors.
+        """
+        self._input, self.steps, self.result = images, steps, result
         freeze(self.steps)
         self.infos: list[StepInfo] = [describe(step) for step in self.steps]
         self.values: dict[Value, Any] = {}

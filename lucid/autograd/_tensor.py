@@ -371,7 +371,7 @@ class Tensor(Methods):
         memo[id(self)] = copy
         copy._requires_grad = self._requires_grad
         if self.grad is not None:
-            copy.grad = self.grad.__deepcopy__(memo)
+            copy.grad = deepcopy(self.grad, memo)
         return copy
 
     # -- gradients --------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """lucid.compile: the model's own results, whatever the model does."""
 
+import gc
 import itertools
 import threading
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -691,6 +693,30 @@ def test_the_traced_run_keeps_no_map_longer_than_the_model_does():
     lucid.compile(nn.Sequential(*layers), (2, 4, 32, 32))
     assert len(alive) >= 12  # both runs
     assert max(alive) == 1
+
+
+def test_compiling_takes_its_weights_no_more_than_twice():
+    """Once as the copy that is traced, once as the kernels read them."""
+    width = 1 << 11
+    layers = [nn.Linear(width, 128) if i % 2 else nn.Linear(128, width) for i in range(10)]
+    model = nn.Sequential(*layers).eval()
+    weights = sum(parameter.data.nbytes for parameter in model.parameters())
+    model(lucid.zeros(1, 128)).sum().backward()  # gradients are of no use to a plan
+    lucid.compile(nn.Linear(2, 2), (1, 2))  # what is imported on demand
+    gc.collect()
+    gc.disable()  # nothing waits for it
+    tracemalloc.start()
+    pool = _memory._pool.held
+    try:
+        compiled = lucid.compile(model, (1, 128))
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    recycled = _memory._pool.held - pool
+    assert most + recycled < 2.5 * weights
+    assert kept + recycled < 2.2 * weights  # the model's copy, and the plan's
+    assert compiled._model is not model
 
 
 def test_plans_hold_their_weights_once():

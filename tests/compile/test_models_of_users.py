@@ -109,6 +109,11 @@ def changes_a_parameter(self, x):
     return self.conv(x)
 
 
+def negates_a_parameter_by_way_of_data(self, x):
+    self.conv.weight.data[...] *= -1  # after two calls all is as it was
+    return self.conv(x)
+
+
 def changes_a_buffer_and_back(self, x):
     self.calls.fill_(1)
     y = self.conv(x) + self.calls
