@@ -11,32 +11,41 @@ are products so large that the emulator takes half a minute for each.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
-import io
 import mmap
 import os
 import re
+import shutil
 import struct
+import tempfile
 import threading
 from pathlib import Path
 
+# In an empty cache nothing is kept for this machine, which would be loaded as it is.
 os.environ.update(NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="")
+os.environ.update(NUMBA_CACHE_DIR=tempfile.mkdtemp())
 
 import numpy as np
 import unicorn
-from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_RELOC_TYPE_AARCH64 as RELOCATIONS
-from elftools.elf.relocation import RelocationSection
 from llvmlite import binding
-from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 from unicorn import arm64_const as arm
+
+atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 _TRIPLE = "aarch64-unknown-linux-gnu"
 type(cpu_target.target_context.codegen()).magic_tuple = lambda self: (_TRIPLE, "generic", "")
 
-from lucid.kernels.numba.machine import _native, _threads  # noqa: E402
+from lucid.kernels.numba.machine import (  # noqa: E402
+    _code,
+    _compile,
+    _link,
+    _native,
+    _threads,
+)
 
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)
 
@@ -45,28 +54,7 @@ _TOO_LARGE = "1280"  # in the names of tests
 
 _RETURN = 0xD65F03C0
 _BLOCK = 1 << 20  # bytes of this process's memory that the emulator is shown at once
-_STACK, _CODE = 1 << 20, 1 << 24
-
-# What a linker writes into instructions: how far to jump, the page of an address, or its low bits
-# in units of what is read there; and the last two of the place where an address is to be kept.
-# Among data, a whole address.
-_JUMPS = ("R_AARCH64_CALL26", "R_AARCH64_JUMP26")
-_PAGE = "R_AARCH64_ADR_PREL_PG_HI21"
-_ADDRESS = "R_AARCH64_ABS64"
-_LOW_BITS = {
-    "R_AARCH64_ADD_ABS_LO12_NC": 1,
-    "R_AARCH64_LDST8_ABS_LO12_NC": 1,
-    "R_AARCH64_LDST16_ABS_LO12_NC": 2,
-    "R_AARCH64_LDST32_ABS_LO12_NC": 4,
-    "R_AARCH64_LDST64_ABS_LO12_NC": 8,
-    "R_AARCH64_LDST128_ABS_LO12_NC": 16,
-}
-_OF_ENTRY = {
-    "R_AARCH64_ADR_GOT_PAGE": _PAGE,
-    "R_AARCH64_LD64_GOT_LO12_NC": "R_AARCH64_LDST64_ABS_LO12_NC",
-}
-_NAMES = {number: name for name, number in RELOCATIONS.items()}
-_NAMES[299] = "R_AARCH64_LDST128_ABS_LO12_NC"  # has no name there
+_STACK, _CODE, _PAGE = 1 << 20, 1 << 24, 1 << 12
 
 
 def _memory(size: int) -> tuple[mmap.mmap, int]:
@@ -94,56 +82,19 @@ class _Machine:
                 processor.mem_map_ptr(place, _BLOCK, unicorn.UC_PROT_ALL, place)
         return True
 
-    def _add(self, content: bytes, alignment: int = 16) -> int:
-        first = -(-self.used // alignment) * alignment
-        self.used = first + len(content)
+    def _add(self, content: bytes) -> int:
+        first = self.used
+        self.used += -(-len(content) // _PAGE) * _PAGE
         assert self.used <= _CODE
-        self.code[first : self.used] = content
+        self.code[first : first + len(content)] = content
         return self.start + first
 
-    # -- loading ----------------------------------------------------------------------------
-
-    def load(self, file: bytes, name: str) -> int:
-        """Place an object file in memory, and return where its function ``name`` starts."""
-        elf = ELFFile(io.BytesIO(file))
-        sections, table = list(elf.iter_sections()), elf.get_section_by_name(".symtab")
-        places = {
-            index: self._add(section.data(), max(16, section["sh_addralign"]))
-            for index, section in enumerate(sections)
-            if section.name.startswith((".text", ".rodata", ".data"))
-        }
-
-        def value_of(symbol) -> int:
-            if symbol["st_shndx"] in places:
-                return places[symbol["st_shndx"]] + symbol["st_value"]
-            return self._function(symbol.name)
-
-        entries: dict[int, int] = {}
-        for section in sections:
-            if isinstance(section, RelocationSection) and section["sh_info"] in places:
-                for entry in section.iter_relocations():
-                    value = value_of(table.get_symbol(entry["r_info_sym"])) + entry["r_addend"]
-                    place = places[section["sh_info"]] + entry["r_offset"]
-                    self._relocate(_NAMES[entry["r_info_type"]], place, value, entries)
-        return value_of(table.get_symbol_by_name(name)[0])
-
-    def _relocate(self, kind: str, place: int, value: int, entries: dict[int, int]) -> None:
-        if kind in _OF_ENTRY:
-            if value not in entries:
-                entries[value] = self._add(struct.pack("<Q", value))
-            kind, value = _OF_ENTRY[kind], entries[value]
-        if kind == _ADDRESS:
-            struct.pack_into("<Q", self.code, place - self.start, value)
-            return
-        (word,) = struct.unpack_from("<I", self.code, place - self.start)
-        if kind in _JUMPS:
-            word |= ((value - place) >> 2) & 0x3FFFFFF
-        elif kind == _PAGE:
-            pages = (value >> 12) - (place >> 12)
-            word |= (pages & 3) << 29 | (pages >> 2 & 0x7FFFF) << 5
-        else:
-            word |= (value & 0xFFF) // _LOW_BITS[kind] << 10
-        struct.pack_into("<I", self.code, place - self.start, word)
+    def load(self, code: _code.Code) -> int:
+        """Place code in memory, and return where its function starts."""
+        start = self._add(bytes(len(code.content)))
+        content = _code.resolve(code, start, self._function)
+        self.code[start - self.start : start - self.start + len(content)] = content
+        return start + code.entry
 
     def _function(self, name: str) -> int:
         """Return a place that does what a function of C's library does when it is called."""
@@ -200,21 +151,20 @@ def _translator():
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     return binding.Target.from_triple(_TRIPLE).create_target_machine(
-        cpu="generic", features="+neon", opt=3, reloc="static", codemodel="small"
+        cpu="generic", features="+neon", opt=3, reloc="pic", codemodel="small"
     )
 
 
 def _address(native) -> int:
     """Translate a kernel, and return its place in the emulated processor's memory."""
-    # Compiled apart from what the kernel itself would compile, and keep on disk for this processor.
-    args = native._sig.args, native._sig.return_type
-    function = CFunc(native._function, args, {}, {"error_model": "numpy"})
-    function.compile()
-    text = re.sub("^target .*", "", function.inspect_llvm(), flags=re.MULTILINE)
+    with global_compiler_lock:
+        text = _compile.library(native._function, native._sig).get_llvm_str()
+    text = re.sub("^target .*", "", text, flags=re.MULTILINE)
     text = re.sub('"target-(cpu|features)"="[^"]*"', "", text)
     module = binding.parse_assembly(f'target triple = "{_TRIPLE}"\n{text}')
+    code = _link.link(_translator().emit_object(module), _compile.ENTRY)
     with _machine.lock:
-        return _machine.load(_translator().emit_object(module), function._wrapper_name)
+        return _machine.load(code)
 
 
 def _run(pool, plan: np.ndarray) -> None:

@@ -456,7 +456,7 @@ def test_a_broken_cache_is_replaced(tmp_path):
         return done.stderr
 
     run()
-    files = tmp_path.rglob("*clip_part*.nbc")
+    files = tmp_path.rglob("*clip_part*.lucid")
     (file,) = files
     for how in ("empty", "truncated", "nearly whole", "random", "one bit", "a folder"):
         spoil(file, how)

@@ -10,34 +10,26 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import inspect
 import itertools
 import math
 import operator
 import os
-import pickle
+import platform
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache
-from numba.core.ccallback import CFunc
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
-from numba.core.runtime import rtsys
-from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from lucid.kernels import _memory
+from lucid.kernels.numba.machine import _cache, _code, _compile
+from lucid.kernels.numba.machine._code import Code
 
 i64 = ir.IntType(64)
 f32 = ir.FloatType()
@@ -48,6 +40,9 @@ Settings = TypeVar("Settings", bound=tuple[int, ...])
 
 # The address of a kernel, its number of chunks, and its arguments.
 Instruction = Sequence[int]
+
+# What all names of kernels would begin with.
+_PACKAGE = "lucid.kernels.numba."
 
 # Bytes of an element in memory.
 FLOAT = 4
@@ -85,10 +80,15 @@ def places(settings: type[Settings]) -> Settings:
     return settings(*range(len(settings.__annotations__)))
 
 
+# All that there are, by their names.
+natives: dict[str, Native] = {}
+
+
 class Native:
-    """A C function that is compiled, or read from the cache on disk, when its address is asked.
+    """A C function that is read from the cache on disk, or compiled, when its address is asked.
 
     Attributes:
+        name: of its module and itself; its machine code is kept under it.
         address: where the machine code starts.
         call: the function for Python, by ctypes: it runs without the interpreter's lock.
     """
@@ -96,24 +96,64 @@ class Native:
     address: int
     call: Any
 
-    def __init__(self, function: Callable[..., Any], sig: Any) -> None:
-        self._source = self._function = function
-        self._sig = sig
-        self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
+    def __init__(
+        self, function: Callable[..., Any], sig: Any, source: Callable[..., Any] | None = None
+    ) -> None:
+        source = source or function
+        self._function, self._sig = function, sig
+        self._count = len(inspect.signature(function).parameters)
+        self.__doc__, self.__name__ = source.__doc__, source.__name__
+        self.name = f"{source.__module__}.{source.__qualname__}".removeprefix(_PACKAGE)
+        if self.name in natives:
+            raise ValueError(f"{self.name}: there are two, which the cache would not tell apart")
+        natives[self.name] = self
 
     def __getattr__(self, name: str) -> Any:  # for what is not there yet
         if name not in ("address", "call"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-        with global_compiler_lock:
-            if name not in self.__dict__:
-                args = self._sig.args, self._sig.return_type
-                native = _Announced(self._function, args, {}, {"error_model": "numpy"})
-                native.enable_caching(self._source)
-                native.compile()
-                self._compiled = native
-                self.call, self.address = native.ctypes, int(native.address)
+        if not self.load():
+            self.make()
         return self.__dict__[name]
+
+    def load(self) -> bool:
+        """Read the machine code from the cache, and return whether it was there."""
+        with _loading:
+            if "address" not in self.__dict__ and (kept := _cache.load(self.name)) is not None:
+                self._take(Code.parse(kept))
+            return "address" in self.__dict__
+
+    def make(self) -> None:
+        """Compile it in this process, unless it can be read from the cache, and keep it there."""
+        with _loading:
+            if not self.load():
+                _announce()
+                code = _compile.compile_code(self._function, self._sig)
+                _cache.save(self.name, code.dump())
+                self._take(code)
+
+    def _take(self, code: Code) -> None:
+        address = _code.load(code) if code.entry >= 0 else _compile.load_object(code)
+        # Who has no result does not ask for it.
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * self._count)
+        self.call, self.address = kind(address), address
+
+
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child must not begin while a function is loaded
+    os.register_at_fork(
+        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+    )
+
+
+@functools.cache
+def _announce() -> None:
+    """Tell the user why a first call takes seconds."""
+    if (folder := _cache.folder()) is not None:
+        print(
+            "lucid: compiling the fast kernels for this machine, some seconds each, once "
+            f"(kept in {folder})",
+            file=sys.stderr,
+        )
 
 
 class Kernel(Native):
@@ -130,9 +170,7 @@ class Kernel(Native):
         self._is_told_chunks = "chunks" in self._fields
         self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
         sizes = [len(kind._fields) for kind in settings.values()]
-        super().__init__(_unpacked(function, sizes, len(self._fields)), _KERNEL)
-        self._source = function
-        self.__doc__, self.__name__ = function.__doc__, function.__name__
+        super().__init__(_unpacked(function, sizes, len(self._fields)), _KERNEL, function)
 
     def pack(self, chunks: int, **arguments: Any) -> Instruction:
         """Return the instruction to run the kernel, in so many chunks, with arguments by name.
@@ -181,8 +219,6 @@ def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Cal
     def entry(args, chunk, thread):
         named(chunk, thread, *unpack(args))
 
-    # Machine code from several processes is loaded by its symbols, which are made of these.
-    entry.__module__, entry.__qualname__ = function.__module__, f"{function.__qualname__}.entry"
     return entry
 
 
@@ -190,132 +226,6 @@ def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Cal
 def share(size, chunk, chunks):
     """Where a chunk's share of a range begins and ends."""
     return size * chunk // chunks, size * (chunk + 1) // chunks
-
-
-if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
-
-
-class _Announced(CFunc):
-    """Tells the user why a first call takes seconds, and keeps the machine code if it can."""
-
-    told = False
-    warned = False
-
-    def enable_caching(self, source: Callable[..., Any]) -> None:
-        try:
-            self._cache = _Cache(source)
-        except Exception as error:  # no folder can be written: Numba has no class of its own for it
-            _Announced.warn(str(error))
-
-    def _compile_uncached(self) -> Any:
-        if not _Announced.told and isinstance(self._cache, _Cache):
-            _Announced.told = True
-            print(
-                "lucid: compiling the fast kernels for this machine, some seconds each, once "
-                f"(kept in {self._cache.cache_path})",
-                file=sys.stderr,
-            )
-        return super()._compile_uncached()
-
-    @staticmethod
-    def warn(reason: str) -> None:
-        """Say, once, that machine code is not kept."""
-        if not _Announced.warned:
-            _Announced.warned = True
-            warnings.warn(
-                "the fast kernels are compiled at every start, some seconds each, as they cannot "
-                f"be kept ({reason}); NUMBA_CACHE_DIR names a folder for them",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-
-class _Cache(FunctionCache):
-    """Numba's cache, with one file for a function, which is checked, and errors that do not end us.
-
-    The machine code depends on the other files of the kernels as well, which Numba does not know.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = _File(Path(self._cache_path), self._impl.filename_base)
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        # Which code and values the function is made of, the digest of all files says.
-        return sig, codegen.magic_tuple(), self._py_func.__qualname__
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            # Numba would load all that it compiles with: 0.4 of the 1.0 s that lucid.compile takes.
-            # Machine code refers to its runtime alone.
-            rtsys.initialize(target_context)
-            return self._load_overload(sig, target_context)
-        except Exception:  # whatever it is that was read: it is compiled again, and replaced
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:
-            _Announced.warn(str(error))
-
-
-class _File:
-    """A function's machine code on disk, behind a digest of that and of all it depends on.
-
-    Each kind of processor has a file of its own.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
-
-    def load(self, key: Any) -> Any:
-        """Return what was saved under a key, or None if that is not what the file holds."""
-        try:
-            content = self._path(key).read_bytes()
-        except OSError:
-            return None
-        digest, data = content[:_DIGEST], content[_DIGEST:]
-        return pickle.loads(data) if digest == _digest(key, data) else None
-
-    def save(self, key: Any, data: Any) -> None:
-        """Replace what the file holds; several processes may do it at once."""
-        path, dumped = self._path(key), dumps(data)
-        temporary = path.with_name(f"{path.name}.{os.urandom(8).hex()}.tmp")
-        try:
-            temporary.write_bytes(_digest(key, dumped) + dumped)
-            if path.is_dir():
-                path.rmdir()
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _path(self, key: Any) -> Path:
-        _, processor, _ = key
-        return (
-            self._folder
-            / f"{self._name}.{hashlib.sha256(repr(processor).encode()).hexdigest()[:8]}.nbc"
-        )
-
-
-_DIGEST = hashlib.sha256().digest_size
-
-
-def _digest(key: Any, data: bytes) -> bytes:
-    return hashlib.sha256(f"{key} {_source_digest()}".encode() + data).digest()
-
-
-@functools.cache
-def _source_digest() -> str:
-    digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(Path(__file__).parents[2].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 # Behind the head of every Python object, an array object begins with the address of its data: C
@@ -410,9 +320,13 @@ _WORD: dict[type, Callable[[Any], int]] = {
 
 
 def _features() -> frozenset[str]:
-    """Return the features for which Numba generates code; its cache is kept apart by them."""
-    triple, _, names = cpu_target.target_context.codegen().magic_tuple()
-    features = {name[1:] for name in names.split(",") if name.startswith("+")}
+    """Return the features for which Numba generates code."""
+    kept = _cache.load("processor")
+    text = _compile.features() if kept is None else kept.decode()
+    if kept is None:
+        _cache.save("processor", text.encode())
+    triple, *names = text.split(",")
+    features = {name[1:] for name in names if name.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):  # all have it; LLVM cannot tell on every system
         features.add("neon")
     return frozenset(features)
@@ -542,14 +456,13 @@ def compare_exchange(builder: Any, address: Any, expected: Any, value: Any) -> A
 
 
 binding.initialize_native_asmparser()  # for the instruction below
-_PAUSE = {"x86_64": "pause", "aarch64": "yield", "arm64": "yield"}
+_PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "yield", "arm64": "yield"}
 
 
 @emits(types.void())
 def pause(builder: Any) -> None:
     """Tell the processor that this is a loop that waits."""
-    triple = cpu_target.target_context.codegen().magic_tuple()[0]
-    text = _PAUSE.get(triple.split("-")[0], "")
+    text = _PAUSE.get(platform.machine().lower(), "")
     kind = ir.FunctionType(ir.VoidType(), [])
     builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
 

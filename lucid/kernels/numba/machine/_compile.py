@@ -1,0 +1,120 @@
+"""A function becomes machine code that can be kept: by Numba, but for no process in particular."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import compiler
+from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen, JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from lucid.kernels.numba.machine import _code
+from lucid.kernels.numba.machine._code import Code
+from lucid.kernels.numba.machine._link import UnknownObjectError, link
+
+ENTRY = "lucid_entry"
+
+if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
+
+class _Library(AOTCodeLibrary):
+    """What an entry calls is nobody else's: so it is inlined, or at least not kept twice."""
+
+    def _optimize_final_module(self) -> None:
+        defined = list(self.get_defined_functions())
+        if any(function.name == ENTRY for function in defined):
+            for function in defined:
+                if function.name != ENTRY:
+                    function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+class _Codegen(AOTCPUCodegen):
+    """Numba's for this processor, but its code goes to an object file.
+
+    Where that is not left to LLVM to load, it is position-independent.
+    """
+
+    _library_class = _Library
+
+    def _customize_tm_options(self, options: dict[str, Any]) -> None:
+        JITCPUCodegen._customize_tm_options(self, options)
+        if _code.ALONE:
+            options.update(reloc="pic", codemodel="small", jit=False)
+
+    def _customize_tm_features(self) -> str:
+        return self._get_host_cpu_features()
+
+
+@functools.cache
+def _context() -> Any:
+    return cpu_target.target_context.subtarget(_internal_codegen=_Codegen("lucid"))
+
+
+def features() -> str:
+    """Return for which machine, processor and features Numba generates code, joined by commas."""
+    return ",".join(cpu_target.target_context.codegen().magic_tuple())
+
+
+@global_compiler_lock
+def library(function: Callable[..., Any], sig: Any) -> Any:
+    """Return a function's optimised code as a library of Numba's, with an entry for C.
+
+    Numba's own entries for C want the interpreter to tell of errors. A kernel has none.
+    """
+    context, flags = _context(), compiler.Flags()
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+    flags.error_model = "numpy"
+    made = compiler.compile_extra(
+        cpu_target.typing_context, context, function, sig.args, sig.return_type, flags, {}
+    )
+    described, module = made.fndesc, context.create_module("entry")
+    args = [context.get_value_type(kind) for kind in described.argtypes]
+    result = context.get_value_type(described.restype)
+    inner_type = context.call_conv.get_function_type(described.restype, described.argtypes)
+    inner = ir.Function(module, inner_type, described.llvm_func_name)
+    entry = ir.Function(module, ir.FunctionType(result, args), ENTRY)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    _, value = context.call_conv.call_function(
+        builder, inner, described.restype, described.argtypes, entry.args
+    )
+    builder.ret(value)
+    made.library.add_ir_module(module)
+    made.library.finalize()
+    return made.library
+
+
+@global_compiler_lock
+def compile_code(function: Callable[..., Any], sig: Any) -> Code:
+    """Return a function's machine code for this processor; ``sig`` is its signature."""
+    data = library(function, sig).emit_native_object()
+    if _code.ALONE:
+        try:
+            return link(data, ENTRY)
+        except UnknownObjectError:
+            pass
+    return Code(data, -1, [])
+
+
+_engines: list[Any] = []  # they hold the memory of the code
+
+
+@global_compiler_lock
+def load_object(code: Code) -> int:
+    """Let LLVM put an object file into memory, and return the address of its function."""
+    machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine()
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code.content))
+    engine.finalize_object()
+    _engines.append(engine)
+    return engine.get_function_address(ENTRY)

@@ -1,0 +1,104 @@
+"""Machine code that is kept: linked once, taken up without LLVM, and by LLVM where that must be."""
+
+import struct
+
+import pytest
+
+pytest.importorskip("numba")
+
+from numba import types
+
+from lucid.kernels.numba.machine import _cache, _code, _compile, _link
+from lucid.kernels.numba.machine._native import Native, f64s, natives
+
+alone = pytest.mark.skipif(not _code.ALONE, reason="LLVM loads the code here")
+
+
+def doubled(a, b):
+    return 2 * a + b
+
+
+def with_memory(place, size):
+    """Calls memset, and has a constant of its own."""
+    numbers = f64s(place)
+    for i in range(size):
+        numbers[i] = 0.0
+    return numbers[0] + 2.5
+
+
+TWO_WORDS = types.int64(types.int64, types.int64)
+
+
+def called(code):
+    native = Native(doubled, TWO_WORDS)
+    del natives[native.name]
+    native._take(code)
+    return native.call(20, 2)
+
+
+@pytest.fixture(scope="module")
+def code():
+    return _compile.compile_code(doubled, TWO_WORDS)
+
+
+@alone
+def test_code_goes_through_bytes_and_runs(code):
+    again = _code.Code.parse(code.dump())
+    assert again == code
+    assert called(again) == 42
+
+
+@alone
+def test_slots_take_the_addresses_of_functions():
+    made = _compile.compile_code(with_memory, TWO_WORDS)
+    names = {name for _, name in made.slots}
+    assert "memset" in names
+    content = _code.resolve(made, 0, lambda name: 0x1234)
+    places = [place for place, name in made.slots if name]
+    assert {struct.unpack_from("<Q", content, place) for place in places} == {(0x1234,)}
+
+
+@alone
+def test_pages_of_code_are_not_writable(code):
+    address = _code.load(code)
+    with open("/proc/self/maps") as file:
+        regions = [line.split()[:2] for line in file]
+    (rights,) = {
+        rights
+        for ends, rights in regions
+        if int(ends.split("-")[0], 16) <= address < int(ends.split("-")[1], 16)
+    }
+    assert rights == "r-xp"
+
+
+def test_llvm_loads_what_is_not_understood(monkeypatch):
+    def refuse(data, name):
+        raise _link.UnknownObjectError("as of another system")
+
+    monkeypatch.setattr(_compile, "link", refuse)
+    made = _compile.compile_code(doubled, TWO_WORDS)
+    assert made.entry < 0
+    assert called(_code.Code.parse(made.dump())) == 42
+
+
+@alone
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [(0, b"MZ", "no ELF"), (4, b"\1", "64 bits"), (18, b"\x08\0", "machine 8")],
+)
+def test_other_object_files_are_refused(at, value, message):
+    data = bytearray(_compile.library(doubled, TWO_WORDS).emit_native_object())
+    assert _link.link(bytes(data), _compile.ENTRY).slots == []
+    data[at : at + len(value)] = value
+    with pytest.raises(_link.UnknownObjectError, match=message):
+        _link.link(bytes(data), _compile.ENTRY)
+    with pytest.raises(_link.UnknownObjectError, match="no function other"):
+        _link.link(_compile.library(doubled, TWO_WORDS).emit_native_object(), "other")
+
+
+@alone
+@pytest.mark.slow  # compiles all kernels where they are not yet
+def test_no_kernel_needs_llvm_to_be_loaded():
+    for native in natives.values():
+        assert native.address
+        assert _code.Code.parse(_cache.load(native.name)).entry >= 0, native.name
