@@ -20,6 +20,9 @@ import numpy as np
 
 VARIANTS = ("conv_small", "conv_medium", "conv_large", "hybrid_medium", "hybrid_large")
 MODES = ("inference", "training")
+#: A new process until its first logits, or until its first training step: with what lucid compiled
+#: before, or with an empty cache.
+STARTS = ("start", "cold start", "cold training")
 CHECKED_STEPS = 2  # the second loss tells whether gradients and update were right
 
 
@@ -36,6 +39,11 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.variant} {self.mode} batch {self.batch}"
+
+    @property
+    def trains(self) -> bool:
+        """Whether training steps are measured, or inference."""
+        return self.mode in ("training", "cold training")
 
 
 def write_case(case: Case, folder: Path) -> None:
@@ -63,7 +71,7 @@ def lucid_model(case: Case, folder: Path) -> Any:
 
     model = lucid.models.MobileNet_V4(configuration(case))
     model.load_state_dict(lucid.load(folder / "state.npz"))
-    return model.train(case.mode == "training")
+    return model.train(case.trains)
 
 
 def lucid_optimizer(case: Case, model: Any) -> Any:
@@ -126,7 +134,7 @@ def main(folder: Path) -> None:
     lucid.save(model.state_dict(), folder / "state.npz")
     np.save(folder / "images.npy", images[: case.batch])
     np.save(folder / "labels.npy", rng.integers(0, 1000, case.batch))
-    if case.mode == "training":
+    if case.trains:
         step = lucid_step(case, folder)
         expected = [step() for _ in range(CHECKED_STEPS)]
         (folder / "expected.json").write_text(json.dumps(expected))

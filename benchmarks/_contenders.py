@@ -55,7 +55,7 @@ def _lucid(backend: str, compiled: bool, case: Case, folder: Path, threads: int)
         raise NotAvailableError(f"lucid {lucid.__version__} has no backend {backend!r}")
     lucid.set_backend(backend)
     lucid.set_num_threads(threads)
-    if case.mode == "training":
+    if case.trains:
         return lucid_step(case, folder)
     model = lucid_model(case, folder)
     images = np.load(folder / "images.npy")
@@ -85,7 +85,7 @@ def torch_model(case: Case, folder: Path) -> Any:
     model = TorchMobileNetV4(configuration(case))
     with np.load(folder / "state.npz") as state:
         model.load_state_dict({name: torch.from_numpy(state[name]) for name in state.files})
-    return model.train(case.mode == "training")
+    return model.train(case.trains)
 
 
 def _torch(layout: str, compiled: bool, case: Case, folder: Path, threads: int) -> Run:
@@ -100,9 +100,9 @@ def _torch(layout: str, compiled: bool, case: Case, folder: Path, threads: int) 
         import torch._inductor.config as inductor
 
         # Weights as constants, which are then prepared for the kernels once. Inference only.
-        inductor.freezing = case.mode == "inference"
+        inductor.freezing = not case.trains
     forward = torch.compile(model) if compiled else model
-    if case.mode == "training":
+    if case.trains:
         return _torch_step(case, forward, model, x, folder)
 
     def run() -> np.ndarray:
@@ -180,36 +180,41 @@ def _onnx_reference(case: Case, folder: Path, threads: int) -> Run:
 # -- all of them ------------------------------------------------------------------------------
 
 _BOTH, _INFERENCE = ("inference", "training"), ("inference",)
+_STARTS, _STEPS = ("start", "cold start"), ("cold training",)  # the usual way of each library
 
 CONTENDERS = {
     "lucid-numpy": Contender(
-        "lucid numpy, eager", "lucid numpy", _BOTH, ("lucid",), partial(_lucid, "numpy", False)
+        "lucid numpy, eager",
+        "lucid numpy",
+        _BOTH + _STEPS,
+        ("lucid",),
+        partial(_lucid, "numpy", False),
     ),
     "lucid-numpy-compiled": Contender(
         "lucid numpy, compiled",
         "lucid numpy",
-        _INFERENCE,
+        _INFERENCE + _STARTS,
         ("lucid",),
         partial(_lucid, "numpy", True),
     ),
     "lucid-numba": Contender(
         "lucid numba, eager",
         "lucid numba",
-        _BOTH,
+        _BOTH + _STEPS,
         ("numba", "lucid"),
         partial(_lucid, "numba", False),
     ),
     "lucid-numba-compiled": Contender(
         "lucid numba, compiled",
         "lucid numba",
-        _INFERENCE,
+        _INFERENCE + _STARTS,
         ("numba", "lucid"),
         partial(_lucid, "numba", True),
     ),
     "torch": Contender(
         "PyTorch eager",
         "PyTorch",
-        _BOTH,
+        (*_BOTH, "start", *_STEPS),
         ("torch",),
         partial(_torch, "contiguous_format", False),
     ),
@@ -231,7 +236,12 @@ CONTENDERS = {
         partial(_torch, "channels_last", True),
     ),
     "onnxruntime": Contender(
-        "ONNX Runtime", "ONNX Runtime", _INFERENCE, ("onnxruntime",), _onnxruntime, True
+        "ONNX Runtime",
+        "ONNX Runtime",
+        _INFERENCE + _STARTS,
+        ("onnxruntime",),
+        _onnxruntime,
+        True,
     ),
     "openvino": Contender("OpenVINO", "OpenVINO", _INFERENCE, ("openvino",), _openvino, True),
     "onnx-reference": Contender(

@@ -21,6 +21,28 @@ THREAD_VARIABLES = (
 )
 
 
+#: The environment that keeps to AVX2 what can be kept to it, on a machine that has AVX-512: lucid's
+#: kernels, NumPy and its OpenBLAS, and PyTorch with oneDNN and what it compiles.
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi2,+popcnt",
+    # By the names of all versions; those that one does not know it passes over.
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR AVX512F AVX512_SKX AVX512_CLX "
+    "AVX512_CNL",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+CODES = {"": {}, "avx2": AVX2}
+#: Who chooses its instructions by the processor alone, and is left out where others are limited.
+UNLIMITED = ("onnxruntime", "openvino")
+
+
+def code() -> str:
+    """Return what the environment limits instructions to: a key of ``CODES``."""
+    return "avx2" if AVX2.items() <= os.environ.items() else ""
+
+
 def available_processors() -> int:
     """Return how many processors this process may use."""
     return len(processors())
@@ -44,6 +66,7 @@ def describe(threads: int) -> dict[str, Any]:
     return {
         "processor": processor(),
         "vector_extensions": _vector_extensions(),
+        "code": code(),
         "processors_available": available_processors(),
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",

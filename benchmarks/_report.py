@@ -13,6 +13,13 @@ from lucid._files import atomic_path
 #: The folder for what a single command writes, beside the checkout and not part of it.
 OUTPUT = Path(".benchmarks")
 # What the option --form calls them.
+TITLES = {
+    "inference": "Inference",
+    "training": "Training step",
+    "start": "From the start of a process to its first logits",
+    "cold start": "From the start of a process to its first logits, with an empty cache",
+    "cold training": "From the start of a process to its first training step, with an empty cache",
+}
 FORMS = {"paper": "the documentation page's", "timm": "the released"}
 
 
@@ -71,21 +78,18 @@ def markdown(result: dict[str, Any]) -> str:
     for case in result["cases"]:
         groups.setdefault((case["mode"], case["batch"]), []).append(case)
     for (mode, batch), cases in groups.items():
-        title = "Inference" if mode == "inference" else "Training step"
-        lines += ["", f"## {title}, batch {batch}", ""]
+        lines += ["", f"## {TITLES[mode]}, batch {batch}", ""]
         lines += _table(cases)
     return "\n".join(lines) + "\n"
 
 
 def _table(cases: list[dict[str, Any]]) -> list[str]:
     header = ["", *(case["variant"] for case in cases)]
-    rows = [
-        [
-            f"arithmetic alone, {min(c['peak_gflops'] for c in cases):.0f}–"
-            f"{max(c['peak_gflops'] for c in cases):.0f} GFLOP/s",
-            *(f"{case['floor_ms']:.1f}" for case in cases),
-        ]
-    ]
+    rows = []
+    if all("floor_ms" in case for case in cases):  # a start is not made of arithmetic
+        gflops = [case["peak_gflops"] for case in cases]
+        floor = f"arithmetic alone, {min(gflops):.0f}–{max(gflops):.0f} GFLOP/s"
+        rows.append([floor, *(f"{case['floor_ms']:.1f}" for case in cases)])
     names = [name for name in CONTENDERS if any(name in case["rows"] for case in cases)]
     notes = []
     for name in names:
@@ -98,6 +102,7 @@ def _table(cases: list[dict[str, Any]]) -> list[str]:
             if reason and note not in notes:
                 notes.append(note)
         rows.append([CONTENDERS[name].label, *cells])
+        rows += _stages(name, cases)
     for what, of_family in (("time", best_of_family), ("memory", least_of_family)):
         found = [ratios(of_family(case)) for case in cases]
         for pair in dict.fromkeys(pair for one in found for pair in one):
@@ -106,6 +111,16 @@ def _table(cases: list[dict[str, Any]]) -> list[str]:
             rows.append([f"**{pair}, {what}**", *cells])
     lines = [_line(header), _line(["---", *["--:"] * len(cases)]), *map(_line, rows)]
     return [*lines, "", *notes] if notes else lines
+
+
+def _stages(name: str, cases: list[dict[str, Any]]) -> list[list[str]]:
+    """Return a row for each other stage of a contender's starts."""
+    found = [case["rows"].get(name, {}).get("stages_ms", {}) for case in cases]
+    stages = dict.fromkeys(stage for one in found for stage in one if stage != "first")
+    return [
+        [f"… {stage}", *(f"{one[stage]:.0f}" if stage in one else "–" for one in found)]
+        for stage in stages
+    ]
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -147,7 +162,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for case in result["cases"]:
-        groups.setdefault((case["mode"], case["batch"]), []).append(case)
+        if "floor_ms" in case:
+            groups.setdefault((case["mode"], case["batch"]), []).append(case)
+    if not groups:
+        return
     figure = Figure(figsize=(10, 3.4 * len(groups)), layout="constrained")
     panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
     colours = dict(zip(CONTENDERS, COLOURS))

@@ -64,7 +64,7 @@ class Worker:
             "difference": difference,
             "set_up_s": time.perf_counter() - start,
             "imported_bytes": imported,
-            "versions": {package: _version(package) for package in self._contender.packages},
+            "versions": {package: version(package) for package in self._contender.packages},
         }
 
     def time(self, seconds: float) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Peak:
 
 def _difference(case: Case, folder: Path, run: Run) -> float:
     """Return the largest difference to lucid's result, relative to its largest value."""
-    if case.mode == "training":
+    if case.trains:
         expected = np.array(json.loads((folder / "expected.json").read_text()))
         given = np.array([run() for _ in range(CHECKED_STEPS)])
     else:
@@ -119,7 +119,8 @@ def _difference(case: Case, folder: Path, run: Run) -> float:
     return float(np.abs(given - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Return what a package says its version is."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.compare
     python -m benchmarks.compare --variants conv_small --batches 1 --modes inference
+    python -m benchmarks.compare --variants conv_small --modes start cold
 
 Every contender computes the same model with the same weights on the same input in a process of its
 own, and is compared with lucid before it is timed. The parent asks one process at a time for a
@@ -18,19 +19,22 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._case import MODES, VARIANTS, Case, write_case
+from benchmarks import _start
+from benchmarks._case import MODES, STARTS, VARIANTS, Case, write_case
 from benchmarks._contenders import CONTENDERS
 from benchmarks._machine import available_processors, describe
 from benchmarks._process import WorkerError, WorkerProcess, run_module
 from benchmarks._report import OUTPUT, markdown, write_report
+from benchmarks._worker import version
 
 TOLERANCE = 1e-3  # of the largest value of the result
 PAUSE = 0.05  # seconds between two contenders, in which idle threads stop spinning
 PEAK_SIZE = 3072  # of the matrix product that tells the machine's peak
+COLD = {"cold": STARTS[1:]}
 SLOW = ("torch-compile-channels-last", "onnx-reference")  # only measured when named
 
 
@@ -42,7 +46,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16], help="of inference")
     parser.add_argument("--training-batches", nargs="+", type=int, default=[16])
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument(
+        "--modes",
+        nargs="+",
+        choices=(*MODES, "start", "cold"),
+        default=list(MODES),
+        help="start: new processes, until their first logits, and their memory; cold: the same, "
+        "and until the first training step, with an empty cache (default: inference training)",
+    )
     parser.add_argument("--size", type=int, default=224, help="pixels of a side (default: 224)")
     parser.add_argument(
         "--contenders",
@@ -102,10 +113,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "versions": {},
         "cases": [],
     }
+    modes = [name for mode in args.modes for name in COLD.get(mode, (mode,))]
     cases = [
         Case(variant, mode, batch, args.size, args.form, args.optimizer)
-        for mode, variant in itertools.product(args.modes, args.variants)
-        for batch in (args.batches if mode == "inference" else args.training_batches)
+        for mode, variant in itertools.product(modes, args.variants)
+        for batch in (args.training_batches if "training" in mode else args.batches)
     ]
     for case in cases:
         print(f"\n{case}, {args.threads} threads", flush=True)
@@ -138,13 +150,17 @@ def measure(case: Case, args: argparse.Namespace, versions: dict[str, str]) -> d
         if any(CONTENDERS[name].needs_onnx for name in names):
             no_onnx = run_module("benchmarks._export", [temporary], args.threads, args.limit)
         facts = json.loads((folder / "facts.json").read_text())
+        if case.mode in STARTS:
+            found = starts(case, names, folder, args, no_onnx)
+            versions.update(installed(name for name in names if "median_ms" in found[name]))
+            return {**described(case), **facts, "rows": found}
         rows: dict[str, dict[str, Any]] = {}
         workers: dict[str, WorkerProcess] = {}
         peak = WorkerProcess(["peak", str(args.peak_size)], args.threads, args.limit)
         try:
             for name in names:
                 if CONTENDERS[name].needs_onnx and no_onnx is not None:
-                    rows[name] = {"skipped": f"no ONNX file: {no_onnx}"}
+                    rows[name] = without_onnx(no_onnx)
                     continue
                 workers[name] = WorkerProcess([name, temporary], args.threads, args.limit)
                 rows[name] = _load(workers[name], versions)
@@ -162,14 +178,49 @@ def measure(case: Case, args: argparse.Namespace, versions: dict[str, str]) -> d
         print(f"  {CONTENDERS[name].label:34}{_shown(rows[name])}", flush=True)
     print(f"  {'arithmetic alone':34}{floor:9.2f} ms at {max(gflops):.0f} GFLOP/s")
     return {
-        "variant": case.variant,
-        "mode": case.mode,
-        "batch": case.batch,
+        **described(case),
         **facts,
         "peak_gflops": max(gflops),
         "floor_ms": floor,
         "rows": {name: rows[name] for name in names},
     }
+
+
+def described(case: Case) -> dict[str, Any]:
+    """Return what a case of the results begins with."""
+    return {"variant": case.variant, "mode": case.mode, "batch": case.batch}
+
+
+def without_onnx(reason: str) -> dict[str, Any]:
+    """Return the row of a contender whose file could not be written."""
+    return {"skipped": f"no ONNX file: {reason}"}
+
+
+def starts(
+    case: Case, names: list[str], folder: Path, args: argparse.Namespace, no_onnx: str | None
+) -> dict[str, dict[str, Any]]:
+    """Return the rows of new processes."""
+    able = [name for name in names if no_onnx is None or not CONTENDERS[name].needs_onnx]
+    rows = {name: without_onnx(no_onnx or "") for name in names}
+    rows |= _start.measure(case, able, folder, args.threads, args.repeats, args.limit)
+    for name, row in rows.items():
+        if not row.get("difference", 0.0) <= TOLERANCE:
+            rows[name] = {"failed": differs(row["difference"])}
+        print(f"  {CONTENDERS[name].label:34}{_shown(rows[name])}", flush=True)
+        for stage, ms in rows[name].get("stages_ms", {}).items():
+            print(f"  {'':34}{ms:9.0f} ms  {stage}", flush=True)
+    return rows
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of what contenders import."""
+    packages = dict.fromkeys(package for name in names for package in CONTENDERS[name].packages)
+    return {package: version(package) for package in packages}
+
+
+def differs(difference: float) -> str:
+    """Return why a contender is out whose result is another one."""
+    return f"its result differs from lucid's by {difference:.1e} of the largest value"
 
 
 def _load(worker: WorkerProcess, versions: dict[str, str]) -> dict[str, Any]:
@@ -178,7 +229,7 @@ def _load(worker: WorkerProcess, versions: dict[str, str]) -> dict[str, Any]:
     versions.update(row.pop("versions", {}))
     difference = row.get("difference", 0.0)
     if not difference <= TOLERANCE:  # NaN too
-        row["failed"] = f"its result differs from lucid's by {difference:.1e} of the largest value"
+        row["failed"] = differs(difference)
     return row
 
 

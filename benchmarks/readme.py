@@ -1,4 +1,4 @@
-"""README's section on speed, size and accuracy, written from ``results/results.json``.
+"""README's section on speed, size and accuracy, written from the files in ``results``.
 
 python -m benchmarks.readme
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import _results as results
 from benchmarks._report import best_of_family
-from benchmarks._results import FILE, KINDS, span
+from benchmarks._results import KINDS, QUOTED, quoted, runs, spanned, widest
 from lucid._files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,19 +41,20 @@ def milliseconds(value: float | None) -> str:
 
 
 def table() -> list[str]:
-    """Return the times of the smallest variant."""
+    """Return the times of the smallest variant on the first machine."""
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for kind in KINDS:
-        best = best_of_family(results.find(FIRST, *kind))
+        best = best_of_family(results.first().find(FIRST, *kind))
         cells = [ROWS[kind], *(milliseconds(best.get(family)) for family in COLUMNS)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def both(pair: str) -> str:
-    """Return a ratio's range over all inference, of one image and of a batch."""
-    ranges = [results.ratio_range("inference", batch, pair) for batch in (1, 16)]
-    return span(min(low for low, _ in ranges), max(high for _, high in ranges))
+def machines() -> list[str]:
+    """Return a table of ratios with a column for each kind of machine."""
+    head = ["time or memory over the other's", *(run.title for run in runs())]
+    lines = [head, ["---", *["---:"] * len(runs())], *results.quoted_rows()]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def power(value: float) -> str:
@@ -64,43 +65,45 @@ def power(value: float) -> str:
 
 def section() -> str:
     """Return what stands between the marks."""
-    head = results.head()
+    run = results.first()
+    head = run.head
     cores = NUMBERS.get(head["threads"], f"{head['threads']} cores")
-    size = results.part(f"inference {FIRST}")["settings"]["size"]
-    mixed = " of several runs" * bool(results.strangers(results.load()))
+    size = run.part(f"inference {FIRST}")["settings"]["size"]
     intro = (
-        f"`mobilenet_v4_{FIRST}` at {size}×{size} on {cores} of an {head['processor']}, "
-        "milliseconds, each library in its best form:"
+        f"`mobilenet_v4_{FIRST}` at {size}×{size} on {cores} of an {head['processor']} "
+        f"({run.title}), milliseconds, each library in its best form:"
     )
 
-    def ratio(mode: str, batch: int, pair: str, what: str = "time") -> str:
-        return span(*results.ratio_range(mode, batch, pair, what))
+    def overall(name: str) -> str:
+        return spanned(widest(quoted(one, name) for one in runs()))
 
-    of_torch, numpy = "lucid numba / PyTorch", "lucid numpy / PyTorch"
-    times = (
-        f"Over the five variants the numba backend takes {both('lucid numba / ONNX Runtime')} of "
-        f"ONNX Runtime's time in inference, and for a training step "
-        f"{ratio('training', 16, of_torch)} of PyTorch's time and "
-        f"{ratio('training', 16, of_torch, 'memory')} of its memory. NumPy alone takes "
-        f"{ratio('training', 16, numpy)} of PyTorch's best for a step, "
-        f"{ratio('inference', 16, numpy)} for 16 images and {ratio('inference', 1, numpy)} for "
-        f"one, where ONNX's evaluator, also on NumPy alone, takes {results.evaluator():.1f} times "
-        "lucid's time."
+    inference, step, *_ = QUOTED
+    kinds = "; ".join(one.title for one in runs())
+    ranges = (
+        f"Over the five variants and the kinds of machine that were measured ({kinds}) the numba "
+        f"backend takes {overall(inference)} of ONNX Runtime's time in inference, and "
+        f"{overall(step)} of PyTorch's for a training step. Each kind by itself:"
     )
-    loader = results.part("loader")
+    loader = run.part("loader")
+    files = ", ".join(
+        f"[{one.title}{', of several runs' * bool(one.strangers)}]"
+        f"(benchmarks/results/{one.file.name})"
+        for one in runs()
+    )
     rest = (
-        f"Installed, lucid is {results.megabytes('lucid'):.0f} MB, NumPy included, and "
-        f"{results.megabytes('lucid[fast]'):.0f} MB with numba; ONNX Runtime is "
-        f"{results.megabytes('onnxruntime'):.0f} MB, PyTorch with timm "
-        f"{results.megabytes('torch and timm'):.0f} MB. The loader of photographs has "
+        f"ONNX's evaluator, also on NumPy alone, takes {run.evaluator():.1f} times the time that "
+        f"lucid takes on NumPy alone. Installed, lucid is {run.megabytes('lucid'):.0f} MB, NumPy "
+        f"included, and {run.megabytes('lucid[fast]'):.0f} MB with numba; ONNX Runtime is "
+        f"{run.megabytes('onnxruntime'):.0f} MB, PyTorch with timm "
+        f"{run.megabytes('torch and timm'):.0f} MB. The loader of photographs has "
         f"{loader['lucid, times PyTorch']:.2f} of the speed of PyTorch's, and "
         f"{loader['lucid, cached, times PyTorch']:.2f} with decoded pictures in memory. From the "
-        f"same weights, lucid's logits are timm's to {power(results.largest_difference())} of the "
-        f"largest. All figures are from [one file{mixed}](benchmarks/results/{FILE.name})."
+        f"same weights, lucid's logits are timm's to {power(run.largest_difference())} of the "
+        f"largest. All figures are from one file for each kind of machine: {files}."
     )
-    wrapped = (textwrap.fill(text, 100, break_on_hyphens=False) for text in (intro, times, rest))
-    intro, times, rest = wrapped
-    return "\n".join([intro, "", *table(), "", times, "", rest])
+    wrapped = (textwrap.fill(text, 100, break_on_hyphens=False) for text in (intro, ranges, rest))
+    intro, ranges, rest = wrapped
+    return "\n".join([intro, "", *table(), "", ranges, "", *machines(), "", rest])
 
 
 def rewritten(text: str) -> str:

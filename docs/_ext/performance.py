@@ -1,13 +1,18 @@
-"""Directives for what was measured, drawn and computed from ``benchmarks/results/results.json``.
+"""Directives for what was measured, drawn and computed from the files in ``benchmarks/results``.
 
-A kind is a mode and a batch, such as ``inference 1``.
+A kind is a mode and a batch, such as ``inference 1``. What is said to be of each machine is there
+for each file; the rest is of the first one.
 
-- ``time-plot`` of a kind: all contenders' times over what the arithmetic alone takes.
-- ``ratio-table`` of a kind, with ``memory`` behind it for memory: lucid over the others.
+- ``machines-table``: the ratios that README quotes, of each machine.
+- ``time-plot`` of a kind: all contenders' times over what the arithmetic alone takes, on each
+  machine.
+- ``ratio-table`` of a kind, with ``memory`` behind it for memory: lucid over the others, on each
+  machine.
 - ``memory-plot``: peak memory of all contenders.
+- ``start-tables``: new processes, to their first logits, and their memory, on each machine.
 - ``growth-plot``: time over batch and resolution; ``growth-table``: the exponents.
-- ``result-rows`` of a kind, or of ``growth``: every row, folded away.
-- ``measured-on``: the run: its code, machine, versions, date and file.
+- ``result-rows`` of a kind, or of ``growth``: every row of each machine, folded away.
+- ``measured-on``: the runs: their code, machines, versions, dates and files.
 - ``expected-table``: what a processor may expect.
 - ``latency-table``: a line for each variant and batch.
 - ``front-figures``: the three figures of the front page.
@@ -25,8 +30,9 @@ from sphinx.application import Sphinx
 
 from benchmarks import _results as results
 from benchmarks._contenders import CONTENDERS
+from benchmarks._machine import UNLIMITED
 from benchmarks._report import where
-from benchmarks._results import span
+from benchmarks._results import Run, span, spanned
 from lucid import models
 
 FIRST = results.VARIANTS[0]
@@ -37,6 +43,13 @@ OURS = {"lucid numba": "lucid with numba", "lucid numpy": "lucid on NumPy alone"
 def colour(contender: str) -> str:
     """Return the class of a contender's marks: lucid's have the first colour."""
     return "a" if contender.startswith("lucid") else "other"
+
+
+def folded(title: str, content: Sequence[nodes.Node], open_: bool = False) -> list[nodes.Node]:
+    """Return content behind a title that opens it."""
+    tag = f'<details class="rows"{" open" * open_}><summary>{title}</summary>'
+    first, last = (nodes.raw("", text, format="html") for text in (tag, "</details>"))
+    return [first, *content, last]
 
 
 def milliseconds(value: float) -> str:
@@ -56,12 +69,28 @@ class OfKind(Generated):
         return self.arguments[0], int(self.arguments[1])
 
 
+class MachinesTable(Generated):
+    """``machines-table``."""
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return the table: a column for each kind of machine."""
+        head = ["time or memory over the other's", *(run.title for run in results.runs())]
+        return self.rst(table(head, results.quoted_rows()))
+
+
 class TimePlot(OfKind):
     """``time-plot``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return the plot: a bar for the smallest variant, dots for the others."""
-        cases = results.cases(*self.kind)
+        """Return a plot for each machine; the first one is open."""
+        found: list[nodes.Node] = []
+        for number, run in enumerate(results.runs()):
+            found += folded(run.title, self.html(self.plot(run)), open_=number == 0)
+        return found
+
+    def plot(self, run: Run) -> str:
+        """Return a machine's plot: a bar for the smallest variant, dots for the others."""
+        cases = run.cases(*self.kind)
         first = cases[FIRST]
         rows = []
         for name, time in results.times(first).items():
@@ -73,33 +102,31 @@ class TimePlot(OfKind):
             over = time / first["floor_ms"]
             text = f"{over:.1f}×, {milliseconds(time)}"
             rows.append(Bar(results.label(name), over, text, colour(name), dots))
-        title = f"Time for {results.KINDS[self.kind]} over what the arithmetic alone takes"
+        title = f"{run.title}: time for {results.KINDS[self.kind]} over the arithmetic's"
         caption = (
-            f"Time over what the multiply-adds alone take at the machine's best speed "
+            f"{run.title}: time over what the multiply-adds alone take at the machine's best speed "
             f"({milliseconds(first['floor_ms'])} for {FIRST}). Bars: {FIRST}. Dots: the other "
             f"variants, where they were measured. Blue: lucid. Shorter is better."
         )
-        return self.html(
-            figure(both(lambda width: bars(rows, width, title, "arithmetic alone")), caption)
-        )
+        return figure(both(lambda width: bars(rows, width, title, "arithmetic alone")), caption)
 
 
 class RatioTable(OfKind):
     """``ratio-table``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return the table: the range over the variants."""
+        """Return the table: the range over the variants, for each backend and machine."""
         what = self.arguments[2] if len(self.arguments) > 2 else "time"
-        of_variants = results.all_ratios(*self.kind, what)
-        pairs = {pair for of in of_variants.values() for pair in of}
-        others = [other for other in OTHERS if f"lucid numba / {other}" in pairs]
+        runs = results.runs()
         rows = [
-            [title]
-            + [span(*results.ratio_range(*self.kind, f"{ours} / {o}", what)) for o in others]
+            [f"{title}; {run.title}"]
+            + [spanned(run.ratio_range(*self.kind, f"{ours} / {o}", what)) for o in OTHERS]
             for ours, title in OURS.items()
+            for run in runs
         ]
-        head = [f"{what}, {results.KINDS[self.kind]}", *(f"÷ {other}" for other in others)]
-        return self.rst(table(head, rows))
+        kept = [0, *(n for n in range(1, len(OTHERS) + 1) if any(row[n] != "–" for row in rows))]
+        head = [f"{what}, {results.KINDS[self.kind]}", *(f"÷ {other}" for other in OTHERS)]
+        return self.rst(table([head[n] for n in kept], [[row[n] for n in kept] for row in rows]))
 
 
 class MemoryPlot(Generated):
@@ -107,11 +134,11 @@ class MemoryPlot(Generated):
 
     def content_nodes(self) -> list[nodes.Node]:
         """Return a panel for each kind."""
-        panels = []
+        panels, run = [], results.first()
         for kind, title in results.KINDS.items():
             peaks = {
                 name: row["peak_bytes"] / 2**20
-                for name, row in results.find(FIRST, *kind)["rows"].items()
+                for name, row in run.find(FIRST, *kind)["rows"].items()
                 if "peak_bytes" in row
             }
             rows = [
@@ -121,10 +148,58 @@ class MemoryPlot(Generated):
             drawing = bars(rows, 320, f"Peak memory, {title}")
             panels.append(f'<div class="panel"><p>{title}</p>{drawing}</div>')
         caption = (
-            f"Peak resident memory of the process while {FIRST} runs, the library itself "
-            "included. Blue: lucid. Shorter is better."
+            f"{run.title}: peak resident memory of the process while {FIRST} runs, the library "
+            "itself included. Blue: lucid. Shorter is better."
         )
         return self.html(figure(f'<div class="panels">{"".join(panels)}</div>', caption))
+
+
+class StartTables(Generated):
+    """``start-tables``."""
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """Return a table for each machine that has it; the first one is open."""
+        found: list[nodes.Node] = []
+        for run in results.runs():
+            if "start" in run:
+                text = "\n\n".join([table(*self.warm(run)), self.cold(run)])
+                found += folded(run.title, self.rst(text), open_=not found)
+        return found or self.rst("Not measured yet by the runs on this page.")
+
+    def warm(self, run: Run) -> tuple[list[str], list[list[str]]]:
+        """Return the head and the rows: seconds, and peak memory in brackets."""
+        cases = sorted(
+            run.part("start")["cases"],
+            key=lambda case: (results.VARIANTS.index(case["variant"]), case["batch"]),
+        )
+        names = [
+            name
+            for name in CONTENDERS
+            if all("median_ms" in c["rows"].get(name, {}) for c in cases)
+        ]
+        rows = [
+            [case["variant"], str(case["batch"])]
+            + [
+                f"{case['rows'][name]['median_ms'] / 1e3:.2f} "
+                f"({case['rows'][name]['peak_bytes'] / 2**20:.0f})"
+                for name in names
+            ]
+            for case in cases
+        ]
+        return ["s (MiB)", "images", *map(results.label, names)], rows
+
+    def cold(self, run: Run) -> str:
+        """Return a sentence on lucid with an empty cache."""
+        if "cold" not in run:
+            return ""
+        cases = {case["mode"]: case["rows"] for case in run.part("cold")["cases"]}
+        stages = cases["cold start"]["lucid-numba-compiled"]["stages_ms"]
+        told = [f"the first logits of {FIRST} are there after {stages['first'] / 1e3:.1f} s"]
+        if "all kernels" in stages:
+            told.append(f"all kernels after {stages['all kernels'] / 1e3:.1f} s")
+        step = cases["cold training"]["lucid-numba"]["stages_ms"]["first"]
+        told.append(f"a first training step after {step / 1e3:.1f} s")
+        return f"With an empty cache of kernels, numba backend: {', '.join(told)}."
 
 
 AXES = {
@@ -143,8 +218,8 @@ class GrowthPlot(Generated):
         """Return a panel for each mode and axis."""
         panels = []
         for mode, title in MODES.items():
-            points = results.part(f"growth {mode}")["points"]
-            curves = results.curves(mode)
+            points = results.first().part(f"growth {mode}")["points"]
+            curves = results.first().curves(mode)
             for axis, (x_title, x_ticks) in AXES.items():
                 found = [curve for curve in curves if curve["axis"] == axis]
                 shown = [
@@ -155,7 +230,7 @@ class GrowthPlot(Generated):
                 shown.append(Line("arithmetic alone", list(floors), list(floors.values()), "floor"))
                 drawing = lines(shown, title, x_title, "ms", x_ticks)
                 panels.append(f'<div class="panel">{drawing}</div>')
-        caption = "Time of conv_small; both axes are logarithmic."
+        caption = f"{results.first().title}: time of conv_small; both axes are logarithmic."
         return self.html(figure(f'<div class="panels">{"".join(panels)}</div>', caption))
 
 
@@ -175,7 +250,7 @@ class GrowthTable(Generated):
         head = ["", "time ~ batch", "time ~ side", "memory ~ batch", "memory ~ side"]
         rows: dict[str, list[str]] = {}
         for mode in MODES:
-            curves = results.curves(mode)
+            curves = results.first().curves(mode)
             for what in ("time_exponent", "memory_exponent"):
                 for axis in AXES:
                     for curve in curves:
@@ -194,12 +269,13 @@ class ResultRows(Generated):
     def content_nodes(self) -> list[nodes.Node]:
         """Return the rows between the tags of a fold."""
         if self.arguments[0] == "growth":
-            title, text = "All points", self.points()
-        else:
-            kind = self.arguments[0], int(self.arguments[1])
-            title, text = f"All rows: {results.KINDS[kind]}", self.rows(results.cases(*kind))
-        opened = f'<details class="rows"><summary>{title}</summary>'
-        return [*self.html(opened), *self.rst(text), *self.html("</details>")]
+            return folded(f"All points: {results.first().title}", self.rst(self.points()))
+        kind = self.arguments[0], int(self.arguments[1])
+        found: list[nodes.Node] = []
+        for run in results.runs():
+            title = f"All rows: {results.KINDS[kind]}; {run.title}"
+            found += folded(title, self.rst(self.rows(run.cases(*kind))))
+        return found
 
     def rows(self, cases: dict[str, results.Case]) -> str:
         """Return the table of a kind: time, and peak memory in brackets."""
@@ -222,7 +298,7 @@ class ResultRows(Generated):
         """Return the table of growth."""
         body = []
         for mode in MODES:
-            for curve in results.curves(mode):
+            for curve in results.first().curves(mode):
                 points = ", ".join(f"{x}: {ms:.1f}" for x, ms in zip(curve["x"], curve["ms"]))
                 name = f"{results.label(curve['contender'])}, {curve['mode']}"
                 body.append([name, AXES[curve["axis"]][0], points])
@@ -233,26 +309,31 @@ class ExpectedTable(Generated):
     """``expected-table``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return what was measured on this kind of processor, and which kinds were not."""
-        extensions = results.head()["vector_extensions"]
-        kind = "AVX-512" if "avx512f" in extensions else "AVX2"
+        """Return what was measured on each kind of processor, and which kinds were not."""
         batches = [kind for kind in results.KINDS if kind[0] == "inference"]
         rows = [
-            [title] + [f"{span(*results.over_arithmetic(*kind, ours))} ×" for kind in batches]
-            for ours, title in (
-                ("lucid numba", f"x86-64 with {kind}: measured here"),
-                ("lucid numpy", "the same, NumPy alone"),
-            )
+            [f"{run.title}{more}"]
+            + [f"{span(*run.over_arithmetic(*kind, ours))} ×" for kind in batches]
+            for ours, more in (("lucid numba", ""), ("lucid numpy", "; NumPy alone"))
+            for run in results.runs()
         ]
-        other = "AVX2 (most other PCs)" if kind == "AVX-512" else "AVX-512"
+        vectors = {results.kind_of(run.head)[0] for run in results.runs()}
         rows += [
-            [f"x86-64 with {other}", "kernels of its own, not timed here", "the same"],
+            [
+                f"x86-64 with {results.VECTORS[other]}",
+                "kernels of its own, not timed here",
+                "the same",
+            ]
+            for other in ("avx512", "avx2")
+            if other not in vectors
+        ]
+        rows.append(
             [
                 "ARM, 64 bits (Apple, phones, many clouds)",
                 "tested in an emulator, not timed",
                 "the same",
-            ],
-        ]
+            ]
+        )
         head = ["processor", *(f"{results.KINDS[kind]}" for kind in batches)]
         note = "Time over what the arithmetic alone takes, with numba, over the five variants."
         return self.rst(table(head, rows) + "\n\n" + note)
@@ -262,25 +343,28 @@ class MeasuredOn(Generated):
     """``measured-on``."""
 
     def content_nodes(self) -> list[nodes.Node]:
-        """Return where all was measured; of several runs put together, where each part was."""
-        data = results.load()
-        head = data["head"]
-        told = where({"machine": head, "versions": head["versions"]})
-        text = [
-            f"All figures are from ``benchmarks/results/{results.FILE.name}``, which one run "
-            f"wrote, at commit {head['commit']}: {told}"
-        ]
-        if strangers := results.strangers(data):
-            text = [
-                f"**Mixed.** ``benchmarks/results/{results.FILE.name}`` holds several runs. "
-                f"{data['mixed']} Most are of commit {head['commit']}: {told} But:"
-            ]
-            text += ["", *(f"- {name}: {self.measured(name)}" for name in strangers)]
+        """Return where each run was; of several that were put together, where each part was."""
+        runs = results.runs()
+        text = ["All figures are from these files in ``benchmarks/results``, a run each:", ""]
+        for run in runs:
+            head = run.head
+            told = where({"machine": head, "versions": head["versions"]})
+            text.append(f"- {run.title}: ``{run.file.name}``, commit {head['commit']}: {told}")
+            if head.get("code"):
+                out = ", ".join(results.label(name) for name in UNLIMITED)
+                text.append(
+                    "  The machine has AVX-512; here lucid, NumPy and PyTorch were kept to AVX2. "
+                    f"Left out, since they cannot be kept to it: {out}."
+                )
+            if run.strangers:
+                text += [f"  **Mixed.** {run.data['mixed']} Of other runs:", ""]
+                text += [f"  - {name}: {self.measured(run, name)}" for name in run.strangers]
+                text.append("")
         return self.rst("\n".join(text))
 
-    def measured(self, part: str) -> str:
+    def measured(self, run: Run, part: str) -> str:
         """Return where a part was measured that is of another run."""
-        told = results.part(part)["measured"]
+        told = run.part(part)["measured"]
         return f"commit {told['commit']}, {told.get('processor', told['system'])}, {told['time']}"
 
 
@@ -293,14 +377,15 @@ class LatencyTable(Generated):
         kinds = [kind for kind in results.KINDS if kind[0] == "inference"]
         for variant in results.VARIANTS:
             for kind in kinds:
-                best = results.best_of_family(results.find(variant, *kind))
+                best = results.best_of_family(results.first().find(variant, *kind))
                 cells = [f"{best[ours]:.1f}" for ours in OURS]
                 rows.append([f":doc:`{variant} </models/mobilenet_v4_{variant}>`", str(kind[1])])
                 rows[-1] += cells
-        machine = results.head()
+        run = results.first()
         note = (
-            f"Milliseconds at 224×224 on {machine['processor']}, {machine['threads']} threads, "
-            "compiled. :doc:`/performance` has the others' beside them."
+            f"Milliseconds at 224×224 on {run.head['processor']} ({run.title}), "
+            f"{run.head['threads']} threads, compiled. "
+            ":doc:`/performance` has the others' beside them."
         )
         head = ["model", "images", "with numba", "NumPy alone"]
         return self.rst(table(head, rows) + "\n\n" + note)
@@ -320,7 +405,8 @@ class FrontFigures(Generated):
 
     def speed(self) -> str:
         """Return the time of one image beside the others' best."""
-        case = results.find(FIRST, "inference", 1)
+        run = results.first()
+        case = run.find(FIRST, "inference", 1)
         best = results.best_of_family(case)
         names = {**OURS, "ONNX Runtime": "ONNX Runtime"}
         names["PyTorch"] = results.best_label(case, "PyTorch")
@@ -328,19 +414,24 @@ class FrontFigures(Generated):
             Bar(title, best[name], milliseconds(best[name]), "a" if name in OURS else "other")
             for name, title in sorted(names.items(), key=lambda pair: best[pair[0]])
         ]
-        machine = results.head()
-        low, high = results.ratio_range("inference", 1, "lucid numba / ONNX Runtime")
+        row = next(iter(results.QUOTED))  # inference, over ONNX Runtime
+        ranges = "; ".join(
+            f"{one.title}: {spanned(results.quoted(one, row))}"
+            for one in results.runs()
+            if results.quoted(one, row)
+        )
         return self.card(
             "Fast",
             bars(rows, 300, "One image of 224×224"),
-            f"One image of 224×224, {FIRST}, {machine['threads']} cores of an "
-            f"{machine['processor']}. Over five variants: {low:.2f} to {high:.2f} of ONNX "
-            "Runtime’s time.",
+            f"One image of 224×224, {FIRST}, {run.head['threads']} cores of an "
+            f"{run.head['processor']} ({run.title}). Of ONNX Runtime’s time, over five variants, "
+            f"one image and 16: {ranges}.",
             '<a href="performance.html#on-your-machine">Is it fast on my machine?</a>',
         )
 
     def size(self) -> str:
         """Return what the installations weigh."""
+        run = results.first()
         names = {
             "lucid": "lucid, NumPy included",
             "onnxruntime": "ONNX Runtime",
@@ -350,13 +441,13 @@ class FrontFigures(Generated):
         rows = [
             Bar(
                 title,
-                results.megabytes(name),
-                f"{results.megabytes(name):.0f} MB",
+                run.megabytes(name),
+                f"{run.megabytes(name):.0f} MB",
                 "a" if name.startswith("lucid") else "other",
             )
-            for name, title in sorted(names.items(), key=lambda pair: results.megabytes(pair[0]))
+            for name, title in sorted(names.items(), key=lambda pair: run.megabytes(pair[0]))
         ]
-        torch = results.part("size")["rows"]["torch and timm"]["packages"]["torch"]
+        torch = run.part("size")["rows"]["torch and timm"]["packages"]["torch"]
         build = "the build for the CPU" if torch.endswith("+cpu") else "the default build"
         return self.card(
             "Small",
@@ -375,7 +466,7 @@ class FrontFigures(Generated):
             best[name] = max(best.get(name, 0), measured)
         names = ("conv_small", "conv_medium", "hybrid_medium", "conv_aa_large")
         rows = [Bar(name, best[name], f"{best[name]:.1f} %") for name in names]
-        digits, exponent = f"{results.largest_difference():.1e}".split("e-0")
+        digits, exponent = f"{results.first().largest_difference():.1e}".split("e-0")
         power = f"{digits}\u00a0·\u00a010<sup>−{exponent}</sup>"
         return self.card(
             "Exact",
@@ -387,6 +478,8 @@ class FrontFigures(Generated):
 
 
 DIRECTIVES: dict[str, Callable[..., Any]] = {
+    "machines-table": MachinesTable,
+    "start-tables": StartTables,
     "time-plot": TimePlot,
     "ratio-table": RatioTable,
     "memory-plot": MemoryPlot,

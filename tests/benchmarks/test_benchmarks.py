@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import lucid
-from benchmarks import accuracy, between, growth, size
+from benchmarks import _start, accuracy, between, growth, size
+from benchmarks._case import Case
 from benchmarks._contenders import CONTENDERS
 from benchmarks._process import WorkerError, WorkerProcess
 from benchmarks._report import COLOURS, best_of_family, least_of_family, markdown, ratios
@@ -61,6 +62,50 @@ def test_compare(tmp_path):
         reason = inference["rows"]["openvino"]["skipped"]
         assert any(name in reason for name in missing)
     assert "lucid numpy, compiled" in (tmp_path / "compare.md").read_text()
+
+
+@pytest.mark.slow
+def test_starts(tmp_path):
+    names = ["lucid-numpy", "lucid-numpy-compiled", "onnxruntime"]
+    modes = ["--modes", "start", "cold", "--contenders", *names]
+    done = run("benchmarks.compare", tmp_path, "--quick", *modes)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads((tmp_path / "compare.json").read_text())["cases"]
+    expected = {"start": names[1:], "cold start": names[1:], "cold training": names[:1]}
+    assert {case["mode"]: list(case["rows"]) for case in cases} == expected
+    for case in cases:
+        for row in case["rows"].values():
+            if "skipped" in row:  # no ONNX Runtime, or nothing that writes its file
+                continue
+            stages = list(row["stages_ms"].values())
+            assert stages == sorted(stages)
+            assert list(row["stages_ms"])[:3] == ["imported", "ready", "first"]
+            assert 0 < row["fastest_ms"] <= row["median_ms"] <= row["slowest_ms"]
+            assert row["difference"] < 1e-3
+            assert row["peak_bytes"] > 2**24  # Python and NumPy alone are more
+    text = (tmp_path / "compare.md").read_text()
+    assert "first training step, with an empty cache, batch 8" in text
+    assert "| … ready |" in text
+    assert "arithmetic alone" not in text
+
+
+def test_a_start_that_fails_says_why_and_the_others_go_on(monkeypatch, tmp_path):
+    told = {
+        "a": {"stages_ms": {"imported": 1.0, "first": 3.0}, "peak_bytes": 5, "difference": 0.0},
+        "b": {"stages_ms": {}, "failed": "ended with status 1: KeyError: 'b'"},
+    }
+    asked = []
+    monkeypatch.setattr(_start, "start", lambda name, *rest: asked.append(name) or told[name])
+    rows = _start.measure(Case("conv_small", "start", 1), ["a", "b"], tmp_path, 1, 2, 60)
+    assert asked == ["a", "b", "a", "a"], "the first round fills caches; one that failed is out"
+    assert rows["b"] == {"failed": "ended with status 1: KeyError: 'b'"}
+    assert (rows["a"]["median_ms"], rows["a"]["rounds_ms"]) == (3.0, [3.0, 3.0])
+    assert rows["a"]["stages_ms"] == {"imported": 1.0, "first": 3.0}
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path):
+    row = _start.start("lucid-numpy", tmp_path, threads=1, limit=60)  # a folder without a case
+    assert re.match("ended with status 1: FileNotFoundError", row["failed"])
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
-"""Every figure of speed, memory, size and accuracy on README and the pages was measured in one run.
+"""Every figure of speed, memory, size and accuracy on README and the pages was measured.
 
-The pages' figures are written while they are built: from ``benchmarks/results/results.json``, from
-published accuracies, and by what tutorials print. Nothing else may hold one. README's section is
-written by ``python -m benchmarks.readme``, and computed here once more, each number in its place.
+The pages' figures are written while they are built: from the files in ``benchmarks/results``, one
+for each kind of machine, from published accuracies, and by what tutorials print. Nothing else may
+hold one. README's section is written by ``python -m benchmarks.readme``, and computed here once
+more, each number in its place.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ast
 import copy
 import html
+import itertools
 import json
 import re
 import statistics
@@ -24,7 +26,18 @@ from benchmarks import readme
 from lucid import models
 from tests.docs.site import ROOT
 
-PARTS = json.loads((ROOT / "benchmarks" / "results" / "results.json").read_text("utf-8"))["parts"]
+RESULTS = ROOT / "benchmarks" / "results"
+FILES = {
+    path: json.loads(path.read_text("utf-8"))
+    for path in sorted(RESULTS.glob("*.json"))
+    if path.stem not in ("ranks", "timeline")
+}
+#: The file that is shown where one is enough: the latest of a machine that was used as it is.
+FIRST = max(
+    (path for path, data in FILES.items() if not data["head"].get("code")),
+    key=lambda path: FILES[path]["head"]["time"],
+)
+PARTS = FILES[FIRST]["parts"]
 VARIANTS = ("conv_small", "conv_medium", "hybrid_medium", "conv_large", "hybrid_large")
 #: The best of each library is the fastest of these, where they were measured.
 FAMILIES = {
@@ -46,11 +59,11 @@ def numbers(text: str) -> list[str]:
     return re.findall(r"(?<![A-Za-z])\d+(?:[.,]\d+)*", text)
 
 
-def case(variant: str, mode: str, batch: int) -> dict[str, Any]:
+def case(variant: str, mode: str, batch: int, parts: dict[str, Any] = PARTS) -> dict[str, Any]:
     """Return the one case of that kind; the evaluator on NumPy is measured by itself."""
     found = [
         one
-        for name, part in PARTS.items()
+        for name, part in parts.items()
         for one in part.get("cases", [])
         if name != "numpy alone"
         and (one["variant"], one["mode"], one["batch"]) == (variant, mode, batch)
@@ -68,15 +81,35 @@ def least(found: dict[str, Any], family: str) -> float:
     return min(found["rows"][n]["peak_bytes"] for n in FAMILIES[family] if n in found["rows"])
 
 
-def ratios(mode: str, batch: int, ours: str, theirs: str, value: Any = best) -> list[str]:
-    """Return the smallest and the largest ratio over the variants."""
-    cases = [case(variant, mode, batch) for variant in VARIANTS]
-    found = [value(one, ours) / value(one, theirs) for one in cases]
-    return sorted({f"{min(found):.2f}", f"{max(found):.2f}"})
+def spread(
+    mode: str, batches: tuple[int, ...], ours: str, theirs: str, parts: Any, value: Any = best
+) -> list[float]:
+    """Return the smallest and the largest ratio over variants and batches; nothing without any."""
+    variants = VARIANTS if mode != "start" else ("conv_small", "hybrid_medium", "hybrid_large")
+    cases = [case(variant, mode, batch, parts) for variant in variants for batch in batches]
+    there = [one for one in cases if any(name in one["rows"] for name in FAMILIES[theirs])]
+    found = [value(one, ours) / value(one, theirs) for one in there]
+    return [min(found), max(found)] if found else []
+
+
+def ratios(
+    mode: str, batch: int, ours: str, theirs: str, parts: Any = PARTS, value: Any = best
+) -> list[str]:
+    return sorted({f"{ratio:.2f}" for ratio in spread(mode, (batch,), ours, theirs, parts, value)})
 
 
 def shown(ms: float) -> str:
     return f"{ms:.1f}" if ms < 10 else f"{ms:.0f}"
+
+
+def by_rank() -> list[Path]:
+    """Return the files: the latest first, machines that were used as they are before others."""
+    latest = sorted(FILES, key=lambda path: FILES[path]["head"]["time"], reverse=True)
+    return sorted(latest, key=lambda path: bool(FILES[path]["head"].get("code")))
+
+
+def title(path: Path) -> str:
+    return next(run.title for run in results.runs() if run.file == path)
 
 
 def test_each_number_of_readmes_section_on_speed_is_measured():
@@ -87,13 +120,32 @@ def test_each_number_of_readmes_section_on_speed_is_measured():
         found = case("conv_small", mode, batch)
         families = [f for f in FAMILIES if f != "onnxruntime" or mode == "inference"]
         expected += [str(batch)] * (batch > 1) + [shown(best(found, f)) for f in families]
-    numba = ratios("inference", 1, "numba", "onnxruntime")
-    numba += ratios("inference", 16, "numba", "onnxruntime")
-    expected += [min(numba), max(numba), *ratios("training", 16, "numba", "torch")]
-    expected += ratios("training", 16, "numba", "torch", least)
-    expected += ratios("training", 16, "numpy", "torch")
-    expected += [*ratios("inference", 16, "numpy", "torch"), "16"]
-    expected += ratios("inference", 1, "numpy", "torch")
+    vectors = [number for path in by_rank() for number in numbers(title(path))]
+    expected = [*expected[:2], *numbers(title(FIRST)), *expected[2:], *vectors]
+    quoted = [
+        ("inference", (1, 16), "numba", "onnxruntime", best),
+        ("training", (16,), "numba", "torch", best),
+        ("training", (16,), "numba", "torch", least),
+        ("inference", (1,), "numpy", "torch", best),
+        ("inference", (16,), "numpy", "torch", best),
+        ("training", (16,), "numpy", "torch", best),
+        ("start", (1, 16), "numba", "onnxruntime", best),
+        ("start", (1, 16), "numba", "onnxruntime", least),
+    ]
+    table = []
+    for mode, batches, ours, theirs, value in quoted:
+        cells = []
+        for path in by_rank():
+            parts = FILES[path]["parts"]
+            if mode != "start" or "start" in parts:
+                cells.append(spread(mode, batches, ours, theirs, parts, value))
+        if any(cells):
+            table += ["16"] * (mode == "inference" and batches == (16,))
+            table += [n for cell in cells for n in sorted({f"{ratio:.2f}" for ratio in cell})]
+        if (mode, value) in (("inference", best), ("training", best)) and ours == "numba":
+            every = [ratio for cell in cells for ratio in cell]
+            expected += sorted({f"{min(every):.2f}", f"{max(every):.2f}"})
+    expected += vectors + table
     rows = PARTS["numpy alone"]["cases"][0]["rows"]
     evaluator = [rows[name]["median_ms"] for name in ("onnx-reference", "lucid-numpy-compiled")]
     expected += [f"{evaluator[0] / evaluator[1]:.1f}"]
@@ -104,9 +156,9 @@ def test_each_number_of_readmes_section_on_speed_is_measured():
         found = [ours / theirs for ours, theirs in zip(loader[name], loader["PyTorch"])]
         expected += [f"{statistics.median(found):.2f}"]
     difference = max(row["difference"] for row in PARTS["accuracy"]["rows"])
-    expected += [f"{difference:.1e}".split("e")[0], "10"]
+    expected += [f"{difference:.1e}".split("e")[0], "10", *vectors]
     assert numbers(section) == expected
-    machine = results.head()
+    machine = FILES[FIRST]["head"]
     assert f"{'two' if machine['threads'] == 2 else machine['threads']} cores" in section
     assert machine["processor"] in " ".join(section.split())
 
@@ -117,28 +169,52 @@ def test_readmes_section_is_as_its_command_writes_it():
     assert readme.rewritten(text) == text, "run python -m benchmarks.readme"
 
 
-def test_the_results_are_of_one_run_or_say_that_they_are_not():
+def test_a_file_is_called_by_the_kind_of_its_machine():
+    """So that there is one at most for each kind."""
+    assert {run.file for run in results.runs()} == FILES.keys()
+    assert results.first().file == FIRST
+    assert [run.file for run in results.runs()] == by_rank()
+    avx512 = {"vector_extensions": ["avx2", "fma", "avx512f"], "processor": "Intel(R) Xeon(R)"}
+    head = {**avx512, "system": "Linux x86_64"}
+    assert results.Run({"head": head}).file.name == "avx512-intel.json"
+    assert results.Run({"head": head}).title == "AVX-512, Intel"
+    assert results.Run({"head": {**head, "code": "avx2"}}).file.name == "avx2-intel.json"
+    assert "AVX-512 unused" in results.Run({"head": {**head, "code": "avx2"}}).title
+    older = {**head, "vector_extensions": ["avx2"], "processor": "AMD EPYC"}
+    assert results.Run({"head": older}).title == "AVX2, AMD"
+    arm = {"vector_extensions": [], "processor": "Apple M4", "system": "Darwin arm64"}
+    assert results.Run({"head": arm}).file.name == "neon-apple.json"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_results_are_of_one_run_or_say_that_they_are_not(path):
     """``mixed`` is a note for the pages; a file that one run wrote has none."""
-    data = results.load()
-    assert list(data["parts"]) == list(run.PARTS)
-    assert bool(results.strangers(data)) == bool(data.get("mixed"))
+    data = FILES[path]
+    wanted = list(run.parts(data["head"].get("short", False), data["head"].get("code", "")))
+    newer = ["start", "cold"]  # an older run does without
+    assert [name for name in wanted if name in data["parts"]] == list(data["parts"])
+    assert set(wanted) - set(data["parts"]) <= set(newer)
+    assert bool(results.Run(data).strangers) == bool(data.get("mixed"))
     changed = copy.deepcopy(data)
     for part in changed["parts"].values():
         part["measured"] = {"time": "2026-01-01 00:00", **changed["head"]}
-    assert results.strangers(changed) == []
-    for key, value in (("commit", "0123456789"), ("processor", "another"), ("threads", 64)):
+    assert results.Run(changed).strangers == []
+    others = {"commit": "0123456789", "processor": "another", "threads": 64, "code": "sse"}
+    for key, value in others.items():
         changed["parts"]["loader"]["measured"][key] = value
-        assert results.strangers(changed) == ["loader"], key
-        changed["parts"]["loader"]["measured"][key] = changed["head"][key]
+        assert results.Run(changed).strangers == ["loader"], key
+        changed["parts"]["loader"]["measured"][key] = changed["head"].get(key, "")
 
 
 def test_the_page_says_on_what_all_was_measured(site):
     page = plain(site / "performance.html")
-    head = results.head()
-    for word in ("benchmarks/results/results.json", head["commit"], head["processor"]):
-        assert word in page
-    assert ("Mixed." in page) == bool(results.strangers(results.load()))
-    assert ("of several runs" in readme.section()) == bool(results.strangers(results.load()))
+    for path, data in FILES.items():
+        head = data["head"]
+        for word in (path.name, title(path), head["commit"], head["processor"]):
+            assert word in page
+    mixed = [results.Run(data).strangers for data in FILES.values()]
+    assert ("Mixed." in page) == any(mixed)
+    assert ("of several runs" in readme.section()) == any(mixed)
 
 
 def quoted_accuracy() -> str:
@@ -253,9 +329,10 @@ def test_what_is_no_figure_is_not_found(text):
 
 def test_every_case_of_the_plots_is_there_once():
     assert results.VARIANTS == VARIANTS
-    for mode, batch in results.KINDS:
-        for variant in VARIANTS:
-            case(variant, mode, batch)
+    for data in FILES.values():
+        for mode, batch in results.KINDS:
+            for variant in VARIANTS:
+                case(variant, mode, batch, data["parts"])
 
 
 def test_the_front_page_shows_what_was_measured(site):
@@ -276,9 +353,10 @@ def test_the_front_page_shows_what_was_measured(site):
 
 def test_the_performance_page_shows_what_was_measured(site):
     page = re.sub(r"<[^>]+>", " ", (site / "performance.html").read_text("utf-8"))
-    for mode, batch in results.KINDS:
+    for (mode, batch), data in itertools.product(results.KINDS, FILES.values()):
+        parts = data["parts"]
         for variant in VARIANTS:
-            for row in case(variant, mode, batch)["rows"].values():
+            for row in case(variant, mode, batch, parts)["rows"].values():
                 if "median_ms" not in row:
                     continue
                 assert f"{row['median_ms']:.1f} ({row['peak_bytes'] / 2**20:.0f})" in page
@@ -286,12 +364,20 @@ def test_the_performance_page_shows_what_was_measured(site):
         if mode == "inference":
             pairs += [("numba", "onnxruntime"), ("numpy", "onnxruntime")]
         for pair in pairs:
-            assert " to ".join(ratios(mode, batch, *pair)) in page
+            assert " to ".join(ratios(mode, batch, *pair, parts)) in page
+    for parts in (data["parts"] for data in FILES.values()):
+        for one in parts.get("start", {}).get("cases", []):
+            for row in one["rows"].values():
+                told = f"{row['median_ms'] / 1e3:.2f} ({row['peak_bytes'] / 2**20:.0f})"
+                assert told in page
+        for one in parts.get("cold", {}).get("cases", []):
+            for row in one["rows"].values():
+                assert f"after {row['stages_ms']['first'] / 1e3:.1f} s" in page
     for name in ("growth inference", "growth training"):
         for point in PARTS[name]["points"]:
             for row in point["rows"].values():
                 assert f"{point[point['axis']]}: {row['median_ms']:.1f}" in page
-        for curve in results.curves(name.removeprefix("growth ")):
+        for curve in results.first().curves(name.removeprefix("growth ")):
             assert f"{curve['time_exponent']:.2f}" in page
 
 
