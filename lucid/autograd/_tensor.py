@@ -27,6 +27,10 @@ class Version:
     """How often a piece of memory was changed in place; shared by all its views."""
 
     count = 0  # of the class until the first change: every new tensor makes a Version
+    seen = 0  # another number each time that a watched array was asked for, see nn/_untouched.py
+
+    def __getstate__(self) -> dict[str, int] | None:
+        return {"count": self.count} if self.count else None
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None, *, who: str = "tensor") -> np.ndarray:

@@ -71,6 +71,9 @@ class Backend(Protocol):
         conv: Conv = PLAIN,
         epilogue: Epilogue = NOTHING,
     ) -> Array: ...
+    def keep_conv(
+        self, weight: Array, conv: Conv, epilogue: Epilogue
+    ) -> Callable[[Array], Array]: ...
     def conv2d_input_grad(
         self,
         grad: Array,

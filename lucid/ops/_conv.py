@@ -13,7 +13,6 @@ from lucid import kernels
 from lucid._check import sizes
 from lucid.autograd import Function, Tensor
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import wrap
 from lucid.kernels.geometry import NOTHING, Conv, Epilogue, Pair, Shape
 from lucid.ops._axes import for_axes
 from lucid.ops._common import Array, operand, save_factors, wanted
@@ -177,14 +176,6 @@ def taps(length: int, kernel: int, stride: int, dilation: int) -> Array:
     """Return where along an axis a kernel reads: ``(positions, kernel)``."""
     starts = np.arange(0, length - dilation * (kernel - 1), stride)
     return starts[:, None] + np.arange(kernel) * dilation
-
-
-def apply_conv_epilogue(
-    who: str, input: Any, weight: Tensor, epilogue: Epilogue, *settings: Any
-) -> Tensor:
-    """Convolve and finish the sums: inference only, nothing is recorded."""
-    x, w, _, conv = checked(who, 2, input, weight, None, *settings)
-    return wrap(from_nhwc(kernels.active().conv2d(to_nhwc(x.data), w.data, conv, epilogue)))
 
 
 def checked(

@@ -39,6 +39,7 @@ from lucid.kernels.numba.machine._native import (
     kernel,
     share,
     words,
+    workspace,
 )
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
@@ -271,6 +272,38 @@ def prepare_conv(
     return Planned(instructions, conform if even else None, gap=gap, reads_gaps=even)
 
 
+def keep_conv(weight: Array, conv: Conv, epilogue: Epilogue) -> Callable[[Array], Array]:
+    """Return a function of images that convolves them: see the NumPy backend.
+
+    One launch of the threads a call, which also brings images of another layout into this one.
+    """
+    if not is_fast(weight, weight, conv):
+        return reference.keep_conv(weight, conv, epilogue)
+    weight, shift = epilogue.folded(weight)
+    packed = pack(weight, conv, shift)
+    shape, bounds, activation = packed.shape, epilogue.bounds, epilogue.activation
+    kind = 0 if activation is None else KINDS[activation]
+    del weight, shift, epilogue
+
+    def run(x: Array) -> Array:
+        out = empty(conv.output_shape(x.shape, shape))
+        if out.size == 0:
+            return out
+        workspace.start()
+        instructions = []
+        if not x.flags.c_contiguous:
+            gathered = workspace.empty(x.shape)
+            instructions.append(_gathering(gathered, x))
+            x = gathered
+        size = conv_scratch(packed, x, out)
+        scratch = workspace.empty((size,)) if size else None
+        instructions.append(conv_instruction(packed, x, out, bounds, None, scratch, kind=kind))
+        _threads.launch(*instructions)
+        return out
+
+    return run
+
+
 def divide_images(images: int) -> tuple[int, int]:
     """Return how many images of a batch, a divisor, go through the large maps together.
 
@@ -315,6 +348,17 @@ def gather_images(
                 target[column * channels + c] = floats(at + column * column_step)[0]
 
 
+def _gathering(out: Array, x: Array) -> Instruction:
+    n, height, width, channels = x.shape
+    count = max(1, (1 << 13) // (width * channels))  # rows of a chunk: some 10 µs
+    image_step, row_step, column_step, channel_step = x.strides
+    return gather_images.pack(
+        -(-n * height // count), x=x, out=out, height=height, width=width, channels=channels,
+        image_step=image_step, row_step=row_step, column_step=column_step,
+        channel_step=channel_step, count=count, images=n,
+    )  # fmt: skip
+
+
 def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Prepared | None:
     """Return a step ``run(out, x)`` that copies ``x`` ``(N, H, W, C)``, of any layout.
 
@@ -322,18 +366,9 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Pr
     """
     if dtype != np.float32 or 0 in shape:
         return reference.prepare_images(shape, dtype)
-    n, height, width, channels = shape
-    # Rows of a chunk: some 10 µs.
-    count = max(1, (1 << 13) // (width * channels))
 
     def instructions(out: Array, x: Array) -> tuple[list[Instruction], Any]:
-        image_step, row_step, column_step, channel_step = x.strides
-        instruction = gather_images.pack(
-            -(-n * height // count), x=x, out=out, height=height, width=width, channels=channels,
-            image_step=image_step, row_step=row_step, column_step=column_step,
-            channel_step=channel_step, count=count, images=n,
-        )  # fmt: skip
-        return [instruction], out
+        return [_gathering(out, x)], out
 
     return Planned(instructions, lambda x: (x,), reads_input=True)
 

@@ -78,6 +78,54 @@ def prepare_conv(
     return Step(divide.of(run), in_any_layout)
 
 
+# For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
+_SHAPES = 2
+
+
+def keep_conv(
+    weight: np.ndarray, conv: Conv, epilogue: Epilogue
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of images ``(N, H, W, I)`` of any layout and size that convolves them.
+
+    It keeps the weights in the form that its products want, and no reference to the arguments.
+    Several threads may call it at once.
+
+    Args:
+        weight: ``(O, I/groups, kh, kw)``.
+        conv: its geometry.
+        epilogue: what its sums go through.
+    """
+    if weight.dtype == np.float16:  # in which nothing is computed, see ``_half``
+        wide = keep_conv(weight.astype(np.float32), conv, epilogue)
+        return lambda x: wide(x.astype(np.float32)).astype(np.float16)
+    # In the order in which products read them: what is prepared for a shape needs no copy.
+    lying = np.array(weight.transpose(2, 3, 1, 0), order="C").transpose(3, 2, 0, 1)
+    scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
+    epilogue = epilogue._replace(scale=scale, shift=shift)
+    in_any_layout = _is_of_planes(weight.shape, conv)
+    del weight
+    free: dict[Shape, tuple[Run, _Division | None]] = {}  # those that no thread is using
+
+    def run(x: np.ndarray) -> np.ndarray:
+        out = empty(conv.output_shape(x.shape, lying.shape), x.dtype)
+        if out.size == 0:
+            return out
+        prepared_run, division = free.pop(x.shape, (None, None))
+        if prepared_run is None:
+            division = _Division(x.shape, out.shape, lying.dtype)
+            prepared_run = prepared(x.shape, lying, conv, epilogue, division, many_runs=True)
+        elif division is not None:  # the shape comes again: to compare the ways pays now
+            division.of(prepared_run)
+            division = None
+        prepared_run(out, x if in_any_layout else np.ascontiguousarray(x))
+        if len(free) >= _SHAPES:
+            free.clear()
+        free[x.shape] = prepared_run, division
+        return out
+
+    return run
+
+
 def _run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
     task(slice(0, count))
 

@@ -108,6 +108,11 @@ class Sequential(_Row):
 
     An index or a name gives a module, a slice a Sequential of the same modules.
 
+    In evaluation under ``no_grad()`` a convolution with the batch norm and the ReLU or ReLU6 behind
+    it is one operation. Its weights are kept in the form that the backend computes with, one more
+    copy of them, until somebody asks one of these parameters or statistics for its array, as every
+    change does, or calls :meth:`train`.
+
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU())
         >>> model(lucid.zeros(5, 3, 2, 2)).shape
@@ -147,6 +152,9 @@ class Sequential(_Row):
     def _forget(self, name: str) -> None:
         self.__dict__.pop("_steps", None)
         super()._forget(name)
+
+    def _drop_kept(self) -> None:
+        self.__dict__.pop("_steps", None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_steps"}

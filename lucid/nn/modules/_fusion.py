@@ -10,19 +10,23 @@ observes the single operations.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from lucid import kernels
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
-from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue
+from lucid.autograd._tensor import wrap
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue, norm_scale_shift
+from lucid.nn._untouched import Untouched, array_of
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
-from lucid.ops._batch_norm import scale_and_shift
-from lucid.ops._conv import apply_conv_epilogue
+from lucid.ops._conv import checked
 from lucid.ops._conv_norm_act import apply_conv_norm_act_train
+from lucid.ops._layout import from_nhwc
 
 # The bounds that an activation clips to.
 _BOUNDS: dict[type[Module], Bounds] = {ReLU: (0.0, math.inf), ReLU6: (0.0, 6.0)}
@@ -44,15 +48,20 @@ def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
 
 
 class ConvNormAct:
-    """A convolution, its batch norm and perhaps a clip: one operation, wherever that can be."""
+    """A convolution, its batch norm and perhaps a clip: one operation, wherever that can be.
 
-    __slots__ = ("act", "bounds", "conv", "norm")
+    In inference the weights, with the batch norm in them, are kept in the form that the backend
+    wants, as long as nobody asks a parameter or a statistic for its array.
+    """
+
+    __slots__ = ("act", "bounds", "conv", "kept", "norm")
 
     def __init__(self, conv: Conv2d, norm: BatchNorm2d, act: Module | None) -> None:
         self.conv = conv
         self.norm = norm
         self.act = act
         self.bounds = NO_BOUNDS if act is None else _BOUNDS[type(act)]
+        self.kept: _Kept | None = None
 
     def __call__(self, input: Any) -> Any:
         """Return what the layers return, called one after the other."""
@@ -96,16 +105,72 @@ class ConvNormAct:
 
     def _infer(self, input: Any, bounds: Bounds) -> Tensor:
         conv, norm = self.conv, self.norm
-        mean, variance = norm.running_mean, norm.running_var
+        of_norm = norm.running_mean, norm.running_var, norm.weight, norm.bias
+        tensors, settings = (conv.weight, conv.bias, *of_norm), (norm.eps, bounds, *conv._settings)
+        kept = self.kept
+        if kept is None or not kept.holds(tensors, settings):
+            self.kept = None  # its memory is free before there is more
+            kept = _Kept(tensors, settings)
+            if kept.untouched and _is_constant(settings):
+                self.kept = kept
+        return kept(input)
+
+
+class _Kept:
+    """A convolution with batch norm and clip, as the backend wants it for many inputs.
+
+    Args:
+        tensors: weight and bias of the convolution, mean, variance, weight and bias of the norm.
+        settings: the norm's eps, the bounds, and the convolution's stride, padding, dilation and
+            groups.
+    """
+
+    def __init__(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
+        self.tensors, self.settings, self.backend = tensors, settings, kernels.active()
+        self.untouched = Untouched(tensor for tensor in tensors if tensor is not None)
+        self.run: Callable[[Any], Any] | None = None
+        self.fitting: Any = None  # shape and dtype of the last input
+
+    def holds(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
+        """Whether it computes what such layers compute now."""
+        return (
+            bool(self.untouched)
+            and all(map(operator.is_, tensors, self.tensors))
+            and settings == self.settings
+            and kernels.active() is self.backend
+        )
+
+    def __call__(self, input: Any) -> Tensor:
+        """Return the layers' output for images ``(N, I, H, W)``."""
+        if isinstance(input, Tensor) and (input.shape, input.dtype) == self.fitting:
+            assert self.run is not None
+            return wrap(from_nhwc(self.run(input.data.transpose(0, 2, 3, 1))))
+        x, weight, _, conv = checked("Conv2d", 2, input, self.tensors[0], None, *self.settings[2:])
+        if self.run is None:
+            self.run = self.backend.keep_conv(array_of(weight), conv, self._epilogue())
+        self.fitting = x.shape, x.dtype
+        return self(x)
+
+    def _epilogue(self) -> Epilogue:
+        eps, bounds, *_ = self.settings
+        weight, bias, mean, variance, factor, summand = (
+            None if tensor is None else array_of(tensor) for tensor in self.tensors
+        )
+        assert weight is not None
         assert mean is not None
         assert variance is not None
-        scale, shift = scale_and_shift(
-            norm.weight, norm.bias, mean.data, variance.data, norm.eps, conv.weight.dtype
-        )
-        if conv.bias is not None:
-            shift = shift + conv.bias.data * scale
-        epilogue = Epilogue(scale, shift, bounds)
-        return apply_conv_epilogue("Conv2d", input, conv.weight, epilogue, *conv._settings)
+        scale, shift = norm_scale_shift(mean, variance, factor, summand, eps, weight.dtype)
+        if bias is not None:
+            shift = shift + bias * scale
+        return Epilogue(scale, shift, bounds)
+
+
+def _is_constant(settings: tuple[Any, ...]) -> bool:
+    """Whether settings stay equal to themselves: no list, say, that somebody may change."""
+    try:
+        return hash(settings) is not None
+    except TypeError:
+        return False
 
 
 def _is_plain(module: Module, kind: type[Module]) -> bool:

@@ -533,13 +533,19 @@ class Module:
     def train(self: Self, mode: bool = True) -> Self:
         """Switch this module and all below to training mode (or, with False, to evaluation).
 
-        Dropout and batch norm behave differently in the two.
+        Dropout and batch norm behave differently in the two. What layers keep for inference, see
+        :class:`Sequential`, is dropped in training mode.
         """
         if not isinstance(mode, bool):
             raise TypeError(f"{type(self).__name__}.train: expected True or False, got {mode!r}")
         for module in self.modules():
             module.training = mode
+            if mode:
+                module._drop_kept()
         return self
+
+    def _drop_kept(self) -> None:
+        """Drop what is kept for inference alone."""
 
     def eval(self: Self) -> Self:
         """Switch to evaluation mode: ``train(False)``."""
