@@ -23,6 +23,7 @@ from lucid.kernels import get_backend as get_backend
 from lucid.kernels import get_num_threads as get_num_threads
 from lucid.kernels import set_backend as set_backend
 from lucid.kernels import set_num_threads as set_num_threads
+from lucid.kernels import warm_up as warm_up
 from lucid.ops._activation import log_softmax as log_softmax
 from lucid.ops._activation import relu as relu
 from lucid.ops._activation import softmax as softmax

@@ -23,7 +23,7 @@ LUCIDS = [
     "contiguous_format", "cuda", "data", "distributed", "expand", "expand_as", "get_backend",
     "kernels", "linalg", "models", "nn", "onnx", "ops", "optim", "pad", "quantization", "quantize",
     "repeat", "report", "set_backend", "sklearn", "special", "summary", "training", "utils",
-    "visual",
+    "visual", "warm_up",
 ]  # fmt: skip
 LUCIDS_OPERATIONS = [
     "astype", "contiguous", "expand", "expand_as", "repeat", "size", "view_as",

@@ -6,7 +6,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,9 @@ class CompiledModel:
 
     An array is never written to; a tensor is where the model itself changes its input in place.
 
+    Until the kernels of the backend are compiled it computes by NumPy, and goes over between two
+    calls.
+
     Attributes:
         input_shape: the largest input.
         arena_bytes: memory for the intermediate maps at that size.
@@ -62,12 +66,33 @@ class CompiledModel:
         _alive.add(self)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._runs_as_itself = False  # always: no plan can tell what it does
-        self._divisible = False
-        plan = self._plan(slice(0, input_shape[0]))
-        if plan is not None and len(kernels.active().divide(input_shape[0])) > 1:
-            self._divisible = self._is_divisible(plan)
-        # Plans for smaller batches are made when they are needed, from the weights of now.
+        self._is_interim = not kernels.is_ready()
+        with self._backend():
+            self._begin()
+        # Other plans are made when they are needed, from the weights of now.
         self._model = copied(model).eval()
+
+    def _begin(self) -> None:
+        """Make the plan for the largest batch."""
+        self._divisible = False
+        self._plans.clear()
+        plan = self._plan(slice(0, self.input_shape[0]))
+        if plan is not None and len(kernels.active().divide(self.input_shape[0])) > 1:
+            self._divisible = self._is_divisible(plan)
+
+    def _backend(self) -> AbstractContextManager[None]:
+        """Return a context in which the backend computes that the plans are made for."""
+        return kernels.standing_in() if self._is_interim else nullcontext()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let one thread run at a time, by plans that are made anew when the kernels are there."""
+        with self._lock:
+            if self._is_interim and not self._running and kernels.is_ready():
+                self._is_interim = False
+                self._begin()
+            with self._backend():
+                yield
 
     @property
     def arena_bytes(self) -> int:
@@ -82,7 +107,7 @@ class CompiledModel:
             TypeError: if the dtype is not the model's.
         """
         array = self._checked(x)
-        with self._lock:
+        with self._turn():
             result = self._run(array, x)
         return mapped(_wrapped, result) if isinstance(x, Tensor) else result
 
@@ -96,7 +121,7 @@ class CompiledModel:
             ValueError, TypeError: as for a call.
         """
         array = self._checked(x)
-        with self._lock:
+        with self._turn():
             plans = self._plans_for(array, self._divisible)
             if not plans:
                 start = time.perf_counter()
@@ -178,7 +203,8 @@ class CompiledModel:
             plan = self._plan(part)  # maybe of all, where that is not worth dividing
             if plan is None:
                 raise UnforeseenError
-            return call(plan, array[part])
+            with self._backend():  # of this thread
+                return call(plan, array[part])
 
         results: list[Any] = kernels.active().in_parts(run, len(array), array.size * 100)
         return results
@@ -263,7 +289,9 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
         input_shape: the largest input, batch first: ``(N, C, H, W)`` for images.
 
     Returns:
-        A :class:`CompiledModel`; its results equal the model's to rounding, within 1e-4.
+        A :class:`CompiledModel`; its results equal the model's to rounding, within 1e-4. Where the
+        fast backend's kernels are still to be compiled, once on a machine, it computes by NumPy
+        until they are: :func:`lucid.warm_up` waits for them.
 
     Raises:
         TypeError: if ``model`` is no module, or ``input_shape`` no sequence of integers.

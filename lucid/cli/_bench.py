@@ -146,6 +146,7 @@ def bench(args: argparse.Namespace) -> int:
         for backend in _backends(args.backend):
             kernels.set_backend(backend)
             kernels.set_num_threads(threads)
+            kernels.warm_up()
             if args.training:
                 measured.append(_training(model, images, counted.total_macs, backend, args))
             else:

@@ -22,7 +22,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import warnings
 import weakref
@@ -32,15 +31,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from lucid import _ranks
+from lucid import _interpreter
 from lucid.data._shared import SharedMemory
 from lucid.kernels import _dispatch
 from lucid.kernels._memory import SMALLEST, empty
 
 Array = np.ndarray
 
-# Windows passes no memory through sockets; a frozen program is no interpreter to start again.
-AVAILABLE = hasattr(socket, "send_fds") and bool(sys.executable) and not hasattr(sys, "frozen")
+# Windows passes no memory through sockets.
+AVAILABLE = hasattr(socket, "send_fds") and _interpreter.AVAILABLE
 
 _LARGEST = 1 << 28  # bytes of a pickled function: each process has a copy of what is in it
 _LENT = 32  # arrays of a process that this one has mapped; each takes one of its descriptors
@@ -242,16 +241,14 @@ class _Worker:
         self._connection, theirs = socket.socketpair()
         self._known: Function | None = None
         self._lent: dict[int, Callable[[], _Lent | None]] = {}  # by the number it has there
-        program = (
-            f"import sys; sys.path[:] = {sys.path}; "
-            f"from lucid.data._workers import serve; serve({theirs.fileno()})"
-        )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        program = f"from lucid.data._workers import serve; serve({theirs.fileno()})"
+        # The same kernels, on one thread.
+        backend = {"LUCID_BACKEND": _dispatch._name} if _dispatch._name else {}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, *flags, "-c", program],
+                _interpreter.command(program),
                 stdin=subprocess.DEVNULL,
-                env=_environment(),
+                env=_interpreter.environment(**_ONE_THREAD, **backend),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a terminal's Ctrl-C is for this process
             )
@@ -317,13 +314,6 @@ class _Worker:
             f"DataLoader: worker process {self._process.pid} {how} while it loaded a batch; "
             "if memory was short, fewer workers (num_workers) need less"
         )
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables of a process: the same kernels, one thread, and it is no rank of MPI."""
-    backend = {"LUCID_BACKEND": _dispatch._name} if _dispatch._name else {}
-    ours = {name: value for name, value in os.environ.items() if not _ranks.is_launchers(name)}
-    return {**ours, **_ONE_THREAD, **backend}
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], connection: socket.socket) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid import nn
+from lucid import kernels, nn
 from lucid._check import one_line
 from lucid._compile import CompiledModel, compile
 from lucid._files import Parts
@@ -72,10 +73,12 @@ class PictureModel:
             self._images[place] = image
         if self._compiled:
             if self._plan is None:
+                kernels.warm_up()  # the same rows, whatever was compiled before
                 self._plan = compile(self._plain, self._images.shape)
             # The whole batch always: a plan for another number would take long to make.
             return self._plan(self._images)[: len(images)]
-        with no_grad():
+        # A few pictures are not worth waiting for.
+        with no_grad(), nullcontext() if kernels.is_ready() else kernels.standing_in():
             return self._plain(wrap(self._images[: len(images)])).data
 
     def no_rows(self) -> Array:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from lucid._check import is_integer
@@ -34,6 +36,7 @@ _BACKENDS: dict[str, tuple[Callable[[], Backend], str | None]] = {
 
 _active: Backend | None = None
 _name = ""
+_here: ContextVar[Backend | None] = ContextVar("lucid.backend", default=None)  # instead of it
 
 
 def available_backends() -> list[str]:
@@ -81,10 +84,43 @@ def get_backend() -> str:
 
 def active() -> Backend:
     """Return the module whose functions are the kernels in use."""
+    if (here := _here.get()) is not None:
+        return here
     if _active is None:
         set_backend(os.environ.get("LUCID_BACKEND") or _default())
     assert _active is not None
     return _active
+
+
+def warm_up() -> None:
+    """Wait until all kernels of the backend in use are compiled, once on a machine.
+
+    That takes some seconds of all processors, in other processes than this one. Without it eager
+    inference and training wait for each kernel when it is first used, and what
+    :func:`lucid.compile` returns computes by NumPy until all are there; its results then change by
+    rounding. If they must not, call this first, or set the environment variable ``LUCID_WARM_UP``
+    to ``1``, so that ``compile`` does.
+
+    Example:
+        >>> lucid.warm_up()
+        >>> fast = lucid.compile(nn.Linear(3, 2), (1, 3))
+    """
+    active().is_ready(True)
+
+
+def is_ready() -> bool:
+    """Return whether the kernels in use are compiled; if not, that begins in the background."""
+    return active().is_ready(os.environ.get("LUCID_WARM_UP", "0") not in ("", "0"))
+
+
+@contextlib.contextmanager
+def standing_in() -> Iterator[None]:
+    """Let the NumPy backend compute, in this thread, for one that is not ready."""
+    token = _here.set(_numpy())
+    try:
+        yield
+    finally:
+        _here.reset(token)
 
 
 def get_num_threads() -> int:

@@ -201,8 +201,9 @@ class Backend(Protocol):
         self, lanes: Sequence[tuple[Sequence[Bound], Sequence[Bound]]], groups: int
     ) -> Callable[[Array], None] | None: ...
 
-    # -- threads
+    # -- what is compiled when it is first used, and threads
 
+    def is_ready(self, wait: bool) -> bool: ...
     def divide(self, count: int) -> list[slice]: ...
     def in_parts(
         self, function: Callable[[slice], Result], count: int, elements: int

@@ -48,5 +48,6 @@ from lucid.kernels.numpy._sums import sums as sums
 from lucid.kernels.numpy._threads import divide as divide
 from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts
+from lucid.kernels.numpy._threads import is_ready as is_ready
 from lucid.kernels.numpy._threads import set_num_threads as set_num_threads
 from lucid.kernels.numpy._variance import variance as variance

@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lucid.kernels import _memory
-from lucid.kernels.numba.machine import _cache, _code, _compile
+from lucid.kernels.numba.machine import _cache, _code, _compile, _compiler
 from lucid.kernels.numba.machine._code import Code
 
 i64 = ir.IntType(64)
@@ -90,11 +90,13 @@ class Native:
     Attributes:
         name: of its module and itself; its machine code is kept under it.
         address: where the machine code starts.
+        is_long: whether to compile it takes seconds, not tenths: a kernel of tiles.
         call: the function for Python, by ctypes: it runs without the interpreter's lock.
     """
 
     address: int
     call: Any
+    is_long = False
 
     def __init__(
         self, function: Callable[..., Any], sig: Any, source: Callable[..., Any] | None = None
@@ -111,7 +113,7 @@ class Native:
     def __getattr__(self, name: str) -> Any:  # for what is not there yet
         if name not in ("address", "call"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-        if not self.load():
+        if not self.load() and not (_compiler.wait_for(self.name, natives) and self.load()):
             self.make()
         return self.__dict__[name]
 
@@ -126,7 +128,7 @@ class Native:
         """Compile it in this process, unless it can be read from the cache, and keep it there."""
         with _loading:
             if not self.load():
-                _announce()
+                _compiler.announce()
                 code = _compile.compile_code(self._function, self._sig)
                 _cache.save(self.name, code.dump())
                 self._take(code)
@@ -145,15 +147,12 @@ if hasattr(os, "register_at_fork"):  # a child must not begin while a function i
     )
 
 
-@functools.cache
-def _announce() -> None:
-    """Tell the user why a first call takes seconds."""
-    if (folder := _cache.folder()) is not None:
-        print(
-            "lucid: compiling the fast kernels for this machine, some seconds each, once "
-            f"(kept in {folder})",
-            file=sys.stderr,
-        )
+def is_ready(wait: bool) -> bool:
+    """Return whether all kernels are compiled; if not, that begins, or is waited for.
+
+    Where no process can be started, or nothing can be kept, each is compiled when it is used.
+    """
+    return _compiler.is_done(natives, wait)
 
 
 class Kernel(Native):
@@ -167,6 +166,7 @@ class Kernel(Native):
         self._settings, self._fields = list(settings), names[2 + len(settings) :]
         if names[2:] != [*self._settings, *self._fields]:
             raise TypeError(f"{function.__name__}: expected {self._settings} first, got {names}")
+        self.is_long = bool(settings)
         self._is_told_chunks = "chunks" in self._fields
         self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
         sizes = [len(kind._fields) for kind in settings.values()]

@@ -1,0 +1,199 @@
+"""Processes that compile kernels into the cache, on all processors, beside the program.
+
+So a program can compute by NumPy meanwhile, and what compiles is not in its memory. A process is
+given kernels one by one through a pipe, and ends when that is closed, so also when the program is
+killed, but ends the kernel it is at. A kernel that no process has made, or that cannot be read from
+the cache, the program compiles itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+from lucid import _interpreter
+from lucid.kernels._processors import processors
+from lucid.kernels.numba.machine import _cache
+
+_MOST = 8  # processes: each takes 250 MB, and the longest kernel some seconds
+
+_PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
+_MADE = b"made\n"
+
+_COMPLETE = "complete"  # the entry of the cache that says that it holds all kernels
+
+
+class _Kernel(Protocol):
+    is_long: bool
+
+
+class Team:
+    """Processes that compile kernels, in the order of their names here."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._queue, self._open, self._count = list(names), set(names), len(names)
+        self._made: set[str] = set()
+        self._owner = os.getpid()
+        self._changed = threading.Condition()
+        self._lanes = 0
+
+    def start(self) -> None:
+        """Start the processes."""
+        for _ in range(min(len(processors()), _MOST, self._count)):
+            with self._changed:
+                self._lanes += 1
+            threading.Thread(target=self._lane, name="lucid-compiler", daemon=True).start()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no kernel is made any more. A fork has no process that could."""
+        return not self._open or not self._lanes or self._owner != os.getpid()
+
+    def wait(self, name: str | None = None) -> bool:
+        """Wait for all kernels, or for one, which is begun next; return whether that is made."""
+        with self._changed:
+            if name in self._queue:
+                self._queue.remove(name)
+                self._queue.insert(0, name)
+            try:
+                while not self.is_done and (name is None or name in self._open):
+                    _show(f"lucid: {len(self._made)} of {self._count} kernels compiled")
+                    self._changed.wait(0.5)
+            finally:
+                _show("")
+            return name in self._made
+
+    def leave(self) -> None:
+        """Forget the processes, in a fork, which holds their pipes too."""
+        for process in self.processes:
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            process.returncode = 0  # it is no child of this one
+
+    def _lane(self) -> None:
+        """Hand kernels to a process until none is left, or the process ends."""
+        name = None
+        try:
+            with subprocess.Popen(
+                _interpreter.command(_PROGRAM),
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_interpreter.environment(),
+                start_new_session=True,  # a terminal's Ctrl-C is for the program
+            ) as process:
+                self.processes.append(process)
+                assert process.stdin is not None
+                assert process.stdout is not None
+                while (name := self._next()) is not None:
+                    process.stdin.write(f"{name}\n".encode())
+                    if not (answer := process.stdout.readline()):
+                        break
+                    self._end(name, answer == _MADE)
+        except OSError:  # it cannot be started, or was killed
+            pass
+        finally:
+            with self._changed:
+                self._lanes -= 1
+            self._end(name, False)
+
+    def _next(self) -> str | None:
+        with self._changed:
+            return self._queue.pop(0) if self._queue else None
+
+    def _end(self, name: str | None, made: bool) -> None:
+        with self._changed:
+            if made and name is not None:
+                self._made.add(name)
+                if len(self._made) == self._count:
+                    _cache.save(_COMPLETE, b"")
+            self._open.discard(name or "")
+            self._changed.notify_all()
+
+
+_teams: dict[int, Team] = {}  # the one of this process, under 0
+
+
+def _team(kernels: Mapping[str, _Kernel], meanwhile: str = "") -> Team | None:
+    """Return the processes, which begin with all kernels if there are none; None if none can be."""
+    if 0 not in _teams:
+        if not _interpreter.AVAILABLE or _cache.folder() is None:
+            return None
+        announce(meanwhile)
+        new = Team(sorted(kernels, key=lambda name: not kernels[name].is_long))
+        if _teams.setdefault(0, new) is new:
+            new.start()
+    return _teams[0]
+
+
+def wait_for(name: str, kernels: Mapping[str, _Kernel]) -> bool:
+    """Wait until another process has compiled one of the kernels; return whether one has."""
+    team = _team(kernels)
+    return team is not None and team.wait(name)
+
+
+def is_done(kernels: Mapping[str, _Kernel], wait: bool) -> bool:
+    """Return whether no process compiles kernels any more; if they are missing, that begins."""
+    global _is_complete
+    if not _is_complete and 0 not in _teams:
+        _is_complete = _cache.load(_COMPLETE) is not None
+    if _is_complete:
+        return True
+    team = _team(kernels, "" if wait else "; NumPy computes meanwhile")
+    if wait and team is not None:
+        team.wait()
+    return team is None or team.is_done
+
+
+_is_complete = False
+
+
+def _forget() -> None:
+    for team in _teams.values():
+        team.leave()
+    _teams.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def announce(meanwhile: str = "") -> None:
+    """Say, once, why a first call takes seconds."""
+    global _told
+    if not _told and sys.stderr is not None and (folder := _cache.folder()) is not None:
+        _told = True
+        text = f"lucid: compiling the fast kernels for this machine, once (kept in {folder})"
+        print(f"{text}{meanwhile}", file=sys.stderr)
+
+
+_told = False
+
+
+def _show(text: str) -> None:
+    """Show how far it is on the last line of a terminal, in the place of what it showed before."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def serve() -> None:
+    """Make the kernels whose names come, line by line, until there are no more."""
+    from lucid.kernels.numba.machine._native import natives
+
+    _teams[0] = Team([])  # nobody else compiles for this one
+    answers = os.fdopen(os.dup(1), "wb", 0)
+    os.dup2(2, 1)  # what is printed is no answer
+    for line in sys.stdin:
+        try:
+            natives[line.strip()].make()
+        except Exception:
+            answers.write(b"not made\n")
+        else:
+            answers.write(_MADE)
