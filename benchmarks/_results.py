@@ -65,10 +65,10 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What the pages call the machine's kind."""
+        """What the pages call the machine's kind: "AVX2 code" is of one that has AVX-512 too."""
         vectors, maker = kind_of(self.head)
-        limited = " (its AVX-512 unused)" * bool(self.head.get("code"))
-        return f"{VECTORS.get(vectors, 'scalar code')}, {maker}{limited}"
+        limited = " code" * bool(self.head.get("code"))
+        return f"{VECTORS.get(vectors, 'scalar')}{limited}, {maker}"
 
     @property
     def strangers(self) -> list[str]:
@@ -196,7 +196,7 @@ QUOTED = {
         ("inference", (1, 16), "lucid numba / ONNX Runtime", "time")
     ),
     "training step: numba over PyTorch": ("training", (16,), "lucid numba / PyTorch", "time"),
-    "its memory": ("training", (16,), "lucid numba / PyTorch", "memory"),
+    "a step's memory: numba over PyTorch": ("training", (16,), "lucid numba / PyTorch", "memory"),
     "one image: NumPy alone over PyTorch": ("inference", (1,), "lucid numpy / PyTorch", "time"),
     "16 images: NumPy alone over PyTorch": ("inference", (16,), "lucid numpy / PyTorch", "time"),
     "training step: NumPy alone over PyTorch": (

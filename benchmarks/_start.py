@@ -23,6 +23,7 @@ from benchmarks._machine import environment
 from benchmarks._worker import pin
 
 Row = dict[str, Any]
+AS_USUAL = {"LUCID_WARM_UP": "0"}  # what a user's process does
 
 
 def start(name: str, folder: Path, threads: int, limit: float, cold: bool = False) -> Row:
@@ -45,7 +46,7 @@ def start(name: str, folder: Path, threads: int, limit: float, cold: bool = Fals
             [sys.executable, "-m", "benchmarks._start_worker", name, str(folder), str(threads)],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(threads) | ({"NUMBA_CACHE_DIR": cache} if cold else {}),
+            env=environment(threads) | AS_USUAL | ({"NUMBA_CACHE_DIR": cache} if cold else {}),
             preexec_fn=partial(pin, threads),
         )
         watch = threading.Timer(limit, process.kill)

@@ -75,7 +75,12 @@ class MachinesTable(Generated):
     def content_nodes(self) -> list[nodes.Node]:
         """Return the table: a column for each kind of machine."""
         head = ["time or memory over the other's", *(run.title for run in results.runs())]
-        return self.rst(table(head, results.quoted_rows()))
+        limited = any(run.head.get("code") for run in results.runs())
+        note = (
+            "“AVX2 code” is of a machine with AVX-512, which was left unused by all that can do "
+            "without; the end of this page tells what that leaves out."
+        )
+        return self.rst(table(head, results.quoted_rows()) + f"\n\n{note}" * limited)
 
 
 class TimePlot(OfKind):
@@ -415,8 +420,8 @@ class FrontFigures(Generated):
             for name, title in sorted(names.items(), key=lambda pair: best[pair[0]])
         ]
         row = next(iter(results.QUOTED))  # inference, over ONNX Runtime
-        ranges = "; ".join(
-            f"{one.title}: {spanned(results.quoted(one, row))}"
+        ranges = ", ".join(
+            f"{spanned(results.quoted(one, row))} ({one.title})"
             for one in results.runs()
             if results.quoted(one, row)
         )
