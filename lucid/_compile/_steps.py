@@ -11,7 +11,7 @@ import numpy as np
 
 from lucid import kernels
 from lucid.graph import Operation, Value
-from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
+from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Epilogue
 from lucid.kernels.prepared import Array, Prepared
 
 # Names of activations that are bounds.
@@ -32,6 +32,22 @@ def nhwc_shape(value: Value, images: int | None = None) -> tuple[int, int, int, 
 def nhwc(array: Array) -> Array:
     """Return the view ``(N, H, W, C)`` of images ``(N, C, H, W)``, or of rows ``(N, C)``."""
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array[:, None, None]
+
+
+def describe_conv(
+    weight_shape: tuple[int, ...] | None, conv: Conv, bounds: Bounds = NO_BOUNDS, *also: str
+) -> str:
+    """Return a convolution in words, with what follows it; without a shape a linear layer."""
+    text = "linear"
+    if weight_shape is not None:
+        is_depthwise = conv.is_depthwise(weight_shape)
+        what = "conv" if conv.groups == 1 else "depthwise" if is_depthwise else "grouped"
+        text = f"{what} {weight_shape[2]}×{weight_shape[3]}"
+    (sh, sw), *_ = conv
+    if (sh, sw) != (1, 1):
+        text += f" /{sh}" if sh == sw else f" /{sh}×{sw}"
+    clip = () if bounds == NO_BOUNDS else (_CLIPS.get(bounds, "clip"),)
+    return " + ".join((text, *also, *clip))
 
 
 @dataclass(eq=False)
@@ -83,16 +99,11 @@ class Convolution(Fused):
 
     @property
     def name(self) -> str:
-        (sh, sw), _, _, groups = self.conv
-        _, _, kh, kw = self.weight.shape
-        is_depthwise = self.conv.is_depthwise(self.weight.shape)
-        what = "conv" if groups == 1 else "depthwise" if is_depthwise else "grouped"
-        text = "linear" if self.output.ndim == 2 else f"{what} {kh}×{kw}"
-        if (sh, sw) != (1, 1):
-            text += f" /{sh}" if sh == sw else f" /{sh}×{sw}"
-        if self.epilogue.bounds != NO_BOUNDS:
-            text += f" + {_CLIPS.get(self.epilogue.bounds, 'clip')}"
-        elif self.epilogue.activation is not None:
+        if self.output.ndim == 2:
+            text = describe_conv(None, self.conv, self.epilogue.bounds)
+        else:
+            text = describe_conv(self.weight.shape, self.conv, self.epilogue.bounds)
+        if self.epilogue.activation is not None:
             text += f" + {self.epilogue.activation[0]}"
         return f"{text} + add" if len(self.args) > 1 else text
 

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from lucid.cli._arguments import (
 )
 from lucid.cli._errors import CommandError
 from lucid.cli._output import add_format, add_overwrite, check_new, write
+from lucid.cli._step_layers import clocked
 from lucid.distributed._step_times import time_steps
-from lucid.graph import called, evaluation
+from lucid.graph import evaluation
 from lucid.training._environment import processor
 from lucid.visual import summary
 from lucid.visual._summary import table
@@ -38,7 +39,6 @@ _PEAK_SIZE = 2048
 _FEWEST_RUNS = 3
 _LAYER_RUNS = 5
 _SMALL = 1e-3  # of the whole: steps without products below it share a row
-_BETWEEN = "(between layers)"
 
 
 @dataclass
@@ -50,6 +50,9 @@ class Layer:
     shape: tuple[int, ...]
     ms: float
     macs: int
+    forward_ms: float = 0.0  # of a training step
+    backward_ms: float = 0.0
+    products: int = 1  # how often it multiplies so much
 
 
 @dataclass
@@ -110,7 +113,8 @@ def add_parsers(add_command: AddCommand) -> None:
     parser.add_argument(
         "--layers",
         action="store_true",
-        help="time each layer too: of the compiled plan; with --training, of the forward pass",
+        help="time each layer too: of the compiled plan; with --training, forward and backward, as "
+        "operations run in the step",
     )
     parser.add_argument(
         "--seconds",
@@ -254,37 +258,36 @@ def _training(
         for part in ("forward", "backward", "optimizer")
     }
     if args.layers:
-        result.layers = _layers_of_forward(model, Tensor(images))
+        result.layers = _layers_of_step(model, images, args.seconds)
     return result
 
 
-def _layers_of_forward(model: nn.Module, x: Tensor) -> list[Layer]:
-    """Return the layers of the forward pass with the medians of their times, by hooks."""
-    counted = {layer.name: layer for layer in summary(model, x.shape).layers if layer.output_shape}
-    started: dict[str, float] = {}
-    runs: list[dict[str, float]] = []
+def _layers_of_step(model: nn.Module, images: np.ndarray, seconds: float) -> list[Layer]:
+    """Return the operations of a training step, and what is none, with medians of their times."""
+    with clocked(model) as steps:
+        runs = time_steps(model, images, seconds)
+    del steps[0]  # which warmed up
+    rests = [
+        (
+            run.forward - sum(ran.forward for ran in step),
+            run.backward - sum(ran.backward for ran in step),
+        )
+        for run, step in zip(runs, steps)
+    ]
 
-    def enter(name: str, *_: Any) -> None:
-        started[name] = time.perf_counter()
+    def layer(name: str, kind: str, forward: list[float], backward: list[float]) -> Layer:
+        there, back = (statistics.median(part) * 1e3 for part in (forward, backward))
+        return Layer(name, kind, (), there + back, 0, there, back)
 
-    def leave(name: str, *_: Any) -> None:
-        runs[-1][name] = runs[-1].get(name, 0.0) + time.perf_counter() - started[name]
-
-    single = [pair for pair in model.named_modules() if not list(pair[1].children())]
-    with called(single, enter, leave):
-        for _ in range(_LAYER_RUNS):
-            runs.append({})
-            start = time.perf_counter()
-            model(x)
-            whole = time.perf_counter() - start
-            runs[-1][_BETWEEN] = whole - sum(runs[-1].values())
     layers = []
-    for name in runs[0]:
-        ms = statistics.median(run[name] for run in runs) * 1e3
-        layer = counted.get(name)
-        kind, macs = (layer.kind, layer.macs) if layer else ("", 0)
-        shape = layer.output_shape if layer else None
-        layers.append(Layer(name, kind, shape or (), ms, macs))
+    for same in zip(*steps):  # the operations at one place of each step
+        first = same[0]
+        name = "(behind the model)" if first.name is None else first.name
+        one = layer(name, first.kind, [r.forward for r in same], [r.backward for r in same])
+        layers.append(replace(one, shape=first.shape, macs=first.macs, products=first.products))
+    layers.append(layer("(between operations)", "", *map(list, zip(*rests))))
+    update = statistics.median(run.optimizer for run in runs) * 1e3
+    layers.append(Layer("(optimizer)", "", (), update, 0))
     return layers
 
 
@@ -329,40 +332,51 @@ def _text(facts: dict[str, Any], measured: list[Measurement]) -> str:
             lines.append(f"{one.backend}: {parts}")
     for one in measured:
         if one.layers:
-            what = "forward pass in training" if one.phases_ms else one.how
-            lines += ["", f"{one.backend}, {what}", _layer_table(one.layers)]
+            lines += ["", f"{one.backend}, {one.how}", _layer_table(one.layers)]
             lines += ["", _kind_table(one.layers)]
     return "\n".join(lines)
 
 
 def _layer_table(layers: list[Layer]) -> str:
     total = sum(layer.ms for layer in layers) or 1.0
-    header = ("layer", "kind", "output shape", "ms", "share", "GFLOP/s")
+    of_step = any(layer.forward_ms for layer in layers)
+    header = ("layer", "what ran", *(() if of_step else ("output shape",)), *_header(layers))
     rows, small = [], []
     for layer in layers:
         if layer.ms < _SMALL * total and not layer.macs:
             small.append(layer)
             continue
-        shape = "×".join(str(size) for size in layer.shape)
-        rows.append((layer.name or "(the model)", layer.kind, shape, *_numbers([layer], total)))
+        shape = () if of_step else ("×".join(str(size) for size in layer.shape),)
+        rows.append((layer.name or "(the model)", layer.kind, *shape, *_numbers([layer], layers)))
+    nothing = ("",) * (1 if of_step else 2)
     if small:
-        text = f"({len(small)} smaller steps)"
-        rows.append((text, "", "", *_numbers(small, total)))
-    rows.append(("total", "", "", *_numbers(layers, total)))
-    return table([header, *rows], left=3)
+        rows.append((f"({len(small)} smaller steps)", *nothing, *_numbers(small, layers)))
+    rows.append(("total", *nothing, *_numbers(layers, layers)))
+    return table([header, *rows], left=2 if of_step else 3)
 
 
 def _kind_table(layers: list[Layer]) -> str:
-    total = sum(layer.ms for layer in layers) or 1.0
     kinds: dict[str, list[Layer]] = {}
     for layer in layers:
         kinds.setdefault(layer.kind.partition(" + ")[0] or layer.name, []).append(layer)
     ordered = sorted(kinds.items(), key=lambda item: -sum(layer.ms for layer in item[1]))
-    header = ("kind", "steps", "ms", "share", "GFLOP/s")
-    rows = [(kind, str(len(same)), *_numbers(same, total)) for kind, same in ordered]
-    return table([header, *rows], left=1)
+    rows = [(kind, str(len(same)), *_numbers(same, layers)) for kind, same in ordered]
+    return table([("kind", "steps", *_header(layers)), *rows], left=1)
 
 
-def _numbers(layers: list[Layer], total: float) -> tuple[str, str, str]:
-    ms, macs = sum(layer.ms for layer in layers), sum(layer.macs for layer in layers)
-    return f"{ms:.3f}", f"{100 * ms / total:.1f} %", f"{_gflops(macs, ms):.1f}" if macs else ""
+def _header(layers: list[Layer]) -> tuple[str, ...]:
+    of_step = any(layer.forward_ms for layer in layers)
+    return *(("forward ms", "backward ms") if of_step else ()), "ms", "share", "GFLOP/s"
+
+
+def _numbers(some: list[Layer], layers: list[Layer]) -> tuple[str, ...]:
+    """Return what :func:`_header` names, for some of the layers."""
+    forward, backward, ms = (
+        sum(getattr(layer, part) for layer in some) for part in ("forward_ms", "backward_ms", "ms")
+    )
+    done = sum(layer.macs * layer.products for layer in some)
+    parts: tuple[str, ...] = ()
+    if any(layer.forward_ms for layer in layers):
+        parts = (f"{forward:.3f}", f"{backward:.3f}") if forward or backward else ("", "")
+    share = 100 * ms / (sum(layer.ms for layer in layers) or 1.0)
+    return *parts, f"{ms:.3f}", f"{share:.1f} %", f"{_gflops(done, ms):.1f}" if done else ""

@@ -7,8 +7,11 @@ import json
 import pytest
 
 import lucid
-from lucid import kernels, models
+from lucid import kernels, models, nn
+from lucid.autograd import Function
+from lucid.autograd._graph import Node
 from lucid.cli import main
+from lucid.cli._step_layers import clocked
 
 TINY = ["bench", "--size", "32", "--seconds", "0.001", "--backend", "numpy"]
 
@@ -60,12 +63,35 @@ def test_training(capsys):
     assert set(step["phases_ms"]) == {"forward", "backward", "optimizer"}
     assert step["macs"] == 3 * result["multiply_adds"]
     layers = {layer["name"]: layer for layer in step["layers"]}
-    assert sum(layer["macs"] for layer in layers.values()) == result["multiply_adds"]
-    assert layers["conv0.convbn_0.conv"]["shape"] == [4, 32, 16, 16]
-    assert "(between layers)" in layers  # the additions
+    assert sum(layer["macs"] for layer in step["layers"]) == result["multiply_adds"]
+    first = layers["conv0.convbn_0"]  # convolution, batch norm and clip ran as one
+    assert (first["shape"], first["kind"]) == ([4, 32, 16, 16], "conv 3×3 /2 + norm + relu6")
+    assert first["products"] == 2  # images need no gradient
+    assert layers["classifier"]["products"] == 3
+    assert first["forward_ms"] > 0 < first["backward_ms"]
+    assert {"(behind the model)", "(between operations)", "(optimizer)"} < set(layers)
+    for layer in step["layers"][:-1]:
+        assert layer["ms"] == pytest.approx(layer["forward_ms"] + layer["backward_ms"])
 
     assert main([*TINY, "--training", "--batch-size", "4", "--layers"]) == 0
-    assert "numpy, forward pass in training" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "numpy, training step\nlayer" in out
+    assert "depthwise 5×5 /2 + norm + relu6" in out
+
+
+def test_the_clock_counts_what_is_inside_only_once_and_is_taken_off():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 2))
+    before = [nn.Module.__call__, vars(Function)["apply"], Node.call_backward]
+    with clocked(model) as steps:
+        for _ in range(2):
+            model(lucid.randn(2, 3, 8, 8)).square().sum().backward()
+    assert before == [nn.Module.__call__, vars(Function)["apply"], Node.call_backward]
+    once, again = ([(ran.name, ran.kind, ran.macs) for ran in step] for step in steps)
+    assert once == again
+    assert once[0] == ("0", "conv 3×3", 2 * 4 * 36 * 27)
+    assert ("3", "linear", 2 * 144 * 2) in once
+    assert once[-1][0] is None  # the sum, behind the model
+    assert all(ran.backward > 0 for ran in steps[0])
 
 
 def test_timms_names_and_threads(capsys):
