@@ -69,6 +69,8 @@ class CompiledModel:
         self._is_interim = not kernels.is_ready()
         with self._backend():
             self._begin()
+        if self._is_interim:  # not before: the first answer would wait for a processor
+            kernels.warm_up(wait=False)
         # Other plans are made when they are needed, from the weights of now.
         self._model = copied(model).eval()
 

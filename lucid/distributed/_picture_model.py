@@ -79,7 +79,9 @@ class PictureModel:
             return self._plan(self._images)[: len(images)]
         # A few pictures are not worth waiting for.
         with no_grad(), nullcontext() if kernels.is_ready() else kernels.standing_in():
-            return self._plain(wrap(self._images[: len(images)])).data
+            rows: Array = self._plain(wrap(self._images[: len(images)])).data
+        kernels.warm_up(wait=False)
+        return rows
 
     def no_rows(self) -> Array:
         """Return the rows of no images, ``(0, D)``."""

@@ -92,8 +92,8 @@ def active() -> Backend:
     return _active
 
 
-def warm_up() -> None:
-    """Wait until all kernels of the backend in use are compiled, once on a machine.
+def warm_up(wait: bool = True) -> None:
+    """Compile all kernels of the backend in use that are not compiled yet, once on a machine.
 
     That takes some seconds of all processors, in other processes than this one. Without it eager
     inference and training wait for each kernel when it is first used, and what
@@ -101,16 +101,21 @@ def warm_up() -> None:
     rounding. If they must not, call this first, or set the environment variable ``LUCID_WARM_UP``
     to ``1``, so that ``compile`` does.
 
+    Args:
+        wait: until they are compiled.
+
     Example:
         >>> lucid.warm_up()
         >>> fast = lucid.compile(nn.Linear(3, 2), (1, 3))
     """
-    active().is_ready(True)
+    active().warm_up(wait)
 
 
 def is_ready() -> bool:
-    """Return whether the kernels in use are compiled; if not, that begins in the background."""
-    return active().is_ready(os.environ.get("LUCID_WARM_UP", "0") not in ("", "0"))
+    """Return whether the kernels in use are compiled; with ``LUCID_WARM_UP`` when they are."""
+    if os.environ.get("LUCID_WARM_UP", "0") not in ("", "0"):
+        warm_up()
+    return active().is_ready()
 
 
 @contextlib.contextmanager

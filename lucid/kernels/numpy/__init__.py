@@ -50,4 +50,5 @@ from lucid.kernels.numpy._threads import get_num_threads as get_num_threads
 from lucid.kernels.numpy._threads import in_parts as in_parts
 from lucid.kernels.numpy._threads import is_ready as is_ready
 from lucid.kernels.numpy._threads import set_num_threads as set_num_threads
+from lucid.kernels.numpy._threads import warm_up as warm_up
 from lucid.kernels.numpy._variance import variance as variance

@@ -372,6 +372,10 @@ def set_num_threads(threads: int) -> None:
     _pool.set_threads(threads)
 
 
-def is_ready(wait: bool) -> bool:
-    """Return whether all kernels are compiled; if not, that begins, or is waited for."""
+def is_ready() -> bool:
+    """Return whether no kernel is still to be compiled."""
     return True
+
+
+def warm_up(wait: bool) -> None:
+    """Begin to compile the kernels that are missing, and wait until they are there, if asked."""

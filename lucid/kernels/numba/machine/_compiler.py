@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 from lucid import _interpreter
 from lucid.kernels._processors import processors
@@ -25,10 +25,6 @@ _PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
 _MADE = b"made\n"
 
 _COMPLETE = "complete"  # the entry of the cache that says that it holds all kernels
-
-
-class _Kernel(Protocol):
-    is_long: bool
 
 
 class Team:
@@ -121,7 +117,7 @@ class Team:
 _teams: dict[int, Team] = {}  # the one of this process, under 0
 
 
-def _team(kernels: Mapping[str, _Kernel], meanwhile: str = "") -> Team | None:
+def _team(kernels: Mapping[str, Any], meanwhile: str = "") -> Team | None:
     """Return the processes, which begin with all kernels if there are none; None if none can be."""
     if 0 not in _teams:
         if not _interpreter.AVAILABLE or _cache.folder() is None:
@@ -133,23 +129,28 @@ def _team(kernels: Mapping[str, _Kernel], meanwhile: str = "") -> Team | None:
     return _teams[0]
 
 
-def wait_for(name: str, kernels: Mapping[str, _Kernel]) -> bool:
+def wait_for(name: str, kernels: Mapping[str, Any]) -> bool:
     """Wait until another process has compiled one of the kernels; return whether one has."""
     team = _team(kernels)
     return team is not None and team.wait(name)
 
 
-def is_done(kernels: Mapping[str, _Kernel], wait: bool) -> bool:
-    """Return whether no process compiles kernels any more; if they are missing, that begins."""
+def begin(kernels: Mapping[str, Any], wait: bool) -> None:
+    """Let processes compile the kernels if some are missing, and maybe wait for them."""
+    if not is_ready():
+        team = _team(kernels, "" if wait else "; NumPy computes meanwhile")
+        if wait and team is not None:
+            team.wait()
+
+
+def is_ready() -> bool:
+    """Return whether no process compiles kernels any more, nor has to."""
     global _is_complete
-    if not _is_complete and 0 not in _teams:
+    if 0 in _teams:
+        return _teams[0].is_done
+    if not _is_complete:
         _is_complete = _cache.load(_COMPLETE) is not None
-    if _is_complete:
-        return True
-    team = _team(kernels, "" if wait else "; NumPy computes meanwhile")
-    if wait and team is not None:
-        team.wait()
-    return team is None or team.is_done
+    return _is_complete or not _interpreter.AVAILABLE or _cache.folder() is None
 
 
 _is_complete = False

@@ -147,12 +147,12 @@ if hasattr(os, "register_at_fork"):  # a child must not begin while a function i
     )
 
 
-def is_ready(wait: bool) -> bool:
-    """Return whether all kernels are compiled; if not, that begins, or is waited for.
+def warm_up(wait: bool) -> None:
+    """Begin to compile the kernels that are missing, and wait until they are there, if asked.
 
     Where no process can be started, or nothing can be kept, each is compiled when it is used.
     """
-    return _compiler.is_done(natives, wait)
+    _compiler.begin(natives, wait)
 
 
 class Kernel(Native):
