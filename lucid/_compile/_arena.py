@@ -46,7 +46,7 @@ def find_front(steps: Sequence[Step], images: int) -> Front:
         maps = [step.args[0], step.output]
         if any(value.ndim != 4 or value.shape[0] != images for value in maps):
             break
-        if step.weight.nbytes * images > sum(value.nbytes for value in maps):
+        if step.weight_bytes * images > sum(value.nbytes for value in maps):
             break
         count += 1
     size, lanes = kernels.active().divide_images(images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -14,14 +15,15 @@ import numpy as np
 
 from lucid import kernels
 from lucid._check import is_whole
-from lucid._compile._fuse import simplify
+from lucid._compile._fuse import freeze, simplify
 from lucid._compile._plan import Plan, UnforeseenError
-from lucid._compile._steps import StepInfo, merged
+from lucid._compile._state import same_state
+from lucid._compile._steps import Convolution, Step, StepInfo, merged
 from lucid._compile._trace import copied, faithful_graph
 from lucid.autograd import Tensor, no_grad
 from lucid.autograd._dtype import DEFAULT_DTYPE
 from lucid.autograd._tensor import wrap
-from lucid.graph import leaves, mapped
+from lucid.graph import Value, leaves, mapped
 from lucid.kernels._memory import trim
 from lucid.nn import Module
 
@@ -57,30 +59,44 @@ class CompiledModel:
 
     _running: bool
 
-    def __init__(self, model: Module, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, model: Module, input_shape: tuple[int, ...], keep: bool = True) -> None:
         self.input_shape = input_shape
-        self._model = model  # the plan is made with the memory that a copy will take
+        self._name = type(model).__name__
+        # The plan is made with the memory that a copy will take.
+        self._model: Module | None = model
+        self._fills_up = False  # whether smaller batches are known to go with others
         first = next(iter(model.parameters()), None)
         self._dtype = DEFAULT_DTYPE if first is None else first.dtype
         self._unlock()
         _alive.add(self)
         self._plans: dict[tuple[int, int], Plan] = {}
+        # What plans are made of by backend and shape: input, steps and result.
+        self._steps: dict[tuple[Any, tuple[int, ...]], tuple[Value, list[Step], Any]] = {}
         self._runs_as_itself = False  # always: no plan can tell what it does
+        self._keep = keep
         self._is_interim = not kernels.is_ready()
         with self._backend():
             self._begin()
         if self._is_interim:  # not before: the first answer would wait for a processor
             kernels.warm_up(wait=False)
-        # Other plans are made when they are needed, from the weights of now.
-        self._model = copied(model).eval()
+        if self._model is not None:  # other plans are made when needed, from the weights of now
+            self._model = copied(model).eval()
 
     def _begin(self) -> None:
         """Make the plan for the largest batch."""
         self._divisible = False
-        self._plans.clear()
-        plan = self._plan(slice(0, self.input_shape[0]))
-        if plan is not None and len(kernels.active().divide(self.input_shape[0])) > 1:
+        self._drop_plans()
+        self._steps.clear()
+        whole = slice(0, self.input_shape[0])
+        plan = self._plan(whole)
+        if plan is not None and len(kernels.active().divide(whole.stop)) > 1:
             self._divisible = self._is_divisible(plan)
+            if not self._divisible:
+                self._plan(whole)  # again
+        plans = list(self._plans.values())
+        opaque = any(plan.has_opaque_steps for plan in plans)
+        if plans and not (self._keep or self._is_interim or opaque):
+            self._model = None
 
     def _backend(self) -> AbstractContextManager[None]:
         """Return a context in which the backend computes that the plans are made for."""
@@ -110,7 +126,8 @@ class CompiledModel:
         """
         array = self._checked(x)
         with self._turn():
-            result = self._run(array, x)
+            fills_up = self._model is None and len(array) < self.input_shape[0]
+            result = self._filled_up(array) if fills_up else self._run(array, x)
         return mapped(_wrapped, result) if isinstance(x, Tensor) else result
 
     def timed(self, x: Any) -> list[tuple[StepInfo, float]]:
@@ -128,7 +145,7 @@ class CompiledModel:
             if not plans:
                 start = time.perf_counter()
                 self._run(array, x)
-                info = StepInfo("", type(self._model).__name__, (), 0)
+                info = StepInfo("", self._name, (), 0)
                 return [(info, time.perf_counter() - start)]
             timings = self._side_by_side(plans, array, Plan.timed)
         seconds = [sum(step) / len(step) for step in zip(*timings)]
@@ -172,24 +189,47 @@ class CompiledModel:
         key = part.start, part.stop
         if key not in self._plans:
             shape = (part.stop - part.start, *self.input_shape[1:])
-            graph = faithful_graph(self._model, shape, self._dtype)
-            trim()  # a plan works in its arena, in memory that the traced run had
-            if graph is None:
+            if (kernels.active(), shape) not in self._steps and not self._trace(shape):
                 self._run_as_itself()
                 return None
-            (images,), (steps, result) = graph.inputs, simplify(graph)
-            del graph  # it holds all weights, which the plan lets go one by one
-            self._plans[key] = Plan(images, steps, result)
+            self._plans[key] = Plan(*self._steps[kernels.active(), shape])
         return self._plans[key]
+
+    def _trace(self, shape: tuple[int, ...]) -> bool:
+        """Find the steps for inputs of a shape, with packed weights; False if there are none."""
+        assert self._model is not None
+        graph = faithful_graph(self._model, shape, self._dtype)
+        trim()  # a plan works in its arena, in memory that the traced run had
+        if graph is None:
+            return False
+        (images,), (steps, result) = graph.inputs, simplify(graph)
+        del graph  # it holds all weights, which go one by one
+        freeze(steps)
+        known = [
+            made[1] for (backend, _), made in self._steps.items() if backend is kernels.active()
+        ]
+        for step, other in itertools.zip_longest(steps, known[0] if known else []):
+            if isinstance(step, Convolution):
+                step.pack(other if isinstance(other, Convolution) else None)
+        self._steps[kernels.active(), shape] = images, steps, result
+        return True
 
     def _run_as_itself(self) -> None:
         """From now on, have the model run as a whole instead of any plan."""
         self._runs_as_itself, self._divisible = True, False
+        self._drop_plans()
+        self._steps.clear()
+
+    def _drop_plans(self) -> None:
+        for plan in self._plans.values():
+            plan.release()
         self._plans.clear()
         trim()
 
     def _plans_for(self, array: np.ndarray, divided: bool) -> list[Plan]:
         """Return a plan for each part of a batch; none if the model runs as itself."""
+        if self._model is None:
+            return list(self._plans.values())
         parts = kernels.active().divide(len(array)) if divided else [slice(0, len(array))]
         plans = [plan for part in parts if (plan := self._plan(part)) is not None]
         return plans if len(plans) == len(parts) else []
@@ -200,16 +240,19 @@ class CompiledModel:
         """Return what each plan gives for its part of the batch."""
         if len(plans) == 1:
             return [call(plans[0], array)]
+        ends = list(itertools.accumulate(plan.images for plan in plans))
 
-        def run(part: slice) -> Any:
-            plan = self._plan(part)  # maybe of all, where that is not worth dividing
-            if plan is None:
-                raise UnforeseenError
+        def run(part: slice) -> list[Any]:
             with self._backend():  # of this thread
-                return call(plan, array[part])
+                # Maybe all, where that is not worth dividing: then one after the other.
+                return [
+                    call(plan, array[end - plan.images : end])
+                    for plan, end in zip(plans, ends)
+                    if part.start < end <= part.stop
+                ]
 
-        results: list[Any] = kernels.active().in_parts(run, len(array), array.size * 100)
-        return results
+        results = kernels.active().in_parts(run, len(array), array.size * 100)
+        return list(itertools.chain.from_iterable(results))
 
     def _run(self, array: np.ndarray, x: Any) -> Any:
         """Return the result for ``array``, which is that of ``x``, as arrays."""
@@ -222,6 +265,8 @@ class CompiledModel:
                 self._run_as_itself()
             finally:
                 self._running = False
+        if self._model is None:
+            raise RuntimeError(f"compiled model: a call within a call {_NEEDS_MODULE}")
         given = x if isinstance(x, Tensor) else wrap(array.copy(order="K"))
         with no_grad():
             result = self._model(given)
@@ -229,6 +274,32 @@ class CompiledModel:
         return mapped(
             lambda leaf: leaf.data.copy(order="K") if isinstance(leaf, Tensor) else leaf, result
         )
+
+    def _filled_up(self, array: np.ndarray) -> Any:
+        """Return the result for a smaller batch, as a part of a whole one.
+
+        Raises:
+            ValueError: if what else is in the batch makes a difference.
+        """
+        count = len(array)
+
+        def cut(leaf: Any) -> Any:
+            return leaf[:count] if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
+
+        whole = np.zeros(self.input_shape, self._dtype)
+        whole[:count] = array
+        result = self._run(whole, whole)
+        if not self._fills_up:  # once, beside other images
+            whole[count:] = 100 * np.random.default_rng(0).standard_normal(whole[count:].shape)
+            other = mapped(cut, self._run(whole, whole))
+            lengths = {leaf.shape[:1] for leaf in leaves(result, np.ndarray)}
+            if lengths != {(len(whole),)} or not same_state(mapped(cut, result), other):
+                raise ValueError(
+                    f"compiled model: the result for {count} is no part of that for {len(whole)}, "
+                    f"so a smaller batch {_NEEDS_MODULE}"
+                )
+            self._fills_up = True
+        return mapped(cut, result)
 
     def _is_divisible(self, plan: Plan) -> bool:
         """Whether parts of a batch give parts of the result, as a look at one input tells."""
@@ -239,20 +310,29 @@ class CompiledModel:
         x *= np.geomspace(0.01, 100, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         array = x.astype(self._dtype)
         whole = leaves(plan(array), np.ndarray)
+        self._drop_plans()  # its memory is of no use if the parts do
         try:
             plans = self._plans_for(array, True)
             results = self._side_by_side(plans, array, Plan.__call__)
-            joined = leaves(mapped(_joined, *results), np.ndarray)
         except (ValueError, RuntimeError):  # the model cannot run a part of the batch
-            return False
-        return len(whole) == len(joined) and all(map(_about_equal, whole, joined))
+            results = []
+        joined = leaves(mapped(_joined, *results), np.ndarray) if results else []
+        if len(whole) == len(joined) and all(map(_about_equal, whole, joined)):
+            return True
+        self._drop_plans()
+        return False
 
     def __reduce__(self) -> Any:
         # Plans hold memory and this processor's kernels: a copy is compiled where it is made.
+        if self._model is None:
+            raise TypeError(f"compiled model: a copy {_NEEDS_MODULE}")
         return CompiledModel, (self._model, self.input_shape)
 
     def __repr__(self) -> str:
-        return f"CompiledModel({type(self._model).__name__}, input_shape={self.input_shape})"
+        return f"CompiledModel({self._name}, input_shape={self.input_shape})"
+
+
+_NEEDS_MODULE = "needs the module, which was not kept; compile with keep_module=True"
 
 
 def _wrapped(leaf: Any) -> Any:
@@ -275,7 +355,9 @@ def _joined(first: Any, *others: Any) -> Any:
     return np.concatenate([first, *others]) if is_divided else first
 
 
-def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
+def compile(
+    model: Module, input_shape: Sequence[int], *, keep_module: bool = True
+) -> CompiledModel:
     """Return a callable for inference that computes what ``model.eval()`` does, faster.
 
     The model is run to see its operations. Batch norm goes into the weights of the convolution
@@ -289,6 +371,11 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
         model: any module that can be copied; it is left untouched, and later changes to it have no
             effect.
         input_shape: the largest input, batch first: ``(N, C, H, W)`` for images.
+        keep_module: keep a copy of the model, for plans for smaller batches. Without, the weights
+            are in memory once, as the kernels read them, and there are limits: a smaller batch is
+            filled up and takes as long as a whole one, which a model refuses whose images make a
+            difference to each other; a call within a call is an error, as is a copy or a pickle.
+            A model of which a part runs as itself is kept in any case.
 
     Returns:
         A :class:`CompiledModel`; its results equal the model's to rounding, within 1e-4. Where the
@@ -315,4 +402,4 @@ def compile(model: Module, input_shape: Sequence[int]) -> CompiledModel:
         raise TypeError(f"compile: input_shape must be a sequence of integers, got {input_shape!r}")
     if min(shape) < 1:
         raise ValueError(f"compile: the sizes in input_shape must be positive, got {input_shape!r}")
-    return CompiledModel(model, tuple(int(size) for size in shape))
+    return CompiledModel(model, tuple(int(size) for size in shape), keep_module)

@@ -12,7 +12,6 @@ import numpy as np
 
 from lucid import kernels
 from lucid._compile._arena import Arena, find_front, last_uses
-from lucid._compile._fuse import freeze
 from lucid._compile._steps import Step, StepInfo, describe, nhwc, nhwc_shape
 from lucid.autograd import Function, Tensor
 from lucid.autograd._grad_mode import grad_mode
@@ -53,11 +52,11 @@ class Plan:
 
         Args:
             images: the input.
-            steps: of :func:`simplify`; the weights that nothing else holds go one by one.
+            steps: of :func:`simplify`; the weights that nothing else holds go one by one. Other
+                plans may have the same steps, or share what those have packed.
             result: what is returned, with values in the place of tensors.
         """
         self._input, self.steps, self.result = images, steps, result
-        freeze(self.steps)
         self.infos: list[StepInfo] = [describe(step) for step in self.steps]
         self.values: dict[Value, Any] = {}
         self._bind()
@@ -195,6 +194,15 @@ class Plan:
                 values[value] = made.data if isinstance(made, Tensor) else np.asarray(made)
 
         return apply
+
+    @property
+    def images(self) -> int:
+        """The batch of its input."""
+        return self._input.shape[0]
+
+    def release(self) -> None:
+        """Give its memory back, as it is not to be run again."""
+        vars(self).clear()  # steps that are not bound refer to it in a circle
 
     @property
     def has_opaque_steps(self) -> bool:

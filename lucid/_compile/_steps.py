@@ -6,10 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from lucid import kernels
+from lucid._compile._state import same_state
 from lucid.graph import Operation, Value
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Epilogue
 from lucid.kernels.prepared import Array, Prepared
@@ -96,13 +98,17 @@ class Convolution(Fused):
     weight: Array
     conv: Conv
     epilogue: Epilogue
+    packed: Any = None  # the weights as the backend reads them; then it has no others
+
+    def __post_init__(self) -> None:
+        self.weight_shape, self.weight_bytes = self.weight.shape, self.weight.nbytes
 
     @property
     def name(self) -> str:
         if self.output.ndim == 2:
             text = describe_conv(None, self.conv, self.epilogue.bounds)
         else:
-            text = describe_conv(self.weight.shape, self.conv, self.epilogue.bounds)
+            text = describe_conv(self.weight_shape, self.conv, self.epilogue.bounds)
         if self.epilogue.activation is not None:
             text += f" + {self.epilogue.activation[0]}"
         return f"{text} + add" if len(self.args) > 1 else text
@@ -118,15 +124,20 @@ class Convolution(Fused):
         shift *= factors
         shift += summands
 
+    def pack(self, same: Convolution | None = None) -> None:
+        """Bring the weights into the backend's form, or take those of another step if equal."""
+        weight, shift = self.epilogue.folded(self.weight)
+        self.weight, self.epilogue = np.empty(0, weight.dtype), self.epilogue._replace(scale=None)
+        self.packed = kernels.active().pack_conv(weight, self.conv, shift)
+        if same is not None and same_state(self.packed, same.packed):
+            self.packed = same.packed
+
     def prepare(self, images: int | None = None) -> Prepared:
-        """Return the backend's step; it has the weights from now on, in a form of its own."""
-        weight, _ = self.epilogue.folded(self.weight)
-        if weight is self.weight:
-            weight = weight.copy()  # an opaque step may have the same
-        self.weight = np.empty(0, weight.dtype)
+        """Return the backend's step."""
+        if self.packed is None:
+            self.pack()
         shape = nhwc_shape(self.args[0], images)
-        epilogue = self.epilogue._replace(scale=None)
-        return kernels.active().prepare_conv(shape, weight, self.conv, epilogue)
+        return kernels.active().prepare_conv(shape, self.packed, self.conv, self.epilogue)
 
 
 @dataclass(eq=False)

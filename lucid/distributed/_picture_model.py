@@ -74,7 +74,7 @@ class PictureModel:
         if self._compiled:
             if self._plan is None:
                 kernels.warm_up()  # the same rows, whatever was compiled before
-                self._plan = compile(self._plain, self._images.shape)
+                self._plan = compile(self._plain, self._images.shape, keep_module=False)
             # The whole batch always: a plan for another number would take long to make.
             return self._plan(self._images)[: len(images)]
         # A few pictures are not worth waiting for.

@@ -175,10 +175,11 @@ class Backend(Protocol):
 
     # -- inference: steps prepared once for inputs of one shape, and joined to one call
 
+    def pack_conv(self, weight: Array, conv: Conv, shift: Array | None) -> Any: ...
     def prepare_conv(
         self,
         input_shape: Shape,
-        weight: Array,
+        weight: Any,
         conv: Conv,
         epilogue: Epilogue,
     ) -> Prepared: ...

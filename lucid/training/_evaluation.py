@@ -200,8 +200,9 @@ class Evaluation:
                     worth = n >= _BATCHES_WORTH_A_PLAN * size and len(places) == size
                     if worth:  # the same answers, whatever was compiled before
                         kernels.warm_up()
-                    run = compile(model, images.shape) if worth else model
-                logits.append(_answers(run, images, flips))
+                    run = compile(model, images.shape, keep_module=False) if worth else model
+                whole = len(places) == size  # a plan for the rest would take longer than that
+                logits.append(_answers(run if whole else model, images, flips))
                 _check_logits(logits[-1], len(places), len(classes))
                 labels.append(wanted.data)
                 indices += places.tolist()

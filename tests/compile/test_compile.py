@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import pickle
 import threading
 import tracemalloc
 import weakref
@@ -717,6 +718,68 @@ def test_compiling_takes_its_weights_no_more_than_twice():
     assert most + recycled < 2.5 * weights
     assert kept + recycled < 2.2 * weights  # the model's copy, and the plan's
     assert compiled._model is not model
+
+
+def packed(steps):
+    return [step.packed for step in steps if isinstance(step, Convolution)]
+
+
+def test_plans_of_several_sizes_share_their_weights(backend, threads):
+    model = settled(models.MobileNet_V4(tiny(), 3), 3, 32, 32)
+    compiled = lucid.compile(model, (5, 3, 32, 32))
+    x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
+    for count in (5, 4, 1, 3):
+        with lucid.no_grad():
+            expected = model(lucid.tensor(x[:count])).numpy()
+        np.testing.assert_allclose(compiled(x[:count]), expected, rtol=1e-4, atol=1e-5)
+    first, *others = [packed(steps) for _, steps, _ in compiled._steps.values()]
+    assert len(others) >= 2
+    for other in others:
+        assert all(a is b for a, b in zip(first, other, strict=True))
+
+
+def test_without_the_module_a_smaller_batch_is_filled_up(threads):
+    model = settled(models.MobileNet_V4(tiny(), 3), 3, 32, 32)
+    x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
+    with lucid.no_grad():
+        expected = model(lucid.tensor(x)).numpy()
+    alive = weakref.ref(model)
+    compiled = lucid.compile(model, (5, 3, 32, 32), keep_module=False)
+    del model
+    gc.collect()
+    assert alive() is None
+    for count in (2, 5, 1):
+        np.testing.assert_allclose(compiled(x[:count]), expected[:count], rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeError, match="compile with keep_module=True"):
+        pickle.dumps(compiled)
+
+
+def test_without_the_module_images_that_depend_on_each_other_are_not_filled_up():
+    class Centred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            y = self.linear(x)
+            return y - y.mean(0)
+
+    model = Centred().eval()
+    compiled = lucid.compile(model, (4, 3), keep_module=False)
+    x = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    expected = model(lucid.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"for 2 is no part of that for 4.*keep_module=True"):
+        compiled(x[:2])
+
+
+def test_a_model_of_which_a_part_runs_as_itself_is_kept():
+    model = Around(OnRawArrays()).eval()
+    compiled = lucid.compile(model, (3, 3, 8, 8), keep_module=False)
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    with lucid.no_grad():
+        expected = model(lucid.tensor(x)).numpy()
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_plans_hold_their_weights_once():

@@ -36,6 +36,7 @@ from lucid.kernels.numba._prepared import divide_images as divide_images
 from lucid.kernels.numba._prepared import join as join
 from lucid.kernels.numba._prepared import join_lanes as join_lanes
 from lucid.kernels.numba._prepared import keep_conv as keep_conv
+from lucid.kernels.numba._prepared import pack_conv as pack_conv
 from lucid.kernels.numba._prepared import prepare_affine as prepare_affine
 from lucid.kernels.numba._prepared import prepare_average as prepare_average
 from lucid.kernels.numba._prepared import prepare_conv as prepare_conv

@@ -20,6 +20,7 @@ from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_instruction
 from lucid.kernels.numba._conv import (
+    PackedConv,
     conv_instruction,
     conv_scratch,
     is_fast,
@@ -229,9 +230,16 @@ def _addition(x: Array, y: Array) -> Instruction:
     return add_part.pack(chunks, x=x, y=y, size=x.size)
 
 
+def pack_conv(weight: Array, conv: Conv, shift: Array | None) -> Any:
+    """Return weights for :func:`prepare_conv`: see the NumPy backend. The shift is among them."""
+    if not is_fast(weight, weight, conv):
+        return reference.pack_conv(weight, conv, shift)
+    return pack(weight, conv, shift)
+
+
 def prepare_conv(
     input_shape: tuple[int, int, int, int],
-    weight: Array,
+    weight: Any,
     conv: Conv,
     epilogue: Epilogue,
 ) -> Prepared:
@@ -240,11 +248,12 @@ def prepare_conv(
     Clipping and the residual are applied to the sums while they are in registers, other activations
     to each tile in the nearest cache.
     """
-    if not is_fast(weight, weight, conv):
-        return reference.prepare_conv(input_shape, weight, conv, epilogue)
-    weight, shift = epilogue.folded(weight)
-    packed = pack(weight, conv, shift)
-    is_depthwise = conv.is_depthwise(weight.shape)
+    if not isinstance(weight, PackedConv):
+        if not is_fast(weight, weight, conv):
+            return reference.prepare_conv(input_shape, weight, conv, epilogue)
+        weight = pack(epilogue.folded(weight)[0], conv, epilogue.shift)
+    packed = weight
+    is_depthwise = conv.is_depthwise(packed.shape)
     bounds, activation = epilogue.bounds, epilogue.activation
     kind = 0 if activation is None else KINDS[activation]
     scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
@@ -262,8 +271,8 @@ def prepare_conv(
             result.append(_addition(out, residual))
         return result, (packed, x, out, residual, scratch)
 
-    even = is_depthwise or is_product(weight.shape, conv)
-    gap = _GAP if even and len(weight) * FLOAT % _PERIOD == 0 else 0
+    even = is_depthwise or is_product(packed.shape, conv)
+    gap = _GAP if even and packed.shape[0] * FLOAT % _PERIOD == 0 else 0
 
     def conform(x: Array, *residual: Array) -> tuple[Array, ...]:
         first = x if is_spaced(x) else np.ascontiguousarray(x)

@@ -53,6 +53,19 @@ Finish = Callable[..., None]  # of a block of the output, maybe its residual and
 Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much of it, multiply-adds
 
 
+def pack_conv(weight: np.ndarray, conv: Conv, shift: np.ndarray | None) -> Any:
+    """Return weights for :func:`prepare_conv`, for any number of images: it copies them no more.
+
+    Here they are an array of the same shape, in the order in which products read it.
+
+    Args:
+        weight: ``(O, I/groups, kh, kw)``, with the epilogue's scale multiplied in.
+        conv: its geometry.
+        shift: the epilogue's.
+    """
+    return np.array(weight.transpose(2, 3, 1, 0), order="C").transpose(3, 2, 0, 1)
+
+
 def prepare_conv(
     input_shape: Shape,
     weight: np.ndarray,
@@ -67,7 +80,7 @@ def prepare_conv(
 
     Args:
         input_shape: ``(N, H, W, I)``.
-        weight: ``(O, I/groups, kh, kw)``.
+        weight: ``(O, I/groups, kh, kw)``, or what :func:`pack_conv` returned.
         conv: its geometry.
         epilogue: what its sums go through.
     """
@@ -99,7 +112,7 @@ def keep_conv(
         wide = keep_conv(weight.astype(np.float32), conv, epilogue)
         return lambda x: wide(x.astype(np.float32)).astype(np.float16)
     # In the order in which products read them: what is prepared for a shape needs no copy.
-    lying = np.array(weight.transpose(2, 3, 1, 0), order="C").transpose(3, 2, 0, 1)
+    lying = pack_conv(weight, conv, None)
     scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
     epilogue = epilogue._replace(scale=scale, shift=shift)
     in_any_layout = _is_of_planes(weight.shape, conv)
