@@ -26,7 +26,9 @@ Row = dict[str, Any]
 AS_USUAL = {"LUCID_WARM_UP": "0"}  # what a user's process does
 
 
-def start(name: str, folder: Path, threads: int, limit: float, cold: bool = False) -> Row:
+def start(
+    name: str, folder: Path, threads: int, limit: float, cold: bool = False, waits: bool = False
+) -> Row:
     """Return one process's stages in ms after its start, its peak in bytes, and its difference.
 
     Args:
@@ -35,6 +37,7 @@ def start(name: str, folder: Path, threads: int, limit: float, cold: bool = Fals
         threads: of the process, which is kept on as many processors.
         limit: seconds after which it is ended.
         cold: whether it finds an empty cache of kernels.
+        waits: whether it waits until all kernels are compiled, for those that come after it.
     """
     row: Row = {"stages_ms": {}}
     with (
@@ -46,7 +49,9 @@ def start(name: str, folder: Path, threads: int, limit: float, cold: bool = Fals
             [sys.executable, "-m", "benchmarks._start_worker", name, str(folder), str(threads)],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(threads) | AS_USUAL | ({"NUMBA_CACHE_DIR": cache} if cold else {}),
+            env=environment(threads)
+            | ({} if waits else AS_USUAL)
+            | ({"NUMBA_CACHE_DIR": cache} if cold else {}),
             preexec_fn=partial(pin, threads),
         )
         watch = threading.Timer(limit, process.kill)
@@ -82,7 +87,8 @@ def measure(
         shift = turn % max(1, len(names))
         for name in names[shift:] + names[:shift]:
             if not any(out(row) for row in found[name]):
-                found[name].append(start(name, folder, threads, limit, cold))
+                waits = turn == 0 and not cold
+                found[name].append(start(name, folder, threads, limit, cold, waits))
     return {name: summary(rows if cold else rows[1:] or rows) for name, rows in found.items()}
 
 

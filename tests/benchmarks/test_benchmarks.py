@@ -95,7 +95,14 @@ def test_a_start_that_fails_says_why_and_the_others_go_on(monkeypatch, tmp_path)
         "b": {"stages_ms": {}, "failed": "ended with status 1: KeyError: 'b'"},
     }
     asked = []
-    monkeypatch.setattr(_start, "start", lambda name, *rest: asked.append(name) or told[name])
+
+    def start(name, folder, threads, limit, cold, waits):
+        asked.append(name)
+        assert not cold
+        assert waits == (len(asked) < 3), "the first round compiles for the others"
+        return told[name]
+
+    monkeypatch.setattr(_start, "start", start)
     rows = _start.measure(Case("conv_small", "start", 1), ["a", "b"], tmp_path, 1, 2, 60)
     assert asked == ["a", "b", "a", "a"], "the first round fills caches; one that failed is out"
     assert rows["b"] == {"failed": "ended with status 1: KeyError: 'b'"}
