@@ -21,8 +21,8 @@ from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
-from lucid.kernels.numba import _conv, _prepared, _product, _weight_grad
-from lucid.kernels.numba.machine import _packing, _threads
+from lucid.kernels.numba import _activation, _conv, _dense, _prepared, _product, _weight_grad
+from lucid.kernels.numba.machine import _cache, _packing, _threads, _tile
 from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
@@ -415,7 +415,17 @@ print("numba.np.linalg" in sys.modules)
 """
 
 
-@pytest.mark.slow  # some 40 s where they are not compiled yet
+def test_the_code_of_tiles_is_in_no_kernel_that_calls_them():
+    for made, *callers in (
+        (_activation.tiles_activated, _product.product, _product.products, _dense.dense),
+        (_tile.tiles_transposed, _weight_grad.transposed_product, _weight_grad.dense_sums),
+    ):
+        sizes = [len(_cache.load(native.name)) for native in (made, *callers) if native.address]
+        assert len(sizes) == 1 + len(callers)
+        assert 3 * max(sizes[1:]) < sizes[0]
+
+
+@pytest.mark.slow  # some 20 s where they are not compiled yet
 def test_every_kernel_is_loaded_without_what_compiles():
     run_python(ALL_KERNELS)
     assert run_python(ALL_KERNELS).stdout == "False\n"

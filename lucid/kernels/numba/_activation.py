@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _formula, _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value
 from lucid.kernels.numba.machine._formula import compiled_formula
 from lucid.kernels.numba.machine._native import (
@@ -20,11 +20,12 @@ from lucid.kernels.numba.machine._native import (
     WIDTH,
     Kernel,
     bits_to_float,
+    compiled,
     floats,
     kernel,
     share,
 )
-from lucid.kernels.numba.machine._tile import AT, tile
+from lucid.kernels.numba.machine._tile import AT, TILES, tile
 from lucid.kernels.numba.machine._vector import load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference
@@ -174,7 +175,7 @@ _of_silu, _of_hardswish, _of_gelu, _of_gelu_tanh = (
 )
 
 
-@njit
+@piece
 def _activated(kind, value):
     if kind == _SILU:
         return _of_silu(value)
@@ -185,7 +186,7 @@ def _activated(kind, value):
     return _of_gelu_tanh(value)
 
 
-@njit
+@piece
 def finish(kind, rows, columns, out, out_row, residual, residual_row):
     """Apply an activation to some rows in place, then add those of a residual (0: none)."""
     for row in range(rows):
@@ -198,8 +199,8 @@ def finish(kind, rows, columns, out, out_row, residual, residual_row):
             store(start + at, value, rest)
 
 
-@njit
-def tiles(settings, kind, rows, a, b, c, residual, columns):
+@compiled(TILES)
+def tiles_activated(settings, kind, rows, a, b, c, residual, columns):
     """Compute some rows of a panel's product, tile by tile; see :func:`tile` for the arguments.
 
     An activation, if there is a ``kind``, is applied to a tile while it is in the nearest cache.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.numba._activation import tiles
+from lucid.kernels.numba._activation import tiles_activated
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._prepared import Planned
 from lucid.kernels.numba._product import addresses
@@ -33,7 +33,7 @@ from lucid.kernels.numba.machine._native import (
     words,
 )
 from lucid.kernels.numba.machine._packing import pack_panel
-from lucid.kernels.numba.machine._tile import AT, Tile
+from lucid.kernels.numba.machine._tile import AT, Tile, tiles
 from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
@@ -133,9 +133,10 @@ def prepare_attention(
             factors=factors if scale != 1 else None, key_row=k.strides[-2],
             key_column=k.strides[-1], value_row=v.strides[-2], value_column=v.strides[-1],
         )  # fmt: skip
+        code = tiles_activated.address
         apply = attend.pack(
-            images * blocks, of_scores=Tile(length=e, a_row=q.strides[-2], c_row=FLOAT * score_row),
-            of_values=Tile(length=s, a_row=FLOAT * score_row, c_row=FLOAT * v_width), q=tables[0],
+            images * blocks, of_scores=Tile(code, e, a_row=q.strides[-2], c_row=FLOAT * score_row),
+            of_values=Tile(code, s, a_row=FLOAT * score_row, c_row=FLOAT * v_width), q=tables[0],
             out=out, packed_keys=packed_keys, packed_values=packed_values, length=length, e=e, s=s,
             v=v_width, blocks=blocks, scratch=scratch, scratch_bytes=FLOAT * size,
         )  # fmt: skip

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     WIDTH,
@@ -61,7 +61,7 @@ def _chunks(x: Array, most: int = _threads.MAX_CHUNKS) -> int:
 
 def _row_map(known: Callable[..., Any], formula: Callable[..., Any], name: str) -> Kernel:
     """Return the kernel that writes a formula of each row of ``x``, with what columns need."""
-    known, formula = njit(known), njit(formula)
+    known, formula = piece(known), piece(formula)
 
     def row_map(chunk, thread, x, grad, out, rows, columns, vectors, low, high, chunks):
         least, most = spread(bits_to_float(low)), spread(bits_to_float(high))
@@ -93,9 +93,9 @@ def _column_sums(
         formula: returns two vectors for some columns of a row.
         exactly: returns the same two for one column of a row, in float64.
     """
-    known, formula, exactly = njit(known), njit(formula), njit(exactly)
+    known, formula, exactly = piece(known), piece(formula), piece(exactly)
 
-    @njit
+    @piece
     def sums(firsts, seconds, scratch, count, x, grad, step, rows, vectors, low, high):
         """Write the sums of ``count`` columns, with ``step`` bytes from row to row, in float64."""
         first, second = f64s(firsts), f64s(seconds)
@@ -178,7 +178,7 @@ def _exact_moments(x, grad_at, vectors, step, low, high):
 _sum_moments = _column_sums(_pivot, _moments, _exact_moments)
 
 
-@njit
+@piece
 def write_record(record, columns, first, count, x, step, rows):
     """Write the means and squared deviations of ``count`` columns of a block of rows.
 
@@ -206,7 +206,7 @@ def statistics(chunk, thread, x, rows, columns, records, record_size, chunks):
     write_record(record, columns, 0, columns, x + start * step, step, stop - start)
 
 
-@njit
+@piece
 def _scale_shift(mean, variance, eps, weight, bias, j):
     """Batch norm's factor and summand of a channel."""
     scale = 1.0 / math.sqrt(variance + f64s(eps)[0])

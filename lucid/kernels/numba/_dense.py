@@ -12,12 +12,12 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
-from lucid.kernels.numba._activation import tiles
+from lucid.kernels.numba._activation import tiles_activated
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
@@ -28,12 +28,12 @@ from lucid.kernels.numba.machine._native import (
     places,
 )
 from lucid.kernels.numba.machine._packing import Packed
-from lucid.kernels.numba.machine._tile import AT, Tile
+from lucid.kernels.numba.machine._tile import AT, Tile, tiles
 
 Array = np.ndarray
 
 
-@njit
+@piece
 def copy_rows(x, h, w, c, first, count, left, padded_w, out):
     """Copy rows ``first`` to ``first + count`` of an image, with zeros around, to ``out``."""
     width = padded_w * c
@@ -171,6 +171,7 @@ def _settings(
     stride, ((top, _), (left, _)), *_ = conv
     low, high = map(float_bits, bounds)
     tile = Tile(
+        tiles_activated.address,
         length=kernel[1] * c,
         a_row=FLOAT * stride[1] * c,
         c_row=out_strides[2],

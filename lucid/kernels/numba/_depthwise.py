@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba.machine import _emit, _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -118,7 +119,7 @@ def _sum_pixels(builder: Any, pixels: Any, *args: Any) -> None:
     _emit.choice(builder, pixels, {count: functools.partial(call, count) for count in PIXELS})
 
 
-@njit
+@piece
 def _copy_channels(x, h, w, pixel, channels, first, count, left, padded_w, out, out_pixel):
     """Copy some channels of rows ``first`` to ``first + count``, with zeros around, to ``out``."""
     begin, skip = min(padded_w, max(0, left)), max(0, -left)
@@ -138,7 +139,7 @@ def _copy_channels(x, h, w, pixel, channels, first, count, left, padded_w, out, 
                     store(target + c * FLOAT, spread(np.float32(0)), channels - c)
 
 
-@njit
+@piece
 def _group(rest):
     """Return how many of the adjacent pixels that are left to sum at once."""
     if rest >= 7 and rest != 8:
@@ -146,7 +147,7 @@ def _group(rest):
     return 4 if rest >= 4 else 2 if rest >= 2 else 1
 
 
-@njit
+@piece
 def taps_inside(start, step, taps, size):
     """The first of the taps at ``start + i · step`` within ``size``, and the one after the last."""
     first = min(taps, max(0, (-start + step - 1) // step))
@@ -249,7 +250,7 @@ def depthwise(chunk, thread, sums, sizes, x, taps, out, scratch, records, record
         write_record(record, all_channels, channel, channels, at, out_pixel, count)
 
 
-@njit
+@piece
 def _only_bias(bias, out, pixels, channels, sums):
     low, high = spread(bits_to_float(sums[_AT.low])), spread(bits_to_float(sums[_AT.high]))
     for c in range(0, channels, WIDTH):

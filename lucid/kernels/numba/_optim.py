@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     WIDTH,
     Kernel,
@@ -47,7 +47,7 @@ _WORTH = 1 << 14
 _ENTRY = 9
 
 
-@njit
+@piece
 def _row_of(table, rows, element):
     """The row of the table that has an element."""
     low, high = 0, rows
@@ -60,20 +60,20 @@ def _row_of(table, rows, element):
     return low
 
 
-@njit
+@piece
 def _after(start, skip):
     """The address of an element behind ``skip`` others; 0 if there is no array."""
     return start + skip * 4 if start != 0 else 0
 
 
-@njit
+@piece
 def _start(table, rows, total, chunk, chunks):
     """The first element of a chunk, its row, and where the chunk ends."""
     first, stop = share(total, chunk, chunks)
     return first, _row_of(table, rows, first), stop
 
 
-@njit
+@piece
 def _piece(table, row, element, stop):
     """Of a row from an element on: how many of the chunk, its two numbers, where its arrays are."""
     entry = words(table + row * _ENTRY * 8)
@@ -85,12 +85,12 @@ def _piece(table, row, element, stop):
     )  # fmt: skip
 
 
-@njit
+@piece
 def _vector(bits):
     return spread(bits_to_float(bits))
 
 
-@njit
+@piece
 def _descent(maximize, decay, grad, param):
     """``±grad + decay · param``."""
     if maximize != 0:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
@@ -29,6 +28,7 @@ from lucid.kernels.numba._conv import (
     pack,
 )
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     WIDTH,
@@ -385,7 +385,7 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Pr
 # -- the mean over all positions ------------------------------------------------------------------
 
 
-@njit
+@piece
 def _add_pixels(x, step, pixels, count, out, is_first):
     """Add up to four vectors of some pixels to those at ``out``, or write them there."""
     s0 = s1 = s2 = s3 = spread(np.float32(0))

@@ -13,13 +13,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds
-from lucid.kernels.numba._activation import tiles
+from lucid.kernels.numba._activation import tiles_activated
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
@@ -39,7 +39,7 @@ from lucid.kernels.numba.machine._native import (
     workspace,
 )
 from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
-from lucid.kernels.numba.machine._tile import AT, Tile
+from lucid.kernels.numba.machine._tile import AT, Tile, tiles
 from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
 
@@ -160,7 +160,7 @@ def _multiply(a: Array, b: Array, bias: Array | None, lead: tuple[int, ...]) -> 
         size += -(-m // row_blocks) * depth
     size = -(-size // 16) * 16
     tables = [addresses(array, lead) for array in (a, b, out)] if batch > 1 else [a, b, out]
-    tile = Tile(length=depth, c_row=FLOAT * n, residual_row=FLOAT * n)
+    tile = Tile(tiles_activated.address, depth, c_row=FLOAT * n, residual_row=FLOAT * n)
     workspace.start()
     scratch = workspace.empty((size * _threads.get_num_threads(),))
     instruction = products.pack(
@@ -241,7 +241,9 @@ def _settings(
     """Return the settings of a product, which depend on how many threads there are."""
     row_blocks, column_blocks = grid(rows, k, n)
     low, high = map(float_bits, bounds)
-    tile = Tile(length=k, a_row=a_row, c_row=c_row, residual_row=FLOAT * n, low=low, high=high)
+    tile = Tile(
+        tiles_activated.address, k, a_row, c_row, residual_row=FLOAT * n, low=low, high=high
+    )
     return tile, _Sizes(rows, n, FLOAT * PANEL * (1 + k), row_blocks, column_blocks, kind)
 
 
@@ -290,7 +292,7 @@ def inner_products(chunk, thread, x, weight, out, rows, k, n, chunks, x_row, wei
                 _one_column(x, weight, out, rows, k, n, x_row, weight_row, bias, last)
 
 
-@njit
+@piece
 def _four_columns(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
     """Four inner products at once: x is read once for them, and their sums do not wait."""
     zero = spread(np.float32(0))
@@ -313,7 +315,7 @@ def _four_columns(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
                 result[j] += floats(bias)[column + j]
 
 
-@njit
+@piece
 def _one_column(x, weight, out, rows, k, n, x_row, weight_row, bias, column):
     for row in range(rows):
         s = spread(np.float32(0))

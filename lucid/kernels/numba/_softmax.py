@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._formula import vector_exp
 from lucid.kernels.numba.machine._native import FLOAT, WIDTH, Kernel, kernel, share
 from lucid.kernels.numba.machine._vector import (
@@ -32,7 +32,7 @@ _LOWEST = np.float32(-np.inf)
 WORTH = 1 << 14
 
 
-@njit
+@piece
 def row_maximum(x, count):
     """The largest of the floats at an address; NaN is passed over."""
     lowest = spread(_LOWEST)
@@ -48,7 +48,7 @@ def row_maximum(x, count):
     return largest(maximum(first, second))
 
 
-@njit
+@piece
 def exponentials(x, y, count):
     """Write ``e^(x - max(x))`` of a row to ``y``, or in place, and return its sum."""
     lowest = spread(_LOWEST)
@@ -63,7 +63,7 @@ def exponentials(x, y, count):
     return total(sums)
 
 
-@njit
+@piece
 def scale_row(x, count, factor):
     """Multiply a row by a number, in place."""
     factors = spread(factor)
@@ -72,7 +72,7 @@ def scale_row(x, count, factor):
         store(at, load(at, rest) * factors, rest)
 
 
-@njit
+@piece
 def log_softmax_row(x, y, count):
     """Write ``x - log(sum(e^x))`` of a row to ``y``."""
     lowest = spread(_LOWEST)
@@ -90,7 +90,7 @@ def _over_rows(function: Callable[..., None]) -> Kernel:
 
     Its docstring says what is computed.
     """
-    of_row = njit(function)
+    of_row = piece(function)
 
     def over_rows(chunk, thread, rows, columns, chunks, x, y, out):
         start, stop = share(rows, chunk, chunks)

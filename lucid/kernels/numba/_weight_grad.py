@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 
 from lucid.kernels.geometry import Conv, Pair, Shape
 from lucid.kernels.numba._dense import copy_rows
 from lucid.kernels.numba.machine import _emit, _threads
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -34,7 +35,7 @@ from lucid.kernels.numba.machine._native import (
     share,
     workspace,
 )
-from lucid.kernels.numba.machine._tile import Tile, tiles_transposed
+from lucid.kernels.numba.machine._tile import Tile, tiles, tiles_transposed
 
 Array = np.ndarray
 
@@ -66,7 +67,7 @@ def _add_parts(parts: Array, out: Array) -> Instruction:
     return add_parts.pack(chunks, source=parts, out=out, parts=len(parts), size=out.size)
 
 
-@njit
+@piece
 def _clear(place, count):
     target = floats(place)
     for i in range(count):
@@ -105,7 +106,7 @@ def transposed_product(
             column = panel * PANEL
             b_at = b + (run * _STEPS * n2 + column) * FLOAT
             c_at = target + (start * n2 + column) * FLOAT
-            tiles_transposed(own, stop - start, a_at, b_at, c_at, min(PANEL, n2 - column))
+            tiles(own, 0, stop - start, a_at, b_at, c_at, 0, min(PANEL, n2 - column))
 
 
 def product_transposed(a: Array, b: Array) -> Gradient:
@@ -122,11 +123,12 @@ def product_transposed(a: Array, b: Array) -> Gradient:
     count = min(runs, -(-wanted // (blocks_1 * blocks_2)))
     parts = workspace.empty((count, n1, n2)) if count > 1 else out[None]
     steps = {"a_step": FLOAT * n1, "b_step": FLOAT * n2, "c_row": FLOAT * n2}
+    code = tiles_transposed.address
     instructions = [
         transposed_product.pack(
             count * blocks_1 * blocks_2,
-            settings=Tile(length=_STEPS, **steps),
-            last_settings=Tile(length=rows % _STEPS, **steps),
+            settings=Tile(code, _STEPS, **steps),
+            last_settings=Tile(code, rows % _STEPS, **steps),
             a=a,
             b=b,
             out=parts,
@@ -180,7 +182,7 @@ class _Blocks(NamedTuple):
 _AT = places(_Blocks)
 
 
-@njit
+@piece
 def _load_block(args, x, grad, block, scratch):
     """Copy a block's input rows to scratch memory, and return where its gradient starts."""
     rows, h, w, c = args[_AT.rows], args[_AT.h], args[_AT.w], args[_AT.c]
@@ -212,7 +214,7 @@ def dense_sums(chunk, thread, settings, blocks, x, grad, parts, scratch):
             for i in range(kh):
                 source, target = i * blocks[_AT.padded_w] * c, i * run * o
                 a, c_at = own + source * FLOAT, sums + target * FLOAT + skip
-                tiles_transposed(settings, run, a, grad_at + skip, c_at, width)
+                tiles(settings, 0, run, a, grad_at + skip, c_at, 0, width)
 
 
 # Floats that a block of rows and its gradient may touch: 256 KiB.
@@ -269,6 +271,7 @@ def dense_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> G
     blocks = _cut(x.shape, grad.shape, kernel_size, conv, count, most, _WORTH)
     parts, scratch = _memory(blocks, count)
     settings = Tile(
+        tiles_transposed.address,
         length=ow,
         a_step=FLOAT * sw * c,
         a_segment=FLOAT * sh * blocks.padded_w * c,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
+from numba import njit
 from numba.core import compiler
-from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen, JITCPUCodegen
+from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen, JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
@@ -25,6 +26,32 @@ if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a
         after_in_parent=global_compiler_lock.release,
         after_in_child=global_compiler_lock.release,
     )
+
+
+class _Code(JITCodeLibrary):
+    """The instructions of a piece: what they become is found out within each kernel."""
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class _PieceCompiler(compiler.Compiler):
+    def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
+        super().__init__(typing, target, _Code(target.codegen(), "piece"), *rest)
+        # Numba knows a function by what Python would call, a builtin function, one for each.
+        self.state.targetctx.get_executable = lambda *args: {}.__getitem__
+
+
+# Decorate a function to be a piece of kernels. Numba would optimise and translate it, and a wrapper
+# for Python, for itself, and then again within all that call it.
+piece = njit(
+    error_model="numpy",
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    pipeline_class=_PieceCompiler,
+)
 
 
 class _Library(AOTCodeLibrary):

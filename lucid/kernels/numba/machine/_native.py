@@ -23,13 +23,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lucid.kernels import _memory
 from lucid.kernels.numba.machine import _cache, _code, _compile, _compiler
 from lucid.kernels.numba.machine._code import Code
+from lucid.kernels.numba.machine._compile import piece
 
 i64 = ir.IntType(64)
 f32 = ir.FloatType()
@@ -90,13 +91,13 @@ class Native:
     Attributes:
         name: of its module and itself; its machine code is kept under it.
         address: where the machine code starts.
-        is_long: whether to compile it takes seconds, not tenths: a kernel of tiles.
+        is_long: whether to compile it may take seconds, not tenths: then it is begun first.
         call: the function for Python, by ctypes: it runs without the interpreter's lock.
     """
 
     address: int
     call: Any
-    is_long = False
+    is_long = True
 
     def __init__(
         self, function: Callable[..., Any], sig: Any, source: Callable[..., Any] | None = None
@@ -160,13 +161,13 @@ class Kernel(Native):
 
     def __init__(self, function: Callable[..., Any], settings: dict[str, Any]) -> None:
         names = list(inspect.signature(function).parameters)
+        self.is_long = bool(settings)
         if names[0] == "args":  # it reads all of its arguments by place
             super().__init__(function, _KERNEL)
             return
         self._settings, self._fields = list(settings), names[2 + len(settings) :]
         if names[2:] != [*self._settings, *self._fields]:
             raise TypeError(f"{function.__name__}: expected {self._settings} first, got {names}")
-        self.is_long = bool(settings)
         self._is_told_chunks = "chunks" in self._fields
         self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
         sizes = [len(kind._fields) for kind in settings.values()]
@@ -214,7 +215,7 @@ def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Cal
 
         return types.Tuple((Words,) * len(starts) + (types.int64,) * count)(args), codegen
 
-    named = njit(error_model="numpy")(function)
+    named = piece(function)
 
     def entry(args, chunk, thread):
         named(chunk, thread, *unpack(args))
@@ -222,7 +223,7 @@ def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Cal
     return entry
 
 
-@njit
+@piece
 def share(size, chunk, chunks):
     """Where a chunk's share of a range begins and ends."""
     return size * chunk // chunks, size * (chunk + 1) // chunks
@@ -416,11 +417,21 @@ def words(builder: Any, address: Any) -> Any:
     return pointer(builder, address, i64)
 
 
-@emits(types.void(types.int64, types.int64, types.int64, types.int64))
-def call_kernel(builder: Any, address: Any, args: Any, chunk: Any, thread: Any) -> None:
-    """Call the kernel at an address."""
-    kind = ir.FunctionType(ir.VoidType(), [i64.as_pointer(), i64, i64])
-    builder.call(pointer(builder, address, kind), [pointer(builder, args, i64), chunk, thread])
+def caller(sig: Any) -> Any:
+    """Return a function for compiled code that calls the C function at an address.
+
+    It takes the address and the arguments; ``sig`` is that of the C function, which returns none.
+    """
+
+    @emits(types.void(types.int64, *sig.args))
+    def call(builder: Any, address: Any, *args: Any) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
+        builder.call(pointer(builder, address, kind), args)
+
+    return call
+
+
+call_kernel = caller(types.void(types.int64, types.int64, types.int64))
 
 
 @emits(types.int64(types.int64))

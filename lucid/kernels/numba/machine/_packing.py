@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, constant, i32, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -113,7 +114,7 @@ def pack_instruction(
     )
 
 
-@njit
+@piece
 def pack_panel(source, step, column, depth, count, target, scale):
     """Pack ``count`` columns of a matrix with any strides into a panel; no bias.
 
@@ -152,7 +153,7 @@ def pack_panel(source, step, column, depth, count, target, scale):
     _pack_any(source + whole * step, step, column, depth - whole, 0, count, rest, scale)
 
 
-@njit
+@piece
 def _pack_any(source, step, column, depth, first, count, target, scale):
     """Pack columns ``first`` to PANEL, one float after the other."""
     out, factors = floats(target), floats(scale)
@@ -164,7 +165,7 @@ def _pack_any(source, step, column, depth, first, count, target, scale):
             out[i * PANEL + j] = np.float32(0)
 
 
-@njit
+@piece
 def copy_block(source, row, column, rows, columns, target):
     """Copy a matrix with any strides to contiguous rows."""
     whole_rows = whole_columns = 0

@@ -26,10 +26,11 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from lucid.kernels import numpy as reference
 from lucid.kernels._processors import processors
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     Instruction,
     address,
@@ -69,7 +70,7 @@ MAX_CHUNKS = (1 << 16) - 1
 _PATIENCE = 50_000
 
 
-@njit
+@piece
 def _take_one(place):
     """Count a number down, and return whether it was above zero."""
     while True:

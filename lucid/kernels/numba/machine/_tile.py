@@ -21,9 +21,10 @@ import math
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 
 from lucid.kernels.numba.machine import _emit
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Masked, Value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -32,6 +33,8 @@ from lucid.kernels.numba.machine._native import (
     VECTOR,
     WIDTH,
     Words,
+    caller,
+    compiled,
     emits,
     f32,
     float_bits,
@@ -44,6 +47,7 @@ from lucid.kernels.numba.machine._native import (
 class Tile(NamedTuple):
     """The settings of tiles. Steps are in bytes."""
 
+    code: int  # the address of what computes them: ``tiles_activated`` or ``tiles_transposed``
     length: int  # steps in a run
     a_row: int = 0  # from one row of a to the next (unused where a is transposed)
     c_row: int = 0  # from one row of the result to the next
@@ -213,9 +217,24 @@ def _tile_transposed(builder: Any, *args: Any) -> None:
     _any_tile(builder, args, transposed=True)
 
 
-@njit
-def tiles_transposed(settings, rows, a, b, c, columns):
-    """Add ``aᵀ·b`` to some rows of ``c``, any number; these are adjacent columns of ``a``."""
+# Many kernels compute tiles, and the code of all sizes of them takes a second to compile. So it is
+# a function of its own, and kernels call it by its address: it takes nanoseconds for many tiles.
+TILES = types.void(Words, *(types.int64,) * 7)
+_call = caller(TILES)
+
+
+@piece
+def tiles(settings, kind, rows, a, b, c, residual, columns):
+    """Compute some rows of a panel's product, as the settings say; see there for the arguments."""
+    _call(settings[AT.code], settings, kind, rows, a, b, c, residual, columns)
+
+
+@compiled(TILES)
+def tiles_transposed(settings, kind, rows, a, b, c, residual, columns):
+    """Add ``aᵀ·b`` to some rows of ``c``, any number; these are adjacent columns of ``a``.
+
+    There is no activation and no residual.
+    """
     count = (rows + TILE_ROWS - 1) // TILE_ROWS
     for index in range(count):
         row, stop = share(rows, index, count)

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import lower_builtin, register_model, type_callable
 
 from lucid.kernels.numba.machine import _emit
+from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Masked, Value
 from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits, pointer
 
@@ -66,7 +67,7 @@ def _store_part(builder: Any, place: Any, value: Any, count: Any) -> None:
     Masked(builder, count).store(value, pointer(builder, place, VECTOR))
 
 
-@njit
+@piece
 def load(place, count):
     """The floats at an address; where ``count`` is less than WIDTH so many, then zeros."""
     if count >= WIDTH:
@@ -74,7 +75,7 @@ def load(place, count):
     return _load_part(place, count)
 
 
-@njit
+@piece
 def load_or(place, count, others):
     """Like :func:`load`, with floats of the vector ``others`` after the first ``count``."""
     if count >= WIDTH:
@@ -82,7 +83,7 @@ def load_or(place, count, others):
     return _load_part_or(place, count, others)
 
 
-@njit
+@piece
 def store(place, value, count):
     """Write a vector to an address, or its first ``count`` floats."""
     if count >= WIDTH:
