@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,9 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: nn.CrossEntropyLoss(label_smoothing=2), ValueError, "label_smoothing must be between"),
     (lambda: nn.HuberLoss(delta=-1), ValueError, "delta must be positive"),
     (lambda: nn.PReLU(0), ValueError, "num_parameters must be at least 1"),
+    (lambda: nn.Threshold(1.0), TypeError, "Threshold: missing a required argument: 'value'"),
+    (lambda: nn.MSELoss("sum"), TypeError, "MSELoss: too many positional arguments"),
+    (lambda: nn.GELU(tanh=True), TypeError, "GELU: got an unexpected keyword argument 'tanh'"),
 ]
 
 
@@ -274,3 +278,28 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
 def test_a_setting_of_a_wrong_kind_names_the_layer(make, message):
     with pytest.raises(TypeError, match=message):
         make()
+
+
+def test_the_arguments_of_a_layer_are_its_settings() -> None:
+    assert str(inspect.signature(nn.Threshold)).startswith("(threshold: 'float', value: 'float', ")
+    weighted = inspect.signature(nn.CrossEntropyLoss).parameters
+    kinds = {name: argument.kind.name for name, argument in weighted.items()}
+    assert kinds.pop("weight") == "POSITIONAL_OR_KEYWORD"
+    assert kinds == dict.fromkeys(("reduction", "ignore_index", "label_smoothing"), "KEYWORD_ONLY")
+    assert not hasattr(nn.LeakyReLU, "negative_slope")  # each layer has its own
+
+
+def test_a_subclass_has_the_constructor_and_the_attributes_that_it_says() -> None:
+    class Steep(nn.LeakyReLU):
+        calls: int = 0
+
+        def __init__(self, steepness: float) -> None:
+            super().__init__(1 / steepness)
+
+    class Counted(nn.LeakyReLU):
+        calls: int = 0
+
+    assert [*inspect.signature(Steep).parameters] == ["steepness"]
+    assert Steep(4.0)(lucid.tensor([-1.0])).item() == -0.25
+    assert [*inspect.signature(Counted).parameters] == ["negative_slope", "inplace"]
+    assert Counted(0.5).calls == Counted.calls == 0

@@ -17,20 +17,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Inplace(FunctionLayer):
-    """An activation with PyTorch's ``inplace``, which is accepted and has no effect."""
+class _Inplace(FunctionLayer, function=None):
+    """An activation with PyTorch's ``inplace``, which is accepted and has no effect.
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
+    It is the last argument, so each class names it.
+    """
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
-        texts = [super().extra_repr(), "inplace=True" if self.inplace else ""]
+        texts = [super().extra_repr(), "inplace=True" if getattr(self, "inplace", False) else ""]
         return ", ".join(filter(None, texts))
 
 
-class ReLU(_Inplace, function=F.relu):
+class _Plain(_Inplace, function=None):
+    inplace: bool = False
+
+
+class ReLU(_Plain, function=F.relu):
     """max(x, 0).
 
     Args:
@@ -46,19 +49,19 @@ class ReLU(_Inplace, function=F.relu):
     """
 
 
-class ReLU6(_Inplace, function=F.relu6):
+class ReLU6(_Plain, function=F.relu6):
     """min(max(x, 0), 6); ``inplace`` is as in :class:`ReLU`."""
 
 
-class SiLU(_Inplace, function=F.silu):
+class SiLU(_Plain, function=F.silu):
     """x · sigmoid(x), also called swish; ``inplace`` is as in :class:`ReLU`."""
 
 
-class Mish(_Inplace, function=F.mish):
+class Mish(_Plain, function=F.mish):
     """x · tanh(softplus(x)); ``inplace`` is as in :class:`ReLU`."""
 
 
-class Hardswish(_Inplace, function=F.hardswish):
+class Hardswish(_Plain, function=F.hardswish):
     """x · relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
 
     def extra_repr(self) -> str:
@@ -70,41 +73,35 @@ class Hardsigmoid(Hardswish, function=F.hardsigmoid):
     """relu6(x + 3) / 6; ``inplace`` is as in :class:`ReLU`."""
 
 
-class SELU(_Inplace, function=F.selu):
+class SELU(_Plain, function=F.selu):
     """1.0507 · elu(x, 1.6733); ``inplace`` is as in :class:`ReLU`."""
 
 
 class Hardtanh(_Inplace, function=F.hardtanh):
     """min(max(x, ``min_val``), ``max_val``); ``inplace`` is as in :class:`ReLU`."""
 
-    _settings = _shown = ("min_val", "max_val")
+    min_val: float = -1.0
+    max_val: float = 1.0
+    inplace: bool = False
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        if not min_val < max_val:
-            raise ValueError(f"Hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
-        self.min_val = min_val
-        self.max_val = max_val
+    def _check(self) -> None:
+        low, high = self.min_val, self.max_val
+        if not low < high:
+            raise ValueError(f"Hardtanh: expected min_val < max_val, got {low} and {high}")
 
 
 class LeakyReLU(_Inplace, function=F.leaky_relu):
     """x where positive, else ``negative_slope`` · x; ``inplace`` is as in :class:`ReLU`."""
 
-    _settings = _shown = ("negative_slope",)
-
-    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.negative_slope = negative_slope
+    negative_slope: float = 0.01
+    inplace: bool = False
 
 
 class ELU(_Inplace, function=F.elu):
     """x where positive, else ``alpha`` · (e^x - 1); ``inplace`` is as in :class:`ReLU`."""
 
-    _settings = _shown = ("alpha",)
-
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.alpha = alpha
+    alpha: float = 1.0
+    inplace: bool = False
 
 
 class CELU(ELU, function=F.celu):
@@ -114,11 +111,10 @@ class CELU(ELU, function=F.celu):
 class GELU(FunctionLayer, function=F.gelu):
     """x times the normal distribution function at x; see :func:`lucid.nn.functional.gelu`."""
 
-    _settings = ("approximate",)
+    approximate: str = "none"
 
-    def __init__(self, approximate: str = "none") -> None:
-        super().__init__()
-        self.approximate = one_of(approximate, ("none", "tanh"), "approximate", "GELU")
+    def _check(self) -> None:
+        one_of(self.approximate, ("none", "tanh"), "approximate", "GELU")
 
     def extra_repr(self) -> str:
         """Return the settings as PyTorch prints them."""
@@ -128,12 +124,8 @@ class GELU(FunctionLayer, function=F.gelu):
 class Softplus(FunctionLayer, function=F.softplus):
     """log(1 + e^(beta·x)) / ``beta``, and x itself where beta·x is above the ``threshold``."""
 
-    _settings = _shown = ("beta", "threshold")
-
-    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        super().__init__()
-        self.beta = beta
-        self.threshold = threshold
+    beta: float = 1.0
+    threshold: float = 20.0
 
 
 class Sigmoid(FunctionLayer, function=F.sigmoid):
@@ -155,13 +147,11 @@ class Softsign(FunctionLayer, function=F.softsign):
 class Softmax(FunctionLayer, function=F.softmax):
     """e^x / sum(e^x) along an axis, ``dim``; it must be given (PyTorch guesses and warns)."""
 
-    _settings = _shown = ("dim",)
+    dim: int | None = None
 
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        if dim is None:
+    def _check(self) -> None:
+        if self.dim is None:
             raise TypeError(f"{type(self).__name__}: pass the axis to normalise along as dim=")
-        self.dim = dim
 
 
 class LogSoftmax(Softmax, function=F.log_softmax):
@@ -175,11 +165,8 @@ class Softmin(Softmax, function=F.softmin):
 class Hardshrink(FunctionLayer, function=F.hardshrink):
     """x, and 0 where it is from -``lambd`` to ``lambd``."""
 
-    _settings = _sizes = ("lambd",)
-
-    def __init__(self, lambd: float = 0.5) -> None:
-        super().__init__()
-        self.lambd = lambd
+    _sizes = ("lambd",)
+    lambd: float = 0.5
 
 
 class Softshrink(Hardshrink, function=F.softshrink):
@@ -193,21 +180,15 @@ class Tanhshrink(FunctionLayer, function=F.tanhshrink):
 class Threshold(_Inplace, function=F.threshold):
     """x where it is above ``threshold``, else ``value``; ``inplace`` is as in :class:`ReLU`."""
 
-    _settings = _shown = ("threshold", "value")
-
-    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
-        super().__init__(inplace)
-        self.threshold, self.value = threshold, value
+    threshold: float
+    value: float
+    inplace: bool = False
 
 
 class GLU(FunctionLayer, function=F.glu):
     """a · sigmoid(b), where a and b are the input's halves along the axis ``dim``."""
 
-    _settings = _shown = ("dim",)
-
-    def __init__(self, dim: int = -1) -> None:
-        super().__init__()
-        self.dim = dim
+    dim: int = -1
 
 
 class PReLU(FunctionLayer, function=F.prelu):

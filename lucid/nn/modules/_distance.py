@@ -6,21 +6,21 @@ from typing import Any
 
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
+from lucid.nn.modules._layer import Caller
 from lucid.nn.modules._module import Module
 
 __all__ = ["CosineSimilarity", "PairwiseDistance"]
 
 
-class CosineSimilarity(Module):
+class CosineSimilarity(Caller, function=F.cosine_similarity):
     """The cosine of the angle. Arguments as in :func:`lucid.nn.functional.cosine_similarity`."""
 
-    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
-        super().__init__()
-        self.dim, self.eps = dim, eps
+    dim: int = 1
+    eps: float = 1e-8
 
     def forward(self, x1: Any, x2: Any) -> Tensor:
         """Return the cosines of vectors along the axis ``dim``."""
-        return F.cosine_similarity(x1, x2, self.dim, self.eps)
+        return self._call(x1, x2)
 
 
 class PairwiseDistance(Module):

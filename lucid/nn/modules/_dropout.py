@@ -35,11 +35,11 @@ class Dropout(FunctionLayer, function=F.dropout):
 
     _settings = ("p", "training")
     _shown = ("p", "inplace")
+    p: float = 0.5
+    inplace: bool = False
 
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__()
-        self.p = probability(p, "p", type(self).__name__)
-        self.inplace = inplace
+    def _check(self) -> None:
+        probability(self.p, "p", type(self).__name__)
 
 
 class Dropout2d(Dropout, function=F.dropout2d):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from inspect import Parameter as Argument
+from inspect import Signature, get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,6 +17,17 @@ from lucid.nn import init
 from lucid.nn._parameter import Parameter
 from lucid.nn.modules._module import Module
 from lucid.ops._common import operand
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform():
+        """Tell type checkers alone: Python 3.10 does not have it."""
+        return lambda cls: cls
+
+
+NOT_GIVEN: Any = object()
 
 
 def empty_parameter(shape: tuple[int, ...], dtype: DTypeLike | None = None) -> Parameter:
@@ -57,26 +70,78 @@ class Layer(Module):
         self.register_parameter(name, None if shape is None else empty_parameter(shape, dtype))
 
 
+@dataclass_transform()
 class Caller(Layer):
     """A module that calls one function, with attributes of its own as the settings.
 
-    The function is given with the class: ``class ReLU(FunctionLayer, function=F.relu)``.
+    The function is given with the class. The class's annotations are the settings, and as of a
+    dataclass the constructor's arguments; what follows ``_: KW_ONLY`` is given by name::
+
+        class ELU(FunctionLayer, function=F.elu):
+            alpha: float = 1.0
+
+    With ``function=None`` the function is left to subclasses.
     """
 
-    _function: Callable[..., Tensor]
-    _settings: tuple[str, ...] = ()  # the attributes, named as the function's arguments are
+    _function: ClassVar[Callable[..., Tensor]]
+    __signature__: ClassVar[Signature | None]
+    _arguments: ClassVar[Signature] = Signature()
+    _settings: ClassVar[tuple[str, ...]] = ()  # what the function is told
 
-    def __init_subclass__(cls, function: Callable[..., Tensor] | None = None) -> None:
+    def __init_subclass__(cls, function: Callable[..., Any] | None = NOT_GIVEN) -> None:
         super().__init_subclass__()
+        own = vars(cls)
+        if "__init__" in own:
+            cls.__signature__ = None  # that of the constructor
+        if function is NOT_GIVEN:
+            return
         if function is not None:
             cls._function = staticmethod(function)
+        if "__init__" not in own:
+            cls._take_arguments()
+        if "_settings" not in own:
+            cls._settings = tuple(name for name in cls._arguments.parameters if name != "inplace")
+
+    @classmethod
+    def _take_arguments(cls) -> None:
+        own, found = vars(cls), dict(cls._arguments.parameters)
+        kind: Any = Argument.POSITIONAL_OR_KEYWORD
+        for name, annotation in get_annotations(cls).items():
+            if name == "_":
+                kind = Argument.KEYWORD_ONLY
+            elif not name.startswith("_"):
+                default = own.get(name, Argument.empty)
+                found[name] = Argument(name, kind, default=default, annotation=annotation)
+                if name in own:
+                    delattr(cls, name)  # each layer has its own
+        cls._arguments = Signature(sorted(found.values(), key=lambda argument: argument.kind))
+        cls.__signature__ = cls._arguments
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        bound = self._arguments.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            self._set(name, value)
+        self._check()
+
+    def _set(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def _check(self) -> None:
+        """Raise an error if a setting is none."""
 
     def _call(self, *inputs: Any) -> Tensor:
         return self._function(*inputs, **{name: getattr(self, name) for name in self._settings})
 
 
-class FunctionLayer(Caller):
-    """A layer that is a function of one input."""
+class FunctionLayer(Caller, function=None):
+    """A layer that is a function of one input, and prints all its settings."""
+
+    def __init_subclass__(cls, function: Any = NOT_GIVEN) -> None:
+        super().__init_subclass__(function)
+        if not {"_shown", "_sizes", "__init__"} & vars(cls).keys():
+            cls._shown = cls._settings
 
     def forward(self, input: Any) -> Tensor:
         """Return the function of the input."""

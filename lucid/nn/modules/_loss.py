@@ -5,7 +5,7 @@ As there, most arguments are taken by name only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lucid._check import one_of, probability
 from lucid.autograd import Tensor
@@ -13,30 +13,36 @@ from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._layer import Caller
 from lucid.ops._common import floating
 
+if TYPE_CHECKING:
+    from dataclasses import KW_ONLY
+
 __all__ = [
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HuberLoss", "KLDivLoss",
     "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
 ]  # fmt: skip
 
 
-class Loss(Caller):
+class Loss(Caller, function=None):
     """A function of an input and a target."""
 
-    _settings: tuple[str, ...] = ("reduction",)
-    _reductions: tuple[str, ...] = ("none", "mean", "sum")
+    _reductions: ClassVar[tuple[str, ...]] = ("none", "mean", "sum")
+    _: KW_ONLY
+    reduction: str = "mean"
 
-    def __init__(self, *, reduction: str = "mean") -> None:
-        super().__init__()
-        self.reduction = one_of(reduction, self._reductions, "reduction", type(self).__name__)
+    def _set(self, name: str, value: Any) -> None:
+        if name in ("weight", "pos_weight"):
+            # Constants, such as class weights, are buffers: they are saved with the model.
+            tensor = None if value is None else floating(value, type(self).__name__).detach()
+            self.register_buffer(name, tensor)
+        else:
+            super()._set(name, value)
+
+    def _check(self) -> None:
+        one_of(self.reduction, self._reductions, "reduction", type(self).__name__)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         """Return the loss of an input and a target; both have one shape if nothing else is said."""
         return self._call(input, target)
-
-    def _keep(self, name: str, value: Any) -> None:
-        """Keep a constant, such as class weights, as a buffer: it is saved with the model."""
-        tensor = None if value is None else floating(value, type(self).__name__).detach()
-        self.register_buffer(name, tensor)
 
 
 class MSELoss(Loss, function=F.mse_loss):
@@ -61,25 +67,25 @@ class L1Loss(Loss, function=F.l1_loss):
 class SmoothL1Loss(Loss, function=F.smooth_l1_loss):
     """Squared below ``beta``, absolute above; see :func:`lucid.nn.functional.smooth_l1_loss`."""
 
-    _settings = ("reduction", "beta")
+    _: KW_ONLY
+    beta: float = 1.0
 
-    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction=reduction)
-        if beta < 0:
-            raise ValueError(f"SmoothL1Loss: beta must not be negative, got {beta}")
-        self.beta = beta
+    def _check(self) -> None:
+        super()._check()
+        if self.beta < 0:
+            raise ValueError(f"SmoothL1Loss: beta must not be negative, got {self.beta}")
 
 
 class HuberLoss(Loss, function=F.huber_loss):
     """Squared up to ``delta``, absolute above; see :func:`lucid.nn.functional.huber_loss`."""
 
-    _settings = ("reduction", "delta")
+    reduction: str = "mean"
+    delta: float = 1.0
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction=reduction)
-        if not delta > 0:
-            raise ValueError(f"HuberLoss: delta must be positive, got {delta}")
-        self.delta = delta
+    def _check(self) -> None:
+        super()._check()
+        if not self.delta > 0:
+            raise ValueError(f"HuberLoss: delta must be positive, got {self.delta}")
 
 
 class BCELoss(Loss, function=F.binary_cross_entropy):
@@ -88,12 +94,7 @@ class BCELoss(Loss, function=F.binary_cross_entropy):
     Arguments as in :func:`lucid.nn.functional.binary_cross_entropy`.
     """
 
-    _settings = ("weight", "reduction")
-    weight: Tensor | None
-
-    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self._keep("weight", weight)
+    weight: Any = None
 
 
 class BCEWithLogitsLoss(Loss, function=F.binary_cross_entropy_with_logits):
@@ -102,16 +103,9 @@ class BCEWithLogitsLoss(Loss, function=F.binary_cross_entropy_with_logits):
     Arguments as in :func:`lucid.nn.functional.binary_cross_entropy_with_logits`.
     """
 
-    _settings = ("weight", "reduction", "pos_weight")
-    weight: Tensor | None
-    pos_weight: Tensor | None
-
-    def __init__(
-        self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self._keep("weight", weight)
-        self._keep("pos_weight", pos_weight)
+    weight: Any = None
+    _: KW_ONLY
+    pos_weight: Any = None
 
 
 class CrossEntropyLoss(Loss, function=F.cross_entropy):
@@ -130,21 +124,14 @@ class CrossEntropyLoss(Loss, function=F.cross_entropy):
         [9.0001, 0.0001]
     """
 
-    _settings = ("weight", "ignore_index", "reduction", "label_smoothing")
-    weight: Tensor | None
+    weight: Any = None
+    _: KW_ONLY
+    ignore_index: int = -100
+    label_smoothing: float = 0.0
 
-    def __init__(
-        self,
-        weight: Any = None,
-        *,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self._keep("weight", weight)
-        self.ignore_index = ignore_index
-        self.label_smoothing = probability(label_smoothing, "label_smoothing", "CrossEntropyLoss")
+    def _check(self) -> None:
+        super()._check()
+        probability(self.label_smoothing, "label_smoothing", "CrossEntropyLoss")
 
 
 class NLLLoss(Loss, function=F.nll_loss):
@@ -155,26 +142,17 @@ class NLLLoss(Loss, function=F.nll_loss):
     Shapes: log-probabilities ``(N, C, *)``, classes ``(N, *)``.
     """
 
-    _settings = ("weight", "ignore_index", "reduction")
-    weight: Tensor | None
-
-    def __init__(
-        self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self._keep("weight", weight)
-        self.ignore_index = ignore_index
+    weight: Any = None
+    _: KW_ONLY
+    ignore_index: int = -100
 
 
 class KLDivLoss(Loss, function=F.kl_div):
     """The Kullback-Leibler divergence. Arguments as in :func:`lucid.nn.functional.kl_div`."""
 
-    _settings = ("reduction", "log_target")
     _reductions = (*Loss._reductions, "batchmean")
-
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction=reduction)
-        self.log_target = log_target
+    _: KW_ONLY
+    log_target: bool = False
 
 
 class GaussianNLLLoss(Loss, function=F.gaussian_nll_loss):
@@ -183,11 +161,9 @@ class GaussianNLLLoss(Loss, function=F.gaussian_nll_loss):
     Arguments as in :func:`lucid.nn.functional.gaussian_nll_loss`.
     """
 
-    _settings = ("full", "eps", "reduction")
-
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self.full, self.eps = full, eps
+    _: KW_ONLY
+    full: bool = False
+    eps: float = 1e-6
 
     def forward(self, input: Any, target: Any, var: Any) -> Tensor:  # type: ignore[override]
         """Return the loss of means, values and variances."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lucid.autograd import Tensor
 from lucid.nn import functional as F  # noqa: N812
 from lucid.nn.modules._loss import Loss
+
+if TYPE_CHECKING:
+    from dataclasses import KW_ONLY
 
 __all__ = [
     "CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "MultiLabelMarginLoss",
@@ -22,11 +25,7 @@ class HingeEmbeddingLoss(Loss, function=F.hinge_embedding_loss):
     Arguments as in :func:`lucid.nn.functional.hinge_embedding_loss`.
     """
 
-    _settings = ("margin", "reduction")
-
-    def __init__(self, margin: float = 1.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self.margin = margin
+    margin: float = 1.0
 
 
 class MarginRankingLoss(Loss, function=F.margin_ranking_loss):
@@ -35,11 +34,7 @@ class MarginRankingLoss(Loss, function=F.margin_ranking_loss):
     Arguments as in :func:`lucid.nn.functional.margin_ranking_loss`.
     """
 
-    _settings = ("margin", "reduction")
-
-    def __init__(self, margin: float = 0.0, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self.margin = margin
+    margin: float = 0.0
 
     def forward(self, input1: Any, input2: Any, target: Any) -> Tensor:  # type: ignore[override]
         """Return the loss of two inputs and a target of 1 and -1."""
@@ -70,12 +65,7 @@ class MultiLabelSoftMarginLoss(Loss, function=F.multilabel_soft_margin_loss):
     Arguments as in :func:`lucid.nn.functional.multilabel_soft_margin_loss`.
     """
 
-    _settings = ("weight", "reduction")
-    weight: Tensor | None
-
-    def __init__(self, weight: Any = None, *, reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
-        self._keep("weight", weight)
+    weight: Any = None
 
 
 class MultiMarginLoss(Loss, function=F.multi_margin_loss):
@@ -84,20 +74,17 @@ class MultiMarginLoss(Loss, function=F.multi_margin_loss):
     Arguments as in :func:`lucid.nn.functional.multi_margin_loss`.
     """
 
-    _settings = ("p", "margin", "weight", "reduction")
-    weight: Tensor | None
+    p: int = 1
+    margin: float = 1.0
+    weight: Any = None
 
-    def __init__(
-        self, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean"
-    ) -> None:
-        super().__init__(reduction=reduction)
-        if p not in (1, 2):
-            raise ValueError(f"MultiMarginLoss: p must be 1 or 2, got {p!r}")
-        self.p, self.margin = p, margin
-        self._keep("weight", weight)
+    def _check(self) -> None:
+        super()._check()
+        if self.p not in (1, 2):
+            raise ValueError(f"MultiMarginLoss: p must be 1 or 2, got {self.p!r}")
 
 
-class _TripletLoss(Loss):
+class _TripletLoss(Loss, function=None):
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Tensor:  # type: ignore[override]
         """Return the loss of vectors, what is to be near them and what is to be far."""
         return self._call(anchor, positive, negative)
@@ -109,19 +96,10 @@ class TripletMarginLoss(_TripletLoss, function=F.triplet_margin_loss):
     Arguments as in :func:`lucid.nn.functional.triplet_margin_loss`.
     """
 
-    _settings = ("margin", "p", "eps", "swap", "reduction")
-
-    def __init__(
-        self,
-        margin: float = 1.0,
-        p: float = 2.0,
-        eps: float = 1e-6,
-        swap: bool = False,
-        *,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
+    margin: float = 1.0
+    p: float = 2.0
+    eps: float = 1e-6
+    swap: bool = False
 
 
 class TripletMarginWithDistanceLoss(_TripletLoss, function=F.triplet_margin_with_distance_loss):
@@ -130,16 +108,7 @@ class TripletMarginWithDistanceLoss(_TripletLoss, function=F.triplet_margin_with
     Arguments as in :func:`lucid.nn.functional.triplet_margin_with_distance_loss`.
     """
 
-    _settings = ("distance_function", "margin", "swap", "reduction")
-
-    def __init__(
-        self,
-        *,
-        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
-        margin: float = 1.0,
-        swap: bool = False,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction=reduction)
-        self.distance_function = distance_function
-        self.margin, self.swap = margin, swap
+    _: KW_ONLY
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None
+    margin: float = 1.0
+    swap: bool = False

@@ -250,11 +250,10 @@ class LocalResponseNorm(FunctionLayer, function=F.local_response_norm):
 
     _sizes = ("size",)
     _shown = ("alpha", "beta", "k")
-    _settings = ("size", *_shown)
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        super().__init__()
-        self.size = count(size, "size", "LocalResponseNorm")
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
+    def _check(self) -> None:
+        count(self.size, "size", "LocalResponseNorm")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from lucid._check import sizes
 from lucid.autograd import Tensor
-from lucid.nn.modules._layer import FunctionLayer
+from lucid.nn.modules._layer import NOT_GIVEN, FunctionLayer
 from lucid.ops import _pool as ops
 
 __all__ = [
@@ -18,49 +18,39 @@ __all__ = [
 Size: TypeAlias = "int | tuple[int, ...]"
 
 
-class _Pool(FunctionLayer):
+class _Pool(FunctionLayer, function=None):
     """A pooling over as many axes as the end of its class's name says."""
 
     _axes: ClassVar[int]
 
-    def __init_subclass__(cls, function: Any = None) -> None:
+    def __init_subclass__(cls, function: Any = NOT_GIVEN) -> None:
         super().__init_subclass__(function)
-        if function is not None:
+        if callable(function):
             cls._axes = int(function.__name__[-2])
 
 
-class _WindowPool(_Pool):
-    """Pooling over windows that move by a stride."""
+class _WindowPool(_Pool, function=None):
+    """Pooling over windows that move by a stride, by default the window's size."""
 
-    def __init__(self, kernel_size: Size, stride: Size | None, padding: Size) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        who = type(self).__name__
-        sizes(self.kernel_size, self._axes, "kernel_size", who, 1)
-        sizes(self.stride, self._axes, "stride", who, 1)
-        sizes(self.padding, self._axes, "padding", who)
+    kernel_size: Size
+    stride: Size | None = None
+    padding: Size = 0
+
+    def _check(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+        for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            sizes(getattr(self, name), self._axes, name, type(self).__name__, least)
 
 
-class _MaxPool(_WindowPool):
+class _MaxPool(_WindowPool, function=None):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _settings = (*_shown, "return_indices")
+    dilation: Size = 1
+    return_indices: bool = False
+    ceil_mode: bool = False
 
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        dilation: Size = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding)
-        sizes(dilation, self._axes, "dilation", type(self).__name__, 1)
-        self.dilation = dilation
-        self.return_indices = return_indices
-        self.ceil_mode = ceil_mode
+    def _check(self) -> None:
+        super()._check()
+        sizes(self.dilation, self._axes, "dilation", type(self).__name__, 1)
 
 
 class MaxPool1d(_MaxPool, function=ops.max_pool1d):
@@ -86,23 +76,11 @@ class MaxPool3d(_MaxPool, function=ops.max_pool3d):
     """The maximum of each window of ``(N, C, D, H, W)``; else as :class:`MaxPool2d`."""
 
 
-class _AvgPool(_WindowPool):
+class _AvgPool(_WindowPool, function=None):
     _shown = ("kernel_size", "stride", "padding")
-    _settings = (*_shown, "ceil_mode", "count_include_pad", "divisor_override")
-
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding)
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
-        self.divisor_override = divisor_override
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
 
 
 class AvgPool1d(_AvgPool, function=ops.avg_pool1d):
@@ -120,12 +98,7 @@ class AvgPool3d(_AvgPool, function=ops.avg_pool3d):
     """The mean of each window of ``(N, C, D, H, W)``; else as :class:`AvgPool2d`."""
 
 
-class _MaxUnpool(_WindowPool):
-    _settings = _shown = ("kernel_size", "stride", "padding")
-
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
-        super().__init__(kernel_size, stride, padding)
-
+class _MaxUnpool(_WindowPool, function=None):
     def forward(  # type: ignore[override]
         self, input: Any, indices: Any, output_size: Any = None
     ) -> Tensor:
@@ -146,16 +119,15 @@ class MaxUnpool3d(_MaxUnpool, function=ops.max_unpool3d):
     """The way back from :class:`MaxPool3d`; as :func:`lucid.nn.functional.max_unpool2d`."""
 
 
-class _AdaptivePool(_Pool):
-    _settings: tuple[str, ...] = ("output_size",)
+class _AdaptivePool(_Pool, function=None):
     _shown = ("output_size",)
+    output_size: int | tuple[int | None, ...] | None
 
-    def __init__(self, output_size: int | tuple[int | None, ...] | None) -> None:
-        super().__init__()
-        given = output_size if isinstance(output_size, (tuple, list)) else (output_size,)
+    def _check(self) -> None:
+        given = self.output_size
+        given = given if isinstance(given, (tuple, list)) else (given,)
         wanted = tuple([1 if size is None else size for size in given])
         sizes(wanted, self._axes, "output_size", type(self).__name__)
-        self.output_size = output_size
 
 
 class AdaptiveAvgPool1d(_AdaptivePool, function=ops.adaptive_avg_pool1d):
@@ -174,14 +146,9 @@ class AdaptiveAvgPool3d(_AdaptivePool, function=ops.adaptive_avg_pool3d):
     """As :class:`AdaptiveAvgPool2d`, of volumes ``(N, C, D, H, W)``."""
 
 
-class _AdaptiveMaxPool(_AdaptivePool):
-    _settings = ("output_size", "return_indices")
-
-    def __init__(
-        self, output_size: int | tuple[int | None, ...] | None, return_indices: bool = False
-    ) -> None:
-        super().__init__(output_size)
-        self.return_indices = return_indices
+class _AdaptiveMaxPool(_AdaptivePool, function=None):
+    _shown = ("output_size",)
+    return_indices: bool = False
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool, function=ops.adaptive_max_pool1d):
