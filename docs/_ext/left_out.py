@@ -173,7 +173,8 @@ GROUPS = (
         (
             "ASGD", "Rprop", "embedding_bag", "EmbeddingBag", ".*_ex", "logcumsumexp", "lp_pool.d",
             "LPPool.d", r"torch\.linalg\.cond", "matrix_exp", "poisson_nll_loss",
-            "PoissonNLLLoss", "rrelu_?", "RReLU", "(GRU|LSTM|RNN)Cell", "Transformer",
+            "PoissonNLLLoss", "rrelu_?", "RReLU", "(GRU|LSTM|RNN)Cell",
+            "Transformer(Decoder(Layer)?)?",
         ),
     ),
     Group(

@@ -90,17 +90,14 @@ class Caller(Layer):
 
     def __init_subclass__(cls, function: Callable[..., Any] | None = NOT_GIVEN) -> None:
         super().__init_subclass__()
-        own = vars(cls)
-        if "__init__" in own:
+        if "__init__" in vars(cls):
             cls.__signature__ = None  # that of the constructor
         if function is NOT_GIVEN:
             return
         if function is not None:
             cls._function = staticmethod(function)
-        if "__init__" not in own:
+        if "__init__" not in vars(cls) and get_annotations(cls):
             cls._take_arguments()
-        if "_settings" not in own:
-            cls._settings = tuple(name for name in cls._arguments.parameters if name != "inplace")
 
     @classmethod
     def _take_arguments(cls) -> None:
@@ -116,6 +113,8 @@ class Caller(Layer):
                     delattr(cls, name)  # each layer has its own
         cls._arguments = Signature(sorted(found.values(), key=lambda argument: argument.kind))
         cls.__signature__ = cls._arguments
+        if "_settings" not in own:
+            cls._settings = tuple(name for name in found if name != "inplace")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -138,9 +137,10 @@ class Caller(Layer):
 class FunctionLayer(Caller, function=None):
     """A layer that is a function of one input, and prints all its settings."""
 
-    def __init_subclass__(cls, function: Any = NOT_GIVEN) -> None:
-        super().__init_subclass__(function)
-        if not {"_shown", "_sizes", "__init__"} & vars(cls).keys():
+    @classmethod
+    def _take_arguments(cls) -> None:
+        super()._take_arguments()
+        if not {"_shown", "_sizes"} & vars(cls).keys():
             cls._shown = cls._settings
 
     def forward(self, input: Any) -> Tensor:
