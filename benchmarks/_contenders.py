@@ -60,7 +60,7 @@ def _lucid(backend: str, compiled: bool, case: Case, folder: Path, threads: int)
     model = lucid_model(case, folder)
     images = np.load(folder / "images.npy")
     if compiled:
-        plan = lucid.compile(model, images.shape)
+        plan = lucid.compile(model, images.shape, keep_module=False)
         del model
         return lambda: plan(images)
     x = lucid.tensor(images)
