@@ -94,6 +94,10 @@ def prepare_conv(
 # For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
 _SHAPES = 2
 
+# After so many calls with one shape it pays to compare the ways of a division, which takes some
+# runs and, where the processors are busy, a second: weights that change often never come so far.
+_FEW_CALLS = 8
+
 
 def keep_conv(
     weight: np.ndarray, conv: Conv, epilogue: Epilogue
@@ -117,23 +121,23 @@ def keep_conv(
     epilogue = epilogue._replace(scale=scale, shift=shift)
     in_any_layout = _is_of_planes(weight.shape, conv)
     del weight
-    free: dict[Shape, tuple[Run, _Division | None]] = {}  # those that no thread is using
+    free: dict[Shape, tuple[Run, _Division | None, int]] = {}  # those that no thread is using
 
     def run(x: np.ndarray) -> np.ndarray:
         out = empty(conv.output_shape(x.shape, lying.shape), x.dtype)
         if out.size == 0:
             return out
-        prepared_run, division = free.pop(x.shape, (None, None))
+        prepared_run, division, calls = free.pop(x.shape, (None, None, 0))
         if prepared_run is None:
             division = _Division(x.shape, out.shape, lying.dtype)
             prepared_run = prepared(x.shape, lying, conv, epilogue, division, many_runs=True)
-        elif division is not None:  # the shape comes again: to compare the ways pays now
+        elif division is not None and calls >= _FEW_CALLS:
             division.of(prepared_run)
             division = None
         prepared_run(out, x if in_any_layout else np.ascontiguousarray(x))
         if len(free) >= _SHAPES:
             free.clear()
-        free[x.shape] = prepared_run, division
+        free[x.shape] = prepared_run, division, calls + 1
         return out
 
     return run
