@@ -9,7 +9,7 @@ pytest.importorskip("numba")
 from numba import types
 
 from lucid.kernels.numba.machine import _cache, _code, _compile, _link
-from lucid.kernels.numba.machine._native import Native, f64s, natives
+from lucid.kernels.numba.machine._native import Native, natives
 
 alone = pytest.mark.skipif(not _code.ALONE, reason="LLVM loads the code here")
 
@@ -18,12 +18,11 @@ def doubled(a, b):
     return 2 * a + b
 
 
-def with_memory(place, size):
-    """Calls memset, and has a constant of its own."""
-    numbers = f64s(place)
+def cleared(numbers, size):
+    """Calls memset."""
     for i in range(size):
-        numbers[i] = 0.0
-    return numbers[0] + 2.5
+        numbers[i] = 0
+    return numbers[0]
 
 
 TWO_WORDS = types.int64(types.int64, types.int64)
@@ -50,7 +49,7 @@ def test_code_goes_through_bytes_and_runs(code):
 
 @alone
 def test_slots_take_the_addresses_of_functions():
-    made = _compile.compile_code(with_memory, TWO_WORDS)
+    made = _compile.compile_code(cleared, types.int64(types.CPointer(types.int64), types.int64))
     names = {name for _, name in made.slots}
     assert "memset" in names
     content = _code.resolve(made, 0, lambda name: 0x1234)

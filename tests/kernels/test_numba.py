@@ -404,14 +404,11 @@ print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum())
 
 
 ALL_KERNELS = """
-import gc, importlib, pkgutil, sys
-import lucid.kernels.numba as package
-from lucid.kernels.numba.machine._native import Native
-for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    importlib.import_module(module.name)
-kernels = [thing for thing in gc.get_objects() if isinstance(thing, Native)]
-assert len(kernels) > 40 and all(kernel.address for kernel in kernels)
-print("numba.np.linalg" in sys.modules)
+import sys
+import lucid.kernels.numba
+from lucid.kernels.numba.machine._native import natives
+assert len(natives) > 40 and all(kernel.address for kernel in natives.values())
+print("numba" in sys.modules, "llvmlite" in sys.modules)
 """
 
 
@@ -428,7 +425,56 @@ def test_the_code_of_tiles_is_in_no_kernel_that_calls_them():
 @pytest.mark.slow  # some 20 s where they are not compiled yet
 def test_every_kernel_is_loaded_without_what_compiles():
     run_python(ALL_KERNELS)
-    assert run_python(ALL_KERNELS).stdout == "False\n"
+    assert run_python(ALL_KERNELS).stdout == "False False\n"
+
+
+SPOILT = """
+import os, pathlib, sys, tempfile
+from lucid.kernels.numba.machine import _cache
+(file,) = pathlib.Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*clip_part*.lucid")
+file.write_bytes(b"")
+def refuse(*args, **kwargs):
+    raise PermissionError(13, "Permission denied")
+tempfile.TemporaryFile = refuse
+"""
+
+
+@pytest.mark.slow
+def test_a_process_without_a_compiler_lets_another_compile(tmp_path):
+    """Also where nothing can be kept, and it is handed over."""
+    run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+    code = (
+        SPOILT
+        + """
+import numpy as np
+from lucid.kernels import numba
+print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum(), "numba" in sys.modules)
+"""
+    )
+    assert run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "5979.0 False\n"
+
+
+@pytest.mark.slow
+def test_a_compiler_that_fails_is_told_of(tmp_path):
+    run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
+    code = (
+        SPOILT
+        + """
+from lucid import _interpreter
+_interpreter.command = lambda program: [sys.executable, "-c", "raise SystemExit('no memory')"]
+import numpy as np
+from lucid.kernels import numba
+try:
+    numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0)
+except RuntimeError as error:
+    print(error)
+"""
+    )
+    said = run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout
+    assert said == (
+        "kernel _activation.clip_part: expected a process to compile it, but it ended with 1: "
+        "no memory\n"
+    )
 
 
 def spoil(path, how):

@@ -11,7 +11,6 @@ import numpy as np
 
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _formula, _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value
 from lucid.kernels.numba.machine._formula import compiled_formula
 from lucid.kernels.numba.machine._native import (
@@ -26,6 +25,7 @@ from lucid.kernels.numba.machine._native import (
     share,
 )
 from lucid.kernels.numba.machine._tile import AT, TILES, tile
+from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference

@@ -21,7 +21,6 @@ from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NO_BOUNDS, Bounds
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     WIDTH,
@@ -34,6 +33,7 @@ from lucid.kernels.numba.machine._native import (
     kernel,
     share,
 )
+from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store, where_inside
 from lucid.kernels.numpy import _batch_norm as reference
 

@@ -17,7 +17,6 @@ from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
 from lucid.kernels.numba._activation import tiles_activated
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
@@ -29,6 +28,7 @@ from lucid.kernels.numba.machine._native import (
 )
 from lucid.kernels.numba.machine._packing import Packed
 from lucid.kernels.numba.machine._tile import AT, Tile, tiles
+from lucid.kernels.numba.machine._toolchain import piece
 
 Array = np.ndarray
 

@@ -11,14 +11,11 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
 from lucid.kernels.numba._activation import finish
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba.machine import _emit, _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -35,6 +32,7 @@ from lucid.kernels.numba.machine._native import (
     pixel_step,
     places,
 )
+from lucid.kernels.numba.machine._toolchain import ir, piece, types
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store
 
 Array = np.ndarray

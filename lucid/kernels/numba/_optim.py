@@ -14,7 +14,6 @@ import numpy as np
 
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     WIDTH,
     Kernel,
@@ -25,6 +24,7 @@ from lucid.kernels.numba.machine._native import (
     share,
     words,
 )
+from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import (
     fused,
     load,

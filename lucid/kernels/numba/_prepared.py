@@ -28,7 +28,6 @@ from lucid.kernels.numba._conv import (
     pack,
 )
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     WIDTH,
@@ -42,6 +41,7 @@ from lucid.kernels.numba.machine._native import (
     words,
     workspace,
 )
+from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
 

@@ -19,7 +19,6 @@ from lucid.kernels.numba._activation import tiles_activated
 from lucid.kernels.numba._batch_norm import Records, record_arguments, write_record
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
@@ -40,6 +39,7 @@ from lucid.kernels.numba.machine._native import (
 )
 from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
 from lucid.kernels.numba.machine._tile import AT, Tile, tiles
+from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
 

@@ -12,13 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 
 from lucid.kernels.geometry import Conv, Pair, Shape
 from lucid.kernels.numba._dense import copy_rows
 from lucid.kernels.numba.machine import _emit, _threads
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -36,6 +33,7 @@ from lucid.kernels.numba.machine._native import (
     workspace,
 )
 from lucid.kernels.numba.machine._tile import Tile, tiles, tiles_transposed
+from lucid.kernels.numba.machine._toolchain import ir, piece, types
 
 Array = np.ndarray
 

@@ -3,7 +3,7 @@
 So a program can compute by NumPy meanwhile, and what compiles is not in its memory. A process is
 given kernels one by one through a pipe, and ends when that is closed, so also when the program is
 killed, but ends the kernel it is at. A kernel that no process has made, or that cannot be read from
-the cache, the program compiles itself.
+the cache, the program compiles itself, or lets one more process hand it over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from lucid import _interpreter
 from lucid.kernels._processors import processors
-from lucid.kernels.numba.machine import _cache
+from lucid.kernels.numba.machine import _cache, _toolchain
 
 _MOST = 8  # processes: each takes 250 MB, and the longest kernel some seconds
 
@@ -82,7 +82,7 @@ class Team:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=_interpreter.environment(),
+                env=_environment(),
                 start_new_session=True,  # a terminal's Ctrl-C is for the program
             ) as process:
                 self.processes.append(process)
@@ -182,6 +182,42 @@ def _show(text: str) -> None:
     """Show how far it is on the last line of a terminal, in the place of what it showed before."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def compile_one(name: str) -> bytes:
+    """Let another process compile a kernel, and return its code as bytes.
+
+    Raises:
+        RuntimeError: if it does not; the message ends with what it said.
+    """
+    program = f"from lucid.kernels.numba.machine._compiler import hand_over; hand_over({name!r})"
+    done = subprocess.run(
+        _interpreter.command(program),
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise RuntimeError(
+            f"kernel {name}: expected a process to compile it, but it ended with "
+            f"{done.returncode}: {said}"
+        )
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return _interpreter.environment(**{_toolchain.VARIABLE: "1"})
+
+
+# -- in the other process
+
+
+def hand_over(name: str) -> None:
+    """Compile a kernel and write its code to the output."""
+    from lucid.kernels.numba.machine._native import natives
+
+    sys.stdout.buffer.write(natives[name].compile().dump())
 
 
 def serve() -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils
-
 from lucid.kernels.numba.machine._native import FLOAT, VECTOR, WIDTH, f32, i64, pointer
+from lucid.kernels.numba.machine._toolchain import cgutils, ir
 
 i32 = ir.IntType(32)
 

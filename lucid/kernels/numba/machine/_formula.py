@@ -11,11 +11,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-
 from lucid.kernels.numba.machine import _emit
 from lucid.kernels.numba.machine._emit import Value, i32
 from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits
+from lucid.kernels.numba.machine._toolchain import ir
 from lucid.kernels.numba.machine._vector import vector
 from lucid.kernels.numpy._erf import _FLOAT32_P, _FLOAT32_Q
 

@@ -22,15 +22,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from lucid.kernels import _memory
-from lucid.kernels.numba.machine import _cache, _code, _compile, _compiler
+from lucid.kernels.numba.machine import _cache, _code, _compiler, _toolchain
 from lucid.kernels.numba.machine._code import Code
-from lucid.kernels.numba.machine._compile import piece
+from lucid.kernels.numba.machine._toolchain import binding, cgutils, intrinsic, ir, piece, types
+
+if _toolchain.COMPILES:
+    from lucid.kernels.numba.machine import _compile
 
 i64 = ir.IntType(64)
 f32 = ir.FloatType()
@@ -126,16 +125,31 @@ class Native:
             return "address" in self.__dict__
 
     def make(self) -> None:
-        """Compile it in this process, unless it can be read from the cache, and keep it there."""
+        """Compile it now, unless it can be read from the cache, and keep it there."""
         with _loading:
             if not self.load():
                 _compiler.announce()
-                code = _compile.compile_code(self._function, self._sig)
+                code = self.compile()
                 _cache.save(self.name, code.dump())
                 self._take(code)
 
+    def compile(self) -> Code:
+        """Return the machine code, made by this process if it has a compiler, or by another.
+
+        Raises:
+            RuntimeError: if the other process fails.
+        """
+        if _toolchain.COMPILES:
+            return _compile.compile_code(self._function, self._sig)
+        return Code.parse(_compiler.compile_one(self.name))
+
     def _take(self, code: Code) -> None:
-        address = _code.load(code) if code.entry >= 0 else _compile.load_object(code)
+        if code.entry >= 0:
+            address = _code.load(code)
+        else:
+            from lucid.kernels.numba.machine import _compile  # LLVM must be loaded after all
+
+            address = _compile.load_object(code)
         # Who has no result does not ask for it.
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * self._count)
         self.call, self.address = kind(address), address

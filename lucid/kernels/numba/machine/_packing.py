@@ -11,10 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Value, constant, i32, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -28,6 +25,7 @@ from lucid.kernels.numba.machine._native import (
     i64,
     kernel,
 )
+from lucid.kernels.numba.machine._toolchain import ir, piece, types
 from lucid.kernels.numba.machine._vector import load, store
 
 Array = np.ndarray

@@ -26,11 +26,9 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
-from numba import types
 
 from lucid.kernels import numpy as reference
 from lucid.kernels._processors import processors
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._native import (
     Instruction,
     address,
@@ -45,6 +43,7 @@ from lucid.kernels.numba.machine._native import (
     store_release,
     words,
 )
+from lucid.kernels.numba.machine._toolchain import piece, types
 
 Result = TypeVar("Result")
 

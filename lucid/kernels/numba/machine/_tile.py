@@ -20,11 +20,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-from numba import types
-
 from lucid.kernels.numba.machine import _emit
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Masked, Value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
@@ -42,6 +38,7 @@ from lucid.kernels.numba.machine._native import (
     places,
     share,
 )
+from lucid.kernels.numba.machine._toolchain import ir, piece, types
 
 
 class Tile(NamedTuple):

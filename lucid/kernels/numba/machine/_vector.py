@@ -10,16 +10,19 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.extending import lower_builtin, register_model, type_callable
-
 from lucid.kernels.numba.machine import _emit
-from lucid.kernels.numba.machine._compile import piece
 from lucid.kernels.numba.machine._emit import Masked, Value
 from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits, pointer
+from lucid.kernels.numba.machine._toolchain import (
+    cgutils,
+    ir,
+    lower_builtin,
+    models,
+    piece,
+    register_model,
+    type_callable,
+    types,
+)
 
 
 class _VectorType(types.Type):
