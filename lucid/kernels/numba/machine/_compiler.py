@@ -12,12 +12,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from lucid import _interpreter
 from lucid.kernels._processors import processors
 from lucid.kernels.numba.machine import _cache, _toolchain
+from lucid.kernels.numba.machine._code import Code
 
 _MOST = 8  # processes: each takes 250 MB, and the longest kernel some seconds
 
@@ -25,6 +25,19 @@ _PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
 _MADE = b"made\n"
 
 _COMPLETE = "complete"  # the entry of the cache that says that it holds all kernels
+
+
+class Compilable(Protocol):
+    """What processes make: see :class:`lucid.kernels.numba.machine._native.Native`."""
+
+    is_long: bool
+
+    def make(self) -> None: ...
+    def compile(self) -> Code: ...
+
+
+# All that there are, by their names.
+natives: dict[str, Compilable] = {}
 
 
 class Team:
@@ -117,28 +130,28 @@ class Team:
 _teams: dict[int, Team] = {}  # the one of this process, under 0
 
 
-def _team(kernels: Mapping[str, Any], meanwhile: str = "") -> Team | None:
+def _team(meanwhile: str = "") -> Team | None:
     """Return the processes, which begin with all kernels if there are none; None if none can be."""
     if 0 not in _teams:
         if not _interpreter.AVAILABLE or _cache.folder() is None:
             return None
         announce(meanwhile)
-        new = Team(sorted(kernels, key=lambda name: not kernels[name].is_long))
+        new = Team(sorted(natives, key=lambda name: not natives[name].is_long))
         if _teams.setdefault(0, new) is new:
             new.start()
     return _teams[0]
 
 
-def wait_for(name: str, kernels: Mapping[str, Any]) -> bool:
+def wait_for(name: str) -> bool:
     """Wait until another process has compiled one of the kernels; return whether one has."""
-    team = _team(kernels)
+    team = _team()
     return team is not None and team.wait(name)
 
 
-def begin(kernels: Mapping[str, Any], wait: bool) -> None:
+def begin(wait: bool) -> None:
     """Let processes compile the kernels if some are missing, and maybe wait for them."""
     if not is_ready():
-        team = _team(kernels, "" if wait else "; NumPy computes meanwhile")
+        team = _team("" if wait else "; NumPy computes meanwhile")
         if wait and team is not None:
             team.wait()
 
@@ -215,15 +228,11 @@ def _environment() -> dict[str, str]:
 
 def hand_over(name: str) -> None:
     """Compile a kernel and write its code to the output."""
-    from lucid.kernels.numba.machine._native import natives
-
     sys.stdout.buffer.write(natives[name].compile().dump())
 
 
 def serve() -> None:
     """Make the kernels whose names come, line by line, until there are no more."""
-    from lucid.kernels.numba.machine._native import natives
-
     _teams[0] = Team([])  # nobody else compiles for this one
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)  # what is printed is no answer

@@ -26,6 +26,7 @@ import numpy as np
 from lucid.kernels import _memory
 from lucid.kernels.numba.machine import _cache, _code, _compiler, _toolchain
 from lucid.kernels.numba.machine._code import Code
+from lucid.kernels.numba.machine._compiler import natives
 from lucid.kernels.numba.machine._toolchain import binding, cgutils, intrinsic, ir, piece, types
 
 if _toolchain.COMPILES:
@@ -80,10 +81,6 @@ def places(settings: type[Settings]) -> Settings:
     return settings(*range(len(settings.__annotations__)))
 
 
-# All that there are, by their names.
-natives: dict[str, Native] = {}
-
-
 class Native:
     """A C function that is read from the cache on disk, or compiled, when its address is asked.
 
@@ -113,7 +110,7 @@ class Native:
     def __getattr__(self, name: str) -> Any:  # for what is not there yet
         if name not in ("address", "call"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-        if not self.load() and not (_compiler.wait_for(self.name, natives) and self.load()):
+        if not self.load() and not (_compiler.wait_for(self.name) and self.load()):
             self.make()
         return self.__dict__[name]
 
@@ -167,7 +164,7 @@ def warm_up(wait: bool) -> None:
 
     Where no process can be started, or nothing can be kept, each is compiled when it is used.
     """
-    _compiler.begin(natives, wait)
+    _compiler.begin(wait)
 
 
 class Kernel(Native):
