@@ -419,7 +419,7 @@ def test_the_code_of_tiles_is_in_no_kernel_that_calls_them():
     ):
         sizes = [len(_cache.load(native.name)) for native in (made, *callers) if native.address]
         assert len(sizes) == 1 + len(callers)
-        assert 3 * max(sizes[1:]) < sizes[0]
+        assert max(sizes[1:]) < sizes[0]  # as it would not be if the tiles were in it
 
 
 @pytest.mark.slow  # some 20 s where they are not compiled yet
