@@ -3,6 +3,7 @@
 Its functions are compared with the NumPy backend's, or with their definition in float64.
 """
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -21,8 +22,16 @@ from lucid import kernels
 from lucid._extras import install
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
-from lucid.kernels.numba import _activation, _conv, _dense, _prepared, _product, _weight_grad
-from lucid.kernels.numba.machine import _cache, _packing, _threads, _tile
+from lucid.kernels.numba import (
+    _activation,
+    _batch_norm,
+    _conv,
+    _dense,
+    _prepared,
+    _product,
+    _weight_grad,
+)
+from lucid.kernels.numba.machine import _cache, _packing, _recorded, _threads, _tile
 from lucid.kernels.numba.machine._native import (
     PANEL,
     TILE_ROWS,
@@ -72,7 +81,9 @@ def test_product(rows, columns, threads):
         residual = random(rows, columns, seed=4)
         expected = x.astype(np.float64) @ weight.T.astype(np.float64) * scale + bias
         packed = _packing.packed_like(depth, columns)
-        _threads.run(_threads.plan(_packing.pack_instruction(weight.T, packed, scale, bias)))
+        _threads.run(
+            _threads.plan(_packing.pack_instruction(weight[:, :, None, None], packed, scale, bias))
+        )
         for bounds, other in ((NO_BOUNDS, None), ((0.0, math.inf), None), ((-1.0, 2.0), residual)):
             whole, out = guarded(rows, columns)
             _threads.run(_threads.plan(_product.product_instruction(x, packed, out, bounds, other)))
@@ -83,9 +94,9 @@ def test_product(rows, columns, threads):
 
 def product_transposed(a, b):
     workspace.start()
-    rows, result = _weight_grad.product_transposed(a, b)
-    _threads.run(_threads.plan(*rows))
-    return result()
+    out = np.full((a.shape[1], b.shape[1]), np.nan, np.float32)
+    _threads.launch(*_weight_grad.product_transposed(a, b, out))
+    return out
 
 
 @pytest.mark.parametrize("rows", [1, 5, 127, 128, 129, 1000])
@@ -340,6 +351,61 @@ def test_idle_threads_sleep_and_wake():
         threading.Event().wait(0.01)
     assert pool.state[_threads._SLEEPING] >= 1
     assert work(3)
+
+
+# (n, h, w, in, out, kernel, stride, padding, groups)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (4, 9, 8, 5, 7, 1, 1, 0, 1),
+        (4, 9, 8, 5, 7, 3, 2, 1, 1),
+        (4, 9, 8, 5, 5, 3, 2, 1, 5),
+        (4, 9, 8, 5, 7, 1, 2, 0, 1),  # pixels that no output reads
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("has_norm", [True, False])
+def test_training_of_other_arrays_of_the_same_shapes(fast, shape, has_norm):
+    """The launch is made at the first call, and is to hold nothing of its arrays."""
+    n, h, w, i, o, k, stride, padding, groups = shape
+    how = Conv((stride, stride), ((padding, padding),) * 2, groups=groups)
+    kept = []
+    for seed in range(3):
+        kernels.set_num_threads(1 + seed % 2)
+        x, weight = random(n, h, w, i, seed=seed), random(o, i // groups, k, k, seed=seed + 10)
+        if seed == 2:  # other strides, the same shape
+            weight = np.ascontiguousarray(weight.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
+        norm = (random(o, seed=seed + 20), random(o, seed=seed + 30)) if has_norm else (None, None)
+        given = x, weight, *norm, 1e-5, (0.0, 2.0), how
+        results = fast.conv_norm_act_train(*given)
+        for actual, wanted in zip(results, reference.conv_norm_act_train(*given)):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4)
+        _, z, mean, variance = results
+        grad = random(*z.shape, seed=seed + 40)
+        needs = seed != 1, True
+        given = grad, x, weight, z, mean, variance, *given[2:], *needs
+        gradients = fast.conv_norm_act_train_grad(*given)
+        for actual, wanted in zip(gradients, reference.conv_norm_act_train_grad(*given)):
+            if wanted is None:
+                assert actual is None
+            else:
+                np.testing.assert_allclose(actual, wanted, rtol=1e-3, atol=1e-3)
+        kept.append([(a, a.copy()) for a in (*results, *gradients) if a is not None])
+    for array, copy in itertools.chain.from_iterable(kept):  # later calls have not written there
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_a_launch_is_made_once(monkeypatch):
+    made = []
+
+    def make(x, out):
+        made.append(x.shape)
+        return [_batch_norm.affine_instruction(x, out, workspace.empty((2, 3)))]
+
+    for _ in range(2):
+        _recorded.launch(make, (random(5, 3), np.empty((5, 3), np.float32)))
+    _recorded.launch(make, (random(6, 3), np.empty((6, 3), np.float32)))
+    assert made == [(5, 3), (6, 3)]
 
 
 def test_workspace_grows_and_is_reused():

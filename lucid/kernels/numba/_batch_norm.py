@@ -32,6 +32,7 @@ from lucid.kernels.numba.machine._native import (
     floats,
     kernel,
     share,
+    workspace,
 )
 from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store, where_inside
@@ -157,7 +158,8 @@ def record_arguments(records: Records | None, parts: int, columns: int) -> dict[
     """Make so many records, if any are wanted, and return a kernel's arguments for them."""
     if records is None:
         return {"records": None, "record_size": 0}
-    records.array = np.empty((parts, 8 + -(-3 * columns // 8) * 8))
+    size = 8 + -(-3 * columns // 8) * 8
+    records.array = workspace.empty((parts, 2 * size)).view(np.float64)
     return {"records": records.array, "record_size": records.array.shape[1]}
 
 
@@ -296,6 +298,7 @@ def batch_norm_stats(x: Array) -> tuple[Array, Array]:
         return NotImplemented
     rows, columns = x.shape
     chunks = _chunks(x, _MOST_PARTS)
+    workspace.start()
     records = Records()
     kept = record_arguments(records, chunks, columns)
     result = np.empty((2, columns))
@@ -461,34 +464,32 @@ _gradient = _row_map(_six, _of_input, "gradient")
 class Gradient:
     """The gradient of ``clip(batch_norm(x), *bounds)`` in instructions, for rows ``(M, C)``.
 
-    ``sums`` are the instructions that come first; then ``dweight`` and ``dbias`` are there.
-    ``whole`` gives x's gradient.
+    ``sums`` are the instructions that come first; then the gradients of weight and bias are in
+    ``results`` ``(2, C)``. ``whole`` gives x's gradient. All arrays are contiguous, the statistics
+    and ``eps`` ``(1,)`` float64; the caller keeps them until the instructions have run.
     """
 
     def __init__(
         self,
         grad: Array,
         x: Array,
-        statistics: tuple[Array, Array],
-        eps: float,
+        mean: Array,
+        variance: Array,
+        eps: Array,
+        results: Array,
         weight: Array | None,
         bias: Array | None = None,
         bounds: Bounds = (math.nan, math.nan),  # nothing reaches NaN
     ) -> None:
         rows, columns = x.shape
         chunks = _chunks(x, _MOST_PARTS)
-        records = np.empty((chunks, 3 * columns))
-        # All vectors and results in one array: fewer calls at small sizes.
-        numbers = np.empty((8, columns), np.float32)
-        vectors = numbers[:6]
-        self.dweight, self.dbias = numbers[6], numbers[7]
-        mean, variance = (np.ascontiguousarray(array, np.float64) for array in statistics)
-        epsilon = np.array([eps])
+        records = workspace.empty((chunks, 6 * columns)).view(np.float64)
+        vectors = workspace.empty((6, columns))
         low, high = bounds
         size = {"rows": rows, "columns": columns, "vectors": vectors}
         high = math.nan if high == math.inf else high
         self._passed: dict[str, Any] = {"x": x, "grad": grad, **size, "low": low, "high": high}
-        known = {"mean": mean, "variance": variance, "eps": epsilon, "weight": weight}
+        known = {"mean": mean, "variance": variance, "eps": eps, "weight": weight}
         kept = {"records": records, "record_size": records.shape[1]}
         self.sums: list[Instruction] = [
             gradient_vectors.pack(1, columns=columns, bias=bias, vectors=vectors, **known),
@@ -496,22 +497,23 @@ class Gradient:
             gradient_factors.pack(
                 -(-columns // _COLUMNS),
                 count=chunks,
-                dweight=self.dweight,
-                dbias=self.dbias,
+                dweight=results[0],
+                dbias=results[1],
                 **size,
                 **known,
                 **kept,
             ),
         ]
-        self._inputs = records, mean, variance, epsilon, weight, bias
-        self._vectors = vectors
+        self._of_norm = variance, eps, weight
+        self._vectors, self._results = vectors, results
 
     def exchange(self, exchange: Exchange) -> None:
         """Launch the sums, and let x's gradient be by those of all parts."""
         _threads.launch(*self.sums)
-        _, _, variance, epsilon, weight, _ = self._inputs
-        dweight, dbias, rows = exchange.sums(self.dweight, self.dbias, self._passed["rows"])
-        inverse_std = 1 / np.sqrt(variance + epsilon)
+        variance, eps, weight = self._of_norm
+        results = self._results
+        dweight, dbias, rows = exchange.sums(results[0], results[1], self._passed["rows"])
+        inverse_std = 1 / np.sqrt(variance + eps)
         factor = inverse_std if weight is None else inverse_std * weight
         self._vectors[_B] = -factor * inverse_std * dweight / rows
         self._vectors[_C] = -factor * dbias / rows
@@ -549,9 +551,12 @@ def batch_norm_grad(
         return NotImplemented
     weight = None if weight is None else np.ascontiguousarray(weight)
     variance = inverse_std.astype(np.float64) ** -2.0
-    result = Gradient(grad, x, (mean, variance), 0.0, weight)
+    results = np.empty((2, x.shape[1]), np.float32)
+    workspace.start()
+    mean = mean.astype(np.float64)
+    norm = Gradient(grad, x, mean, variance, np.zeros(1), results, weight)
     gx = empty(x.shape)
     if exchange is not None:
-        result.exchange(exchange)
-    _threads.launch(*result.sums, result.whole(gx))
-    return gx, result.dweight, result.dbias
+        norm.exchange(exchange)
+    _threads.launch(*norm.sums, norm.whole(gx))
+    return gx, results[0], results[1]

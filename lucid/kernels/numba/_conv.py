@@ -25,13 +25,13 @@ from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba._product import product_instruction
 from lucid.kernels.numba._weight_grad import (
     DEPTHWISE_KERNELS,
-    Gradient,
+    clear,
     dense_weight_grad,
     depthwise_weight_grad,
     product_transposed,
 )
 from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._native import Instruction, empty, workspace
+from lucid.kernels.numba.machine._native import Instruction, empty, kernel, workspace
 from lucid.kernels.numba.machine._packing import pack_instruction, packed_like
 from lucid.kernels.numpy import _conv as reference
 
@@ -88,15 +88,11 @@ def _pack(
         for array in (scale, bias)
     )
     if conv.is_depthwise(shape):
-        weight = np.ascontiguousarray(weight)
         taps = allocate((1 + kh * kw, o))
         instruction = pack_taps_instruction(weight, taps, scale, bias)
         return PackedConv(taps, shape, conv), instruction, (weight, scale, bias)
-    if kh * kw > 1:  # taps before channels, as they lie in the image
-        weight = weight.transpose(0, 2, 3, 1)
-    weight = np.ascontiguousarray(weight)
     packed = packed_like(weight.size // o, o, allocate)
-    instruction = pack_instruction(weight.reshape(o, -1).T, packed, scale, bias)
+    instruction = pack_instruction(weight, packed, scale, bias)
     return PackedConv(packed, shape, conv), instruction, (weight, scale, bias)
 
 
@@ -189,66 +185,72 @@ def conv2d_input_grad(grad: Array, weight: Array, input_shape: Shape, conv: Conv
         return NotImplemented
     workspace.start()
     gx = empty(input_shape)
-    instructions, _inputs = input_grad_instructions(grad, weight, gx, conv)
-    _threads.launch(*instructions)
+    _threads.launch(*input_grad_instructions(grad, weight, gx, conv))
     return gx
 
 
-def input_grad_instructions(
-    grad: Array, weight: Array, gx: Array, conv: Conv
-) -> tuple[list[Instruction], Any]:
-    """Return the instructions that write the gradient of ``x``, and what must live for it.
+@kernel
+def clear_pixels(chunk, thread, out, image, rows, row, pixels, pixel, channels):
+    """Write zeros to some pixels of an image."""
+    for i in range(rows):
+        for j in range(pixels):
+            clear(out + chunk * image + i * row + j * pixel, channels)
+
+
+def _clear_instruction(out: Array) -> Instruction:
+    images, rows, pixels, channels = out.shape
+    image, row, pixel, _ = out.strides
+    return clear_pixels.pack(
+        images, out=out, image=image, rows=rows, row=row, pixels=pixels, pixel=pixel,
+        channels=channels,
+    )  # fmt: skip
+
+
+def input_grad_instructions(grad: Array, weight: Array, gx: Array, conv: Conv) -> list[Instruction]:
+    """Return the instructions that write the gradient of ``x``; no array is read before they run.
 
     Each phase of a convolution writes to its pixels in place.
     """
-    if is_product(weight.shape, conv):
-        o, i = weight.shape[:2]
-        matrix = np.ascontiguousarray(weight).reshape(o, i)
-        packed = packed_like(o, i, workspace.empty)
-        instructions = [pack_instruction(matrix, packed), product_instruction(grad, packed, gx)]
-        return instructions, (matrix, packed)
-    turned = reference.turned_weights(weight, conv.groups)
-    instructions = []
-    alive = []
+    turned = reference.turned_weights(weight, conv.groups)  # a view
+    instructions: list[Instruction] = []
     for phase in conv.phases(gx.shape, weight.shape, grad.shape):
         part = gx[:, phase.pixels[0], phase.pixels[1]]
         if phase.taps is None:
-            part[...] = 0
+            instructions.append(_clear_instruction(part))
             continue
-        kernel = reference.phase_weights(turned, phase.taps)
-        new, inputs = forward_instructions(grad, kernel, part, phase.conv)
-        instructions += new
-        alive.append(inputs)
-    return instructions, alive
+        taps = reference.phase_weights(turned, phase.taps)
+        instructions += forward_instructions(grad, taps, part, phase.conv)[0]
+    return instructions
 
 
 @accelerates(reference.conv2d_weight_grad)
 def conv2d_weight_grad(x: Array, grad: Array, weight_shape: Shape, conv: Conv = PLAIN) -> Array:
-    workspace.start()
-    made = weight_grad_instructions(x, grad, weight_shape, conv)
-    if made is None:
+    fast = grad.dtype == np.float32 and grad.size > 0
+    if not fast or not has_weight_grad(x, weight_shape, conv):
         return NotImplemented
-    instructions, result = made
-    _threads.launch(*instructions)
-    return result()
+    workspace.start()
+    gweight = empty(weight_shape)
+    _threads.launch(*weight_grad_instructions(x, grad, gweight, conv))
+    return gweight
+
+
+def has_weight_grad(x: Array, weight_shape: tuple[int, ...], conv: Conv) -> bool:
+    """Whether kernels of this backend compute the gradient of the weights."""
+    o, i, *size = weight_shape
+    if x.dtype != np.float32 or x.size == 0 or conv.dilation != UNIT:
+        return False
+    is_depthwise = conv.groups == o and i == 1 and tuple(size) in DEPTHWISE_KERNELS
+    return conv.groups == 1 or is_depthwise
 
 
 def weight_grad_instructions(
-    x: Array, grad: Array, weight_shape: tuple[int, ...], conv: Conv
-) -> Gradient | None:
-    """Return the instructions for the gradient of the weights, and how to get it; None if slow.
-
-    ``grad`` need not be filled before the plan runs.
-    """
-    o, i, kh, kw = weight_shape
-    fast = x.dtype == grad.dtype == np.float32 and x.size > 0 and grad.size > 0
-    if not fast or conv.dilation != UNIT:
-        return None
-    if is_product(weight_shape, conv):
-        instructions, matrix = product_transposed(grad.reshape(-1, o), x.reshape(-1, i))
-        return instructions, lambda: matrix().reshape(weight_shape)
+    x: Array, grad: Array, gweight: Array, conv: Conv
+) -> list[Instruction]:
+    """Return the instructions that write the gradient of the weights ``(O, I/groups, kh, kw)``."""
+    o, i, *_ = gweight.shape
+    if is_product(gweight.shape, conv):
+        a, b = grad.reshape(-1, o), x.reshape(-1, i)
+        return product_transposed(a, b, gweight.reshape(o, i))
     if conv.groups == 1:
-        return dense_weight_grad(x, grad, (kh, kw), conv)
-    if conv.groups == o and i == 1 and (kh, kw) in DEPTHWISE_KERNELS:
-        return depthwise_weight_grad(x, grad, (kh, kw), conv)
-    return None
+        return dense_weight_grad(x, grad, gweight, conv)
+    return depthwise_weight_grad(x, grad, gweight, conv)

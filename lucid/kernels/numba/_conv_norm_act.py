@@ -8,6 +8,9 @@ products of the convolution's own gradient follow.
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from lucid.kernels.exchange import Exchange
@@ -21,13 +24,14 @@ from lucid.kernels.numba._batch_norm import (
 )
 from lucid.kernels.numba._conv import (
     forward_instructions,
+    has_weight_grad,
     input_grad_instructions,
     is_fast,
     weight_grad_instructions,
 )
 from lucid.kernels.numba._fallback import accelerates
-from lucid.kernels.numba.machine import _threads
-from lucid.kernels.numba.machine._native import empty, workspace
+from lucid.kernels.numba.machine import _recorded, _threads
+from lucid.kernels.numba.machine._native import Instruction, empty, workspace
 from lucid.kernels.numpy import _conv_norm_act as reference
 
 Array = np.ndarray
@@ -35,6 +39,39 @@ Array = np.ndarray
 
 def _vector(array: Array | None) -> Array | None:
     return None if array is None else np.ascontiguousarray(array, np.float32)
+
+
+@functools.lru_cache(maxsize=64)
+def _epsilon(eps: float) -> Array:
+    return np.array([eps])
+
+
+def _convolve(
+    x: Array,
+    weight: Array,
+    norm_weight: Array | None,
+    norm_bias: Array | None,
+    eps: Array,
+    z: Array,
+    y: Array,
+    statistics: Array,
+    bounds: Bounds,
+    conv: Conv,
+) -> tuple[list[Instruction], Instruction, Array]:
+    """Return the instructions up to the statistics, the one that follows, and its factors."""
+    channels = z.shape[-1]
+    records = Records()
+    factors = workspace.empty((2, channels))
+    instructions, _ = forward_instructions(x, weight, z, conv, records=records)
+    flat = z.reshape(-1, channels)
+    of_norm = norm_weight, norm_bias, eps
+    merge = merge_instruction(records, len(flat), statistics, factors, *of_norm)
+    return [*instructions, merge], affine_instruction(flat, y, factors, bounds), factors
+
+
+def _forward(*given: Any) -> list[Instruction]:
+    convolve, scale, _ = _convolve(*given)
+    return [*convolve, scale]
 
 
 @accelerates(reference.conv_norm_act_train)
@@ -51,27 +88,65 @@ def conv_norm_act_train(
     shape = conv.output_shape(x.shape, weight.shape)
     if not is_fast(x, weight, conv) or 0 in shape:
         return NotImplemented
-    workspace.start()
+    weight = np.ascontiguousarray(weight)
     norm_weight, norm_bias = _vector(norm_weight), _vector(norm_bias)
     z, y = empty(shape), empty(shape)
-    channels = shape[-1]
-    records = Records()
-    statistics = np.empty((2, channels))
-    factors = np.empty((2, channels), np.float32)
-    instructions, _inputs = forward_instructions(x, weight, z, conv, records=records)
-    epsilon = np.array([eps])
-    flat = z.reshape(-1, channels)
-    merge = merge_instruction(
-        records, len(flat), statistics, factors, norm_weight, norm_bias, epsilon
-    )
+    statistics = np.empty((2, shape[-1]))
+    given = x, weight, norm_weight, norm_bias, _epsilon(eps), z, y, statistics
     if exchange is None:
-        _threads.launch(*instructions, merge, affine_instruction(flat, y, factors, bounds))
+        _recorded.launch(_forward, given, bounds, conv)
         return y, z, statistics[0], statistics[1]
-    _threads.launch(*instructions, merge)
-    mean, variance = exchange.statistics(statistics[0], statistics[1], len(flat))
-    factors = factors_of(mean, variance, eps, norm_weight, norm_bias)
-    _threads.launch(affine_instruction(flat, y, factors, bounds))
+    workspace.start()
+    convolve, scale, factors = _convolve(*given, bounds, conv)
+    _threads.launch(*convolve)
+    rows = z.size // shape[-1]
+    mean, variance = exchange.statistics(statistics[0], statistics[1], rows)
+    factors[...] = factors_of(mean, variance, eps, norm_weight, norm_bias)
+    _threads.launch(scale)
     return y, z, mean, variance
+
+
+def _gradient(
+    grad: Array,
+    x: Array,
+    weight: Array,
+    z: Array,
+    mean: Array,
+    variance: Array,
+    eps: Array,
+    norm_weight: Array | None,
+    norm_bias: Array | None,
+    gx: Array | None,
+    gweight: Array | None,
+    of_norm: Array,
+    bounds: Bounds,
+    conv: Conv,
+) -> tuple[Gradient, list[Instruction]]:
+    """Return batch norm's gradient, and the instructions that follow its sums."""
+    channels = z.shape[-1]
+    gz = workspace.empty(z.shape)
+    norm = Gradient(
+        grad.reshape(-1, channels),
+        z.reshape(-1, channels),
+        mean,
+        variance,
+        eps,
+        of_norm,
+        norm_weight,
+        norm_bias,
+        bounds,
+    )
+    instructions = [norm.whole(gz)]
+    if gx is not None:
+        instructions += input_grad_instructions(gz, weight, gx, conv)
+    if gweight is not None:
+        instructions += weight_grad_instructions(x, gz, gweight, conv)
+    return norm, instructions
+
+
+def _backward(*given: Any) -> list[Instruction]:
+    norm, instructions = _gradient(*given)
+    return [*norm.sums, *instructions]
 
 
 @accelerates(reference.conv_norm_act_train_grad)
@@ -91,37 +166,24 @@ def conv_norm_act_train_grad(
     needs_weight: bool,
     exchange: Exchange | None = None,
 ) -> tuple[Array | None, Array | None, Array, Array]:
-    of_weight = None
-    fast = is_fast(grad, weight, conv) and z.size > 0
-    if fast:
-        workspace.start()
-        gz = workspace.empty(z.shape)
-        if needs_weight:
-            of_weight = weight_grad_instructions(x, gz, weight.shape, conv)
-            fast = of_weight is not None
-    if not fast:
+    if not is_fast(grad, weight, conv) or z.size == 0:
         return NotImplemented
-    norm_weight, norm_bias = _vector(norm_weight), _vector(norm_bias)
-    channels = z.shape[-1]
-    norm = Gradient(
-        grad.reshape(-1, channels),
-        z.reshape(-1, channels),
-        (mean, variance),
-        eps,
-        norm_weight,
-        norm_bias,
-        bounds,
-    )
-    if exchange is not None:
+    if needs_weight and not has_weight_grad(x, weight.shape, conv):
+        return NotImplemented
+    weight = np.ascontiguousarray(weight)
+    mean, variance = (np.ascontiguousarray(array, np.float64) for array in (mean, variance))
+    gx = empty(x.shape) if needs_x else None
+    gweight = empty(weight.shape) if needs_weight else None
+    of_norm = np.empty((2, z.shape[-1]), np.float32)
+    given = (
+        grad, x, weight, z, mean, variance, _epsilon(eps), _vector(norm_weight),
+        _vector(norm_bias), gx, gweight, of_norm,
+    )  # fmt: skip
+    if exchange is None:
+        _recorded.launch(_backward, given, bounds, conv)
+    else:
+        workspace.start()
+        norm, instructions = _gradient(*given, bounds, conv)
         norm.exchange(exchange)
-    instructions = [*norm.sums, norm.whole(gz)]
-    gx = None
-    if needs_x:
-        gx = empty(x.shape)
-        of_x, _inputs = input_grad_instructions(gz, weight, gx, conv)
-        instructions += of_x
-    if of_weight is not None:
-        instructions += of_weight[0]
-    _threads.launch(*instructions)
-    gweight = None if of_weight is None else of_weight[1]()
-    return gx, gweight, norm.dweight, norm.dbias
+        _threads.launch(*instructions)
+    return gx, gweight, of_norm[0], of_norm[1]

@@ -259,28 +259,34 @@ def _only_bias(bias, out, pixels, channels, sums):
 
 
 @kernel
-def pack_taps(chunk, thread, weight, channels, taps, scale, bias, packed):
+def pack_taps(
+    chunk, thread, weight, channels, channel, rows, row, taps, tap, scale, bias, packed
+):  # fmt: skip
     """Write a depthwise convolution's bias and weights ``(1 + kh·kw, C)``, times a factor."""
-    source, out = floats(weight), floats(packed)
+    out = floats(packed)
     for c in range(channels):
         out[c] = floats(bias)[c] if bias != 0 else np.float32(0)
     for c in range(channels):
         factor = floats(scale)[c] if scale != 0 else np.float32(1)
-        for t in range(taps):
-            out[(1 + t) * channels + c] = source[c * taps + t] * factor
+        for i in range(rows):
+            for j in range(taps):
+                value = floats(weight + c * channel + i * row + j * tap)[0]
+                out[(1 + i * taps + j) * channels + c] = value * factor
 
 
 def pack_taps_instruction(
     weight: Array, packed: Array, scale: Array | None, bias: Array | None
 ) -> Instruction:
-    """Return the instruction that packs a contiguous weight ``(C, 1, kh, kw)``.
+    """Return the instruction that packs a weight ``(C, 1, kh, kw)`` of any strides.
 
     ``packed`` is ``(1 + kh·kw, C)``: the bias, then the taps times ``scale``.
     """
-    taps, channels = packed.shape[0] - 1, packed.shape[1]
+    channels, _, rows, taps = weight.shape
+    channel, _, row, tap = weight.strides
     return pack_taps.pack(
-        1, weight=weight, channels=channels, taps=taps, scale=scale, bias=bias, packed=packed
-    )
+        1, weight=weight, channels=channels, channel=channel, rows=rows, row=row, taps=taps,
+        tap=tap, scale=scale, bias=bias, packed=packed,
+    )  # fmt: skip
 
 
 # Multiply-adds worth a chunk: some 5 µs.

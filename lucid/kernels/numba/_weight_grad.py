@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +22,6 @@ from lucid.kernels.numba.machine._native import (
     TILE_ROWS,
     Instruction,
     emits,
-    empty,
     floats,
     i64,
     kernel,
@@ -37,10 +35,6 @@ from lucid.kernels.numba.machine._toolchain import ir, piece, types
 
 Array = np.ndarray
 
-# Instructions, and a function that returns the result when they have run. It holds all the arrays
-# whose addresses are in the instructions.
-Gradient = tuple[list[Instruction], Callable[[], Array]]
-
 DEPTHWISE_KERNELS = ((3, 3), (5, 5))
 
 # Multiply-adds worth a part: some 10 µs.
@@ -48,25 +42,41 @@ _WORTH = 1 << 19
 
 
 @kernel
-def add_parts(chunk, thread, chunks, source, out, parts, size):
-    """Write the sum of parts, ``(parts, size)``, a block of it."""
-    start, stop = share(size, chunk, chunks)
-    target, first = floats(out), floats(source)
-    for i in range(start, stop):
-        target[i] = first[i]
+def add_parts(
+    chunk, thread, chunks, source, out, parts, rows, inner, columns, outer_step, inner_step, step
+):  # fmt: skip
+    """Add up parts, some rows of them in the place of the first, and write the sums in order."""
+    start, stop = share(rows, chunk, chunks)
+    size, first = rows * columns, floats(source)
     for part in range(1, parts):
         values = floats(source + part * size * FLOAT)
-        for i in range(start, stop):
-            target[i] += values[i]
+        for i in range(start * columns, stop * columns):
+            first[i] += values[i]
+    for row in range(start, stop):
+        sums = floats(source + row * columns * FLOAT)
+        target = out + row // inner * outer_step + row % inner * inner_step
+        if step == FLOAT:
+            for j in range(columns):
+                floats(target)[j] = sums[j]
+        else:
+            for j in range(columns):
+                floats(target + j * step)[0] = sums[j]
 
 
 def _add_parts(parts: Array, out: Array) -> Instruction:
-    chunks = max(1, min(64, parts.size >> 15))
-    return add_parts.pack(chunks, source=parts, out=out, parts=len(parts), size=out.size)
+    """Return the instruction for ``out = parts.sum(0)``; ``out`` ``(a, b, n)`` is any view."""
+    rows, columns = out.shape[0] * out.shape[1], out.shape[2]
+    outer_step, inner_step, step = out.strides
+    return add_parts.pack(
+        max(1, min(64, rows, parts.size >> 15)), source=parts, out=out, parts=len(parts),
+        rows=rows, inner=out.shape[1], columns=columns, outer_step=outer_step,
+        inner_step=inner_step, step=step,
+    )  # fmt: skip
 
 
 @piece
-def _clear(place, count):
+def clear(place, count):
+    """Write zeros."""
     target = floats(place)
     for i in range(count):
         target[i] = np.float32(0)
@@ -95,7 +105,7 @@ def transposed_product(
     first_panel, last_panel = share((n2 + PANEL - 1) // PANEL, chunk % blocks_2, blocks_2)
     first, last = first_panel * PANEL, min(n2, last_panel * PANEL)
     for i in range(start, stop):
-        _clear(target + (i * n2 + first) * FLOAT, last - first)
+        clear(target + (i * n2 + first) * FLOAT, last - first)
     first_run, last_run = share((rows + _STEPS - 1) // _STEPS, part, parts)
     for run in range(first_run, last_run):
         own = settings if (run + 1) * _STEPS <= rows else last_settings
@@ -107,11 +117,10 @@ def transposed_product(
             tiles(own, 0, stop - start, a_at, b_at, c_at, 0, min(PANEL, n2 - column))
 
 
-def product_transposed(a: Array, b: Array) -> Gradient:
-    """Return instructions for ``aᵀ @ b``, contiguous float32 ``(rows, n1)`` and ``(rows, n2)``."""
+def product_transposed(a: Array, b: Array, out: Array) -> list[Instruction]:
+    """Return instructions for ``out = aᵀ @ b``, float32 ``(rows, n1)`` and ``(rows, n2)``."""
     rows, n1 = a.shape
     n2 = b.shape[1]
-    out = empty((n1, n2))
     heights, panels = -(-n1 // TILE_ROWS), -(-n2 // PANEL)
     wanted = min(rows * n1 * n2 // _WORTH + 1, 8 * _threads.get_num_threads())
     runs = -(-rows // _STEPS)
@@ -140,12 +149,8 @@ def product_transposed(a: Array, b: Array) -> Gradient:
         )
     ]
     if count > 1:
-        instructions.append(_add_parts(parts, out))
-
-    def result(inputs: tuple[Array, ...] = (a, b, parts)) -> Array:
-        return out
-
-    return instructions, result
+        instructions.append(_add_parts(parts, out[None]))
+    return instructions
 
 
 # -- convolutions ---------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ def dense_sums(chunk, thread, settings, blocks, x, grad, parts, scratch):
     c, o, kh = blocks[_AT.c], blocks[_AT.o], blocks[_AT.kh]
     run = blocks[_AT.kw] * c
     sums = parts + chunk * kh * run * o * FLOAT
-    _clear(sums, kh * run * o)
+    clear(sums, kh * run * o)
     own = scratch + thread * blocks[_AT.scratch_bytes]
     count = blocks[_AT.images] * (blocks[_AT.oh] // blocks[_AT.rows])
     start, stop = share(count, chunk, blocks[_AT.parts])
@@ -261,12 +266,12 @@ def _memory(blocks: _Blocks, sums: int) -> tuple[Array, Array]:
     return parts, workspace.empty((_threads.get_num_threads(), size))
 
 
-def dense_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> Gradient:
+def dense_weight_grad(x: Array, grad: Array, out: Array, conv: Conv) -> list[Instruction]:
     """Return instructions for the gradient ``(O, C, kh, kw)`` of a dense one of dilation 1."""
-    c, ow, o = x.shape[3], *grad.shape[2:]
-    (kh, kw), (sh, sw) = kernel_size, conv.stride
-    count, most = kh * kw * c * o, 4 * _threads.get_num_threads()
-    blocks = _cut(x.shape, grad.shape, kernel_size, conv, count, most, _WORTH)
+    o, c, kh, kw = out.shape
+    ow, (sh, sw) = grad.shape[2], conv.stride
+    count, most = out.size, 4 * _threads.get_num_threads()
+    blocks = _cut(x.shape, grad.shape, (kh, kw), conv, count, most, _WORTH)
     parts, scratch = _memory(blocks, count)
     settings = Tile(
         tiles_transposed.address,
@@ -279,17 +284,10 @@ def dense_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> G
         segments=blocks.rows,
     )
     arrays = {"x": x, "grad": grad, "parts": parts, "scratch": scratch}
-    instructions = [dense_sums.pack(blocks.parts, settings=settings, blocks=blocks, **arrays)]
-    sums = parts[0]
-    if blocks.parts > 1:
-        sums = empty((kh * kw * c * o,))
-        instructions.append(_add_parts(parts, sums))
-
-    def result(inputs: Any = arrays) -> Array:
-        # A copy in any case: the sums may lie in the workspace, and already in this order.
-        return sums.reshape(kh, kw, c, o).transpose(3, 2, 0, 1).copy()
-
-    return instructions, result
+    return [
+        dense_sums.pack(blocks.parts, settings=settings, blocks=blocks, **arrays),
+        _add_parts(parts, out.reshape(o, c, kh * kw).transpose(2, 1, 0)),
+    ]
 
 
 # -- depthwise ------------------------------------------------------------------------------------
@@ -367,7 +365,7 @@ def depthwise_sums(chunk, thread, blocks, x, grad, parts, scratch):
     """The sums ``(kh·kw, C)`` over one part of the blocks."""
     c, ow, kh, rows = blocks[_AT.c], blocks[_AT.ow], blocks[_AT.kh], blocks[_AT.rows]
     sums = parts + chunk * kh * blocks[_AT.kw] * c * FLOAT
-    _clear(sums, kh * blocks[_AT.kw] * c)
+    clear(sums, kh * blocks[_AT.kw] * c)
     own = scratch + thread * blocks[_AT.scratch_bytes]
     pixel, padded_row = c * FLOAT, blocks[_AT.padded_w] * c * FLOAT
     down, right = blocks[_AT.stride] * padded_row, blocks[_AT.stride_w] * pixel
@@ -380,16 +378,14 @@ def depthwise_sums(chunk, thread, blocks, x, grad, parts, scratch):
         )
 
 
-def depthwise_weight_grad(x: Array, grad: Array, kernel_size: Pair, conv: Conv) -> Gradient:
+def depthwise_weight_grad(x: Array, grad: Array, out: Array, conv: Conv) -> list[Instruction]:
     """Return instructions for the gradient ``(C, 1, kh, kw)`` of a depthwise one of dilation 1."""
-    c, (kh, kw) = x.shape[3], kernel_size
-    count, most = kh * kw * c, 8 * _threads.get_num_threads()
-    blocks = _cut(x.shape, grad.shape, kernel_size, conv, count, most, _WORTH // 8)
+    c, _, kh, kw = out.shape
+    count, most = out.size, 8 * _threads.get_num_threads()
+    blocks = _cut(x.shape, grad.shape, (kh, kw), conv, count, most, _WORTH // 8)
     parts, scratch = _memory(blocks, count)
     arrays = {"x": x, "grad": grad, "parts": parts, "scratch": scratch}
-    instruction = depthwise_sums.pack(blocks.parts, blocks=blocks, **arrays)
-
-    def result(inputs: Any = arrays) -> Array:
-        return np.ascontiguousarray(parts.sum(axis=0).reshape(kh * kw, c).T).reshape(c, 1, kh, kw)
-
-    return [instruction], result
+    return [
+        depthwise_sums.pack(blocks.parts, blocks=blocks, **arrays),
+        _add_parts(parts, out.reshape(c, 1, kh * kw).transpose(2, 1, 0)),
+    ]

@@ -81,35 +81,38 @@ def packed_like(k: int, n: int, allocate: Callable[[tuple[int, ...]], Array] = e
 
 
 @kernel
-def pack_panels(chunk, thread, source, step, column, k, n, scale, bias, target):
-    """Pack panel ``chunk`` of a matrix ``(k, n)`` and a bias, see :func:`pack_panel`."""
+def pack_panels(
+    chunk, thread, source, step, column, depth, n, rows, row, taps, tap, scale, bias, target
+):  # fmt: skip
+    """Pack panel ``chunk`` of weights and a bias, tap by tap, see :func:`pack_panel`."""
     first = chunk * PANEL
     count = min(PANEL, n - first)
-    target += chunk * (1 + k) * PANEL * FLOAT
+    target += chunk * (1 + rows * taps * depth) * PANEL * FLOAT
     out, biases = floats(target), floats(bias + first * FLOAT)
     for j in range(PANEL):
         out[j] = biases[j] if bias != 0 and j < count else np.float32(0)
     factors = scale + first * FLOAT if scale != 0 else 0
     source, target = source + first * column, target + PANEL * FLOAT
-    pack_panel(source, step, column, k, count, target, factors)
+    for i in range(rows):
+        for j in range(taps):
+            at = source + i * row + j * tap
+            pack_panel(at, step, column, depth, count, target, factors)
+            target += depth * PANEL * FLOAT
 
 
 def pack_instruction(
-    matrix: Array, packed: Packed, scale: Array | None = None, bias: Array | None = None
+    weight: Array, packed: Packed, scale: Array | None = None, bias: Array | None = None
 ) -> Instruction:
-    """Return the instruction that packs a matrix ``(k, n)``, column j of it times ``scale[j]``."""
-    step, column = matrix.strides
+    """Return the instruction that packs weights ``(O, I, kh, kw)`` of any strides.
+
+    Taps come before channels, as they lie in an image; output j is multiplied by ``scale[j]``.
+    """
+    _, depth, rows, taps = weight.shape
+    column, step, row, tap = weight.strides
     return pack_panels.pack(
-        len(packed.data),
-        source=matrix,
-        step=step,
-        column=column,
-        k=packed.k,
-        n=packed.n,
-        scale=scale,
-        bias=bias,
-        target=packed.data,
-    )
+        len(packed.data), source=weight, step=step, column=column, depth=depth, n=packed.n,
+        rows=rows, row=row, taps=taps, tap=tap, scale=scale, bias=bias, target=packed.data,
+    )  # fmt: skip
 
 
 @piece
