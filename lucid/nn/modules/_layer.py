@@ -77,6 +77,8 @@ class Caller(Layer):
     The function is given with the class. The class's annotations are the settings, and as of a
     dataclass the constructor's arguments; what follows ``_: KW_ONLY`` is given by name::
 
+        from lucid.nn import functional as F
+
         class ELU(FunctionLayer, function=F.elu):
             alpha: float = 1.0
 
@@ -84,7 +86,7 @@ class Caller(Layer):
     """
 
     _function: ClassVar[Callable[..., Tensor]]
-    __signature__: ClassVar[Signature | None]
+    __signature__: ClassVar[Signature | None] = Signature()
     _arguments: ClassVar[Signature] = Signature()
     _settings: ClassVar[tuple[str, ...]] = ()  # what the function is told
 
