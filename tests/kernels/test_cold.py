@@ -160,6 +160,7 @@ for native in list(_native.natives.values()):
         del _native.natives[native.name]
 print(*pids(), flush=True)
 lucid.warm_up()
+time.sleep(100)  # a quick machine has them all before the signal
 """
     program = subprocess.Popen(
         [sys.executable, "-c", code],
