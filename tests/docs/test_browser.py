@@ -389,8 +389,8 @@ def test_plots_are_as_wide_as_their_column_and_readable(visit, name, width):
 
 def test_rows_are_folded_away_and_open(visit):
     page = visit("performance.html")
-    folds = page.locator("details.rows")
-    assert folds.count() == 4
+    folds = page.locator("details.rows:has(table)")  # others hold a plot of a kind of machine
+    assert folds.count() >= 4
     for fold in folds.all():
         assert not fold.locator("table").is_visible()
         fold.locator("summary").click()
