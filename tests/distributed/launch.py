@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+# The launcher's status where a rank ends all: the rank's, or that of one that it kills for it,
+# whichever it hears of last.
+ENDED = (1, signal.SIGKILL)
 
 
 def mpiexec() -> str:

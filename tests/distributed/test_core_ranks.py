@@ -13,7 +13,7 @@ import pytest
 import lucid
 from lucid import _ranks, distributed
 from lucid._extras import install
-from tests.distributed.launch import check_ranks, run_ranks
+from tests.distributed.launch import ENDED, check_ranks, run_ranks
 
 _LAUNCHERS = {"PMI_SIZE", "PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}
 
@@ -112,7 +112,7 @@ def test_abort_ends_all_ranks() -> None:
         "_ranks.barrier()"
     )
     done = run_ranks(2, "-c", code, timeout=30)
-    assert done.returncode == 3
+    assert done.returncode in (3, *ENDED[1:])
     assert re.search(r"^rank 1 of 2 \(.+\): no luck$", done.stderr, re.MULTILINE)
 
 

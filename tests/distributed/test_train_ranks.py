@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import lucid
-from tests.distributed.launch import ROOT, check_ranks, start_ranks
+from tests.distributed.launch import ENDED, ROOT, check_ranks, start_ranks
 
 pytest.importorskip("sklearn")
 pytest.importorskip("PIL.Image")
@@ -194,7 +194,7 @@ def test_what_fails_on_one_rank_is_told_by_it_with_what_is_kept(tmp_path: Path) 
     recipe += ["--batch-size", "20", "--save-minutes", "0", "-o", "run"]
     process = start_ranks(2, "-c", code, "train", *recipe, cwd=tmp_path)
     _, err = process.communicate(timeout=240)
-    assert process.returncode == 1, err
+    assert process.returncode in ENDED, err
     # Rank 0 has written the state after batch 1, as both have summed gradients since; that after
     # batch 2 it may be at.
     kept = "`lucid train --resume run` goes on in epoch 1, after batch [12]"
