@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lucid._compile._state import no_random_numbers_lost, same_state, same_values
-from lucid._compile._watch import Values, plain, watched
+from lucid._compile._watch import Values, watched
 from lucid.autograd import Function, Tensor
-from lucid.autograd._tensor import version, wrap
+from lucid.autograd._tensor import array_of, version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
 from lucid.kernels._memory import trim
 from lucid.nn import Module
@@ -258,7 +258,7 @@ class FaithfulRecorder(Recorder):
         if kwargs or not all(map(_is_simple, leaves(args))):
             self.culprits.add(caller)
         given = leaves(args, Tensor)
-        values = [plain(tensor).copy(order="K") for tensor in given]
+        values = [array_of(tensor).copy(order="K") for tensor in given]
         self.opened = _Opened(self.open[-1], caller, self.replaced(list(args)), given, values)
 
     def leave(
@@ -276,7 +276,7 @@ class FaithfulRecorder(Recorder):
             results = leaves(output, Tensor)
             if (
                 call is not opened.call
-                or not all(map(same_values, map(plain, opened.given), opened.values))
+                or not all(map(same_values, map(array_of, opened.given), opened.values))
                 or not all(
                     leaf is None or isinstance(leaf, (Tensor, str)) for leaf in leaves(output)
                 )

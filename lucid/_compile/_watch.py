@@ -14,9 +14,8 @@ import numpy as np
 
 from lucid.autograd import Tensor
 from lucid.autograd._function import is_observed
+from lucid.autograd._tensor import array_of, array_slot
 from lucid.graph import leaves, mapped
-
-_slot: Any = Tensor.__dict__["data"]
 
 # NumPy's functions that look at no values.
 _HARMLESS = {
@@ -24,12 +23,6 @@ _HARMLESS = {
     np.empty_like, np.zeros_like, np.ones_like, np.reshape, np.transpose,
     np.swapaxes, np.moveaxis, np.expand_dims, np.squeeze,
 }  # fmt: skip
-
-
-def plain(tensor: Tensor) -> np.ndarray:
-    """Return a tensor's array itself, unnoticed."""
-    array: np.ndarray = _slot.__get__(tensor)
-    return array
 
 
 class Values(np.ndarray):
@@ -109,7 +102,7 @@ def watched(
 
         @property
         def data(self) -> np.ndarray:
-            array = plain(self)
+            array = array_of(self)
             if not is_observed():
                 return array
             values = array.view(Values)
@@ -124,7 +117,7 @@ def watched(
         def data(self, array: np.ndarray) -> None:
             if is_observed():
                 read(self)
-            _slot.__set__(self, array)
+            array_slot.__set__(self, array)
 
         def numpy(self) -> np.ndarray:
             if is_observed():

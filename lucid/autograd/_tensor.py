@@ -540,6 +540,16 @@ def wrap(array: Any) -> Tensor:
     return tensor
 
 
+# Where every tensor has its array, also one of a class whose ``data`` is watched.
+array_slot: Any = Tensor.__dict__["data"]
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's array, unnoticed by who watches it: to be read now and not kept."""
+    array: np.ndarray = array_slot.__get__(tensor)
+    return array
+
+
 # -- changes in place -----------------------------------------------------------------------------
 
 

@@ -18,18 +18,11 @@ from typing import Any
 import numpy as np
 
 from lucid.autograd import Tensor
-from lucid.autograd._tensor import wrap
+from lucid.autograd._tensor import array_of, array_slot, wrap
 from lucid.kernels._memory import is_lease
 from lucid.nn._parameter import Parameter
 
-_slot: Any = Tensor.__dict__["data"]
 _numbers = itertools.count(1)
-
-
-def array_of(tensor: Tensor) -> np.ndarray:
-    """Return a tensor's array, to be read now and not kept: a watch goes on."""
-    array: np.ndarray = _slot.__get__(tensor)
-    return array
 
 
 def _watched(kind: type[Tensor]) -> type[Tensor]:
@@ -47,7 +40,7 @@ def _watched(kind: type[Tensor]) -> type[Tensor]:
         return array
 
     def put(tensor: Tensor, array: np.ndarray) -> None:
-        _slot.__set__(tensor, array)
+        array_slot.__set__(tensor, array)
         end(tensor)
 
     def of_array(name: str) -> Any:

@@ -18,9 +18,8 @@ from lucid import ops
 from lucid._compile._fuse import fold_constants
 from lucid._compile._state import no_random_numbers_lost
 from lucid._compile._trace import FaithfulRecorder
-from lucid._compile._watch import plain
 from lucid.autograd import Function, Tensor, no_grad
-from lucid.autograd._tensor import wrap
+from lucid.autograd._tensor import array_of, wrap
 from lucid.graph import Operation, Value, leaves
 from lucid.nn import Module
 from lucid.ops._dropout import Dropout
@@ -99,12 +98,12 @@ class _Recorder(FaithfulRecorder):
             return False
         if old in self.graph.inputs or old.dtype != new.dtype:
             return False
-        array = plain(tensor)
+        array = array_of(tensor)
         for known in self.made.values():
             other = known.thing()
             if other is None or other is tensor:
                 continue
-            if np.may_share_memory(plain(other), array):
+            if np.may_share_memory(array_of(other), array):
                 return False  # a view of it, or what it is a view of, changes too
         self.know(tensor, new)
         self.versions[id(tensor)] += 1

@@ -17,9 +17,9 @@ from typing import Any
 from lucid import kernels
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
-from lucid.autograd._tensor import wrap
+from lucid.autograd._tensor import array_of, wrap
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue, norm_scale_shift
-from lucid.nn._untouched import Untouched, array_of
+from lucid.nn._untouched import Untouched
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
