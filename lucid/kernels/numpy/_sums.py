@@ -19,7 +19,7 @@ Array = np.ndarray
 _GROUP = 64
 
 # Fewer are left to NumPy: adding one by one costs them some ten units in the last place.
-_FEW = 256
+FEW = 256
 
 # Rows of so many float32 are added at once, into 16 sums; of longer ones so many, and what comes
 # of them in float64.
@@ -45,7 +45,7 @@ def sums(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Any:
     kind = x.dtype.char
     if kind == "e":
         return x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
-    way = None if x.size < _FEW else _way(x.shape, x.strides, axes, kind == "f")
+    way = None if x.size < FEW else _way(x.shape, x.strides, axes, kind == "f")
     if way is None:
         return np.add.reduce(x, axes, keepdims=keepdims)  # type: ignore[call-overload]
     y: Array = x.transpose(way.order).reshape(way.shape)
@@ -85,7 +85,7 @@ def _way(
             merged.append(size)
             reduced.append(axis in axes)
         step = strides[axis]
-    many = math.prod([shape[axis] for axis in axes]) >= _FEW
+    many = math.prod([shape[axis] for axis in axes]) >= FEW
     # Of a repeated number einsum takes longer.
     rows = single and reduced[-1] and step == 4
     rows = rows and math.prod(shape) >= (_WORTHWHILE if merged[-1] <= _ROW else _WORTH_PIECES)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lucid.kernels._memory import empty_like
-from lucid.kernels.numpy._rows import rows_together
-from lucid.kernels.numpy._sums import sums
+from lucid.kernels.numpy._rows import BLOCK, rows_together
+from lucid.kernels.numpy._sums import FEW, sums
 
 Array = np.ndarray
 
-# So many numbers at a time, with what is made of them, stay in the second-level cache.
-_BLOCK = 1 << 17
-
-# Over so many slices an array is cut across rather than into them: a part still has runs of 4 KiB.
+# Over so many slices an array is cut across rather than into them: a part has runs of 16 KiB.
 _SLICES = 128
+
+# Up to so many numbers the scratch is malloc's.
+_SMALL = 1 << 17
 
 # Up to so many deviations a mean is exact enough where it is rounded.
 _ALIKE = 32
@@ -36,11 +38,13 @@ def variance(x: Array, axes: tuple[int, ...], divisor: float) -> Array:
         divisor: what to divide by.
     """
     values = x.astype(np.float32) if x.dtype == np.float16 else x
-    if values.size <= _BLOCK:
-        return np.asarray(_squares(values, axes, [(values, empty_like(values))]) / divisor)
+    if values.size <= BLOCK:
+        # To recycle memory costs small arrays more than they gain: 6 of 40 µs.
+        scratch = np.empty_like(values) if values.size <= _SMALL else empty_like(values)
+        return np.asarray(_squares(values, axes, [(values, scratch)]) / divisor)
     cut = _outermost(values, axes)
     size = x.shape[cut]
-    step = -(-size // -(-x.size // _BLOCK))  # parts of one size
+    step = -(-size // -(-x.size // BLOCK))  # parts of one size
     parts = [values[_along(cut, slice(i, i + step))] for i in range(0, size, step)]
     scratch = empty_like(parts[0])
     pairs = [(part, scratch[_along(cut, slice(part.shape[cut]))]) for part in parts]
@@ -61,27 +65,48 @@ def _outermost(x: Array, axes: tuple[int, ...]) -> int:
 
 def _squares(x: Array, axes: tuple[int, ...], parts: Sequence[tuple[Array, Array]]) -> Array:
     """Return the sums of the squared distances of ``x``, which comes in parts, with scratch."""
-    count = math.prod([x.shape[axis] for axis in axes])
-    pivot = np.asarray(sums(x, axes, True) / count, x.dtype)
-    squares = _total(np.square, parts, pivot, axes)
-    if not np.logical_and.reduce(pivot * pivot * (count / _ALIKE**2) <= squares, None):
-        shift = _total(np.positive, parts, pivot, axes) / count  # as the mean was rounded
+    total = np.asarray(sums(x, axes, True))
+    count = x.size // max(1, total.size)
+    pivot = np.asarray(total / count, x.dtype)
+    squares = _total(_square_sums, parts, pivot, axes)
+    if np.count_nonzero(pivot * pivot * (count / _ALIKE**2) > squares):
+        shift = _total(sums, parts, pivot, axes) / count  # as the mean was rounded
         squares = np.maximum(squares - count * np.square(shift), 0)
     return squares
 
 
 def _total(
-    of: np.ufunc, parts: Sequence[tuple[Array, Array]], pivot: Array, axes: tuple[int, ...]
-) -> Any:
-    """Return the sums of a function of the distances from the pivot."""
-    total: Any = None
+    of: Callable[[Array, tuple[int, ...]], Any],
+    parts: Sequence[tuple[Array, Array]],
+    pivot: Array,
+    axes: tuple[int, ...],
+) -> Array:
+    """Return the sums of the distances from the pivot, or of their squares, in its shape."""
+    total: Any = 0
     for part, scratch in parts:
         _distances(part, pivot, axes, scratch)
-        some = sums(of(scratch, out=scratch), axes, True)
-        if len(parts) == 1:
-            return some
-        total = some.astype(np.float64) if total is None else np.add(total, some, out=total)
-    return total
+        some = of(scratch, axes)
+        total = some if len(parts) == 1 else np.add(total, some, dtype=np.float64)
+    return np.asarray(total).reshape(pivot.shape)
+
+
+def _square_sums(x: Array, axes: tuple[int, ...]) -> Any:
+    """Return the sums of the squares of ``x``, which may be written to."""
+    formula = _formula(x.shape, axes)
+    return sums(np.square(x, out=x), axes) if formula is None else np.einsum(formula, x, x)
+
+
+@functools.lru_cache
+def _formula(shape: tuple[int, ...], axes: tuple[int, ...]) -> str | None:
+    """Return how ``einsum`` adds up squares: in one pass, which takes 0.5 to 0.95 of two's time.
+
+    It adds one by one; None where those are many.
+    """
+    letters = string.ascii_letters[: len(shape)]
+    if len(letters) < len(shape) or math.prod([shape[axis] for axis in axes]) >= FEW:
+        return None
+    kept = [letter for axis, letter in enumerate(letters) if axis not in axes]
+    return f"{letters},{letters}->{''.join(kept)}"
 
 
 def _distances(x: Array, pivot: Array, axes: tuple[int, ...], out: Array) -> None:
