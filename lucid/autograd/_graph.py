@@ -60,6 +60,7 @@ class Node:
         "name",
         "needs_input_grad",
         "output_meta",  # per output: (shape, dtype)
+        "retained",  # in backward: whether it may come again
         "sequence",  # nodes made later have larger numbers; consumers are always made later
         "view",
     )
@@ -503,6 +504,7 @@ def run_backward(
                 if any(needs[id(node)]) and any(gradient is not None for gradient in incoming):
                     # Set only now: a backward may itself walk over a part of this graph.
                     node.needs_input_grad = needs[id(node)]
+                    node.retained = retain_graph
                     if _watching is None:
                         outgoing = node.call_backward(incoming)
                     else:

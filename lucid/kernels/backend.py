@@ -115,6 +115,7 @@ class Backend(Protocol):
         needs_x: bool,
         needs_weight: bool,
         exchange: Exchange | None = None,
+        spends_z: bool = False,
     ) -> tuple[Array | None, Array | None, Array, Array]: ...
 
     # -- batch norm

@@ -53,21 +53,14 @@ class ConvNormAct(Function):
         if is_grad_enabled():
             check_differentiable(ctx)
             return ConvNormAct._differentiable(ctx, gradient, x, weight, norm_weight, norm_bias)
+        # The images of a foreign layout are a copy: made once.
+        kept = ctx.z, ctx.mean, ctx.variance, _data(norm_weight), _data(norm_bias), ctx.eps
+        how = ctx.bounds, ctx.conv, needs[0], needs[1], ctx.exchange
+        given = ctx.images, weight.data, *kept, *how, not ctx.retained
+        if not ctx.retained:
+            ctx.free()  # now: if the kernel is interrupted, half of z is another's
         gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(
-            to_nhwc(gradient.data),
-            ctx.images,  # of a foreign layout it is a copy: made once
-            weight.data,
-            ctx.z,
-            ctx.mean,
-            ctx.variance,
-            _data(norm_weight),
-            _data(norm_bias),
-            ctx.eps,
-            ctx.bounds,
-            ctx.conv,
-            needs[0],
-            needs[1],
-            ctx.exchange,
+            to_nhwc(gradient.data), *given
         )
         return (
             None if gx is None else wrap(from_nhwc(gx)),

@@ -157,6 +157,19 @@ def test_variance_of_a_large_mean(kernels):
 
 
 @np.errstate(all="ignore")  # as operations call kernels
+@pytest.mark.parametrize("case", LARGE.values(), ids=LARGE)
+def test_what_is_spent_changes_no_gradient(kernels, case):
+    x, weight, gamma, beta, how = arguments(case, np.float32)
+    settings = (gamma, beta, EPS, (0.0, 6.0), how)
+    _, *kept = kernels.conv_norm_act_train(x, weight, *settings)
+    grad = np.random.default_rng(1).standard_normal(kept[0].shape).astype(np.float32)
+    given = *settings, True, True, None
+    whole = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given)
+    spent = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given, True)
+    for a, b in zip(whole, spent):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_maps_whose_sums_overflow_float32(kernels):
     rng = np.random.default_rng(0)
     x = (rng.standard_normal((4, 16, 16, 8)) * 1e37).astype(np.float32)

@@ -320,6 +320,37 @@ def test_derivatives_of_training(name, trained_calls):
     assert trained_calls
 
 
+def test_a_retained_graph_gives_the_same_gradients_again(trained_calls):
+    model = TRAINED["relu"]()
+    loss = (model(lucid.randn(3, 3, 9, 8)) ** 3).sum()
+    found = []
+    for retain_graph in (True, True, False):
+        loss.backward(retain_graph=retain_graph)
+        found.append([p.grad.numpy().copy() for p in model.parameters()])
+        model.zero_grad()
+    for first, *others in zip(*found):
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        loss.backward()
+    assert trained_calls
+
+
+def test_a_gradient_that_was_interrupted_cannot_be_asked_for_again(monkeypatch):
+    model = TRAINED["relu"]()
+    loss = model(lucid.randn(3, 3, 9, 8)).sum()
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kernels.active(), "conv_norm_act_train_grad", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loss.backward()
+    with pytest.raises(RuntimeError, match="freed by an earlier backward"):
+        loss.backward()
+
+
 def test_one_image_is_trained_layer_by_layer(trained_calls):
     """It may have one value a channel, which batch norm refuses."""
     model = TRAINED["relu"]()

@@ -238,21 +238,25 @@ def merge(
     """Mean and variance from the records (Chan et al. 1983); batch norm's factor and summand."""
     means, variances = f64s(statistics), f64s(statistics + columns * 8)
     scales, shifts = floats(factors), floats(factors + columns * FLOAT)
-    for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
-        mean = 0.0
-        for part in range(count):
-            record = f64s(records + part * record_size * 8)
-            mean += record[0] * record[8 + j]
-        mean /= rows
-        squares = 0.0
-        for part in range(count):
-            record = f64s(records + part * record_size * 8)
-            difference = record[8 + j] - mean
-            squares += record[8 + columns + j] + record[0] * difference * difference
-        means[j] = mean
-        variances[j] = squares / rows
+    start, stop = chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)
+    for j in range(start, stop):
+        means[j] = variances[j] = 0.0
+    # Columns inside: the records were written by other cores, and are read line by line.
+    for part in range(count):
+        record = f64s(records + part * record_size * 8)
+        for j in range(start, stop):
+            means[j] += record[0] * record[8 + j]
+    for j in range(start, stop):
+        means[j] /= rows
+    for part in range(count):
+        record = f64s(records + part * record_size * 8)
+        for j in range(start, stop):
+            difference = record[8 + j] - means[j]
+            variances[j] += record[8 + columns + j] + record[0] * difference * difference
+    for j in range(start, stop):
+        variances[j] /= rows
         if factors != 0:
-            scales[j], shifts[j] = _scale_shift(mean, squares / rows, eps, weight, bias, j)
+            scales[j], shifts[j] = _scale_shift(means[j], variances[j], eps, weight, bias, j)
 
 
 def merge_instruction(
@@ -412,12 +416,15 @@ def gradient_factors(
     ``dx = a · g + (x - mean) · b + c``, see the NumPy backend.
     """
     results = floats(vectors)
-    for j in range(chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)):
-        first = second = 0.0
-        for part in range(count):
-            record = f64s(records + part * record_size * 8)
-            first += record[j]
-            second += record[columns + j]
+    start, stop = chunk * _COLUMNS, min(columns, (chunk + 1) * _COLUMNS)
+    firsts, seconds = f64s(records), f64s(records + columns * 8)  # of all parts, at the end
+    for part in range(1, count):
+        record = f64s(records + part * record_size * 8)
+        for j in range(start, stop):
+            firsts[j] += record[j]
+            seconds[j] += record[columns + j]
+    for j in range(start, stop):
+        first, second = firsts[j], seconds[j]
         inverse_std = 1.0 / math.sqrt(f64s(variance)[j] + f64s(eps)[0])
         # The pass took the float32 mean for the mean.
         second += first * (np.float64(results[_MEAN * columns + j]) - f64s(mean)[j])

@@ -2,8 +2,9 @@
 
 Forward, each chunk of the convolution leaves the statistics of what it wrote while that is in the
 cache; one more pass scales, shifts and clips. Backward, one pass sums the masked gradient, the next
-writes the convolution's output gradient to memory that is kept from call to call, and the two
-products of the convolution's own gradient follow.
+writes the convolution's output gradient, over the output itself if nobody needs that any more: to
+other memory takes a training step of conv_small 2.5 % longer. The two products of the convolution's
+own gradient follow.
 """
 
 from __future__ import annotations
@@ -121,10 +122,11 @@ def _gradient(
     of_norm: Array,
     bounds: Bounds,
     conv: Conv,
+    spends_z: bool,
 ) -> tuple[Gradient, list[Instruction]]:
     """Return batch norm's gradient, and the instructions that follow its sums."""
     channels = z.shape[-1]
-    gz = workspace.empty(z.shape)
+    gz = z if spends_z else workspace.empty(z.shape)
     norm = Gradient(
         grad.reshape(-1, channels),
         z.reshape(-1, channels),
@@ -165,6 +167,7 @@ def conv_norm_act_train_grad(
     needs_x: bool,
     needs_weight: bool,
     exchange: Exchange | None = None,
+    spends_z: bool = False,
 ) -> tuple[Array | None, Array | None, Array, Array]:
     if not is_fast(grad, weight, conv) or z.size == 0:
         return NotImplemented
@@ -180,10 +183,10 @@ def conv_norm_act_train_grad(
         _vector(norm_bias), gx, gweight, of_norm,
     )  # fmt: skip
     if exchange is None:
-        _recorded.launch(_backward, given, bounds, conv)
+        _recorded.launch(_backward, given, bounds, conv, spends_z)
     else:
         workspace.start()
-        norm, instructions = _gradient(*given, bounds, conv)
+        norm, instructions = _gradient(*given, bounds, conv, spends_z)
         norm.exchange(exchange)
         _threads.launch(*instructions)
     return gx, gweight, of_norm[0], of_norm[1]

@@ -122,12 +122,13 @@ def conv_norm_act_train_grad(
     needs_x: bool,
     needs_weight: bool,
     exchange: Exchange | None = None,
+    spends_z: bool = False,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the gradients of ``x``, ``weight``, ``norm_weight`` and ``norm_bias``.
 
     ``grad`` is that of the result; ``z``, ``mean`` and ``variance`` are what
-    :func:`conv_norm_act_train` returned, the other arguments what it took. What is not needed is
-    None.
+    :func:`conv_norm_act_train` returned, the other arguments what it took; ``spends_z`` says that
+    ``z`` may be written over. What is not needed is None.
     """
     scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     passed = _Passed(grad, z, scale, shift, bounds)
