@@ -194,11 +194,9 @@ def load(commit: str, folder: Path, name: str) -> Any:
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(r"\blucid\b", name, text), encoding="utf-8")
     package.rename(folder / name)
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(folder))
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # to stay: processes that compile kernels import it from there
+    return importlib.import_module(name)
 
 
 def compare(

@@ -151,8 +151,9 @@ class PReLU(Function):
     @staticmethod
     def forward(ctx: Node, x: Tensor, weight: Tensor) -> Array:
         ctx.save_for_backward(x, weight)
-        y = np.minimum(x.data, 0) * weight.data
-        y += np.maximum(x.data, 0)
+        clip = kernels.active().clip
+        y: Array = clip(x.data, -math.inf, 0.0) * weight.data
+        y += clip(x.data, 0.0, math.inf)
         return y
 
     @staticmethod
@@ -197,8 +198,13 @@ class ELU(Function):
     def forward(ctx: Node, x: Tensor, negative: float, positive: float, inner: float) -> Array:
         ctx.save_for_backward(x)
         ctx.factors = negative, positive, inner
-        y: Array = np.expm1(np.minimum(x.data, 0) * inner) * negative
-        y += np.maximum(x.data, 0) * positive
+        clip = kernels.active().clip  # faster than np.minimum and np.maximum
+        y, above = clip(x.data, -math.inf, 0.0), clip(x.data, 0.0, math.inf)
+        y *= inner
+        np.expm1(y, out=y)
+        y *= negative
+        above *= positive
+        y += above
         return y
 
     @staticmethod
@@ -350,18 +356,24 @@ class Softplus(Function):
         ctx.how = beta, threshold
         scaled = np.asarray(x.data * beta)
         # log(1 + e^s) = max(s, 0) + log(1 + e^-|s|), which cannot overflow.
-        y = np.log1p(np.exp(-np.abs(scaled)))
-        y += np.maximum(scaled, 0)
+        y: Array = np.abs(scaled, out=np.empty_like(scaled))
+        np.negative(y, out=y)
+        np.exp(y, out=y)
+        np.log1p(y, out=y)
+        y += kernels.active().clip(scaled, 0.0, math.inf)
         y /= beta
-        return y if threshold == math.inf else np.where(scaled > threshold, x.data, y)
+        if threshold < math.inf:
+            np.copyto(y, x.data, where=scaled > threshold)  # np.where takes 7 times as long
+        return y
 
     @staticmethod
     def backward(ctx: Node, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         beta, threshold = ctx.how
-        slope = sigmoid(x * beta)
-        if threshold < math.inf:
-            slope = where(x.data * beta > threshold, 1.0, slope)
+        scaled = x * beta
+        slope = sigmoid(scaled)
+        if threshold < math.inf and (beyond := scaled.data > threshold).any():
+            slope = where(beyond, 1.0, slope)
         return grad * slope
 
 

@@ -104,7 +104,7 @@ def elu_grad(grad: Array, x: Array, negative: float, positive: float, inner: flo
 
     def block(grad: Array, x: Array) -> Array:
         below = x <= 0
-        slope = np.minimum(x, 0)
+        slope = np.clip(x, -math.inf, 0)  # np.minimum takes three times as long
         if inner != 1:
             slope *= inner
         np.exp(slope, out=slope)
