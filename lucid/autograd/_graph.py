@@ -239,6 +239,7 @@ class Node:
                 f"argument of forward, got {len(results)}"
             )
         checked: list[Tensor | None] = []
+        recording = is_grad_enabled()
         for index, meta in enumerate(self.input_meta):
             result = results[index] if index < len(results) else None
             if meta is None or not self.needs_input_grad[index]:
@@ -259,6 +260,10 @@ class Node:
                         f"got {type(result).__name__}"
                     )
                 result = wrap(result)
+            elif not recording:
+                # A tensor of the engine's own: who else holds the array then shows in the
+                # array's reference count, which _sole_owner relies on.
+                result = wrap(result.data)
             shape, dtype = meta
             if result.data.shape != shape:
                 raise RuntimeError(
@@ -267,10 +272,6 @@ class Node:
                 )
             if result.data.dtype != dtype:
                 result = _converted(result, dtype)
-            elif not is_grad_enabled():
-                # A tensor of the engine's own: who else holds the array then shows in the
-                # array's reference count, which _sole_owner relies on.
-                result = wrap(result.data)
             checked.append(result)
         return checked
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lucid import kernels
 from lucid.autograd import Function, Tensor, grad, is_grad_enabled
 from lucid.autograd._graph import Node
-from lucid.autograd._tensor import wrap
 from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv
 from lucid.ops._activation import Clip
 from lucid.ops._batch_norm import BatchNormTraining, check_differentiable
 from lucid.ops._common import Array
-from lucid.ops._conv import Conv2d, checked
+from lucid.ops._conv import Conv2d
 from lucid.ops._layout import from_nhwc, to_nhwc
 
 
@@ -47,7 +44,7 @@ class ConvNormAct(Function):
         return from_nhwc(y), mean, variance
 
     @staticmethod
-    def backward(ctx: Node, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Node, gradient: Tensor, *_: Tensor) -> tuple[Tensor | Array | None, ...]:
         x, weight, norm_weight, norm_bias = ctx.saved_tensors
         needs = ctx.needs_input_grad
         if is_grad_enabled():
@@ -63,10 +60,10 @@ class ConvNormAct(Function):
             to_nhwc(gradient.data), *given
         )
         return (
-            None if gx is None else wrap(from_nhwc(gx)),
-            None if gweight is None else wrap(gweight),
-            wrap(gnorm_weight) if needs[2] else None,
-            wrap(gnorm_bias) if needs[3] else None,
+            None if gx is None else from_nhwc(gx),
+            gweight,
+            gnorm_weight if needs[2] else None,
+            gnorm_bias if needs[3] else None,
         )
 
     @staticmethod
@@ -95,25 +92,3 @@ class ConvNormAct(Function):
 
 def _data(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else tensor.data
-
-
-def apply_conv_norm_act_train(
-    who: str,
-    input: Any,
-    weight: Tensor,
-    norm_weight: Tensor | None,
-    norm_bias: Tensor | None,
-    eps: float,
-    bounds: Bounds,
-    exchange: Exchange | None,
-    *settings: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Check the arguments in the name of ``who``; return output, batch mean and variance.
-
-    The batch must have at least two images.
-    """
-    x, w, _, conv = checked(who, 2, input, weight, None, *settings)
-    result: tuple[Tensor, Tensor, Tensor] = ConvNormAct.apply(
-        x, w, norm_weight, norm_bias, float(eps), bounds, conv, exchange
-    )
-    return result

@@ -10,8 +10,9 @@ import pytest
 import lucid
 from lucid import nn
 from lucid.autograd import gradcheck
+from lucid.kernels.geometry import Conv
 from lucid.ops._batch_norm import BatchNormTraining
-from lucid.ops._conv_norm_act import apply_conv_norm_act_train
+from lucid.ops._conv_norm_act import ConvNormAct
 from tests.distributed.launch import check_ranks
 
 SCRIPT = "tests/distributed/sync_batch_norm.py"
@@ -54,9 +55,7 @@ def test_kernels_exchange(dtype: str, kernel: int) -> None:
     for exchange in (None, _WithItself()):
         for tensor in (x, weight, scale, shift):
             tensor.grad = None
-        y, *_ = apply_conv_norm_act_train(
-            "Conv2d", x, weight, scale, shift, 1e-3, (0.0, 6.0), exchange, 1, 0, 1, 1
-        )
+        y, *_ = ConvNormAct.apply(x, weight, scale, shift, 1e-3, (0.0, 6.0), Conv(), exchange)
         z, *_ = BatchNormTraining.apply(y * y, scale, shift, 1e-3, exchange)
         (z * z * z).sum().backward()
         found.append([z, x.grad, weight.grad, scale.grad, shift.grad])

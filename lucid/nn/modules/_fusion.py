@@ -25,7 +25,7 @@ from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
 from lucid.ops._conv import checked
-from lucid.ops._conv_norm_act import apply_conv_norm_act_train
+from lucid.ops._conv_norm_act import ConvNormAct as Training
 from lucid.ops._layout import from_nhwc
 
 # The bounds that an activation clips to.
@@ -54,7 +54,7 @@ class ConvNormAct:
     wants, as long as nobody asks a parameter or a statistic for its array.
     """
 
-    __slots__ = ("act", "bounds", "conv", "kept", "norm")
+    __slots__ = ("act", "bounds", "conv", "fitting", "geometry", "kept", "norm")
 
     def __init__(self, conv: Conv2d, norm: BatchNorm2d, act: Module | None) -> None:
         self.conv = conv
@@ -62,6 +62,8 @@ class ConvNormAct:
         self.act = act
         self.bounds = NO_BOUNDS if act is None else _BOUNDS[type(act)]
         self.kept: _Kept | None = None
+        self.fitting: Any = None  # what the last input of training and its layers were like
+        self.geometry: Any = None  # and the convolution's geometry
 
     def __call__(self, input: Any) -> Any:
         """Return what the layers return, called one after the other."""
@@ -92,11 +94,13 @@ class ConvNormAct:
 
     def _train(self, input: Any, bounds: Bounds) -> Tensor:
         conv, norm = self.conv, self.norm
-        exchange = norm._exchange()
-        of_norm = norm.weight, norm.bias, norm.eps, bounds, exchange
-        y, mean, variance = apply_conv_norm_act_train(
-            "Conv2d", input, conv.weight, *of_norm, *conv._settings
-        )
+        weight, settings, exchange = conv.weight, conv._settings, norm._exchange()
+        fitting = input.shape, input.dtype, weight.shape, weight.dtype, settings
+        if not isinstance(input, Tensor) or fitting != self.fitting:
+            input, _, _, self.geometry = checked("Conv2d", 2, input, weight, None, *settings)
+            self.fitting = fitting if _is_constant(settings) else None
+        of_norm = norm.weight, norm.bias, float(norm.eps)
+        y, mean, variance = Training.apply(input, weight, *of_norm, bounds, self.geometry, exchange)
         if norm.training:
             n, _, h, w = y.shape
             rows = n * h * w if exchange is None else exchange.rows

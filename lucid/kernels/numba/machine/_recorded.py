@@ -27,8 +27,7 @@ _OFFSET_BITS = 56
 
 class _Recorded(NamedTuple):
     table: Array  # a plan, with offsets where addresses will be
-    where: Array  # the places of these among its words
-    whose: Array  # for each the number of its array
+    whose: Array  # for each of its words the number of the array, from 1; 0 for other words
     size: int  # floats of the workspace, which is the last of the arrays
 
 
@@ -45,12 +44,8 @@ def _record(
         (count + 1) << _OFFSET_BITS, lambda: make(*arrays, *settings)
     )
     table = _threads.plan(*instructions)
-    words = table.reshape(-1)
-    numbers = words >> _OFFSET_BITS
-    where = np.flatnonzero(numbers > 0)
-    whose = numbers[where] - 1
-    words[where] -= numbers[where] << _OFFSET_BITS
-    return _Recorded(table, where, whose, size)
+    whose = np.maximum(table >> _OFFSET_BITS, 0)
+    return _Recorded(table - (whose << _OFFSET_BITS), whose, size)
 
 
 def launch(make: Make, arrays: tuple[Array | None, ...], *settings: Any) -> None:
@@ -69,8 +64,5 @@ def launch(make: Make, arrays: tuple[Array | None, ...], *settings: Any) -> None
     recorded = _record(make, kinds, settings, _threads.get_num_threads())
     workspace.start()
     memory = workspace.empty((recorded.size,))
-    places = [address(array) for array in arrays if array is not None]
-    places.append(address(memory))
-    table = recorded.table.copy()
-    table.reshape(-1)[recorded.where] += np.array(places)[recorded.whose]
-    _threads.run(table)
+    places = [0, *[address(array) for array in arrays if array is not None], address(memory)]
+    _threads.run(recorded.table + np.array(places).take(recorded.whose))
