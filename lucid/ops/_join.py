@@ -87,7 +87,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     axis = normalize_axis(dim, len(first), "cat")
     for index, part in enumerate(parts):
         shape = part.shape
-        if (
+        if shape != first and (
             len(shape) != len(first)
             or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]
         ):
@@ -115,7 +115,8 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
                 f"stack: shapes must agree; tensor 0 has {parts[0].shape}, "
                 f"tensor {index} has {part.shape}"
             )
-    return cat([unsqueeze(part, dim) for part in parts], dim)
+    axis = normalize_axis(dim, parts[0].ndim + 1, "stack")
+    return Cat.apply(axis, *[unsqueeze(part, axis) for part in parts])
 
 
 concat = concatenate = cat  # aliases
