@@ -22,10 +22,11 @@ Array = np.ndarray
 _BLOCK = 1 << 18
 
 
-def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
+def in_blocks(fn: Callable[..., Array], *arrays: Array, takes_out: bool = False) -> Array:
     """Return ``fn(*arrays)``, an element-wise function of arrays of one shape, block by block.
 
-    float16 is computed in float32 and rounded once.
+    float16 is computed in float32 and rounded once. With ``takes_out`` the function writes to the
+    memory that it is given as one argument more: a copy of each block is spared.
     """
     first = arrays[0]
     if first.dtype == np.float16:
@@ -50,7 +51,11 @@ def in_blocks(fn: Callable[..., Array], *arrays: Array) -> Array:
     def part(elements: slice) -> None:
         for start in range(elements.start, elements.stop, _BLOCK):
             block = slice(start, min(start + _BLOCK, elements.stop))
-            flat_out[block] = fn(*[array[block] for array in flat])
+            given = [array[block] for array in flat]
+            if takes_out:
+                fn(*given, flat_out[block])
+            else:
+                flat_out[block] = fn(*given)
 
     in_parts(part, first.size, first.size)
     return out
@@ -140,10 +145,10 @@ def _has_fast_expm1() -> bool:
 _FAST_EXPM1 = _has_fast_expm1()
 
 
-def _one_and_power(x: Array) -> Array:
+def _one_and_power(x: Array, out: Array | None = None) -> Array:
     # Where the quotient by it is small it is as exact as e^x. By way of tanh it would be 0 there.
     # The power may be infinite, and the quotient 0, as in PyTorch.
-    y = np.negative(x)
+    y: Array = np.negative(x, out=out)
     if _FAST_EXPM1 and y.dtype == np.float32:
         np.expm1(y, out=y)
         y += 2
@@ -153,24 +158,24 @@ def _one_and_power(x: Array) -> Array:
     return y
 
 
-def _sigmoid(x: Array) -> Array:
-    y = _one_and_power(x)
+def _sigmoid(x: Array, out: Array | None = None) -> Array:
+    y = _one_and_power(x, out)
     return np.divide(1, y, out=y)  # faster than np.reciprocal
 
 
 def sigmoid(x: Array) -> Array:
     """Return ``1 / (1 + e^-x)``, also small values to the dtype's precision."""
-    return in_blocks(_sigmoid, x)
+    return in_blocks(_sigmoid, x, takes_out=True)
 
 
 def silu(x: Array) -> Array:
     """Return ``x / (1 + e^-x)``."""
 
-    def block(x: Array) -> Array:
-        y = _one_and_power(x)
+    def block(x: Array, out: Array | None = None) -> Array:
+        y = _one_and_power(x, out)
         return np.divide(x, y, out=y)
 
-    return in_blocks(block, x)
+    return in_blocks(block, x, takes_out=True)
 
 
 def silu_grad(grad: Array, x: Array) -> Array:
