@@ -206,3 +206,23 @@ def test_gradient_stops_where_the_value_was_clipped(kernels):
         grad, x, weight, z, mean, variance, *settings, False, False
     )
     np.testing.assert_array_equal(dbeta, ((y > low) & (y < high)).sum((0, 1, 2)))
+
+
+def test_gradients_where_the_norm_multiplies_by_zero(kernels):
+    """The factor of batch norm is taken out of the map: nothing is divided by it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 8, 8, 4)).astype(np.float32)
+    weight = rng.standard_normal((6, 4, 1, 1)).astype(np.float32)
+    gamma, beta = np.zeros(6, np.float32), np.ones(6, np.float32)
+    gamma[:3] = 1
+    settings = (gamma, beta, EPS, NO_BOUNDS, Conv())
+    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    grad = rng.standard_normal(y.shape).astype(np.float32)
+    gx, gweight, dgamma, _ = kernels.conv_norm_act_train_grad(
+        grad, x, weight, z, mean, variance, *settings, True, True
+    )
+    np.testing.assert_array_equal(gweight[3:], 0)
+    assert np.abs(gweight[:3]).min() > 0
+    assert np.isfinite(gx).all()
+    normal = (z - mean) / np.sqrt(variance + EPS)
+    np.testing.assert_allclose(dgamma, (grad * normal).sum((0, 1, 2)), rtol=1e-4, atol=1e-4)

@@ -133,16 +133,19 @@ def conv_norm_act_train_grad(
     scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     passed = _Passed(grad, z, scale, shift, bounds)
     sums = passed.layout.sums(passed.pair, z.size, z.dtype)
-    # The gradient of z is a * g + b * z + c, column by column, with g what passes the clip.
+    # The gradient of z is a * (g + b * z + c), column by column, with g what passes the clip. The
+    # products take a into the weights, which are few: a pass over the map less.
     inverse_std = 1 / np.sqrt(variance + eps)
     count = z.size // z.shape[3]
     dbias = sums[0]
     dweight = (sums[1] - mean * dbias) * inverse_std
     a = inverse_std if norm_weight is None else inverse_std * norm_weight
     weight_sum, bias_sum, count = sums_of_all(exchange, dweight, dbias, count)
-    b = -a * inverse_std * weight_sum / count
-    c = -a * bias_sum / count - b * mean
-    gradient = passed.gradient(a, b, c)
+    b = -inverse_std * weight_sum / count
+    c = -bias_sum / count - b * mean
+    gradient = passed.gradient(b, c)
+    factors = a.astype(z.dtype)[:, None, None, None]
+    weight = weight * factors
 
     gx = empty(x.shape, x.dtype) if needs_x else None
     gweight = None
@@ -157,10 +160,11 @@ def conv_norm_act_train_grad(
         parts = in_parts(images, len(x), work(z, weight.shape))
         if needs_weight:
             gweight = sum_parts([part for part in parts if part is not None])
+            gweight *= factors
     return gx, gweight, dweight.astype(z.dtype), dbias.astype(z.dtype)
 
 
-# Writes the gradient of z for some long rows into an array (rows, width).
+# Writes the gradient of z, without a, for some long rows into an array (rows, width).
 Gradient = Callable[[slice, np.ndarray], None]
 
 
@@ -198,21 +202,21 @@ class _Passed:
             grad = select(grad, np.logical_not(outside, out=outside), out=y)
         return grad, z
 
-    def gradient(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Gradient:
-        """Return the function that writes ``a * passed + b * z + c`` for some long rows."""
+    def gradient(self, b: np.ndarray, c: np.ndarray) -> Gradient:
+        """Return the function that writes ``passed + b * z + c`` for some long rows."""
         layout, dtype = self.layout, self.z.dtype
-        a, b, c = (layout.repeat(factors.astype(dtype)) for factors in (a, b, c))
+        b, c = (layout.repeat(factors.astype(dtype)) for factors in (b, c))
 
         def write(part: slice, out: np.ndarray) -> None:
             scratch = layout.scratch(dtype)
             for block in layout.blocks(part):
                 target = out[block.start - part.start : block.stop - part.start]
-                summand = np.multiply(self.z[block], b, out=scratch[: len(target)])
-                summand += c
-                np.multiply(self.grad[block], a, out=target)
+                np.multiply(self.z[block], b, out=target)
+                target += c
+                grad = self.grad[block]
                 if self.inside is not None:
-                    select(target, self.inside[block], out=target)
-                target += summand
+                    grad = select(grad, self.inside[block], out=scratch[: len(target)])
+                target += grad
 
         return write
 
