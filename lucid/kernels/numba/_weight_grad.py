@@ -19,6 +19,7 @@ from lucid.kernels.numba.machine._emit import Value, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
+    REGISTERS,
     TILE_ROWS,
     Instruction,
     emits,
@@ -296,7 +297,8 @@ def dense_weight_grad(x: Array, grad: Array, out: Array, conv: Conv) -> list[Ins
 def _depthwise_function(module: Any, kh: int, kw: int, width: int) -> Any:
     """Return the function that adds a block's sums for all taps, ``width`` channels at a time.
 
-    The sums of all taps stay in registers while the pixels pass by.
+    The sums of all taps stay in registers while the pixels pass by, so ``kh`` may be some rows of a
+    larger kernel.
     """
     vector = _emit.floats_of(width)
 
@@ -346,13 +348,19 @@ def _add_depthwise(builder: Any, size: Any, *args: Any) -> None:
     of its pixels, of the rows and the pixels for the next output, and of ``grad``'s rows, and
     ``channels``.
     """
-    *places, channels = args
-    pixel_bytes = builder.mul(channels, i64(FLOAT))
+    x, grad, sums, *steps, channels = args
+    x_row, pixel_bytes = steps[2], builder.mul(channels, i64(FLOAT))
 
     def call(kh: int, kw: int) -> None:
+        most = min(kh, (REGISTERS - 1) // kw)
+
         def some(width: int, first: Any, last: Any) -> None:
-            function = _depthwise_function(builder.module, kh, kw, width)
-            builder.call(function, [*places, pixel_bytes, first, last])
+            for i in range(0, kh, most):
+                function = _depthwise_function(builder.module, min(most, kh - i), kw, width)
+                x_at = builder.add(x, builder.mul(x_row, i64(i)))
+                sums_at = builder.add(sums, builder.mul(pixel_bytes, i64(i * kw)))
+                ends = [pixel_bytes, first, last]
+                builder.call(function, [x_at, grad, sums_at, *steps, *ends])
 
         _emit.over_channels(builder, channels, some)
 

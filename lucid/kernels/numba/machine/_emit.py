@@ -151,14 +151,22 @@ def loop(
     return following
 
 
-def over_channels(builder: Any, channels: Any, write: Callable[[int, Any, Any], None]) -> None:
-    """Emit ``write(width, first, last)`` for all the whole vectors of channels, then for the rest.
+def over_channels(
+    builder: Any,
+    channels: Any,
+    write: Callable[[int, Any, Any], None],
+    widths: Sequence[int] = (WIDTH,),
+) -> None:
+    """Emit ``write(width, first, last)`` for each of falling widths, then one channel at a time.
 
     ``first`` and ``last`` say where a run of channels begins and ends.
     """
-    whole = builder.and_(channels, i64(-WIDTH))
-    write(WIDTH, i64(0), whole)
-    write(1, whole, channels)
+    first = i64(0)
+    for width in widths:
+        last = builder.and_(channels, i64(-width))
+        write(width, first, last)
+        first = last
+    write(1, first, channels)
 
 
 def channel_loop(

@@ -386,6 +386,9 @@ elif "neon" in FEATURES:
 else:
     WIDTH, TILE_ROWS = 4, 6
 
+# Vector registers.
+REGISTERS = 32 if "avx512f" in FEATURES or "neon" in FEATURES else 16
+
 # Columns in a panel of packed weights.
 PANEL = 2 * WIDTH
 
