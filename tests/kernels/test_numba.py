@@ -92,6 +92,14 @@ def test_product(rows, columns, threads):
             assert (whole[[0, -1]] == 7).all()
 
 
+def test_few_rows_read_the_panel_ahead_that_follows():
+    k, n = 33, 3 * PANEL
+    step = _packing.packed_like(k, n).data.strides[0]
+    for rows, expected in ((50, step), (1000, 0)):
+        tile, sizes = _product._settings(rows, k, n, 4 * k, 4 * n, NO_BOUNDS, 0, 1)
+        assert (tile.b_panel, sizes.panel_bytes) == (expected, step)
+
+
 def product_transposed(a, b):
     workspace.start()
     out = np.full((a.shape[1], b.shape[1]), np.nan, np.float32)

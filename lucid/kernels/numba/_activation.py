@@ -207,11 +207,17 @@ def tiles_activated(settings, kind, rows, a, b, c, residual, columns):
     """
     # Tiles of nearly equal height: a last one of few rows would leave the multipliers idle.
     count = (rows + TILE_ROWS - 1) // TILE_ROWS
+    # Each asks for its part of the panel that is to be read ahead.
+    steps = settings[AT.segments] * settings[AT.length]
+    ahead_step = settings[AT.b_step] // count
+    ahead = b + settings[AT.b_panel]
     for index in range(count):
         row, stop = share(rows, index, count)
         a_at, c_at = a + row * settings[AT.a_row], c + row * settings[AT.c_row]
         other = residual + row * settings[AT.residual_row] if residual != 0 else 0
-        tile(stop - row, a_at, b, c_at, other if kind == 0 else 0, columns, settings)
+        inside = other if kind == 0 else 0
+        tile(stop - row, a_at, b, c_at, inside, columns, ahead, ahead_step, settings)
+        ahead += ahead_step * steps
         if kind != 0:
             c_row, residual_row = settings[AT.c_row], settings[AT.residual_row]
             finish(kind, stop - row, columns, c_at, c_row, other, residual_row)

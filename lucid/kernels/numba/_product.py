@@ -220,6 +220,12 @@ def product(chunk, thread, tile, sizes, x, packed, out, residual, records, recor
 _PACKED_BLOCK = 1 << 16
 
 
+# With at most so many rows in a block a panel is used too little to hide where it comes from, and
+# the next one is read ahead. At 49 rows, with weights from the third-level cache, a product takes
+# 0.83 of the time with AVX2 and 0.9 with AVX-512; at 392 nothing is gained.
+_READ_AHEAD = 256
+
+
 def grid(rows: int, k: int, n: int) -> tuple[int, int]:
     """Return into how many blocks of rows and of panels a product is cut.
 
@@ -241,10 +247,12 @@ def _settings(
     """Return the settings of a product, which depend on how many threads there are."""
     row_blocks, column_blocks = grid(rows, k, n)
     low, high = map(float_bits, bounds)
+    panel = FLOAT * PANEL * (1 + k)
     tile = Tile(
-        tiles_activated.address, k, a_row, c_row, residual_row=FLOAT * n, low=low, high=high
-    )
-    return tile, _Sizes(rows, n, FLOAT * PANEL * (1 + k), row_blocks, column_blocks, kind)
+        tiles_activated.address, k, a_row, c_row, residual_row=FLOAT * n, low=low, high=high,
+        b_panel=panel if rows <= _READ_AHEAD * row_blocks else 0,
+    )  # fmt: skip
+    return tile, _Sizes(rows, n, panel, row_blocks, column_blocks, kind)
 
 
 def product_instruction(

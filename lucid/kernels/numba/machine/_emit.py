@@ -87,6 +87,13 @@ def load_value(builder: Any, address: Any, kind: Any = VECTOR) -> Value:
     return Value(builder, builder.load(pointer(builder, address, kind), align=FLOAT, typ=kind))
 
 
+def prefetch(builder: Any, place: Any) -> None:
+    """Emit a request for the cache line at a pointer; any address will do."""
+    kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [place, i32(0), i32(3), i32(1)])  # to read, near, data
+
+
 def store_value(value: Value, address: Any) -> None:
     """Emit a write of a float or a vector to an address."""
     builder = value.builder

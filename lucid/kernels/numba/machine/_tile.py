@@ -56,6 +56,7 @@ class Tile(NamedTuple):
     high: int = float_bits(math.inf)
     a_step: int = 0  # from one step of a to the next, where a is transposed
     b_segment: int = 0  # from the start of one run of b to the next, where a is transposed
+    b_panel: int = 0  # from b to the panel to be read ahead, or 0; not where a is transposed
 
 
 AT = places(Tile)
@@ -81,14 +82,15 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
         partial: not all columns exist in the result and the residual (and in b, if transposed).
     """
     name = f"lucid_tile_{rows}_{vectors}_{int(transposed)}{int(partial)}"
-    # a, b, c, residual, number of columns, settings
-    kind = ir.FunctionType(ir.VoidType(), [i64, i64, i64, i64, i64, i64.as_pointer()])
+    # a, b, c, residual, number of columns, ahead, its step, settings
+    kind = ir.FunctionType(ir.VoidType(), [i64] * 7 + [i64.as_pointer()])
     cells = [(r, v) for r in range(rows) for v in range(vectors)]
     float_p = f32.as_pointer()
 
     def write(
-        builder: Any, a: Any, b: Any, c: Any, residual: Any, columns: Any, settings: Any
-    ) -> None:
+        builder: Any, a: Any, b: Any, c: Any, residual: Any, columns: Any, ahead: Any,
+        ahead_step: Any, settings: Any,
+    ) -> None:  # fmt: skip
         setting = functools.partial(_emit.setting, builder, settings)
         b_step, a_row, a_segment = setting(AT.b_step), setting(AT.a_row), setting(AT.a_segment)
         length, segments = setting(AT.length), setting(AT.segments)
@@ -116,8 +118,10 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             first = load_b(b_start)
             b_start = _offset(builder, b_start, b_step, f32)
 
-        def segment(a_base: Any, b_base: Any, *sums_in: Any) -> list[Any]:
-            def step(a_at: Any, b_at: Any, *sums: Any) -> list[Any]:
+        def segment(a_base: Any, b_base: Any, ahead_base: Any, *sums_in: Any) -> list[Any]:
+            def step(a_at: Any, b_at: Any, ahead_at: Any, *sums: Any) -> list[Any]:
+                if not transposed:
+                    _emit.prefetch(builder, ahead_at)
                 weights = [Value(builder, weight) for weight in load_b(b_at)]
                 new = []
                 for r in range(rows):
@@ -126,16 +130,17 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
                     value = Value(builder, _emit.spread(builder, number))
                     row = sums[r * vectors : (r + 1) * vectors]
                     new += [(value * w + Value(builder, s)).ir for w, s in zip(weights, row)]
-                after = [(a_at, a_step), (b_at, b_step)]
+                after = [(a_at, a_step), (b_at, b_step), (ahead_at, ahead_step)]
                 return [*[_offset(builder, at, size, f32) for at, size in after], *new]
 
-            _, b_end, *sums = _emit.loop(builder, length, [a_base, b_base, *sums_in], step)
+            starts = [a_base, b_base, ahead_base, *sums_in]
+            _, b_end, ahead_end, *sums = _emit.loop(builder, length, starts, step)
             a_next = _offset(builder, a_base, a_segment, f32)
             b_next = _offset(builder, b_base, b_segment, f32) if transposed else b_end
-            return [a_next, b_next, *sums]
+            return [a_next, b_next, ahead_end, *sums]
 
-        starts = [builder.inttoptr(a, float_p), b_start, *first * rows]
-        sums = _emit.loop(builder, segments, starts, segment)[2:]
+        starts = [builder.inttoptr(a, float_p), b_start, builder.inttoptr(ahead, float_p)]
+        sums = _emit.loop(builder, segments, [*starts, *first * rows], segment)[3:]
         values = [Value(builder, total) for total in sums]
 
         def places(base: Any, row_bytes: Any) -> list[Any]:
@@ -194,7 +199,7 @@ def _any_tile(builder: Any, args: Any, transposed: bool) -> None:
     _emit.choice(builder, number, cases)
 
 
-_SIGNATURE = types.void(*(types.int64,) * 6, Words)
+_SIGNATURE = types.void(*(types.int64,) * 8, Words)
 
 
 @emits(_SIGNATURE)
@@ -202,8 +207,9 @@ def tile(builder: Any, *args: Any) -> None:
     """Compute one tile of a product and finish it.
 
     ``c = clip(b[0] + a·b[1:], low, high) + residual`` for 1 to TILE_ROWS rows and 1 to PANEL
-    columns. The arguments are ``rows, a, b, c, residual, columns, settings``; ``a``, ``b``, ``c``
-    and ``residual`` (0: none) are addresses; ``b`` is packed.
+    columns. The arguments are ``rows, a, b, c, residual, columns, ahead, ahead_step, settings``;
+    ``a``, ``b``, ``c`` and ``residual`` (0: none) are addresses; ``b`` is packed. In each step the
+    cache line at ``ahead`` is asked for, which then goes on by ``ahead_step`` bytes.
     """
     _any_tile(builder, args, transposed=False)
 
@@ -236,4 +242,4 @@ def tiles_transposed(settings, kind, rows, a, b, c, residual, columns):
     for index in range(count):
         row, stop = share(rows, index, count)
         c_at = c + row * settings[AT.c_row]
-        _tile_transposed(stop - row, a + row * FLOAT, b, c_at, 0, columns, settings)
+        _tile_transposed(stop - row, a + row * FLOAT, b, c_at, 0, columns, 0, 0, settings)
