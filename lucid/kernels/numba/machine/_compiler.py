@@ -2,12 +2,14 @@
 
 So a program can compute by NumPy meanwhile, and what compiles is not in its memory. A process is
 given kernels one by one through a pipe, and ends when that is closed, so also when the program is
-killed, but ends the kernel it is at. A kernel that no process has made, or that cannot be read from
-the cache, the program compiles itself, or lets one more process hand it over.
+killed, but ends the kernel it is at. One that takes too long is killed. A kernel that no process
+has made, or that cannot be read from the cache, the program compiles itself, or lets one more
+process hand it over.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -19,7 +21,15 @@ from lucid.kernels._processors import processors
 from lucid.kernels.numba.machine import _cache, _toolchain
 from lucid.kernels.numba.machine._code import Code
 
-_MOST = 8  # processes: each takes 250 MB, and the longest kernel some seconds
+_MOST = 8  # processes: each takes 300 MB, and the longest kernel some seconds
+
+# Seconds for one kernel, after which a process is taken to hang: a hundred times what the longest
+# takes on one processor that nobody else uses.
+_LIMIT = 300.0
+
+# What few models need, or only at the end of a step, is compiled last. Who asks for a kernel gets
+# it next in any case, so it is the other processes that work ahead on what will be asked for.
+_LATE = ("_activation.mapped", "_attention", "_loss", "_optim", "_pool", "_softmax")
 
 _PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
 _MADE = b"made\n"
@@ -103,7 +113,12 @@ class Team:
                 assert process.stdout is not None
                 while (name := self._next()) is not None:
                     process.stdin.write(f"{name}\n".encode())
-                    if not (answer := process.stdout.readline()):
+                    overdue = threading.Timer(_LIMIT, process.kill)
+                    overdue.daemon = True  # the program need not wait for it
+                    overdue.start()
+                    answer = process.stdout.readline()
+                    overdue.cancel()
+                    if not answer:
                         break
                     self._end(name, answer == _MADE)
         except OSError:  # it cannot be started, or was killed
@@ -136,10 +151,15 @@ def _team(meanwhile: str = "") -> Team | None:
         if not _interpreter.AVAILABLE or _cache.folder() is None:
             return None
         announce(meanwhile)
-        new = Team(sorted(natives, key=lambda name: not natives[name].is_long))
+        new = Team(sorted(natives, key=_turn))
         if _teams.setdefault(0, new) is new:
             new.start()
     return _teams[0]
+
+
+def _turn(name: str) -> tuple[bool, bool]:
+    """Return when a kernel is begun: long ones first, so that the processes end together."""
+    return name.startswith(_LATE), not natives[name].is_long
 
 
 def wait_for(name: str) -> bool:
@@ -204,12 +224,18 @@ def compile_one(name: str) -> bytes:
         RuntimeError: if it does not; the message ends with what it said.
     """
     program = f"from lucid.kernels.numba.machine._compiler import hand_over; hand_over({name!r})"
-    done = subprocess.run(
-        _interpreter.command(program),
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-    )
+    try:
+        done = subprocess.run(
+            _interpreter.command(program),
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LIMIT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(
+            f"kernel {name}: expected a process to compile it, but it had not after {_LIMIT:g} s"
+        ) from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise RuntimeError(
@@ -236,6 +262,7 @@ def serve() -> None:
     _teams[0] = Team([])  # nobody else compiles for this one
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)  # what is printed is no answer
+    gc.disable()  # nearly all that Numba makes stays, and was gone through again and again
     for line in sys.stdin:
         try:
             natives[line.strip()].make()
