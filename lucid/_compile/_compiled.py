@@ -85,7 +85,7 @@ class CompiledModel:
     def _begin(self) -> None:
         """Make the plan for the largest batch."""
         self._divisible = False
-        self._drop_plans()
+        self.release()
         self._steps.clear()
         whole = slice(0, self.input_shape[0])
         plan = self._plan(whole)
@@ -129,6 +129,10 @@ class CompiledModel:
             fills_up = self._model is None and len(array) < self.input_shape[0]
             result = self._filled_up(array) if fills_up else self._run(array, x)
         return mapped(_wrapped, result) if isinstance(x, Tensor) else result
+
+    def foresees(self, x: Tensor) -> bool:
+        """Return whether a plan, not the model as itself, takes ``x``: of the largest batch."""
+        return not self._runs_as_itself and (x.shape, x.dtype) == (self.input_shape, self._dtype)
 
     def timed(self, x: Any) -> list[tuple[StepInfo, float]]:
         """Run once, and return each step with the seconds it took, in the order they ran.
@@ -217,10 +221,11 @@ class CompiledModel:
     def _run_as_itself(self) -> None:
         """From now on, have the model run as a whole instead of any plan."""
         self._runs_as_itself, self._divisible = True, False
-        self._drop_plans()
+        self.release()
         self._steps.clear()
 
-    def _drop_plans(self) -> None:
+    def release(self) -> None:
+        """Give back the memory of the plans made so far."""
         for plan in self._plans.values():
             plan.release()
         self._plans.clear()
@@ -310,7 +315,7 @@ class CompiledModel:
         x *= np.geomspace(0.01, 100, len(x)).reshape(-1, *[1] * (x.ndim - 1))
         array = x.astype(self._dtype)
         whole = leaves(plan(array), np.ndarray)
-        self._drop_plans()  # its memory is of no use if the parts do
+        self.release()  # its memory is of no use if the parts do
         try:
             plans = self._plans_for(array, True)
             results = self._side_by_side(plans, array, Plan.__call__)
@@ -319,7 +324,7 @@ class CompiledModel:
             joined = []
         if len(whole) == len(joined) and all(map(_about_equal, whole, joined)):
             return True
-        self._drop_plans()
+        self.release()
         return False
 
     def __reduce__(self) -> Any:

@@ -11,21 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from lucid import kernels, ops
+from lucid import ops
 from lucid._check import count
-from lucid._compile import compile
-from lucid.autograd import Tensor, no_grad
+from lucid.autograd import Tensor
 from lucid.data import DataLoader, Dataset
 from lucid.data._dataset import Numbered, paths_of
 from lucid.data._readable import READERS
-from lucid.graph import evaluation
 from lucid.nn import Module
-from lucid.training._loop import Score, finite
+from lucid.training._loop import Score, answering, finite
 
 Array = np.ndarray
-
-# A plan takes some seconds to make, and saves about 40 % of the time of a batch.
-_BATCHES_WORTH_A_PLAN = 32
 
 
 @dataclass(frozen=True)
@@ -189,20 +184,13 @@ class Evaluation:
             20
         """
         size, n = count(batch_size, "batch_size", "Evaluation"), len(dataset)
-        run: Callable[[Tensor], Tensor] | None = None
         logits: list[Array] = []
         labels: list[Array] = []
         indices: list[int] = []
         loader = DataLoader(Numbered(dataset), size, num_workers=num_workers)
-        with evaluation(model), no_grad():
+        with answering(model, len(loader)) as answer:
             for places, images, wanted in loader:
-                if run is None:
-                    worth = n >= _BATCHES_WORTH_A_PLAN * size and len(places) == size
-                    if worth:  # the same answers, whatever was compiled before
-                        kernels.warm_up()
-                    run = compile(model, images.shape, keep_module=False) if worth else model
-                whole = len(places) == size  # a plan for the rest would take longer than that
-                logits.append(_answers(run if whole else model, images, flips))
+                logits.append(_answers(answer, images, flips))
                 _check_logits(logits[-1], len(places), len(classes))
                 labels.append(wanted.data)
                 indices += places.tolist()

@@ -240,12 +240,21 @@ def test_flips_are_the_mean_of_both_answers():
     np.testing.assert_allclose(again.probabilities, seen.probabilities, rtol=1e-6)
 
 
-def test_many_images_go_through_a_plan_with_the_same_result():
+def test_many_images_go_through_a_plan_with_the_same_result(monkeypatch):
+    shapes = []
+
+    def compile(model, shape, **more):
+        shapes.append(shape)
+        return lucid.compile(model, shape, **more)
+
+    monkeypatch.setattr(training._loop, "compile", compile)
     lucid.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
     dataset = pictures(130)
     one = Evaluation.measure(model, dataset, ["a", "b"], batch_size=2)
+    assert [shape[0] for shape in shapes] == [2]
     other = Evaluation.measure(model, dataset, ["a", "b"], batch_size=64)
+    assert len(shapes) == 1
     np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -249,3 +250,140 @@ def test_what_else_a_loss_may_come_from() -> None:
     error = diverge(model, lucid.ones(2, 2), bad)
     assert error.layer is None
     assert "so the labels or the loss are to blame" in str(error)
+
+
+# -- many batches go through a plan -----------------------------------------------------------
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Return the list of the plans that are made."""
+    made = []
+
+    def compile(*args, **kwargs):
+        made.append(lucid.compile(*args, **kwargs))
+        return made[-1]
+
+    monkeypatch.setattr(training._loop, "compile", compile)
+    return made
+
+
+def asked(monkeypatch, plan):
+    """Return a list of the shapes that plans are called with."""
+    calls, call = [], type(plan).__call__
+
+    def noted(self, x):
+        calls.append(x.shape)
+        return call(self, x)
+
+    monkeypatch.setattr(type(plan), "__call__", noted)
+    return calls
+
+
+class Told(nn.Module):
+    """A model around another, with something of its own."""
+
+    def __init__(self, inner, **more):
+        super().__init__()
+        self.inner = inner
+        vars(self).update(more)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class Counting(Told):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x)
+
+
+def unnumbered(batches):
+    """Yield the batches, which the model itself answers then, as nobody knows how many come."""
+    yield from batches
+
+
+def scores(model, batch_size=2, count=128):
+    """Return the score over whole batches, and that of the model itself."""
+    data = halves(count)
+    score = training.evaluate(model, DataLoader(data, batch_size))
+    return score, training.evaluate(model, unnumbered(DataLoader(data, batch_size)))
+
+
+def test_many_batches_are_scored_by_a_plan(model, plans, monkeypatch):
+    model.train()
+    model[0].eval()
+    before = modes(model)
+    assert scores(model, count=126)[0].count == 126
+    assert not plans
+    calls = asked(monkeypatch, lucid.compile(model, (2, 2)))
+    score, itself = scores(model, count=129)  # the last is half a batch: the model's
+    assert len(plans) == 1
+    assert calls == [(2, 2)] * 64
+    assert score.loss == pytest.approx(itself.loss, rel=1e-5)
+    assert (score.correct, score.count) == (itself.correct, 129)
+    assert modes(model) == before
+    assert plans[0].arena_bytes == 0, "its memory is given back"
+
+
+def test_a_plan_is_of_the_weights_of_the_epoch(model, plans):
+    loader, held_out = DataLoader(halves(), 20), DataLoader(halves(128), 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    losses = []
+    for epoch in training.fit(model, loader, held_out, optimizer, epochs=3):
+        itself = training.evaluate(model, unnumbered(held_out))
+        assert epoch.validation.loss == pytest.approx(itself.loss, rel=1e-5)
+        losses.append(itself.loss)
+    assert len(plans) == 3
+    assert losses[0] > 1.01 * losses[1] > 1.02 * losses[2]
+
+
+def test_averages_are_scored_by_a_plan(model, plans):
+    averaged = optim.swa_utils.AveragedModel(model)
+    averaged.update_parameters(model)
+    score, itself = scores(averaged)
+    assert len(plans) == 1
+    assert score.loss == pytest.approx(itself.loss, rel=1e-5)
+    assert averaged.n_averaged.item() == 1
+
+
+def test_hooks_and_counters_see_each_batch(model):
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
+    score, itself = scores(model)
+    assert len(calls) == 128
+    assert score == itself
+    counting = Counting(nn.Linear(2, 2))
+    score, itself = scores(counting)
+    assert counting.calls == 128
+    assert score == itself
+
+
+def test_a_model_that_cannot_be_compiled_answers_itself(model, monkeypatch):
+    score, itself = scores(Told(model, lock=threading.Lock()))
+    assert score == itself
+
+    def compile(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(training._loop, "compile", compile)
+    score, itself = scores(model)
+    assert score == itself
+
+
+def test_images_of_another_dtype_are_the_models_own():
+    batch = lucid.tensor(np.array([[0.0, 9.0], [9.0, 0.0]])), lucid.tensor([1, 1])
+    assert batch[0].dtype == np.float32
+    double = batch[0].double(), batch[1]
+    assert training.evaluate(nn.Identity(), [double] * 64).accuracy == 0.5
+    assert training.evaluate(nn.Identity(), [batch] + [double] * 63).accuracy == 0.5
+
+
+def test_weights_that_are_no_numbers_have_no_loss(model, plans):
+    with lucid.no_grad():
+        model[0].weight.fill_(float("nan"))
+    score, _ = scores(model)
+    assert len(plans) == 1
+    assert math.isnan(score.loss)
