@@ -306,8 +306,8 @@ def _text(facts: dict[str, Any], measured: list[Measurement]) -> str:
     shape = "×".join(str(size) for size in facts["input_shape"])
     lines = [
         f"{facts['model']}, {facts['mode']}, {shape}, float32",
-        f"{facts['processor']}, {facts['threads']} threads, lucid {facts['lucid']}, "
-        f"NumPy {facts['numpy']}",
+        f"{facts['processor']}, {facts['threads']} thread{'s' * (facts['threads'] != 1)}, "
+        f"lucid {facts['lucid']}, NumPy {facts['numpy']}",
         f"a large matrix product runs at {facts['peak_gflops']:.0f} GFLOP/s: "
         f"the multiply-adds alone would take {facts['arithmetic_ms']:.2f} ms",
         "",
