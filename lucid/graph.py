@@ -311,6 +311,8 @@ class _Known(NamedTuple):
 class Recorder:
     """Builds the graph of a run, by hooks on every module and by observing the operations."""
 
+    runner: Any = None  # what runs the operations in their place
+
     def __init__(self, model: Module) -> None:
         tensors = (*model.named_parameters(), *model.named_buffers())
         self.graph = Graph(Call("", model), {id(tensor): name for name, tensor in tensors})
@@ -325,7 +327,7 @@ class Recorder:
         model = self.graph.root.module
         self.graph.inputs = [self.add_value(tensor) for tensor in inputs]
         hooks = called(model.named_modules(), self.enter, self.leave)
-        with hooks, observe(self.operation), no_grad():
+        with hooks, observe(self.operation, self.runner), no_grad():
             result = model(*inputs)
         self.graph.result = self.replaced(result)
         return self.graph

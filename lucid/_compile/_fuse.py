@@ -29,6 +29,10 @@ from lucid.ops._shape import Permute, Reshape
 # The activations that a kernel may end with; their settings are those of the operation.
 _ACTIVATIONS = {GELU: "gelu", SiLU: "silu", Hardswish: "hardswish"}
 
+# Operations that go image by image: how many of their first arguments are images.
+BY_IMAGE = dict.fromkeys((Conv2d, SumPool2d, BatchNormInference, Clip, *_ACTIVATIONS), 1)
+BY_IMAGE |= dict.fromkeys((Add, Mul, Div), 2)
+
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
     """Return the steps of inference that compute what ``graph`` does, and what they return."""

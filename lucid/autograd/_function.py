@@ -19,24 +19,26 @@ Observer = Callable[[type["Function"], tuple[Any, ...], tuple[Tensor, ...]], Non
 
 class _Observing(threading.local):
     observer: Observer | None = None
+    runner: Callable[..., Any] | None = None
 
 
 _observing = _Observing()
 
 
 @contextlib.contextmanager
-def observe(observer: Observer | None) -> Iterator[None]:
+def observe(observer: Observer | None, runner: Any = None) -> Iterator[None]:
     """Call ``observer(operation, arguments, outputs)`` after each operation of this thread.
 
-    With None nobody is told.
+    With None nobody is told. ``runner(operation, ctx, *arguments)`` is called for its ``forward``.
 
     Operations that another one uses inside its forward are part of that one and not reported.
     """
-    outer, _observing.observer = _observing.observer, observer
+    outer = _observing.observer, _observing.runner
+    _observing.observer, _observing.runner = observer, runner
     try:
         yield
     finally:
-        _observing.observer = outer
+        _observing.observer, _observing.runner = outer
 
 
 def is_observed() -> bool:
@@ -100,17 +102,19 @@ class Function:
         else:
             needs, recording = (False,) * len(args), False
         ctx = Node(cls, needs)
-        observer = _observing.observer
+        observer, forward = _observing.observer, cls.forward
+        if observer is not None and _observing.runner is not None:
+            forward = functools.partial(_observing.runner, cls)
         # Both are set and put back by assignments alone: between those no signal's handler runs.
         try:
             _observing.observer = None  # none inside forward
             if recording:
                 grad_mode.enabled = False
             if grad_mode.silent:
-                result = cls.forward(ctx, *args)
+                result = forward(ctx, *args)
             else:
                 with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in PyTorch
-                    result = cls.forward(ctx, *args)
+                    result = forward(ctx, *args)
         finally:
             _observing.observer = observer
             grad_mode.enabled = enabled

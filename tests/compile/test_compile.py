@@ -20,25 +20,6 @@ from tests.models.test_config import tiny
 SLOW = pytest.mark.slow
 
 
-@pytest.fixture(params=kernels.available_backends(), autouse=True)
-def backend(request):
-    before = kernels.get_backend()
-    try:
-        kernels.set_backend(request.param)
-    except ImportError as error:
-        pytest.skip(str(error))
-    yield request.param
-    kernels.set_backend(before)
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = kernels.get_num_threads()
-    kernels.set_num_threads(request.param)
-    yield request.param
-    kernels.set_num_threads(before)
-
-
 def settled(model, *shape):
     """Return the model in evaluation mode, with statistics that are not at their start."""
     with lucid.no_grad():
