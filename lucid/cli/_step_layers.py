@@ -90,8 +90,9 @@ def clocked(model: Module) -> Iterator[list[list[Ran]]]:
     def call_backward(node: Node, gradients: Any) -> Any:
         if not outermost[0]:
             return originals[2](node, gradients)
+        ran = getattr(node, "ran", None)  # now: a node may free itself
         result, seconds = timed(originals[2], node, gradients)
-        if (ran := getattr(node, "ran", None)) is not None:
+        if ran is not None:
             ran.backward += seconds
         return result
 
