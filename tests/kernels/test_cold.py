@@ -176,6 +176,7 @@ def test_processes_end_with_the_program(sign, tmp_path):
     imports, _, functions = FEW.partition("few =")
     code = imports + functions[functions.index("def pids") :]
     code += """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 for native in list(_native.natives.values()):
     if native.is_long:  # who compiles ends the kernel that it is at
         del _native.natives[native.name]
