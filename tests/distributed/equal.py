@@ -75,7 +75,9 @@ def build(dtype: str) -> nn.Module:
     return model.to(dtype)
 
 
-def train(case: Case, dtype: str, together: bool, shuffled: bool = False) -> dict[str, np.ndarray]:
+def train(
+    case: Case, dtype: str, together: bool, shuffled: int | None = None
+) -> dict[str, np.ndarray]:
     lucid.manual_seed(distributed.rank() if together else 0)
     model: Any = build(dtype)
     optimizer: Any = case.optimizer(model.parameters(), **case.settings)
@@ -95,8 +97,8 @@ def train(case: Case, dtype: str, together: bool, shuffled: bool = False) -> dic
             share = draw.uniform()
             if together:
                 places = part(case.batch)
-            elif shuffled:
-                places = np.random.default_rng(micro).permutation(case.batch // 2)
+            elif shuffled is not None:
+                places = np.random.default_rng([shuffled, micro]).permutation(case.batch // 2)
                 places = np.concatenate([places, np.setdiff1d(np.arange(case.batch), places)])
                 places[-(case.batch // 2) :] = case.batch - 1 - places[: case.batch // 2][::-1]
             else:
@@ -144,8 +146,9 @@ def main(dtype: str, backend: str) -> None:
         apart = difference(many, one)
         if dtype == "float64":
             limit = 1e-10
-        else:  # of another order of the same sums
-            limit = 10 * difference(one, train(case, dtype, False, shuffled=True))
+        else:  # of other orders of the same sums: one alone may be close by chance
+            orders = [train(case, dtype, False, shuffled=order) for order in range(3)]
+            limit = 10 * max(difference(one, other) for other in orders)
         everywhere = distributed.all_gather({k: v.tobytes() for k, v in many.items()})
         assert all(values == everywhere[0] for values in everywhere), name
         assert apart < limit, f"{name}: {apart} is not below {limit}"
