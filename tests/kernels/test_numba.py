@@ -95,7 +95,7 @@ def test_product(rows, columns, threads):
 def test_few_rows_read_the_panel_ahead_that_follows():
     k, n = 33, 3 * PANEL
     step = _packing.packed_like(k, n).data.strides[0]
-    for rows, expected in ((50, step), (1000, 0)):
+    for rows, expected in ((50, step if WIDTH == 8 else 0), (1000, 0)):  # with AVX2
         tile, sizes = _product._settings(rows, k, n, 4 * k, 4 * n, NO_BOUNDS, 0, 1)
         assert (tile.b_panel, sizes.panel_bytes) == (expected, step)
 

@@ -220,10 +220,10 @@ def product(chunk, thread, tile, sizes, x, packed, out, residual, records, recor
 _PACKED_BLOCK = 1 << 16
 
 
-# With at most so many rows in a block a panel is used too little to hide where it comes from, and
-# the next one is read ahead. At 49 rows, with weights from the third-level cache, a product takes
-# 0.83 of the time with AVX2 and 0.9 with AVX-512; at 392 nothing is gained.
-_READ_AHEAD = 256
+# With AVX2 and at most so many rows in a block a panel is used too little to hide where it comes
+# from: the next is read ahead. A product of 49 rows takes 0.83 of the time, one of 392 no less.
+# With AVX-512 conv_large took 1.1 of the time for one image then, on two threads.
+_READ_AHEAD = 256 if WIDTH == 8 else 0
 
 
 def grid(rows: int, k: int, n: int) -> tuple[int, int]:
