@@ -14,21 +14,15 @@ import pytest
 import lucid
 from lucid import kernels, nn
 from lucid.graph import leaves
+from tests.backends import on_backend, with_threads
 
 SHAPE = (3, 3, 6, 5)
 
 
 @pytest.fixture(params=kernels.available_backends(), autouse=True)
 def backend(request):
-    before = kernels.get_backend(), kernels.get_num_threads()
-    try:
-        kernels.set_backend(request.param)
-    except ImportError as error:
-        pytest.skip(str(error))
-    kernels.set_num_threads(2)
-    yield request.param
-    kernels.set_backend(before[0])
-    kernels.set_num_threads(before[1])
+    with on_backend(request.param), with_threads(2):
+        yield request.param
 
 
 class Block(nn.Module):
