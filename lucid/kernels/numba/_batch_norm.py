@@ -76,9 +76,8 @@ def _row_map(known: Callable[..., Any], formula: Callable[..., Any], name: str) 
                 count, here = columns - j, at + j * FLOAT
                 of_columns = known(vectors + j * FLOAT, step, count)
                 value = load(x + here, count)
-                store(
-                    out + here, formula(value, grad + here, count, of_columns, least, most), count
-                )
+                result = formula(value, grad + here, count, of_columns, least, most)
+                store(out + here, result, count)
 
     row_map.__qualname__ = name
     return kernel(row_map)
@@ -113,7 +112,7 @@ def _sum_in_cache(known: Callable[..., Any], formula: Callable[..., Any]) -> Any
 
 
 def _sum_in_order(known: Callable[..., Any], formula: Callable[..., Any]) -> Any:
-    """Return a function that sums over a group of rows, one row after the other."""
+    """Return the same by rows in order: with one sum each, so a group has half as many rows."""
 
     @piece
     def group_sums(scratch, count, x, grad, step, first, last, vectors, least, most):

@@ -38,7 +38,7 @@ from lucid.kernels.numba.machine._native import (
     workspace,
 )
 from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
-from lucid.kernels.numba.machine._tile import AT, Tile, tiles
+from lucid.kernels.numba.machine._tile import AT, READS_AHEAD, Tile, tiles
 from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
@@ -220,10 +220,9 @@ def product(chunk, thread, tile, sizes, x, packed, out, residual, records, recor
 _PACKED_BLOCK = 1 << 16
 
 
-# With AVX2 and at most so many rows in a block a panel is used too little to hide where it comes
-# from: the next is read ahead. A product of 49 rows takes 0.83 of the time, one of 392 no less.
-# With AVX-512 conv_large took 1.1 of the time for one image then, on two threads.
-_READ_AHEAD = 256 if WIDTH == 8 else 0
+# With at most so many rows in a block a panel is used too little to hide where it comes from, and
+# the next is read ahead. A product of 49 rows takes 0.83 of the time, one of 392 no less.
+_READ_AHEAD = 256 if READS_AHEAD else 0
 
 
 def grid(rows: int, k: int, n: int) -> tuple[int, int]:
