@@ -37,7 +37,7 @@ _WORTH = 1 << 15
 
 
 def _apply(function: Kernel, **arguments: Any) -> Any:
-    """Return what a kernel writes for arrays ``x`` and ``y`` that lie alike and without gaps."""
+    """Return what a kernel writes for arrays ``x`` and ``y``; one with gaps is copied first."""
     x = arguments["x"]
     if x.dtype != np.float32 or x.size < 256:
         return NotImplemented
@@ -49,7 +49,8 @@ def _apply(function: Kernel, **arguments: Any) -> Any:
         if array.strides != out.strides and any(
             a != b and n > 1 for a, b, n in zip(array.strides, out.strides, out.shape)
         ):
-            return NotImplemented
+            arguments[name] = np.empty_like(out)
+            arguments[name][...] = array
     chunks = _threads.chunks_of(x.size, _WORTH)
     _threads.launch(function.pack(chunks, size=x.size, out=out, **arguments))
     return out

@@ -38,19 +38,22 @@ def variance(x: Array, axes: tuple[int, ...], divisor: float) -> Array:
         divisor: what to divide by.
     """
     values = x.astype(np.float32) if x.dtype == np.float16 else x
-    if values.size <= BLOCK:
-        # To recycle memory costs small arrays more than they gain: 6 of 40 µs.
-        scratch = np.empty_like(values) if values.size <= _SMALL else empty_like(values)
-        return np.asarray(_squares(values, axes, [(values, scratch)]) / divisor)
-    cut = _outermost(values, axes)
-    size = x.shape[cut]
-    step = -(-size // -(-x.size // BLOCK))  # parts of one size
-    parts = [values[_along(cut, slice(i, i + step))] for i in range(0, size, step)]
-    scratch = empty_like(parts[0])
-    pairs = [(part, scratch[_along(cut, slice(part.shape[cut]))]) for part in parts]
-    if cut in axes:
-        return np.asarray(_squares(values, axes, pairs) / divisor)
-    return np.concatenate([_squares(pair[0], axes, [pair]) for pair in pairs], cut) / divisor
+    parts = [values]
+    if values.size > BLOCK:
+        cut = _outermost(values, axes)
+        size = x.shape[cut]
+        step = -(-size // -(-x.size // BLOCK))  # parts of one size
+        parts = [values[_along(cut, slice(i, i + step))] for i in range(0, size, step)]
+        if cut not in axes:
+            return np.concatenate([variance(part, axes, divisor) for part in parts], cut)
+    total = sums(values, axes, True)
+    count = x.size // max(1, total.size)
+    pivot = np.asarray(total / count, values.dtype)
+    squares = _total(_square_sums, parts, pivot, axes)
+    if np.count_nonzero(np.square(pivot) * (count / _ALIKE**2) > squares):
+        shift = _total(sums, parts, pivot, axes) / count  # as the mean was rounded
+        squares = np.maximum(squares - count * np.square(shift), 0)
+    return np.asarray(squares / divisor)
 
 
 def _outermost(x: Array, axes: tuple[int, ...]) -> int:
@@ -63,29 +66,21 @@ def _outermost(x: Array, axes: tuple[int, ...]) -> int:
     return max(range(x.ndim), key=rank)
 
 
-def _squares(x: Array, axes: tuple[int, ...], parts: Sequence[tuple[Array, Array]]) -> Array:
-    """Return the sums of the squared distances of ``x``, which comes in parts, with scratch."""
-    total = np.asarray(sums(x, axes, True))
-    count = x.size // max(1, total.size)
-    pivot = np.asarray(total / count, x.dtype)
-    squares = _total(_square_sums, parts, pivot, axes)
-    if np.count_nonzero(pivot * pivot * (count / _ALIKE**2) > squares):
-        shift = _total(sums, parts, pivot, axes) / count  # as the mean was rounded
-        squares = np.maximum(squares - count * np.square(shift), 0)
-    return squares
-
-
 def _total(
     of: Callable[[Array, tuple[int, ...]], Any],
-    parts: Sequence[tuple[Array, Array]],
+    parts: Sequence[Array],
     pivot: Array,
     axes: tuple[int, ...],
 ) -> Array:
     """Return the sums of the distances from the pivot, or of their squares, in its shape."""
+    first = parts[0]
+    # To recycle memory costs small arrays more than they gain: 6 of 40 µs.
+    scratch = np.empty_like(first) if first.size <= _SMALL else empty_like(first)
     total: Any = 0
-    for part, scratch in parts:
-        _distances(part, pivot, axes, scratch)
-        some = of(scratch, axes)
+    for part in parts:
+        distances = scratch if part is first else scratch[tuple(map(slice, part.shape))]
+        _distances(part, pivot, axes, distances)
+        some = of(distances, axes)
         total = some if len(parts) == 1 else np.add(total, some, dtype=np.float64)
     return np.asarray(total).reshape(pivot.shape)
 
