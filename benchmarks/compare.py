@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -220,6 +221,8 @@ def installed(names: Iterable[str]) -> dict[str, str]:
 
 def differs(difference: float) -> str:
     """Return why a contender is out whose result is another one."""
+    if not math.isfinite(difference):
+        return "its result has numbers that are not finite"
     return f"its result differs from lucid's by {difference:.1e} of the largest value"
 
 
@@ -227,9 +230,8 @@ def _load(worker: WorkerProcess, versions: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     _ask_into(row, worker, "load")
     versions.update(row.pop("versions", {}))
-    difference = row.get("difference", 0.0)
-    if not difference <= TOLERANCE:  # NaN too
-        row["failed"] = differs(difference)
+    if not row.get("difference", 0.0) <= TOLERANCE:  # NaN too, which JSON does not have
+        row["failed"] = differs(row.pop("difference"))
     return row
 
 

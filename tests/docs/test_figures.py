@@ -79,13 +79,18 @@ def median(row: dict[str, Any]) -> float:
     return value
 
 
+def measured(found: dict[str, Any], family: str) -> list[dict[str, Any]]:
+    """Return the rows of a library's ways, without those whose result was another one."""
+    rows = [found["rows"].get(name, {}) for name in FAMILIES[family]]
+    return [row for row in rows if "median_ms" in row]
+
+
 def best(found: dict[str, Any], family: str) -> float:
-    rows = found["rows"]
-    return min(median(rows[n]) for n in FAMILIES[family] if n in rows)
+    return min(median(row) for row in measured(found, family))
 
 
 def least(found: dict[str, Any], family: str) -> float:
-    return min(found["rows"][n]["peak_bytes"] for n in FAMILIES[family] if n in found["rows"])
+    return min(row["peak_bytes"] for row in measured(found, family))
 
 
 def spread(
