@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal, SupportsFloat
 
+from lucid._check import short
 from lucid.optim import _settings
 from lucid.optim._optimizer import Optimizer
 from lucid.optim._schedule import LRScheduler
@@ -81,9 +82,9 @@ class ReduceLROnPlateau(LRScheduler):
         """Take the metric of this step, and reduce the rate if it has not improved for long."""
         try:
             value = float(metrics)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise TypeError(
-                f"ReduceLROnPlateau: metrics must be a number, got {metrics!r}"
+                f"ReduceLROnPlateau: metrics must be a number, got {short(metrics)}"
             ) from None
         self.last_epoch += 1
         if self._improves(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,7 @@ def _number(limits: str, is_right: Callable[[Any], bool]) -> Check:
 
 
 _LARGEST = sys.float_info.max  # an integer may be too large for a float
+_INFINITE = (math.inf, -math.inf)
 
 finite = _number("be finite", lambda value: abs(value) <= _LARGEST)
 not_negative = _number("be at least 0 and finite", lambda value: 0 <= value <= _LARGEST)
@@ -35,7 +37,10 @@ positive = _number("be above 0 and finite", lambda value: 0 < value <= _LARGEST)
 below_one = _number("be at least 0 and below 1 and finite", lambda value: 0 <= value < 1)
 part = _number("be between 0 and 1", lambda value: 0 <= value <= 1)
 positive_part = _number("be above 0 and at most 1", lambda value: 0 < value <= 1)
-not_nan = _number("not be NaN", lambda value: value == value)
+not_nan = _number(
+    "not be NaN, nor too large for a float",
+    lambda value: abs(value) <= _LARGEST or value in _INFINITE,
+)
 
 
 def integer(least: int = 1) -> Check:

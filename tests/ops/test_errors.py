@@ -46,7 +46,15 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         TypeError,
         "heaviside: expected two tensors of one dtype, got float32 and int64",
     ),
-    (lambda: lucid.polygamma(-1, lucid.ones(2)), ValueError, "polygamma: the order must not be"),
+    *(
+        (lambda n=n: lucid.polygamma(n, lucid.ones(2)), error, "polygamma: the order must")
+        for n, error in [
+            (-1, ValueError),
+            (2**63, ValueError),
+            (10**400, ValueError),
+            (1.5, TypeError),
+        ]
+    ),
     (lambda: lucid.tensor([1]).sqrt_(), TypeError, "the result has dtype float32, which cannot"),
     (lambda: lucid.ones(2).atan2_(lucid.ones(3, 2)), ValueError, r"the result has shape \(3, 2\)"),
     (lambda: ~lucid.ones(2), TypeError, "bitwise_not: expected integers or booleans, got float32"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -259,3 +260,12 @@ def test_einsum_that_sums_nothing_is_a_view() -> None:
     lucid.einsum("ij->ji", b).mul_(2)
     with pytest.raises(RuntimeError, match="changed in place"):
         square.sum().backward()
+
+
+@pytest.mark.parametrize("order", [20, 100, 160])
+def test_polygamma_of_high_orders_is_its_series(order):
+    x = np.array([1.5, 2.5, 11.9, 12, 30, 60])
+    sums = [math.fsum((at + k) ** -(order + 1) for k in range(3000)) for at in x]
+    expected = (-1) ** (order + 1) * math.factorial(order) * np.array(sums)
+    found = lucid.polygamma(order, lucid.tensor(x, dtype="float64")).data
+    np.testing.assert_allclose(found, expected, rtol=1e-14)

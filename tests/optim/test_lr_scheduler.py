@@ -247,6 +247,14 @@ def test_bad_plateaus() -> None:
         lrs.ReduceLROnPlateau(o, min_lr=[0.1, 0.2])
     with pytest.raises(RuntimeError, match="depends on the metric"):
         lrs.ReduceLROnPlateau(o).lr_at(3)
+    plateau = lrs.ReduceLROnPlateau(o)
+    with pytest.raises(TypeError, match="metrics must be a number, got "):
+        plateau.step(10**400)
+    state = plateau.state_dict()
+    for best in (10**400, -(10**400), math.nan):
+        with pytest.raises(ValueError, match="'best' must not be NaN, nor too large for a float"):
+            plateau.load_state_dict({**state, "best": best})
+    assert plateau.state_dict() == state
 
 
 def test_states_that_do_not_fit() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
+from lucid._check import is_whole, short
 from lucid.autograd import Tensor
 from lucid.ops._common import Array, floating
 from lucid.ops._elementwise._exponential import exp
@@ -85,24 +86,36 @@ lgamma = numpys(
     "lgamma",
 )
 
+# The first whole number whose factorial is too large for a float64.
+_FACTORIALS = 171
+
 # The Bernoulli numbers B2, B4 and so on.
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 
 
 def zeta_of(s: float, q: Array) -> Array:
-    """Return Hurwitz's zeta function by Euler and Maclaurin's sum from 12 on (DLMF 25.11.28)."""
+    """Return Hurwitz's zeta function by Euler and Maclaurin's sum (DLMF 25.11.28).
+
+    The sum is of use from numbers well above ``s`` on. Where the terms before these have become
+    negligible it is left out.
+    """
     total, end = np.zeros_like(q), np.where(q < -1e4, np.nan, q)
-    while (small := end < 12).any():
-        total += np.where(small, end**-s, 0)
-        end = end + small
-    total += end ** (1 - s) / (s - 1) + 0.5 * end**-s
+    enough = 12 + s
+    while True:
+        term = end**-s
+        more = (end < enough) & ((end <= 0) | (np.abs(term) > np.abs(total) * 2.0**-60))
+        if not more.any():
+            break
+        total += np.where(more, term, 0)
+        end = end + more
+    rest = end ** (1 - s) / (s - 1) + 0.5 * term
     factor = s * end ** (-s - 1) / 2
     for k, bernoulli in enumerate(_BERNOULLI):
-        total += bernoulli * factor
+        rest += bernoulli * factor
         factor = (
             factor * ((s + 2 * k + 1) * (s + 2 * k + 2)) / ((2 * k + 3) * (2 * k + 4) * end * end)
         )
-    return total
+    return total + np.where(end < enough, 0, rest)
 
 
 def _polygamma(n: int) -> Any:
@@ -114,7 +127,8 @@ def _polygamma(n: int) -> Any:
             below = z < 0.5
             value = zeta_of(2.0, np.where(below, 1 - z, z))
             return np.where(below, (np.pi / np.sin(np.pi * z)) ** 2 - value, value).astype(x.dtype)
-        return ((-1) ** (n + 1) * math.factorial(n) * zeta_of(n + 1.0, z)).astype(x.dtype)
+        factorial = math.factorial(n) if n < _FACTORIALS else math.inf
+        return ((-1) ** (n + 1) * factorial * zeta_of(n + 1.0, z)).astype(x.dtype)
 
     named_as(compute, "polygamma", "")
     return unary(lambda grad, x: grad * polygamma(n + 1, x), keep="input")(compute)
@@ -124,9 +138,12 @@ def polygamma(n: int, input: Any) -> Tensor:
     """Return the derivative of order ``n`` of :func:`digamma`.
 
     Raises:
-        ValueError: if the order is negative.
+        TypeError: if the order is no integer.
+        ValueError: if the order is negative, or too large for 64 bits.
     """
-    if n < 0:
-        raise ValueError(f"polygamma: the order must not be negative, got {n}")
+    if not is_whole(n):
+        raise TypeError(f"polygamma: the order must be an integer, got {short(n)}")
+    if not 0 <= n < 2**63:
+        raise ValueError(f"polygamma: the order must not be negative or 2**63, got {short(n)}")
     x = floating(input, "polygamma")
     return digamma(x) if n == 0 else _polygamma(n)(x)
