@@ -7,6 +7,7 @@ A function of one argument needs none, nor do the tensors of an operation.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Any
@@ -16,7 +17,8 @@ import pytest
 from tests.docs.site import extension
 
 _names = extension("names")
-MODULES, public_names = _names.MODULES, _names.public_names
+MODULES = _names.MODULES
+public_names = functools.cache(_names.public_names)  # it reads a module's text for each name
 
 #: What the operations call the tensors they compute with.
 OPERANDS = {"input", "other", "tensor", "A", "B", "mat", "mat1", "mat2"}
