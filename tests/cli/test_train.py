@@ -28,7 +28,9 @@ pytest.importorskip("sklearn")
 PIL_Image = pytest.importorskip("PIL.Image")
 
 OTHERS = (".environment.json", ".history.csv", ".json", ".recipe.toml")
+SMALLEST = "mobilenetv4_conv_small_035"
 QUICK = ["--limit", "40", "--batch-size", "20", "--epochs", "2", "--size", "32", "--no-report"]
+QUICK += ["--model", SMALLEST]
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,19 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 def train(*options: str) -> int:
     return main(["train", "--data", "digits", *QUICK, *options])
+
+
+@pytest.fixture(scope="module")
+def files_of_a_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    assert train("--output", str(folder / "a.npz")) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(files_of_a_run, in_an_empty_folder):
+    """Put the files of a finished run, a.npz and what describes it, where the command works."""
+    shutil.copytree(files_of_a_run, ".", dirs_exist_ok=True)
 
 
 def last_line(capsys) -> str:
@@ -77,7 +92,7 @@ def test_eval_prints_what_train_printed(name, capsys):
 def test_the_description_says_what_the_weights_are():
     train("--output", "a.npz", "--size", "40", "--seed", "3", "--optimizer", "sgd", "--lr", "0.01")
     description = json.loads(Path("a.json").read_text())
-    assert description["settings"]["model"] == "mobilenetv4_conv_small"
+    assert description["settings"]["model"] == SMALLEST
     assert description["settings"]["size"] == 40
     assert description["settings"]["seed"] == 3
     assert description["num_classes"] == 10
@@ -105,10 +120,10 @@ def test_the_kept_weights_are_those_of_the_lowest_validation_loss():
 
 def test_default_outputs_do_not_replace_each_other():
     assert train() == 0
-    first = Path("runs/mobilenetv4_conv_small-digits/weights.npz").read_bytes()
+    first = Path(f"runs/{SMALLEST}-digits/weights.npz").read_bytes()
     assert train("--seed", "1") == 0
-    assert Path("runs/mobilenetv4_conv_small-digits/weights.npz").read_bytes() == first
-    assert Path("runs/mobilenetv4_conv_small-digits-2/weights.npz").is_file()
+    assert Path(f"runs/{SMALLEST}-digits/weights.npz").read_bytes() == first
+    assert Path(f"runs/{SMALLEST}-digits-2/weights.npz").is_file()
 
 
 def test_a_bar_where_stderr_is_a_terminal(capsys, monkeypatch):
@@ -165,9 +180,8 @@ def test_no_bar_elsewhere(capsys):
 # -- eval -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("trained")
 def test_eval_prints_figures_of_each_class(capsys):
-    assert train("--output", "a.npz") == 0
-    capsys.readouterr()
     assert main(["eval", "a.npz"]) == 0
     out = capsys.readouterr().out
     first, second, *_ = out.split("\n\n")
@@ -182,9 +196,8 @@ def test_eval_prints_figures_of_each_class(capsys):
         assert words in out
 
 
+@pytest.mark.usefixtures("trained")
 def test_eval_writes_json_and_csv(capsys):
-    assert train("--output", "a.npz") == 0
-    capsys.readouterr()
     assert main(["eval", "a.npz", "--json", "--csv", "a.csv"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["count"] == 40
@@ -199,8 +212,8 @@ def test_eval_writes_json_and_csv(capsys):
         ]
 
 
+@pytest.mark.usefixtures("trained")
 def test_eval_with_flips_sees_each_image_twice(capsys):
-    assert train("--output", "a.npz") == 0
     main(["eval", "a.npz", "--json", "plain.json"])
     main(["eval", "a.npz", "--json", "flips.json", "--flips"])
     plain, flips = (json.loads(Path(f"{name}.json").read_text()) for name in ("plain", "flips"))
@@ -285,8 +298,8 @@ def test_eval_lists_the_worst_of_many_classes(capsys):
         (["--report", "b.html", "--json", "b.json"], "--json and --report both write b.json"),
     ],
 )
+@pytest.mark.usefixtures("trained")
 def test_eval_refuses_files_before_any_work(options, message, capsys):
-    assert train("--output", "a.npz") == 0
     assert main(["eval", "a.npz", *options]) == 2
     assert message in capsys.readouterr().err
 
@@ -343,8 +356,8 @@ def test_resume_takes_no_other_settings(capsys):
     assert "leave out --lr" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("trained")
 def test_resume_of_a_finished_run(capsys):
-    train("--output", "a.npz")
     assert main(["train", "--resume", "a.npz"]) == 2
     assert "the run is finished" in capsys.readouterr().err
 
@@ -394,12 +407,13 @@ def test_signals_end_a_process_that_tells_how_to_go_on(number, status, word):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGTERM")
 def test_the_callers_own_answer_to_sigterm_stays():
     """In a program that calls the command's function, which comes back with a status."""
+    command = ["models", "mobilenet_v4_conv_small"]
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        assert main(["models"]) == 0
+        assert main(command) == 0
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        assert main(["models"]) == 0
+        assert main(command) == 0
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -443,9 +457,9 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed(capsys, monkeypatch):
 
 def test_a_name_that_another_run_begins_to_use_is_not_taken():
     Path("runs").mkdir()
-    with RunFiles(Path("runs/mobilenetv4_conv_small-digits")).held():
+    with RunFiles(Path(f"runs/{SMALLEST}-digits")).held():
         assert train() == 0
-    assert [path.name for path in Path("runs").iterdir()] == ["mobilenetv4_conv_small-digits-2"]
+    assert [path.name for path in Path("runs").iterdir()] == [f"{SMALLEST}-digits-2"]
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -647,8 +661,8 @@ def test_unknown_data(capsys):
     assert "digit" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("trained")
 def test_eval_without_a_description(capsys):
-    train("--output", "a.npz")
     Path("a.json").rename("b.json")
     assert main(["eval", "a.npz"]) == 2
     assert "a.json is missing" in capsys.readouterr().err
@@ -657,8 +671,8 @@ def test_eval_without_a_description(capsys):
     assert "a.json is not a description" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("trained")
 def test_eval_of_a_damaged_file(capsys):
-    train("--output", "a.npz")
     content = Path("a.npz").read_bytes()
     Path("a.npz").write_bytes(content[: len(content) // 2])
     capsys.readouterr()
@@ -722,9 +736,9 @@ def test_other_images_of_the_same_classes(capsys):
     assert "a.npz was not trained on digits but on" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("trained")
 def test_digits_from_files(capsys):
     """Weights for one grey channel measure pictures in colour, as the digits' own normalisation."""
-    assert train("--output", "a.npz") == 0
     for digit in range(10):
         for part in ("train", "test"):
             Path("files", part, str(digit)).mkdir(parents=True)

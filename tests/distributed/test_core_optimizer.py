@@ -9,7 +9,7 @@ from lucid import distributed, nn, optim
 from tests.distributed.launch import check_ranks
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_gradients_are_means_over_ranks(ranks: int) -> None:
     assert check_ranks(ranks, "tests/distributed/reduce.py") == "done\n"
 

@@ -37,7 +37,7 @@ def seconds_after_begin(process: subprocess.Popen[str]) -> tuple[float, str]:
     return time.monotonic() - begin, err
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_exception_on_one_rank_ends_all_with_its_message(ranks: int) -> None:
     done = run(ranks, "raise ValueError('a bad thing')")
     assert done.returncode in ENDED

@@ -86,7 +86,12 @@ def check_variational_autoencoder(losses):
     assert loss < of_the_mean - 1.0
 
 
-@pytest.mark.parametrize("name", NAMES)
+LONG = ("spatial_transformer", "transfer_learning")  # six seconds each
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in NAMES]
+)
 def test_the_example_learns(name, run):
     globals()[f"check_{name}"](run(name))
 
