@@ -158,7 +158,7 @@ def _translator():
 def _address(native) -> int:
     """Translate a kernel, and return its place in the emulated processor's memory."""
     with global_compiler_lock:
-        text = _compile.library(native._function, native._sig).get_llvm_str()
+        text = _compile.library(*native._recipe).get_llvm_str()
     text = re.sub("^target .*", "", text, flags=re.MULTILINE)
     text = re.sub('"target-(cpu|features)"="[^"]*"', "", text)
     module = binding.parse_assembly(f'target triple = "{_TRIPLE}"\n{text}')

@@ -48,7 +48,7 @@ from lucid.kernels.numba._softmax import log_softmax_grad as log_softmax_grad
 from lucid.kernels.numba._softmax import softmax as softmax
 from lucid.kernels.numba._softmax import softmax_grad as softmax_grad
 from lucid.kernels.numba.machine._compiler import is_ready as is_ready
-from lucid.kernels.numba.machine._native import warm_up as warm_up
+from lucid.kernels.numba.machine._compiler import warm_up as warm_up
 from lucid.kernels.numba.machine._threads import divide as divide
 from lucid.kernels.numba.machine._threads import get_num_threads as get_num_threads
 from lucid.kernels.numba.machine._threads import in_parts as in_parts

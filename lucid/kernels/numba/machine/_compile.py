@@ -8,17 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import njit
-from numba.core import compiler
+from numba import njit, types
+from numba.core import compiler, typing
 from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen, JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
+from numba.core.typing import mathdecl
 
 from lucid.kernels.numba.machine import _code
 from lucid.kernels.numba.machine._code import Code
 from lucid.kernels.numba.machine._link import UnknownObjectError, link
 
 ENTRY = "lucid_entry"
+_KERNEL = types.void(types.CPointer(types.int64), types.int64, types.int64)
 
 if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
     os.register_at_fork(
@@ -31,15 +33,23 @@ if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a
 class _Code(JITCodeLibrary):
     """The instructions of a piece: what they become is found out within each kernel."""
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
     def finalize(self) -> None:
         for library in dict.fromkeys(self._linking_libraries):
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
         self._finalized = True
 
 
+# What Numba knows of Python's functions; NumPy's, asked too, would take a second.
+_typing = typing.BaseContext()
+_typing.install_registry(mathdecl.registry)
+
+
 class _PieceCompiler(compiler.Compiler):
     def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
-        super().__init__(typing, target, _Code(target.codegen(), "piece"), *rest)
+        super().__init__(_typing, _context(), _Code(_context().codegen(), "piece"), *rest)
         # Numba knows a function by what Python would call, a builtin function, one for each.
         self.state.targetctx.get_executable = lambda *args: {}.__getitem__
 
@@ -48,6 +58,7 @@ class _PieceCompiler(compiler.Compiler):
 # for Python, for itself, and then again within all that call it.
 piece = njit(
     error_model="numpy",
+    no_rewrites=True,
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,
     pipeline_class=_PieceCompiler,
@@ -56,6 +67,8 @@ piece = njit(
 
 class _Library(AOTCodeLibrary):
     """What an entry calls is nobody else's: so it is inlined, or at least not kept twice."""
+
+    _optimize_functions = _Code._optimize_functions
 
     def _optimize_final_module(self) -> None:
         defined = list(self.get_defined_functions())
@@ -74,18 +87,22 @@ class _Codegen(AOTCPUCodegen):
 
     _library_class = _Library
 
+    def _module_pass_manager(self, **options: Any) -> Any:
+        options["opt"] = 0 if options.pop("cost", None) == "cheap" else 2
+        return super()._module_pass_manager(**options)
+
     def _customize_tm_options(self, options: dict[str, Any]) -> None:
         JITCPUCodegen._customize_tm_options(self, options)
         if _code.ALONE:
             options.update(reloc="pic", codemodel="small", jit=False)
 
-    def _customize_tm_features(self) -> str:
-        return self._get_host_cpu_features()
+    _customize_tm_features = JITCPUCodegen._customize_tm_features
 
 
 @functools.cache
 def _context() -> Any:
-    return cpu_target.target_context.subtarget(_internal_codegen=_Codegen("lucid"))
+    context = cpu_target.target_context
+    return context.subtarget(_internal_codegen=_Codegen("lucid"), typing_context=_typing)
 
 
 def features() -> str:
@@ -94,26 +111,28 @@ def features() -> str:
 
 
 @global_compiler_lock
-def library(function: Callable[..., Any], sig: Any) -> Any:
+def library(
+    function: Callable[..., Any], sig: Any, unpack: Callable[..., Any] | None = None
+) -> Any:
     """Return a function's optimised code as a library of Numba's, with an entry for C.
 
-    Numba's own entries for C want the interpreter to tell of errors. A kernel has none.
+    Numba's own entries for C want the interpreter to tell of errors. A kernel has none. ``unpack``
+    emits the function's arguments from a kernel's.
     """
     context, flags = _context(), compiler.Flags()
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
-    flags.error_model = "numpy"
-    made = compiler.compile_extra(
-        cpu_target.typing_context, context, function, sig.args, sig.return_type, flags, {}
-    )
+    flags.error_model, flags.no_rewrites = "numpy", True
+    made = compiler.compile_extra(_typing, context, function, sig.args, sig.return_type, flags, {})
     described, module = made.fndesc, context.create_module("entry")
-    args = [context.get_value_type(kind) for kind in described.argtypes]
+    kinds = _KERNEL.args if unpack else described.argtypes
+    args = [context.get_value_type(kind) for kind in kinds]
     result = context.get_value_type(described.restype)
-    inner_type = context.call_conv.get_function_type(described.restype, described.argtypes)
-    inner = ir.Function(module, inner_type, described.llvm_func_name)
+    inner = context.declare_function(module, described)
     entry = ir.Function(module, ir.FunctionType(result, args), ENTRY)
     builder = ir.IRBuilder(entry.append_basic_block())
+    given = unpack(builder, *entry.args) if unpack else entry.args
     _, value = context.call_conv.call_function(
-        builder, inner, described.restype, described.argtypes, entry.args
+        builder, inner, described.restype, described.argtypes, given
     )
     builder.ret(value)
     made.library.add_ir_module(module)
@@ -122,9 +141,11 @@ def library(function: Callable[..., Any], sig: Any) -> Any:
 
 
 @global_compiler_lock
-def compile_code(function: Callable[..., Any], sig: Any) -> Code:
+def compile_code(
+    function: Callable[..., Any], sig: Any, unpack: Callable[..., Any] | None = None
+) -> Code:
     """Return a function's machine code for this processor; ``sig`` is its signature."""
-    data = library(function, sig).emit_native_object()
+    data = library(function, sig, unpack).emit_native_object()
     if _code.ALONE:
         try:
             return link(data, ENTRY)

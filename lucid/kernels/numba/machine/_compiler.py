@@ -14,12 +14,11 @@ import os
 import subprocess
 import sys
 import threading
-from typing import Protocol
+from typing import Any
 
 from lucid import _interpreter
 from lucid.kernels._processors import processors
 from lucid.kernels.numba.machine import _cache, _toolchain
-from lucid.kernels.numba.machine._code import Code
 
 _MOST = 8  # processes: each takes 300 MB, and the longest kernel some seconds
 
@@ -37,17 +36,8 @@ _MADE = b"made\n"
 _COMPLETE = "complete"  # the entry of the cache that says that it holds all kernels
 
 
-class Compilable(Protocol):
-    """What processes make: see :class:`lucid.kernels.numba.machine._native.Native`."""
-
-    is_long: bool
-
-    def make(self) -> None: ...
-    def compile(self) -> Code: ...
-
-
-# All that there are, by their names.
-natives: dict[str, Compilable] = {}
+# All that there are, by their names: what `_native.Native` makes.
+natives: dict[str, Any] = {}
 
 
 class Team:
@@ -168,8 +158,11 @@ def wait_for(name: str) -> bool:
     return team is not None and team.wait(name)
 
 
-def begin(wait: bool) -> None:
-    """Let processes compile the kernels if some are missing, and maybe wait for them."""
+def warm_up(wait: bool) -> None:
+    """Let processes compile the kernels if some are missing, and wait for them, if asked.
+
+    Where no process can be started, or nothing can be kept, each is compiled when it is used.
+    """
     if not is_ready():
         team = _team("" if wait else "; NumPy computes meanwhile")
         if wait and team is not None:

@@ -97,13 +97,12 @@ class Native:
     is_long = True
 
     def __init__(
-        self, function: Callable[..., Any], sig: Any, source: Callable[..., Any] | None = None
+        self, function: Callable[..., Any], sig: Any, unpack: Callable[..., Any] | None = None
     ) -> None:
-        source = source or function
-        self._function, self._sig = function, sig
-        self._count = len(inspect.signature(function).parameters)
-        self.__doc__, self.__name__ = source.__doc__, source.__name__
-        self.name = f"{source.__module__}.{source.__qualname__}".removeprefix(_PACKAGE)
+        self._recipe = function, sig, unpack
+        self._count = 3 if unpack else len(inspect.signature(function).parameters)
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
+        self.name = f"{function.__module__}.{function.__qualname__}".removeprefix(_PACKAGE)
         if self.name in natives:
             raise ValueError(f"{self.name}: there are two, which the cache would not tell apart")
         natives[self.name] = self
@@ -138,7 +137,7 @@ class Native:
             RuntimeError: if the other process fails.
         """
         if _toolchain.COMPILES:
-            return _compile.compile_code(self._function, self._sig)
+            return _compile.compile_code(*self._recipe)
         return Code.parse(_compiler.compile_one(self.name))
 
     def _take(self, code: Code) -> None:
@@ -160,14 +159,6 @@ if hasattr(os, "register_at_fork"):  # a child must not begin while a function i
     )
 
 
-def warm_up(wait: bool) -> None:
-    """Begin to compile the kernels that are missing, and wait until they are there, if asked.
-
-    Where no process can be started, or nothing can be kept, each is compiled when it is used.
-    """
-    _compiler.begin(wait)
-
-
 class Kernel(Native):
     """A C function that the thread pool calls."""
 
@@ -183,7 +174,9 @@ class Kernel(Native):
         self._is_told_chunks = "chunks" in self._fields
         self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
         sizes = [len(kind._fields) for kind in settings.values()]
-        super().__init__(_unpacked(function, sizes, len(self._fields)), _KERNEL, function)
+        kinds = [Words] * len(sizes) + [types.int64] * len(self._fields)
+        sig = types.void(types.int64, types.int64, *kinds)
+        super().__init__(function, sig, _unpacker(sizes, len(self._fields)))
 
     def pack(self, chunks: int, **arguments: Any) -> Instruction:
         """Return the instruction to run the kernel, in so many chunks, with arguments by name.
@@ -205,34 +198,16 @@ class Kernel(Native):
         return instruction
 
 
-def _unpacked(function: Callable[..., Any], sizes: list[int], count: int) -> Callable[..., Any]:
-    """Return a function of ``args``, ``chunk``, ``thread`` that calls one of named arguments.
+def _unpacker(sizes: list[int], count: int) -> Callable[..., Any]:
+    """Return what emits a kernel's arguments: pointers to settings of such sizes, and numbers."""
+    *starts, end = itertools.accumulate([0, *sizes])
 
-    Args:
-        function: takes ``chunk``, ``thread``, pointers to settings, and other arguments.
-        sizes: of the settings, in words.
-        count: of the other arguments.
-    """
-    starts = list(itertools.accumulate([0, *sizes]))
-    end = starts.pop()
+    def unpack(builder: Any, args: Any, chunk: Any, thread: Any) -> list[Any]:
+        places = [builder.gep(args, [i64(i)], source_etype=i64) for i in range(end + count)]
+        words = [builder.load(place, typ=i64) for place in places[end:]]
+        return [chunk, thread, *(places[start] for start in starts), *words]
 
-    @intrinsic
-    def unpack(typingctx: Any, args: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            def place(i: int) -> Any:
-                return builder.gep(values[0], [i64(i)], source_etype=i64)
-
-            words = [builder.load(place(end + i), typ=i64) for i in range(count)]
-            return context.make_tuple(builder, sig.return_type, [*map(place, starts), *words])
-
-        return types.Tuple((Words,) * len(starts) + (types.int64,) * count)(args), codegen
-
-    named = piece(function)
-
-    def entry(args, chunk, thread):
-        named(chunk, thread, *unpack(args))
-
-    return entry
+    return unpack
 
 
 @piece
