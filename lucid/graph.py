@@ -54,7 +54,10 @@ def items(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def leaves(value: Any, kind: type | tuple[type, ...] = object) -> list[Any]:
     """Return what is in ``value``, whatever it is nested in, if it is of the class ``kind``."""
-    return [leaf for _, leaf in items(value) if isinstance(leaf, kind)]
+    if isinstance(value, (list, tuple, dict)):
+        inside = value.values() if isinstance(value, dict) else value
+        return [leaf for each in inside for leaf in leaves(each, kind)]
+    return [value] if isinstance(value, kind) else []
 
 
 def mapped(function: Callable[..., Any], value: Any, *others: Any) -> Any:

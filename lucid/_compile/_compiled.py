@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 
 from lucid import kernels
 from lucid._check import is_whole
-from lucid._compile._fuse import freeze, simplify
+from lucid._compile._fuse import for_part, freeze, goes_by_image, simplify
 from lucid._compile._plan import Plan, UnforeseenError
 from lucid._compile._state import same_state
 from lucid._compile._steps import Convolution, Step, StepInfo, merged
@@ -27,6 +28,7 @@ from lucid.graph import Value, leaves, mapped
 from lucid.kernels._memory import trim
 from lucid.nn import Module
 
+_Traced = tuple[Value, list[Step], Any]
 _alive: weakref.WeakSet[CompiledModel] = weakref.WeakSet()
 
 
@@ -69,9 +71,10 @@ class CompiledModel:
         self._dtype = DEFAULT_DTYPE if first is None else first.dtype
         self._unlock()
         _alive.add(self)
-        self._plans: dict[tuple[int, int], Plan] = {}
-        # What plans are made of by backend and shape: input, steps and result.
-        self._steps: dict[tuple[Any, tuple[int, ...]], tuple[Value, list[Step], Any]] = {}
+        # By the images of a batch, and the first and the last of the part that goes through.
+        self._plans: dict[tuple[int, int, int], Plan] = {}
+        # By backend and shape: input, steps and result, and whether it goes image by image.
+        self._steps: dict[tuple[Any, tuple[int, ...]], tuple[_Traced, bool]] = {}
         self._runs_as_itself = False  # always: no plan can tell what it does
         self._keep = keep
         self._is_interim = not kernels.is_ready()
@@ -83,17 +86,10 @@ class CompiledModel:
             self._model = copied(model).eval()
 
     def _begin(self) -> None:
-        """Make the plan for the largest batch."""
-        self._divisible = False
+        """Make the plans for the largest batch."""
         self.release()
         self._steps.clear()
-        whole = slice(0, self.input_shape[0])
-        plan = self._plan(whole)
-        if plan is not None and len(kernels.active().divide(whole.stop)) > 1:
-            self._divisible = self._is_divisible(plan)
-            if not self._divisible:
-                self._plan(whole)  # again
-        plans = list(self._plans.values())
+        plans = self._planned(self.input_shape[0])
         opaque = any(plan.has_opaque_steps for plan in plans)
         if plans and not (self._keep or self._is_interim or opaque):
             self._model = None
@@ -145,7 +141,7 @@ class CompiledModel:
         """
         array = self._checked(x)
         with self._turn():
-            plans = self._plans_for(array, self._divisible)
+            plans = self._planned(len(array))
             if not plans:
                 start = time.perf_counter()
                 self._run(array, x)
@@ -183,44 +179,49 @@ class CompiledModel:
             )
         return array
 
-    def _plan(self, part: slice) -> Plan | None:
-        """Return the plan for a part of a batch; parts that run side by side have their own.
-
-        None if the model runs as itself.
-        """
+    def _planned(self, images: int) -> list[Plan]:
+        """Return a plan for each part of a batch of so many; none if the model runs as itself."""
+        if self._model is None:
+            return list(self._plans.values())
+        key = kernels.active(), (images, *self.input_shape[1:])
+        if key not in self._steps and not self._runs_as_itself:
+            self._trace(key)
         if self._runs_as_itself:
-            return None
-        key = part.start, part.stop
-        if key not in self._plans:
-            shape = (part.stop - part.start, *self.input_shape[1:])
-            if (kernels.active(), shape) not in self._steps and not self._trace(shape):
-                self._run_as_itself()
-                return None
-            self._plans[key] = Plan(*self._steps[kernels.active(), shape])
-        return self._plans[key]
+            return []
+        traced, by_image = self._steps[key]
+        parts = kernels.active().divide(images) if by_image else [slice(0, images)]
+        places = [(images, part.start, part.stop) for part in parts]
+        for place in places:
+            if place not in self._plans:
+                self._plans[place] = Plan(*for_part(place[2] - place[1], *traced))
+        return [self._plans[place] for place in places]
 
-    def _trace(self, shape: tuple[int, ...]) -> bool:
-        """Find the steps for inputs of a shape, with packed weights; False if there are none."""
+    def _trace(self, key: tuple[Any, tuple[int, ...]]) -> None:
+        """Find the steps for a backend and a shape, with packed weights, if there are any."""
         assert self._model is not None
-        graph = faithful_graph(self._model, shape, self._dtype)
+        collects = gc.isenabled()
+        gc.disable()  # among so many new objects it took a sixth of the time
+        try:
+            graph = faithful_graph(self._model, key[1], self._dtype)
+        finally:
+            if collects:
+                gc.enable()
         trim()  # a plan works in its arena, in memory that the traced run had
         if graph is None:
-            return False
+            return self._run_as_itself()
         (images,), (steps, result) = graph.inputs, simplify(graph)
         del graph  # it holds all weights, which go one by one
-        freeze(steps)
-        known = [
-            made[1] for (backend, _), made in self._steps.items() if backend is kernels.active()
-        ]
-        for step, other in itertools.zip_longest(steps, known[0] if known else []):
+        result = freeze(steps, result)
+        known = (made for (backend, _), (made, _) in self._steps.items() if backend is key[0])
+        _, others, _ = next(known, (None, [], None))
+        for step, other in itertools.zip_longest(steps, others):
             if isinstance(step, Convolution):
                 step.pack(other if isinstance(other, Convolution) else None)
-        self._steps[kernels.active(), shape] = images, steps, result
-        return True
+        self._steps[key] = (images, steps, result), goes_by_image(images, steps, result)
 
     def _run_as_itself(self) -> None:
         """From now on, have the model run as a whole instead of any plan."""
-        self._runs_as_itself, self._divisible = True, False
+        self._runs_as_itself = True
         self.release()
         self._steps.clear()
 
@@ -230,14 +231,6 @@ class CompiledModel:
             plan.release()
         self._plans.clear()
         trim()
-
-    def _plans_for(self, array: np.ndarray, divided: bool) -> list[Plan]:
-        """Return a plan for each part of a batch; none if the model runs as itself."""
-        if self._model is None:
-            return list(self._plans.values())
-        parts = kernels.active().divide(len(array)) if divided else [slice(0, len(array))]
-        plans = [plan for part in parts if (plan := self._plan(part)) is not None]
-        return plans if len(plans) == len(parts) else []
 
     def _side_by_side(
         self, plans: list[Plan], array: np.ndarray, call: Callable[[Plan, np.ndarray], Any]
@@ -264,7 +257,7 @@ class CompiledModel:
         if not self._running:
             try:
                 self._running = True
-                if plans := self._plans_for(array, self._divisible):
+                if plans := self._planned(len(array)):
                     return mapped(_joined, *self._side_by_side(plans, array, Plan.__call__))
             except UnforeseenError:
                 self._run_as_itself()
@@ -306,27 +299,6 @@ class CompiledModel:
             self._fills_up = True
         return mapped(cut, result)
 
-    def _is_divisible(self, plan: Plan) -> bool:
-        """Whether parts of a batch give parts of the result, as a look at one input tells."""
-        if plan.has_opaque_steps:  # what those look at is not known
-            return False
-        x = np.random.default_rng(0).standard_normal(self.input_shape)
-        # Images of different sizes: what looks at all of them then sees others in each part.
-        x *= np.geomspace(0.01, 100, len(x)).reshape(-1, *[1] * (x.ndim - 1))
-        array = x.astype(self._dtype)
-        whole = leaves(plan(array), np.ndarray)
-        self.release()  # its memory is of no use if the parts do
-        try:
-            plans = self._plans_for(array, True)
-            results = self._side_by_side(plans, array, Plan.__call__)
-            joined = leaves(mapped(_joined, *results), np.ndarray)
-        except (ValueError, RuntimeError):  # the model cannot run a part of the batch
-            joined = []
-        if len(whole) == len(joined) and all(map(_about_equal, whole, joined)):
-            return True
-        self.release()
-        return False
-
     def __reduce__(self) -> Any:
         # Plans hold memory and this processor's kernels: a copy is compiled where it is made.
         if self._model is None:
@@ -342,16 +314,6 @@ _NEEDS_MODULE = "needs the module, which was not kept; compile with keep_module=
 
 def _wrapped(leaf: Any) -> Any:
     return wrap(leaf) if isinstance(leaf, np.ndarray) else leaf
-
-
-def _about_equal(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two results agree, image by image."""
-    if a.shape != b.shape:
-        return False
-    a, b = (each.reshape(len(each) if each.ndim else 1, -1) for each in (a, b))
-    error = np.abs(np.subtract(a, b, dtype=np.float64)).max(axis=1, initial=0)
-    size = np.abs(a).max(axis=1, initial=1e-30)
-    return bool((error <= 1e-4 * size).all())
 
 
 def _joined(first: Any, *others: Any) -> Any:

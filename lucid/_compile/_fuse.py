@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,10 +17,10 @@ from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Conv, Epilogue
 from lucid.nn import Module
-from lucid.ops._activation import GELU, Clip, Hardswish, SiLU, Softmax
+from lucid.ops._activation import GELU, Clip, Hardsigmoid, Hardswish, LeakyReLU, SiLU, Softmax
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d
-from lucid.ops._elementwise._arithmetic import Add, Div, Mul
+from lucid.ops._elementwise._arithmetic import Add, Div, Mul, Sub
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
 from lucid.ops._pool import SumPool2d
@@ -31,7 +32,7 @@ _ACTIVATIONS = {GELU: "gelu", SiLU: "silu", Hardswish: "hardswish"}
 
 # Operations that go image by image: how many of their first arguments are images.
 BY_IMAGE = dict.fromkeys((Conv2d, SumPool2d, BatchNormInference, Clip, *_ACTIVATIONS), 1)
-BY_IMAGE |= dict.fromkeys((Add, Mul, Div), 2)
+BY_IMAGE |= dict.fromkeys((Hardsigmoid, LeakyReLU), 1) | dict.fromkeys((Add, Sub, Mul, Div), 2)
 
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
@@ -49,7 +50,7 @@ def simplify(graph: Graph) -> tuple[list[Step], Any]:
         if convolution is not None:
             del made[convolution.output]
             convolution.output = operation.outputs[0]
-            if _has_residual(convolution):
+            if len(convolution.args) > 1:
                 # The residual may be younger than the convolution: run where the addition was.
                 steps.remove(convolution)
                 steps.append(convolution)
@@ -91,10 +92,6 @@ def _started(operation: Operation) -> Convolution | None:
 def _of(operation: Operation) -> tuple[Value, str, int]:
     """Return what a step takes over from the operation whose output it makes."""
     return operation.outputs[0], operation.module, operation.macs
-
-
-def _has_residual(convolution: Convolution) -> bool:
-    return len(convolution.args) > 1
 
 
 def _average(operation: Operation) -> Average | None:
@@ -251,7 +248,7 @@ def _extended(
     for position, arg in enumerate(operation.args[:2]):
         if isinstance(arg, Value) and arg in made and uses[arg] == 1:
             convolution = made[arg]
-            if not _has_residual(convolution) and _take(convolution, operation, position):
+            if len(convolution.args) == 1 and _take(convolution, operation, position):
                 return convolution
     return None
 
@@ -311,14 +308,72 @@ def _is_one_number(other: Any, value: Value) -> bool:
     return within and first != 0 and bool((other.data == first).all())
 
 
-def freeze(steps: list[Step]) -> None:
-    """Give constant tensors to the plan as copies, as others may change them."""
+def freeze(steps: list[Step], result: Any) -> Any:
+    """Give constant tensors to the plan as copies, as others may change them; return the result."""
     for step in steps:
         if isinstance(step, Operation):
             step.args = mapped(_copied, step.args)
+    return mapped(_copied, result)
 
 
 def _copied(leaf: Any) -> Any:
     if isinstance(leaf, Tensor):
         return wrap(leaf.data.copy(order="K"))
     return leaf.copy(order="K") if isinstance(leaf, np.ndarray) else leaf
+
+
+# -- parts of a batch ------------------------------------------------------------------------------
+
+
+def goes_by_image(images: Value, steps: Sequence[Step], result: Any) -> bool:
+    """Return whether it is plain that parts of a batch give parts of the result."""
+    values = leaves([[[step.args, step.outputs] for step in steps], result], Value)
+    on_first_axis = all(value.shape[:1] == images.shape[:1] for value in values)
+    constants = leaves(result, (Tensor, np.ndarray))
+    return on_first_axis and not constants and all(map(_goes_by_image, steps))
+
+
+def _goes_by_image(step: Step) -> bool:
+    if isinstance(step, Attention):
+        return len({value.ndim for value in step.args}) == 1 and step.output.ndim > 2
+    if not isinstance(step, Operation) or step.kind is Reshape:
+        return True
+    if step.kind is Permute:
+        return bool(step.args[1][0] == 0)
+    count, axes = BY_IMAGE.get(step.kind, 0), step.outputs[0].ndim  # type: ignore[arg-type]
+    return (
+        count > 0
+        and not leaves(step.args[count:], Value)
+        and all(
+            arg.ndim == axes if isinstance(arg, Value) else arg.ndim < axes or len(arg) == 1
+            for arg in step.args[:count]
+        )
+    )
+
+
+def for_part(
+    count: int, images: Value, steps: list[Step], result: Any
+) -> tuple[Value, list[Step], Any]:
+    """Return input, steps and result for so many of the images; weights are shared."""
+    if count == images.shape[0]:
+        return images, steps, result
+    made: dict[Value, Value] = {}
+
+    def part(leaf: Any) -> Any:
+        if isinstance(leaf, Value) and leaf not in made:
+            shape = (count, *leaf.shape[1:])
+            made[leaf] = replace(leaf, shape=shape, views=mapped(part, leaf.views))
+        return made[leaf] if isinstance(leaf, Value) else leaf
+
+    taken = []
+    for step in map(copy.copy, steps):
+        args: Any = mapped(part, step.args)
+        if isinstance(step, Operation):
+            step.outputs = mapped(part, step.outputs)
+            if step.kind is Reshape:
+                args[1] = step.outputs[0].shape
+        else:
+            step.output = part(step.output)
+        step.args, step.macs = args, step.macs * count // images.shape[0]
+        taken.append(step)
+    return part(images), taken, mapped(part, result)

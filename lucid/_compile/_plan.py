@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ _ALL = slice(None)
 
 
 # What runs a step; None where nothing is left to do.
-_Call = Bound | Callable[[], None] | None
+_Call = Bound | Callable[..., None] | None
 
 # What runs some steps, given the images.
 _Joined = Callable[[np.ndarray], None]
@@ -147,7 +146,7 @@ class Plan:
             conform = prepared.conform(*inputs)
             if all(map(self.arena.contains, conform)):  # none had to be copied
                 return Bound(prepared, (out, *conform))
-        return lambda: prepared(*arrays())
+        return lambda images: prepared(*arrays())
 
     def _part(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:
         """Return the images of a group of a value."""
@@ -156,7 +155,7 @@ class Plan:
         array: np.ndarray = self.values[value]
         return array[group]
 
-    def _is_fixed(self, step: Any, call: Callable[[], None]) -> bool:
+    def _is_fixed(self, step: Any, call: Callable[..., None]) -> bool:
         """Whether the step only views a map in the arena in another shape: then do it now."""
         if step.kind not in (Permute, Reshape) or step.args[0] not in self._fixed:
             return False
@@ -166,14 +165,14 @@ class Plan:
         self._fixed.update(step.outputs)
         return True
 
-    def _operation(self, step: Operation) -> Callable[[], None]:
+    def _operation(self, step: Operation) -> Callable[..., None]:
         values, outputs, args = self.values, step.outputs, step.args
 
         if isinstance(step.kind, Module):
             module = step.kind
             expected = [(value.shape, value.dtype) for value in outputs]
 
-            def call() -> None:
+            def call(images: Any = None) -> None:
                 # Copies: what it might write into them would reach the steps to come.
                 given = mapped(lambda leaf: _filled(leaf, values, copied=True), args)
                 results = leaves(module(*given), Tensor)
@@ -187,7 +186,7 @@ class Plan:
         kind: type[Function] = step.kind
         plain = (False,) * len(args)
 
-        def apply() -> None:
+        def apply(images: Any = None) -> None:
             filled = mapped(lambda leaf: _filled(leaf, values), args)
             result = kind.forward(Node(kind, plain), *filled)
             for value, made in zip(outputs, result if isinstance(result, tuple) else (result,)):
@@ -287,13 +286,9 @@ def _joined_calls(
             dropped += values
         else:
             finish()
-            joined.append((functools.partial(_without_input, call), values))
+            joined.append((call, values))
     finish()
     return joined
-
-
-def _without_input(call: Callable[[], None], images: np.ndarray) -> None:
-    call()
 
 
 def _filled(leaf: Any, values: dict[Value, Any], copied: bool = False) -> Any:

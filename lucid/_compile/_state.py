@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,28 +71,13 @@ def _random_state() -> Any:
     return _random.generator().bit_generator.state, of_numpy, random.getstate()
 
 
-class RandomNumbers:
-    """Tells whether somebody drew random numbers, from any generator of the process."""
-
-    def __init__(self) -> None:
-        self._before = _random_state()
-
-    def were_drawn(self) -> bool:
-        """Whether a generator has moved on."""
-        return not same_state(_random_state(), self._before)
-
-    def take_back(self) -> None:
-        """Set the generators back."""
-        _random.generator().bit_generator.state = self._before[0]
-        np.random.set_state(self._before[1])  # noqa: NPY002
-        random.setstate(self._before[2])
-
-
 @contextlib.contextmanager
-def no_random_numbers_lost() -> Iterator[RandomNumbers]:
-    """Set all random generators back afterwards."""
-    numbers = RandomNumbers()
+def no_random_numbers_lost() -> Iterator[Callable[[], bool]]:
+    """Give what tells whether a random generator has moved on; set all back afterwards."""
+    before = _random_state()
     try:
-        yield numbers
+        yield lambda: not same_state(_random_state(), before)
     finally:
-        numbers.take_back()
+        _random.generator().bit_generator.state = before[0]
+        np.random.set_state(before[1])  # noqa: NPY002
+        random.setstate(before[2])

@@ -1,8 +1,8 @@
 """What a model computes: its operations in order, found by running it.
 
-Two copies of the model run, on different random inputs. They share their weights, unless the model
-is seen to write into those: then each has its own. Where operations do not tell the whole story,
-the module around that place is taken as one opaque step, which runs as itself:
+Two copies of the model run, on different random inputs. They read the model's own weights; only if
+it wants to write into those, each has its own. Where operations do not tell the whole story, the
+module around that place is taken as one opaque step, which runs as itself:
 
 - values are read by anything but an operation: a choice, a comparison, a detour by way of NumPy;
 - a computed value is changed in place;
@@ -16,8 +16,9 @@ opaque step as a whole.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,36 +50,37 @@ def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return None  # they want to see each call
-    weights = [parameter.data for parameter in model.parameters()]
     # Only what is plainly the same for each image is found by the first alone.
     begins = math.prod(shape[1:]) > shape[0] > 1
-    for alone, shares in ((True, True), (False, True), (False, False))[not begins :]:
-        own = copied(model).eval()
-        shared = {id(p.data): p.data for p in own.parameters() if shares}
-        copies = [copy.deepcopy(own, dict(shared)) for _ in range(2)]
-        same = list(shared.values()), weights if shares else []
+    for alone, lends in ((True, True), (False, True), (False, False))[not begins :]:
+        weights = [parameter.data for parameter in model.parameters() if lends]
+        views = {id(array): np.broadcast_to(array, array.shape) for array in weights}  # read-only
+        own = copied(model, views).eval()
+        lent = {id(view): view for view in views.values()}
+        copies = [copy.deepcopy(own, dict(lent)) for _ in range(2)]
         try:
-            graph = _graph_of(own, copies, shape, dtype, same, alone=alone)
-        except _WrittenError:
-            continue
+            graph = _graph_of(own, copies, shape, dtype, lent, alone=alone)
         except Exception:
-            if not alone:
+            if not lends:
                 raise
             continue
-        if graph is not None or not alone:
-            return graph
-    return None
+        if graph is not None or not lends:
+            break
+    opaque = [] if graph is None else [op for op in graph.operations if isinstance(op.kind, Module)]
+    for operation, module in zip(opaque, copy.deepcopy([op.kind for op in opaque])):
+        operation.kind = module  # with weights of its own
+    return graph
 
 
-def copied(model: Module) -> Module:
-    """Return a deep copy of ``model``, without gradients.
+def copied(model: Module, shared: Mapping[int, np.ndarray] | None = None) -> Module:
+    """Return a deep copy of ``model``, without gradients, with the arrays ``shared`` by ids.
 
     Raises:
         TypeError, RuntimeError: if it cannot be copied.
     """
     gradients = {id(p.grad): p.grad for p in model.parameters() if p.grad is not None}
     try:
-        result = copy.deepcopy(model, dict(gradients))
+        result = copy.deepcopy(model, {**gradients, **(shared or {})})
     except (TypeError, RuntimeError) as error:
         raise type(error)(
             f"compile: expected a model that can be copied, got {type(model).__name__}: {error}"
@@ -88,16 +90,12 @@ def copied(model: Module) -> Module:
     return result
 
 
-class _WrittenError(Exception):
-    """A run has written into the weights that it shares with the other."""
-
-
 def _graph_of(
     before: Module,
     copies: Sequence[Module],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    shared: tuple[Any, Any],
+    lent: Mapping[int, np.ndarray],
     *,
     alone: bool,
 ) -> Graph | None:
@@ -108,7 +106,7 @@ def _graph_of(
         copies: two of them.
         shape: of the input.
         dtype: of the input.
-        shared: the weights that the copies share, and what they are to be equal to after each run.
+        lent: the weights that the copies share, by their ids.
         alone: whether of the input only the first image is computed; None if that is not clear.
     """
     opaque: set[str] = set()
@@ -120,29 +118,25 @@ def _graph_of(
         drawn = np.multiply(drawn, scale, out=drawn).astype(dtype, copy=False)
         return wrap(begun(drawn, shape[0]) if alone else drawn)
 
-    with no_random_numbers_lost() as numbers:
+    with no_random_numbers_lost() as were_drawn:
         for _ in range(1 if alone else _ROUNDS):
             if "" in opaque:
                 return None
             first, second = (FaithfulRecorder(each, opaque) for each in copies)
             graph = first.run(given(1))
-            if not same_state(*shared):
-                raise _WrittenError
             trim()  # no map of the first run is needed by the second
             try:  # a larger input, as a choice may depend on the size
                 other = second.run(given(10))
             except Exception:  # the model looks at values, and does not take these
                 return None
-            if not same_state(*shared):
-                raise _WrittenError
-            if numbers.were_drawn():
+            if were_drawn():
                 return None
             culprits = first.culprits | second.culprits | _differences(graph, other)
             if not all(same_state(each, before) for each in copies):
                 # What depends on no value, such as a table made in the first call, does not count.
                 if before is not first_state or opaque or culprits or not same_state(*copies):
                     return None
-                before = copy.deepcopy(copies[0], {id(array): array for array in shared[0]})
+                before = copy.deepcopy(copies[0], dict(lent))
             elif not culprits:
                 return graph
             opaque |= {_around(name, opaque) for name in culprits}
@@ -322,17 +316,12 @@ def _is_simple(leaf: Any) -> bool:
 def _differences(a: Graph, b: Graph) -> set[str]:
     """Return the modules in which the runs of two copies differ in more than computed values."""
     found: set[str] = set()
-    for one, other in zip(a.operations, b.operations):
-        if _frame(one) != _frame(other):
-            return {*found, one.module}  # from here on they are out of step
+    for one, other in itertools.zip_longest(a.operations, b.operations):
+        if one is None or other is None or _frame(one) != _frame(other):
+            return {*found, (one or other).module}  # from here on they are out of step
         if not same_state(*(_numbered([each.args, each.structure]) for each in (one, other))):
             found.add(one.module)
-    if len(a.operations) != len(b.operations):
-        longer = max(a.operations, b.operations, key=len)
-        found.add(longer[min(len(a.operations), len(b.operations))].module)
-    elif not same_state(_numbered(a.result), _numbered(b.result)):
-        found.add("")
-    return found
+    return found if same_state(_numbered(a.result), _numbered(b.result)) else {*found, ""}
 
 
 def _frame(operation: Operation) -> tuple[Any, ...]:

@@ -135,7 +135,7 @@ def trace(
     """
     copied = copy.deepcopy(model).eval()
     graphs = []
-    with no_random_numbers_lost() as numbers:
+    with no_random_numbers_lost() as were_drawn:
         for arrays in runs:
             recorder = _Recorder(copied)
             try:
@@ -157,7 +157,7 @@ def trace(
                     f"NumPy, a change in place){recorder.readers.get(culprit, '')}; a file holds "
                     "operations only"
                 )
-        drawn = numbers.were_drawn()
+        drawn = were_drawn()
     first = graphs[0]
     folded = [fold_constants(graph, kept) for graph in graphs]
     operations = []

@@ -14,6 +14,7 @@ import lucid
 from lucid import kernels, models, nn
 from lucid._compile._arena import Life, place
 from lucid._compile._fuse import Attention, Convolution
+from lucid.graph import leaves
 from lucid.kernels import _memory
 from tests.models.test_config import tiny
 
@@ -713,7 +714,7 @@ def test_plans_of_several_sizes_share_their_weights(backend, threads):
         with lucid.no_grad():
             expected = model(lucid.tensor(x[:count])).numpy()
         np.testing.assert_allclose(compiled(x[:count]), expected, rtol=1e-4, atol=1e-5)
-    first, *others = [packed(steps) for _, steps, _ in compiled._steps.values()]
+    first, *others = [packed(steps) for (_, steps, _), _ in compiled._steps.values()]
     assert len(others) >= 2
     for other in others:
         assert all(a is b for a, b in zip(first, other, strict=True))
@@ -770,3 +771,52 @@ def test_plans_hold_their_weights_once():
     before = [step.weight for step in plan.steps if isinstance(step, Convolution)]
     assert before
     assert sum(array.nbytes for array in before) == 0
+
+
+class Heads(nn.Module):
+    """What ``ends`` makes of a map."""
+
+    def __init__(self, ends):
+        super().__init__()
+        self.conv, self.ends = nn.Conv2d(3, 4, 3), ends
+
+    def forward(self, x):
+        return self.ends(self.conv(x), x)
+
+
+ROW = np.arange(4, dtype=np.float32)
+# What becomes of a map ``(4, 4, 4, 4)``, and whether that goes image by image.
+ENDS = {
+    "rows": (lambda y, x: y.flatten(1), True),
+    "the batch's size": (lambda y, x: y * len(y), True),
+    "the batch's size as a result": (lambda y, x: (y, len(y)), True),
+    "numbers for columns": (lambda y, x: y + lucid.tensor(ROW), True),
+    "numbers for images": (lambda y, x: y + lucid.tensor(ROW.reshape(4, 1, 1, 1)), False),
+    "images as columns": (lambda y, x: y.transpose(0, 3) * 2, False),
+    "images and channels changed": (lambda y, x: y.flatten(2).transpose(0, 1), False),
+    "all images on one axis": (lambda y, x: y.reshape(2, 2, 4, 16), False),
+    "means as rows": (lambda y, x: y + y.mean((1, 2, 3)), False),
+    "a mean over images": (lambda y, x: y - y.mean(0, keepdim=True), False),
+    "a constant": (lambda y, x: (y, lucid.ones(4, 2)), False),
+    "its own attention": (lambda y, x: y.flatten(2).softmax(-1) @ y.flatten(2).mT, None),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("keep", [True, False])
+def test_only_what_goes_by_image_is_divided(name, keep, backend, few_threads):
+    ends, by_image = ENDS[name]
+    few_threads(2)
+    model = Heads(ends).eval()
+    compiled = lucid.compile(model, (4, 3, 6, 6), keep_module=keep)
+    if by_image is not None:
+        assert len(compiled._plans) == (2 if by_image and backend == "numpy" else 1)
+    for count in (4, 2, 3, 1) if keep and by_image else (4,):
+        x = lucid.randn(count, 3, 6, 6)
+        with lucid.no_grad():
+            expected = model(x)
+        for a, b in zip(leaves(compiled(x)), leaves(expected), strict=True):
+            if isinstance(b, int):
+                assert a == b
+            else:
+                np.testing.assert_allclose(a.data, b.data, rtol=1e-4, atol=1e-5)

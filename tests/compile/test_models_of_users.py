@@ -4,6 +4,7 @@ Each runs several times, on inputs of all kinds and sizes, beside the same model
 """
 
 import collections
+import copy
 import itertools
 import random
 from dataclasses import dataclass
@@ -642,3 +643,48 @@ def test_a_model_that_cannot_be_copied():
     model.generator = model.first(lucid.ones(1, 3, 2, 2))
     with pytest.raises(RuntimeError, match="can be copied, got Around: deepcopy works on leaves"):
         lucid.compile(model, SHAPE)
+
+
+# -- the weights of the model ---------------------------------------------------------------------
+
+
+class Adapts(nn.Module):
+    """Takes a step of training before each answer, with an optimiser of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.optimizer = lucid.optim.SGD(self.conv.parameters(), 0.1)
+
+    def forward(self, x):
+        with lucid.enable_grad():
+            self.conv(x.detach()).square().mean().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self.conv(x)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_trains_itself():
+    compare(Adapts)
+
+
+def returns_a_weight(self, x):
+    return self.conv(x), self.conv.bias
+
+
+def works_on_arrays_of_weights(self, x):
+    return self.conv(x) + float(self.conv.weight.data.sum()) + lucid.tensor(np.sort(x.numpy()))
+
+
+@pytest.mark.parametrize("forward", [returns_a_weight, works_on_arrays_of_weights])
+@pytest.mark.parametrize("keep", [True, False])
+def test_later_changes_of_the_weights_have_no_effect(forward, keep):
+    model = Around(block(forward)()).eval()
+    compiled = lucid.compile(model, SHAPE, keep_module=keep)
+    x = lucid.randn(*SHAPE)
+    with lucid.no_grad():
+        expected = copy.deepcopy(model(x))
+        for parameter in model.parameters():
+            parameter.fill_(7)
+    same(compiled(x), expected, x)

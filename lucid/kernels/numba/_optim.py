@@ -259,7 +259,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def _is_fast(array: Array) -> bool:
-    return array.dtype == _FLOAT32 and array.flags.c_contiguous
+    return array.dtype == _FLOAT32 and array.flags.carray  # contiguous and writeable
 
 
 @accelerates(reference.optimizer_step)

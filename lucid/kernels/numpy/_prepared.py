@@ -13,6 +13,7 @@ What comes after the sums is applied to each block while it is in the cache.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -91,12 +92,12 @@ def prepare_conv(
     return Step(divide.of(run), in_any_layout)
 
 
+# After so many calls it pays to compare the ways of a division, which takes some runs and, where
+# the processors are busy, a second: first logits and weights that change often do not wait for it.
+_FEW_CALLS = 8
+
 # For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
 _SHAPES = 2
-
-# After so many calls with one shape it pays to compare the ways of a division, which takes some
-# runs and, where the processors are busy, a second: weights that change often never come so far.
-_FEW_CALLS = 8
 
 
 def keep_conv(
@@ -121,23 +122,22 @@ def keep_conv(
     epilogue = epilogue._replace(scale=scale, shift=shift)
     in_any_layout = _is_of_planes(weight.shape, conv)
     del weight
-    free: dict[Shape, tuple[Run, _Division | None, int]] = {}  # those that no thread is using
+    free: dict[Shape, Run] = {}  # those that no thread is using
 
     def run(x: np.ndarray) -> np.ndarray:
         out = empty(conv.output_shape(x.shape, lying.shape), x.dtype)
         if out.size == 0:
             return out
-        prepared_run, division, calls = free.pop(x.shape, (None, None, 0))
+        prepared_run = free.pop(x.shape, None)
         if prepared_run is None:
             division = _Division(x.shape, out.shape, lying.dtype)
-            prepared_run = prepared(x.shape, lying, conv, epilogue, division, many_runs=True)
-        elif division is not None and calls >= _FEW_CALLS:
-            division.of(prepared_run)
-            division = None
+            prepared_run = division.of(
+                prepared(x.shape, lying, conv, epilogue, division, many_runs=True)
+            )
         prepared_run(out, x if in_any_layout else np.ascontiguousarray(x))
         if len(free) >= _SHAPES:
             free.clear()
-        free[x.shape] = prepared_run, division, calls + 1
+        free[x.shape] = prepared_run
         return out
 
     return run
@@ -197,20 +197,26 @@ class _Division:
     For one image the clock decides between BLAS's threads and lucid's, so those must give the same
     to the last bit. BLAS sums in another order for products of one row, and with several threads
     for some lengths of a row: which ones depends on its kernel for this machine. So the ways are
-    compared on random numbers when the convolution is prepared. Where they differ, and with another
+    compared on random numbers after a few runs. Until then, where they differ, and with another
     number of threads, the work is always divided.
     """
 
     def __init__(self, input_shape: Shape, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.input_shape, self.shape, self.dtype = input_shape, shape, dtype
-        self._free_with = 0  # the number of threads with which the clock may decide
+        # The number of threads with which the clock may decide; None as long as that is not known.
+        self._free_with: int | None = None
         self._way: Callable[..., Any] | None = None  # the one to take while they are compared
 
     def of(self, run: Run) -> Run:
         """Return ``run``, which divides its work by this."""
-        if self.input_shape[0] == 1 and self._gives_the_same_in_all_ways(run):
-            self._free_with = get_num_threads()
-        return run
+        calls = itertools.count()
+
+        def counted(*arrays: np.ndarray) -> None:
+            if self.input_shape[0] == 1 and self._free_with is None and next(calls) >= _FEW_CALLS:
+                self._compare_ways(run)
+            run(*arrays)
+
+        return counted
 
     def __call__(self, task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
         if self._way is not None:
@@ -220,15 +226,18 @@ class _Division:
         else:
             in_parts(task, count, multiply_adds // ELEMENT)
 
-    def _gives_the_same_in_all_ways(self, run: Run) -> bool:
-        x = np.random.default_rng(0).standard_normal(self.input_shape).astype(self.dtype)
+    def _compare_ways(self, run: Run) -> None:
+        x = np.random.default_rng(0).standard_normal(self.input_shape, np.float32)
         results = []
-        for self._way in ways_of_products():
-            results.append(empty(self.shape, self.dtype))
-            run(results[-1], x)
-        self._way = None
-        first, *others = results
-        return all(np.array_equal(first, other) for other in others)
+        try:
+            for self._way in ways_of_products():
+                results.append(empty(self.shape, self.dtype))
+                run(results[-1], x.astype(self.dtype, copy=False))
+        finally:  # an exception from outside, such as Ctrl-C, can come at any point
+            self._way = None
+        if results:
+            same = all(np.array_equal(results[0], other) for other in results)
+            self._free_with = get_num_threads() if same else 0
 
 
 def _finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:

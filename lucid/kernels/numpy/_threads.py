@@ -341,7 +341,9 @@ def product_in_parts(
 
 
 def ways_of_products() -> list[Callable[[Callable[[slice], Any], int, int], Any]]:
-    """Return the ways in which :func:`product_in_parts` may call a function, with its arguments."""
+    """Return the ways in which :func:`product_in_parts` may call a function; none if alone."""
+    if _pool.is_alone():
+        return []
     return [
         lambda function, count, multiply_adds: function(slice(0, count)),
         lambda function, count, multiply_adds: _pool.alone(function, count),
