@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import threading
@@ -199,13 +198,7 @@ class CompiledModel:
     def _trace(self, key: tuple[Any, tuple[int, ...]]) -> None:
         """Find the steps for a backend and a shape, with packed weights, if there are any."""
         assert self._model is not None
-        collects = gc.isenabled()
-        gc.disable()  # among so many new objects it took a sixth of the time
-        try:
-            graph = faithful_graph(self._model, key[1], self._dtype)
-        finally:
-            if collects:
-                gc.enable()
+        graph = faithful_graph(self._model, key[1], self._dtype)
         trim()  # a plan works in its arena, in memory that the traced run had
         if graph is None:
             return self._run_as_itself()

@@ -328,9 +328,8 @@ def _copied(leaf: Any) -> Any:
 def goes_by_image(images: Value, steps: Sequence[Step], result: Any) -> bool:
     """Return whether it is plain that parts of a batch give parts of the result."""
     values = leaves([[[step.args, step.outputs] for step in steps], result], Value)
-    on_first_axis = all(value.shape[:1] == images.shape[:1] for value in values)
-    constants = leaves(result, (Tensor, np.ndarray))
-    return on_first_axis and not constants and all(map(_goes_by_image, steps))
+    aligned = all(value.shape[:1] == images.shape[:1] for value in values)
+    return aligned and not leaves(result, (Tensor, np.ndarray)) and all(map(_goes_by_image, steps))
 
 
 def _goes_by_image(step: Step) -> bool:
