@@ -96,16 +96,18 @@ def _is_sole(tensor: Tensor) -> bool:
 class Untouched:
     """A watch over tensors."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_seen", "_versions")
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._seen: list[tuple[Any, int]] | None = None  # None: it cannot be told
+        self._seen: list[int] | None = None  # None: it cannot be told
+        self._versions: list[Any] = []
         seen = []
         for tensor in tensors:
             kind = type(tensor)
             if kind in _WATCHED and _COUNTS:
                 tensor.__class__ = _WATCHED[kind]
-            seen.append((tensor._version, tensor._version.seen))
+            self._versions.append(tensor._version)
+            seen.append(tensor._version.seen)
             # Whoever came before the watch holds the array, and whoever comes later ends it.
             if type(tensor) not in _CLASSES or not _is_sole(tensor):
                 return
@@ -113,6 +115,4 @@ class Untouched:
 
     def __bool__(self) -> bool:
         """Whether nobody has asked for an array since."""
-        if self._seen is None:
-            return False
-        return all(version.seen == seen for version, seen in self._seen)
+        return [version.seen for version in self._versions] == self._seen

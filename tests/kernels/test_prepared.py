@@ -8,6 +8,7 @@ import pytest
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numpy import _threads
+from tests.backends import with_threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
 NOT_EMPTY = {name: case for name, case in CASES.items() if case[0]}
@@ -63,6 +64,20 @@ def test_as_defined(backend, case, end, with_residual):
         run(out, x, *added)
         expected = sum(added, expected)
         np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_kept_one_takes_sizes_layouts_and_threads_in_turn(backend, case):
+    x, weight, bias, how = build(case, np.float32)
+    run = backend.keep_conv(weight, how, Epilogue(None, bias, (-1.0, 6.0)))
+    rng = np.random.default_rng(6)
+    for threads, more in [(1, 0), (1, 2), (1, 0), (3, 0), (3, 2), (2, 2), (1, 2)]:
+        images = rng.standard_normal((case[0] + more, *x.shape[1:])).astype(np.float32)
+        planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+        expected = np.clip(conv2d_by_definition(images, weight, bias, *how), -1, 6)
+        with with_threads(threads):
+            for each in (images, planes):
+                np.testing.assert_allclose(run(each), expected, rtol=1e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("with_residual", [False, True])

@@ -7,6 +7,7 @@ costs Python one call.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lucid.kernels import numpy as reference
-from lucid.kernels.geometry import Conv, Epilogue
+from lucid.kernels.geometry import Conv, Epilogue, Shape
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_instruction
 from lucid.kernels.numba._conv import (
@@ -41,6 +42,7 @@ from lucid.kernels.numba.machine._native import (
     words,
     workspace,
 )
+from lucid.kernels.numba.machine._recorded import Recorded
 from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
@@ -284,30 +286,32 @@ def prepare_conv(
 def keep_conv(weight: Array, conv: Conv, epilogue: Epilogue) -> Callable[[Array], Array]:
     """Return a function of images that convolves them: see the NumPy backend.
 
-    One launch of the threads a call, which also brings images of another layout into this one.
+    What a call launches is made once for a shape. Images of another layout are copied first.
     """
     if not is_fast(weight, weight, conv):
         return reference.keep_conv(weight, conv, epilogue)
-    weight, shift = epilogue.folded(weight)
-    packed = pack(weight, conv, shift)
-    shape, bounds, activation = packed.shape, epilogue.bounds, epilogue.activation
+    packed = pack(epilogue.folded(weight)[0], conv, epilogue.shift)
+    taps, bounds, activation = packed.shape, epilogue.bounds, epilogue.activation
     kind = 0 if activation is None else KINDS[activation]
-    del weight, shift, epilogue
 
-    def run(x: Array) -> Array:
-        out = empty(conv.output_shape(x.shape, shape))
-        if out.size == 0:
-            return out
-        workspace.start()
-        instructions = []
-        if not x.flags.c_contiguous:
-            gathered = workspace.empty(x.shape)
-            instructions.append(_gathering(gathered, x))
-            x = gathered
+    def instructions(out: Array, x: Array) -> list[Instruction]:
         size = conv_scratch(packed, x, out)
         scratch = workspace.empty((size,)) if size else None
-        instructions.append(conv_instruction(packed, x, out, bounds, None, scratch, kind=kind))
-        _threads.launch(*instructions)
+        return [conv_instruction(packed, x, out, bounds, None, scratch, kind=kind)]
+
+    @functools.lru_cache(maxsize=4)  # to make them took half of the call's Python
+    def recorded(shape: Shape, threads: int) -> tuple[Shape, Recorded | None]:
+        made = conv.output_shape(shape, taps)
+        return made, None if 0 in made else Recorded(instructions, ((made, "f"), (shape, "f")))
+
+    def run(x: Array) -> Array:
+        if not x.flags.c_contiguous:
+            x, strange = empty(x.shape), x
+            _threads.launch(_gathering(x, strange))
+        shape, launches = recorded(x.shape, _threads.get_num_threads())
+        out = empty(shape)
+        if launches is not None:
+            launches.launch(out, x)
         return out
 
     return run

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,44 +25,44 @@ Make = Callable[..., list[Instruction]]
 _OFFSET_BITS = 56
 
 
-class _Recorded(NamedTuple):
-    table: Array  # a plan, with offsets where addresses will be
-    whose: Array  # for each of its words the number of the array, from 1; 0 for other words
-    size: int  # floats of the workspace, which is the last of the arrays
+class Recorded:
+    """The instructions ``make(*arrays, *settings)``, for C-contiguous arrays of some shapes.
+
+    ``make`` is called once, with stand-ins: it must not read or write what is in them, nor make
+    arrays but in the workspace. What else it depends on is in the settings, or is the number of
+    threads. ``kinds`` are the arrays' shapes and characters of dtypes; None is for no array.
+    """
+
+    def __init__(
+        self, make: Make, kinds: tuple[Any, ...], settings: tuple[Any, ...] = (), threads: int = 0
+    ) -> None:
+        arrays = [
+            None if kind is None else stand_in(number << _OFFSET_BITS, *kind)
+            for number, kind in enumerate(kinds, 1)
+        ]
+        instructions, self.size = workspace.pretend(
+            (len(kinds) + 1) << _OFFSET_BITS, lambda: make(*arrays, *settings)
+        )
+        table = _threads.plan(*instructions)
+        # For each of its words the number of the array that it points into, from 1; else 0.
+        self.whose = np.maximum(table >> _OFFSET_BITS, 0)
+        self.table = table - (self.whose << _OFFSET_BITS)
+
+    def launch(self, *arrays: Array | None) -> None:
+        """Run them with some arrays."""
+        workspace.start()
+        memory = workspace.empty((self.size,))
+        places = [0 if array is None else address(array) for array in (None, *arrays, memory)]
+        _threads.run(self.table + np.array(places).take(self.whose))
 
 
-@functools.lru_cache(maxsize=1024)
-def _record(
-    make: Make, kinds: tuple[tuple[Any, str] | None, ...], settings: tuple[Any, ...], threads: int
-) -> _Recorded:
-    arrays = []
-    count = 0
-    for kind in kinds:
-        count += kind is not None
-        arrays.append(None if kind is None else stand_in(count << _OFFSET_BITS, *kind))
-    instructions, size = workspace.pretend(
-        (count + 1) << _OFFSET_BITS, lambda: make(*arrays, *settings)
-    )
-    table = _threads.plan(*instructions)
-    whose = np.maximum(table >> _OFFSET_BITS, 0)
-    return _Recorded(table - (whose << _OFFSET_BITS), whose, size)
+_record = functools.lru_cache(maxsize=1024)(Recorded)
 
 
 def launch(make: Make, arrays: tuple[Array | None, ...], *settings: Any) -> None:
-    """Launch the instructions ``make(*arrays, *settings)``.
+    """Launch the instructions ``make(*arrays, *settings)``, see :class:`Recorded`.
 
-    ``make`` is called for the first arrays of their shapes, with stand-ins: it must not read or
-    write what is in them, nor make arrays but in the workspace, and all else that it depends on is
-    in the settings.
-
-    Args:
-        make: a function of a module.
-        arrays: C-contiguous ones, or None.
-        settings: hashable.
+    ``make`` is a function of a module, and the settings are hashable.
     """
     kinds = tuple([None if a is None else (a.shape, a.dtype.char) for a in arrays])
-    recorded = _record(make, kinds, settings, _threads.get_num_threads())
-    workspace.start()
-    memory = workspace.empty((recorded.size,))
-    places = [0, *[address(array) for array in arrays if array is not None], address(memory)]
-    _threads.run(recorded.table + np.array(places).take(recorded.whose))
+    _record(make, kinds, settings, _threads.get_num_threads()).launch(*arrays)
