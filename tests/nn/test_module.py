@@ -335,6 +335,30 @@ def test_train_and_eval() -> None:
         net.train("no")
 
 
+class StaysInEvaluation(nn.Module):
+    """A batch norm that keeps its statistics whatever the mode of the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+
+    def train(self, mode: bool = True) -> StaysInEvaluation:
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_a_module_below_may_have_a_mode_of_its_own() -> None:
+    net = nn.Sequential(nn.Sequential(StaysInEvaluation(), nn.Dropout()))
+    assert net.train() is net
+    inner, dropout = net[0]
+    assert inner.training
+    assert dropout.training
+    assert not inner.norm.training
+    net.eval()
+    assert not any(module.training for module in net.modules())
+
+
 def test_zero_grad_and_requires_grad() -> None:
     net = Net()
     net(lucid.ones(1, 3)).sum().backward()

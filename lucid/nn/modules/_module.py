@@ -534,14 +534,15 @@ class Module:
         """Switch this module and all below to training mode (or, with False, to evaluation).
 
         Dropout and batch norm behave differently in the two. What layers keep for inference, see
-        :class:`Sequential`, is dropped in training mode.
+        :class:`Sequential`, is dropped in training mode. A module below may override this method.
         """
         if not isinstance(mode, bool):
             raise TypeError(f"{type(self).__name__}.train: expected True or False, got {mode!r}")
-        for module in self.modules():
-            module.training = mode
-            if mode:
-                module._drop_kept()
+        self.training = mode
+        if mode:
+            self._drop_kept()
+        for child in self.children():
+            child.train(mode)
         return self
 
     def _drop_kept(self) -> None:
