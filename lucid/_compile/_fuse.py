@@ -17,22 +17,40 @@ from lucid.autograd._tensor import wrap
 from lucid.graph import Graph, Operation, Value, leaves, mapped
 from lucid.kernels.geometry import NO_BOUNDS, PLAIN, Conv, Epilogue
 from lucid.nn import Module
-from lucid.ops._activation import GELU, Clip, Hardsigmoid, Hardswish, LeakyReLU, SiLU, Softmax
+from lucid.ops._activation import (
+    ELU,
+    GELU,
+    Clip,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    LogSoftmax,
+    SiLU,
+    Softmax,
+    Softplus,
+)
 from lucid.ops._batch_norm import BatchNormInference, scale_and_shift
 from lucid.ops._conv import Conv2d
 from lucid.ops._elementwise._arithmetic import Add, Div, Mul, Sub
+from lucid.ops._elementwise._table import Elementwise
+from lucid.ops._join import Cat
+from lucid.ops._layer_norm import Standardize
 from lucid.ops._linear import Linear
 from lucid.ops._matmul import MatMul
-from lucid.ops._pool import SumPool2d
-from lucid.ops._reduce import Mean
-from lucid.ops._shape import Permute, Reshape
+from lucid.ops._pool import MaxPool2d, SumPool2d
+from lucid.ops._reduce import Mean, Sum
+from lucid.ops._shape import ConstantPad, Permute, Reshape
 
 # The activations that a kernel may end with; their settings are those of the operation.
 _ACTIVATIONS = {GELU: "gelu", SiLU: "silu", Hardswish: "hardswish"}
 
 # Operations that go image by image: how many of their first arguments are images.
 BY_IMAGE = dict.fromkeys((Conv2d, SumPool2d, BatchNormInference, Clip, *_ACTIVATIONS), 1)
-BY_IMAGE |= dict.fromkeys((Hardsigmoid, LeakyReLU), 1) | dict.fromkeys((Add, Sub, Mul, Div), 2)
+BY_IMAGE |= dict.fromkeys((ELU, Hardsigmoid, LeakyReLU, Softplus), 1)
+BY_IMAGE |= dict.fromkeys((Add, Sub, Mul, Div), 2)
+
+# Operations over axes, which their second argument names.
+_OVER_AXES = (Softmax, LogSoftmax, Mean, Sum, Standardize)
 
 
 def simplify(graph: Graph) -> tuple[list[Step], Any]:
@@ -337,17 +355,32 @@ def _goes_by_image(step: Step) -> bool:
         return len({value.ndim for value in step.args}) == 1 and step.output.ndim > 2
     if not isinstance(step, Operation) or step.kind is Reshape:
         return True
-    if step.kind is Permute:
-        return bool(step.args[1][0] == 0)
-    count, axes = BY_IMAGE.get(step.kind, 0), step.outputs[0].ndim  # type: ignore[arg-type]
+    kind, args, axes = step.kind, step.args, step.outputs[0].ndim
+    if kind is Permute:
+        return bool(args[1][0] == 0)
+    if kind is Cat:
+        return bool(args[0] % axes) and all(isinstance(arg, Value) for arg in args[1:])
+    if kind is ConstantPad:
+        return bool(args[1][0] == (0, 0))
+    if kind in _OVER_AXES:
+        over = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return all(axis % args[0].ndim for axis in over)
+    count = BY_IMAGE.get(kind, 0) or _more_by_image(kind, axes)  # type: ignore[arg-type]
     return (
         count > 0
-        and not leaves(step.args[count:], Value)
+        and not leaves(args[count:], Value)
         and all(
             arg.ndim == axes if isinstance(arg, Value) else arg.ndim < axes or len(arg) == 1
-            for arg in step.args[:count]
+            for arg in args[:count]
         )
     )
+
+
+def _more_by_image(kind: Any, axes: int) -> int:
+    if kind is MatMul:
+        return 2 if axes > 2 else 0  # of two axes the first may be of one factor alone
+    plain = isinstance(kind, type) and issubclass(kind, (Elementwise, MaxPool2d, Linear))
+    return int(plain)
 
 
 def for_part(

@@ -10,6 +10,10 @@ from lucid.autograd._graph import Node
 from lucid.ops._common import Array, floating, operands, sum_to, wanted
 
 
+class Elementwise(Function):
+    """An operation of one tensor, element by element."""
+
+
 class Unary(Protocol):
     """An operation of one tensor."""
 
@@ -40,7 +44,7 @@ def unary(
     def decorate(function: Callable[[Array], Array]) -> Unary:
         who = function.__name__
 
-        class Operation(Function):
+        class Operation(Elementwise):
             @staticmethod
             def forward(ctx: Node, x: Tensor) -> Array:
                 y = function(x.data)

@@ -1,0 +1,67 @@
+"""A model may do one thing with few images and another with many: each batch is as it would be."""
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import nn
+from lucid.graph import leaves
+
+
+class Of(nn.Module):
+    """A convolution, and what a function makes of it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.conv(x))
+
+
+def refused(y):
+    if len(y) < 3:
+        raise TypeError("too few")
+    return y
+
+
+LOOKS = {
+    "squeezed": lambda y: y.mean((2, 3), keepdim=True).squeeze(),
+    "otherwise for few": lambda y: y * 2 if len(y) < 3 else y,
+    "otherwise for odd": lambda y: y * 2 if len(y) % 2 else y,
+    "of few no pair": lambda y: (y, y) if len(y) > 2 else y,
+    "another name for few": lambda y: {"many" if len(y) > 2 else "few": y},
+    "another dtype for few": lambda y: y if len(y) > 2 else y.double(),
+    "how many": lambda y: (y, len(y)),
+    "not without the fourth": lambda y: y + y[3],
+    "not of few": refused,
+    "of few by a choice": lambda y: y if len(y) > 2 else y * 2 * float(y.mean() > -100),
+    "of few by chance": lambda y: y if len(y) > 2 else y + 0 * lucid.randn(1),
+}
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+@pytest.mark.parametrize("largest", [4, 16])
+def test_each_batch_is_as_the_model_has_it(looks, largest, threads):
+    model = Of(LOOKS[looks]).eval()
+    compiled = lucid.compile(model, (largest, 3, 8, 8))
+    for count in (largest, *range(1, largest)):
+        x = lucid.randn(count, 3, 8, 8)
+        try:
+            with lucid.no_grad():
+                expected = model(x)
+        except (IndexError, TypeError) as error:
+            with pytest.raises(type(error)):
+                compiled(x)
+            continue
+        result = compiled(x)
+        for one, other in zip(leaves(result), leaves(expected), strict=True):
+            if not isinstance(other, lucid.Tensor):
+                assert one == other
+                continue
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one.data, other.data, rtol=1e-4, atol=1e-5)
+        assert type(result) is type(expected)
+        assert not isinstance(result, dict) or result.keys() == expected.keys()
