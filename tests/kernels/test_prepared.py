@@ -1,10 +1,12 @@
 """Prepared convolutions against the definition: every way, several blocks, calls in a row."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from lucid.kernels import _memory
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numpy import _threads
@@ -138,3 +140,45 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
     backend.set_num_threads(before)
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
+
+
+def padded_convolutions(sizes):
+    """Return depthwise convolutions to images of padded size 24×24: (run, x, what comes out)."""
+    rng = np.random.default_rng(0)
+    made = []
+    for size in sizes:
+        margin = (24 - size) // 2
+        x = rng.standard_normal((1, size, size, 128)).astype(np.float32)
+        weight = rng.standard_normal((128, 1, 3, 3)).astype(np.float32)
+        conv = Conv(padding=((margin, margin), (margin, margin)), groups=128)
+        run = reference.prepare_conv(x.shape, weight, conv, Epilogue())
+        expected = conv2d_by_definition(x, weight, None, (1, 1), conv.padding, (1, 1), 128)
+        made.append((run, x, expected.astype(np.float32)))
+    return made
+
+
+def test_convolutions_of_one_shape_share_the_memory_of_padded_images():
+    _memory.trim()
+    before = _memory._pool.held
+    made = padded_convolutions([22] * 6)
+    for _ in range(2):
+        for run, x, expected in made:
+            out = np.full(expected.shape, np.nan, np.float32)
+            run(out, x)
+            np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    _memory.trim()
+    assert _memory._pool.held - before < 2 * 24 * 24 * 128 * 4
+
+
+def test_padded_images_of_several_paddings_and_threads_are_apart():
+    made = padded_convolutions([22, 20, 22, 20])
+
+    def check(convolution):
+        run, x, expected = convolution
+        out = np.full(expected.shape, np.nan, np.float32)
+        for _ in range(30):
+            run(out, x)
+            np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(check, made))
