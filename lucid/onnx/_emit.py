@@ -39,7 +39,7 @@ from lucid.ops._elementwise._choice import Clamp, Maximum, Where
 from lucid.ops._elementwise._comparison import Compare
 from lucid.ops._elementwise._powers import Pow, PowScalar
 from lucid.ops._elementwise._rounding import Step
-from lucid.ops._elementwise._table import unary
+from lucid.ops._elementwise._table import Elementwise
 from lucid.ops._embedding import Rows
 from lucid.ops._inplace import Overwrite
 from lucid.ops._layer_norm import Standardize
@@ -417,11 +417,7 @@ def _normalized(kind: str) -> Emitter:
 
 def _unary(**emitters: str | Emitter) -> dict[type[Function], Emitter]:
     """Return entries of operations that were made of functions, which know their classes alone."""
-    kinds = {
-        kind.__name__: kind
-        for kind in Function.__subclasses__()
-        if kind.__module__ == unary.__module__
-    }
+    kinds = {kind.__name__: kind for kind in Elementwise.__subclasses__()}
     return {
         kinds[name]: _plain(emitter) if isinstance(emitter, str) else emitter
         for name, emitter in emitters.items()
