@@ -345,8 +345,8 @@ def ways_of_products() -> list[Callable[[Callable[[slice], Any], int, int], Any]
     if _pool.is_alone():
         return []
     return [
-        lambda function, count, multiply_adds: function(slice(0, count)),
-        lambda function, count, multiply_adds: _pool.alone(function, count),
+        _outside_forks(lambda function, count, multiply_adds: function(slice(0, count))),
+        _outside_forks(lambda function, count, multiply_adds: _pool.alone(function, count)),
         lambda function, count, multiply_adds: in_parts(function, count, multiply_adds // ELEMENT),
     ]
 
