@@ -4,20 +4,9 @@ import numpy as np
 import pytest
 
 import lucid
-from lucid import nn
 from lucid.graph import leaves
-
-
-class Of(nn.Module):
-    """A convolution, and what a function makes of it."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.function = function
-
-    def forward(self, x):
-        return self.function(self.conv(x))
+from lucid.nn import functional
+from tests.compile.test_first_image import Of
 
 
 def refused(y):
@@ -37,6 +26,15 @@ LOOKS = {
     "not without the fourth": lambda y: y + y[3],
     "not of few": refused,
     "of few by a choice": lambda y: y if len(y) > 2 else y * 2 * float(y.mean() > -100),
+    "at all by shares": lambda y: y.softmax(0),
+    "at all joined": lambda y: lucid.cat([y, y], 0)[1 : 1 + len(y)],
+    "at a product of all": lambda y: y.mean((2, 3)) @ y.mean((2, 3)).transpose(0, 1),
+    "at images put before": lambda y: functional.pad(y, (0, 0, 0, 0, 0, 0, 1, 0))[:-1],
+    "by channels": lambda y: lucid.cat([y.softmax(1), y.sigmoid()], 1).log_softmax(-3),
+    "by places": lambda y: functional.layer_norm(
+        functional.max_pool2d(functional.pad(y, (1, 1)), 2), (3, 4)
+    ).sum((1, 3)),
+    "by products": lambda y: functional.elu(y @ y.transpose(2, 3)).mean(3),
     "of few by chance": lambda y: y if len(y) > 2 else y + 0 * lucid.randn(1),
 }
 
@@ -44,7 +42,7 @@ LOOKS = {
 @pytest.mark.parametrize("looks", LOOKS)
 @pytest.mark.parametrize("largest", [4, 16])
 def test_each_batch_is_as_the_model_has_it(looks, largest, threads):
-    model = Of(LOOKS[looks]).eval()
+    model = Of(lambda y, x: LOOKS[looks](y)).eval()
     compiled = lucid.compile(model, (largest, 3, 8, 8))
     for count in (largest, *range(1, largest)):
         x = lucid.randn(count, 3, 8, 8)
