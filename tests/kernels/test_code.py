@@ -1,5 +1,8 @@
 """Machine code that is kept: linked once, taken up without LLVM, and by LLVM where that must be."""
 
+import ctypes
+import itertools
+import math
 import struct
 
 import pytest
@@ -33,6 +36,26 @@ def called(code):
     del natives[native.name]
     native._take(code)
     return native.call(20, 2)
+
+
+EXTREMES = {"min": lambda a, b: min(a, b), "max": lambda a, b: max(a, b)}
+FLOATS = [-2.5, -0.0, 0.0, 0.5, 2.0**100, math.nan]
+NUMBERS = {
+    ctypes.c_int64: (types.int64, [-3, 0, 2**40]),
+    ctypes.c_float: (types.float32, FLOATS),  # which must not become integers
+    ctypes.c_double: (types.float64, FLOATS),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+@pytest.mark.parametrize("name", EXTREMES)
+def test_min_and_max_are_pythons(name, kind):
+    described, numbers = NUMBERS[kind]
+    code = _compile.compile_code(EXTREMES[name], described(described, described))
+    place = _code.load(code) if code.entry >= 0 else _compile.load_object(code)
+    call = ctypes.CFUNCTYPE(kind, kind, kind)(place)
+    for a, b in itertools.product(numbers, repeat=2):
+        assert str(call(a, b)) == str(EXTREMES[name](a, b))
 
 
 @pytest.fixture(scope="module")

@@ -196,7 +196,8 @@ def _pivot(vectors, step, count):
 
 
 def _moments(x, grad_at, count, of_columns, least, most):
-    difference = x - of_columns[0]
+    (mean,) = of_columns
+    difference = x - mean
     return difference, difference * difference
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from llvmlite import binding, ir
 from numba import njit, types
-from numba.core import compiler, typing
+from numba.core import compiler, cpu, imputils, typed_passes, typing, untyped_passes
 from numba.core.codegen import AOTCodeLibrary, AOTCPUCodegen, JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
-from numba.core.typing import mathdecl
+from numba.core.compiler_machinery import PassManager
+from numba.core.typing import builtins, collections, mathdecl, templates  # noqa: F401
+from numba.cpython import mathimpl, numbers, rangeobj, tupleobj  # noqa: F401
 
 from lucid.kernels.numba.machine import _code
 from lucid.kernels.numba.machine._code import Code
@@ -42,12 +43,79 @@ class _Code(JITCodeLibrary):
         self._finalized = True
 
 
-# What Numba knows of Python's functions; NumPy's, asked too, would take a second.
-_typing = typing.BaseContext()
-_typing.install_registry(mathdecl.registry)
+# What compiled code can call besides what Numba knows of numbers and tuples.
+functions, lowered = templates.Registry(), imputils.Registry("lucid")
 
 
-class _PieceCompiler(compiler.Compiler):
+def provide(function: Callable[..., Any], sig: Any, write: Callable[..., Any]) -> None:
+    """Let compiled code call a function: ``write(builder, *args)`` emits its instructions."""
+
+    @lowered.lower(function, *sig.args)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result = write(builder, *args)
+        return context.get_dummy_value() if result is None else result
+
+    made = templates.make_concrete_template(function.__name__, function, [sig])
+    made.unsafe_casting = False  # no float becomes an integer
+    functions.register_global(function, types.Function(made))
+
+
+def _extreme(function: Any, sign: str) -> None:
+    """Let compiled code call ``min`` or ``max``, which Numba would compile anew for each call."""
+
+    def of_kind(kind: Any, compare: str) -> None:
+        def write(builder: Any, a: Any, b: Any) -> Any:  # as in Python, where one is NaN: the first
+            return builder.select(getattr(builder, compare)(sign, b, a), b, a)
+
+        provide(function, kind(kind, kind), write)
+
+    of_kind(types.int64, "icmp_signed")
+    of_kind(types.float64, "fcmp_ordered")
+
+
+_extreme(min, "<")
+_extreme(max, ">")
+
+
+class _Typing(typing.BaseContext):
+    """What Numba knows of Python's functions; NumPy's, asked too, would take a second."""
+
+    def refresh(self) -> None:
+        self.install_registry(functions)  # first, so that these are found first
+        self.install_registry(mathdecl.registry)
+        self.install_registry(_builtins)
+
+
+_builtins = templates.Registry()  # those of strings and arrays, which have metadata, load slowly
+_builtins.functions = templates.builtin_registry.functions
+_builtins.globals = templates.builtin_registry.globals
+_builtins.attributes = [
+    kind for kind in templates.builtin_registry.attributes if not hasattr(kind, "metadata")
+]
+_typing = _Typing()
+
+
+class _Compiler(compiler.CompilerBase):
+    """Numba's steps for functions of numbers, without those that find nothing to do in them."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = PassManager("lucid")
+        for step in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            untyped_passes.ReconstructSSA,
+            typed_passes.NopythonTypeInference,
+            typed_passes.PreLowerStripPhis,
+            typed_passes.NativeLowering,
+            typed_passes.NoPythonBackend,
+        ):
+            manager.add_pass(step, step.__name__)
+        manager.finalize()
+        return [manager]
+
+
+class _PieceCompiler(_Compiler):
     def __init__(self, typing: Any, target: Any, library: Any, *rest: Any) -> None:
         super().__init__(_typing, _context(), _Code(_context().codegen(), "piece"), *rest)
         # Numba knows a function by what Python would call, a builtin function, one for each.
@@ -58,7 +126,6 @@ class _PieceCompiler(compiler.Compiler):
 # for Python, for itself, and then again within all that call it.
 piece = njit(
     error_model="numpy",
-    no_rewrites=True,
     no_cpython_wrapper=True,
     no_cfunc_wrapper=True,
     pipeline_class=_PieceCompiler,
@@ -99,15 +166,29 @@ class _Codegen(AOTCPUCodegen):
     _customize_tm_features = JITCPUCodegen._customize_tm_features
 
 
+class _Context(cpu.CPUContext):
+    """What numbers, tuples and ranges become. That of arrays and lists would take 0.4 s to load."""
+
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _Codegen("lucid")
+
+    def load_additional_registries(self) -> None:
+        self.install_registry(lowered)
+        self.install_registry(mathimpl.registry)
+
+    def post_lowering(self, module: Any, library: Any) -> None:
+        """Link nothing: Numba's runtime counts references, which numbers have not."""
+
+
 @functools.cache
 def _context() -> Any:
-    context = cpu_target.target_context
-    return context.subtarget(_internal_codegen=_Codegen("lucid"), typing_context=_typing)
+    return _Context(_typing)
 
 
 def features() -> str:
     """Return for which machine, processor and features Numba generates code, joined by commas."""
-    return ",".join(cpu_target.target_context.codegen().magic_tuple())
+    return ",".join(_context().codegen().magic_tuple())
 
 
 @global_compiler_lock
@@ -121,8 +202,10 @@ def library(
     """
     context, flags = _context(), compiler.Flags()
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
-    flags.error_model, flags.no_rewrites = "numpy", True
-    made = compiler.compile_extra(_typing, context, function, sig.args, sig.return_type, flags, {})
+    flags.error_model = "numpy"
+    made = compiler.compile_extra(
+        _typing, context, function, sig.args, sig.return_type, flags, {}, pipeline_class=_Compiler
+    )
     described, module = made.fndesc, context.create_module("entry")
     kinds = _KERNEL.args if unpack else described.argtypes
     args = [context.get_value_type(kind) for kind in kinds]

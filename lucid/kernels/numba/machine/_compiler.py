@@ -26,9 +26,9 @@ _MOST = 8  # processes: each takes 300 MB, and the longest kernel some seconds
 # takes on one processor that nobody else uses.
 _LIMIT = 300.0
 
-# What few models need, or only at the end of a step, is compiled last. Who asks for a kernel gets
-# it next in any case, so it is the other processes that work ahead on what will be asked for.
-_LATE = ("_activation.mapped", "_attention", "_loss", "_optim", "_pool", "_softmax")
+# What is needed at the end of a step, then what few models need, is compiled last. Who asks for a
+# kernel gets it next in any case: the other processes work ahead on what will be asked for.
+_LATE = ("_pool", "_loss", "_optim", "_softmax", "_attention", "_activation.mapped")
 
 _PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
 _MADE = b"made\n"
@@ -147,9 +147,10 @@ def _team(meanwhile: str = "") -> Team | None:
     return _teams[0]
 
 
-def _turn(name: str) -> tuple[bool, bool]:
+def _turn(name: str) -> tuple[int, bool]:
     """Return when a kernel is begun: long ones first, so that the processes end together."""
-    return name.startswith(_LATE), not natives[name].is_long
+    late = [place for place, start in enumerate(_LATE, 1) if name.startswith(start)]
+    return sum(late), not natives[name].is_long
 
 
 def wait_for(name: str) -> bool:

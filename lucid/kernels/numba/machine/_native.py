@@ -27,7 +27,7 @@ from lucid.kernels import _memory
 from lucid.kernels.numba.machine import _cache, _code, _compiler, _toolchain
 from lucid.kernels.numba.machine._code import Code
 from lucid.kernels.numba.machine._compiler import natives
-from lucid.kernels.numba.machine._toolchain import binding, cgutils, intrinsic, ir, piece, types
+from lucid.kernels.numba.machine._toolchain import binding, cgutils, ir, piece, provide, types
 
 if _toolchain.COMPILES:
     from lucid.kernels.numba.machine import _compile
@@ -379,27 +379,14 @@ def pointer(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def emits(sig: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function that writes instructions to become one that compiled code can call.
+    """Decorate a function that writes instructions, so that compiled code can call it.
 
     It takes LLVM's builder and the arguments; ``sig`` is the signature for compiled code.
     """
 
     def decorate(write: Callable[..., Any]) -> Any:
-        def typed(typingctx: Any, *kinds: Any) -> Any:
-            def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-                result = write(builder, *args)
-                return context.get_dummy_value() if result is None else result
-
-            return sig, codegen
-
-        functools.update_wrapper(typed, write)
-        names = ["typingctx", *(f"arg{i}" for i in range(len(sig.args)))]
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        # Numba counts the parameters, and knows no others.
-        typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter(name, kind) for name in names]
-        )
-        return intrinsic(typed)
+        provide(write, sig, write)
+        return write
 
     return decorate
 

@@ -53,12 +53,12 @@ if COMPILES:
     from numba import types
     from numba.core import cgutils
     from numba.core.datamodel import models
-    from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+    from numba.extending import register_model
 
-    from lucid.kernels.numba.machine._compile import piece
+    from lucid.kernels.numba.machine._compile import piece, provide
 else:
     binding = ir = types = cgutils = models = _Absent()
-    intrinsic = lower_builtin = register_model = type_callable = _Absent()
+    register_model = provide = _Absent()
 
     def piece(function: Any) -> Any:
         """Leave a function as it is."""
@@ -70,12 +70,10 @@ __all__ = [
     "VARIABLE",
     "binding",
     "cgutils",
-    "intrinsic",
     "ir",
-    "lower_builtin",
     "models",
     "piece",
+    "provide",
     "register_model",
-    "type_callable",
     "types",
 ]

@@ -16,11 +16,10 @@ from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits, pointer
 from lucid.kernels.numba.machine._toolchain import (
     cgutils,
     ir,
-    lower_builtin,
     models,
     piece,
+    provide,
     register_model,
-    type_callable,
     types,
 )
 
@@ -98,13 +97,10 @@ def store(place, value, count):
 def _operator(function: Any, operation: str) -> None:
     """Let an operator of Python serve vectors; a product in a sum becomes one multiply-add."""
 
-    @type_callable(function)
-    def typed(context: Any) -> Any:
-        return lambda a, b: vector if (a, b) == (vector, vector) else None
-
-    @lower_builtin(function, vector, vector)
-    def lowered(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def write(builder: Any, *args: Any) -> Any:
         return getattr(builder, operation)(*args, flags=("contract",))
+
+    provide(function, vector(vector, vector), write)
 
 
 _operator(operator.add, "fadd")
