@@ -81,7 +81,7 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
         vectors: vectors in a row.
         transposed: the rows of a are adjacent floats and its steps far apart, the result is
             added to what is there, and there is no bias, residual or bound: for weight gradients.
-        partial: not all columns exist in the result and the residual (and in b, if transposed).
+        partial: not all columns exist in b, which only happens to a transposed a.
     """
     name = f"lucid_tile_{rows}_{vectors}_{int(transposed)}{int(partial)}"
     # a, b, c, residual, number of columns, ahead, its step, settings
@@ -98,9 +98,10 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
         length, segments = setting(AT.length), setting(AT.segments)
         a_step = setting(AT.a_step) if transposed else i64(FLOAT)
         b_segment = setting(AT.b_segment) if transposed else None
-        masks: list[Masked | None] = [None] * vectors
-        if partial:
-            masks = [Masked(builder, builder.sub(columns, i64(v * WIDTH))) for v in range(vectors)]
+        whole: list[Masked | None] = [None] * vectors
+        part: list[Masked | None] = [
+            Masked(builder, builder.sub(columns, i64(v * WIDTH))) for v in range(vectors)
+        ]
 
         def load(place: Any, mask: Masked | None) -> Any:
             if mask is None:
@@ -111,7 +112,7 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             places = [
                 _offset(builder, base, i64(v * WIDTH * FLOAT), VECTOR) for v in range(vectors)
             ]
-            return [load(p, mask if transposed else None) for p, mask in zip(places, masks)]
+            return [load(p, mask) for p, mask in zip(places, part if partial else whole)]
 
         b_start = builder.inttoptr(b, float_p)
         if transposed:
@@ -153,7 +154,7 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             ]
             return [_offset(builder, start, offset, VECTOR) for offset in steps]
 
-        def finish(summand: Any, summand_row: Any) -> None:
+        def finish(masks: list[Masked | None], summand: Any, summand_row: Any) -> None:
             """Write the sums, plus what is at an address."""
             targets = places(c, setting(AT.c_row))
             others = targets if summand is None else places(summand, summand_row)
@@ -166,37 +167,40 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
                     mask.store(value.ir, target)
 
         if transposed:
-            finish(c, setting(AT.c_row))
+            finish(part if partial else whole, c, setting(AT.c_row))
             return
         low, high = (_emit.float_setting(builder, settings, at) for at in (AT.low, AT.high))
         values = [value.clip(low, high) for value in values]
         is_alone = builder.icmp_signed("==", residual, i64(0))
-        with builder.if_else(is_alone) as (alone, added):
-            with alone:
-                finish(None, None)
-            with added:
-                finish(residual, setting(AT.residual_row))
+        is_whole = builder.icmp_signed(">=", columns, i64(vectors * WIDTH))
+        with builder.if_else(is_whole) as blocks:
+            for block, masks in zip(blocks, (whole, part)):
+                with block, builder.if_else(is_alone) as (alone, added):
+                    with alone:
+                        finish(masks, None, None)
+                    with added:
+                        finish(masks, residual, setting(AT.residual_row))
 
     return _emit.function(module, name, kind, "noinline", write)
 
 
 def _any_tile(builder: Any, args: Any, transposed: bool) -> None:
-    """Emit a choice by the rows, vectors and masks of a tile."""
+    """Emit a choice by the rows, vectors and, of a transposed a, masks of a tile."""
     rows, columns, rest = args[0], args[5], list(args[1:])
     narrow = builder.icmp_signed("<=", columns, i64(WIDTH))
-    whole = builder.select(narrow, i64(WIDTH), i64(PANEL))
-    partial = builder.icmp_signed("<", columns, whole)
-    number = builder.add(
-        builder.mul(rows, i64(4)),
-        builder.add(builder.mul(builder.zext(narrow, i64), i64(2)), builder.zext(partial, i64)),
-    )
+    number = builder.add(builder.mul(rows, i64(4)), builder.mul(builder.zext(narrow, i64), i64(2)))
+    if transposed:
+        whole = builder.select(narrow, i64(WIDTH), i64(PANEL))
+        partial = builder.icmp_signed("<", columns, whole)
+        number = builder.add(number, builder.zext(partial, i64))
 
     def call(rows: int, is_narrow: bool, is_partial: bool) -> None:
         vectors = 1 if is_narrow else 2
         function = _tile_function(builder.module, rows, vectors, transposed, is_partial)
         builder.call(function, rest)
 
-    sizes = itertools.product(range(1, TILE_ROWS + 1), (False, True), (False, True))
+    partials = (False, True) if transposed else (False,)
+    sizes = itertools.product(range(1, TILE_ROWS + 1), (False, True), partials)
     cases = {4 * r + 2 * n + p: functools.partial(call, r, n, p) for r, n, p in sizes}
     _emit.choice(builder, number, cases)
 
