@@ -142,6 +142,18 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
         np.testing.assert_array_equal(results[0], other)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_thread_that_none_can_help_compares_no_ways(monkeypatch, threads):
+    """Each call of such a convolution drew an image: one image took three times as long."""
+    x, drawn = np.ones((1, 14, 14, 96), np.float32), []
+    run = reference.prepare_conv(x.shape, np.ones((96, 96, 1, 1), "f"), Conv(), Epilogue())
+    monkeypatch.setattr(np.random, "default_rng", lambda *args: drawn.append(args))
+    with with_threads(threads):
+        for _ in range(20):  # of two threads one is busy with the other half
+            _threads.in_parts(lambda part: run(np.empty_like(x), x), threads, 10**9)
+    assert not drawn
+
+
 def padded_convolutions(sizes):
     """Return depthwise convolutions to images of padded size 24×24: (run, x, what comes out)."""
     rng = np.random.default_rng(0)

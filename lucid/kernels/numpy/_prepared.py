@@ -229,17 +229,19 @@ class _Division:
             in_parts(task, count, multiply_adds // ELEMENT)
 
     def _compare_ways(self, run: Run) -> None:
+        ways = ways_of_products()
+        if not ways:  # no other thread can help now
+            return
         x = np.random.default_rng(0).standard_normal(self.input_shape, np.float32)
         results = []
         try:
-            for self._way in ways_of_products():
+            for self._way in ways:
                 results.append(empty(self.shape, self.dtype))
                 run(results[-1], x.astype(self.dtype, copy=False))
         finally:  # an exception from outside, such as Ctrl-C, can come at any point
             self._way = None
-        if results:
-            same = all(np.array_equal(results[0], other) for other in results)
-            self._free_with = get_num_threads() if same else 0
+        same = all(np.array_equal(results[0], other) for other in results)
+        self._free_with = get_num_threads() if same else 0
 
 
 def _finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
