@@ -123,23 +123,40 @@ def keep_conv(
     scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
     epilogue = epilogue._replace(scale=scale, shift=shift)
     in_any_layout = _is_of_planes(weight.shape, conv)
+    # Multiply-adds for a number of the output.
+    each = math.prod(weight.shape[1:]) * (_TAP if weight.shape[1] == 1 < conv.groups else 1)
     del weight
-    free: dict[Shape, Run] = {}  # those that no thread is using
+    free: dict[Shape, deque[Run]] = {}  # those that no thread is using
 
     def run(x: np.ndarray) -> np.ndarray:
         out = empty(conv.output_shape(x.shape, lying.shape), x.dtype)
         if out.size == 0:
             return out
-        prepared_run = free.pop(x.shape, None)
-        if prepared_run is None:
-            division = _Division(x.shape, out.shape, lying.dtype)
-            prepared_run = division.of(
-                prepared(x.shape, lying, conv, epilogue, division, many_runs=True)
-            )
-        prepared_run(out, x if in_any_layout else np.ascontiguousarray(x))
-        if len(free) >= _SHAPES:
+        if not in_any_layout:
+            x = np.ascontiguousarray(x)
+
+        def some_images(images: slice) -> None:
+            source, target = x[images], out[images]
+            same = free.setdefault(source.shape, deque())
+            try:
+                prepared_run = same.pop()
+            except IndexError:
+                division = _Division(source.shape, target.shape, lying.dtype)
+                prepared_run = division.of(
+                    prepared(source.shape, lying, conv, epilogue, division, many_runs=True)
+                )
+            prepared_run(target, source)
+            same.append(prepared_run)
+
+        # A thread takes whole images, and pads them, where none is idle for an eighth of the time.
+        # Eager, 16 images of mobilenetv4_conv_small take 0.88 of the time on two threads.
+        threads = get_num_threads()
+        if len(x) > 1 and 8 * -(-len(x) // threads) * threads <= 9 * len(x):
+            in_parts(some_images, len(x), out.size * each // ELEMENT)
+        else:
+            some_images(_ALL)
+        if len(free) > _SHAPES:
             free.clear()
-        free[x.shape] = prepared_run
         return out
 
     return run
