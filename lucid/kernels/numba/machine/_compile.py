@@ -43,21 +43,22 @@ class _Code(JITCodeLibrary):
         self._finalized = True
 
 
-# What compiled code can call besides what Numba knows of numbers and tuples.
-functions, lowered = templates.Registry(), imputils.Registry("lucid")
+# What compiled code can call besides what Numba knows of numbers and tuples, which the modules that
+# are imported above and not used register.
+_functions, _lowered = templates.Registry(), imputils.Registry("lucid")
 
 
 def provide(function: Callable[..., Any], sig: Any, write: Callable[..., Any]) -> None:
     """Let compiled code call a function: ``write(builder, *args)`` emits its instructions."""
 
-    @lowered.lower(function, *sig.args)
+    @_lowered.lower(function, *sig.args)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result = write(builder, *args)
         return context.get_dummy_value() if result is None else result
 
     made = templates.make_concrete_template(function.__name__, function, [sig])
     made.unsafe_casting = False  # no float becomes an integer
-    functions.register_global(function, types.Function(made))
+    _functions.register_global(function, types.Function(made))
 
 
 def _extreme(function: Any, sign: str) -> None:
@@ -81,7 +82,7 @@ class _Typing(typing.BaseContext):
     """What Numba knows of Python's functions; NumPy's, asked too, would take a second."""
 
     def refresh(self) -> None:
-        self.install_registry(functions)  # first, so that these are found first
+        self.install_registry(_functions)  # first, so that these are found first
         self.install_registry(mathdecl.registry)
         self.install_registry(_builtins)
 
@@ -174,7 +175,7 @@ class _Context(cpu.CPUContext):
         self._internal_codegen = _Codegen("lucid")
 
     def load_additional_registries(self) -> None:
-        self.install_registry(lowered)
+        self.install_registry(_lowered)
         self.install_registry(mathimpl.registry)
 
     def post_lowering(self, module: Any, library: Any) -> None:
