@@ -30,14 +30,14 @@ os.environ.update(NUMBA_CACHE_DIR=tempfile.mkdtemp())
 import numpy as np
 import unicorn
 from llvmlite import binding
+from numba.core.codegen import CPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 from unicorn import arm64_const as arm
 
 atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 _TRIPLE = "aarch64-unknown-linux-gnu"
-type(cpu_target.target_context.codegen()).magic_tuple = lambda self: (_TRIPLE, "generic", "")
+CPUCodegen.magic_tuple = lambda self: (_TRIPLE, "generic", "")
 
 from lucid.kernels.numba.machine import (  # noqa: E402
     _code,
