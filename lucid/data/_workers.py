@@ -12,7 +12,9 @@ process ends when its socket is closed, so also when this one is killed.
 
 from __future__ import annotations
 
+import atexit
 import errno
+import functools
 import io
 import math
 import os
@@ -26,7 +28,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -253,6 +254,8 @@ class _Worker:
                 start_new_session=True,  # a terminal's Ctrl-C is for this process
             )
         self.close = weakref.finalize(self, _end, os.getpid(), self._process, self._connection)
+        _started.add(self)
+        _watch_the_end()
 
     def call(self, function: Function, arguments: tuple[Any, ...]) -> Any:
         """Return what the function returns there.
@@ -314,6 +317,19 @@ class _Worker:
             f"DataLoader: worker process {self._process.pid} {how} while it loaded a batch; "
             "if memory was short, fewer workers (num_workers) need less"
         )
+
+
+_started: weakref.WeakSet[_Worker] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_the_end() -> None:
+    """Have Python end the processes before it waits for the threads that wait for them.
+
+    What ``atexit`` calls, finalisers too, would come after those threads.
+    """
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(lambda: [worker.close() for worker in list(_started)])
 
 
 def _end(owner: int, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
@@ -415,14 +431,14 @@ def serve(descriptor: int) -> NoReturn:
     messages: queue.SimpleQueue[tuple[int, bytearray, list[int]]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, messages), daemon=True).start()
     memory = _Memory()
-    function: Callable[..., Any] = partial(_raise, RuntimeError("no function came"))
+    function: Callable[..., Any] = functools.partial(_raise, RuntimeError("no function came"))
     while True:
         kind, message, descriptors = messages.get()
         if kind == _FUNCTION:
             try:
-                function = _Unpickler(message, partial(_loaded, descriptors)).load()
+                function = _Unpickler(message, functools.partial(_loaded, descriptors)).load()
             except Exception as error:
-                function = partial(_raise, error)
+                function = functools.partial(_raise, error)
             continue
         back, arguments = pickle.loads(message)
         memory.take_back(back)

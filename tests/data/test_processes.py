@@ -374,6 +374,13 @@ def test_a_signal_to_the_one_who_trains_ends_all(number: int) -> None:
     assert not any(_runs(pid) for pid in found)
 
 
+def test_a_program_ends_while_a_process_is_at_work() -> None:
+    """Python waited for the thread that waits for the process, before it ended that."""
+    code = ENDLESS.format(root=str(Path(__file__).parents[2]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"ready\n", b"")
+
+
 def _runs(pid: int) -> bool:
     try:
         return b"lucid.data._workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
