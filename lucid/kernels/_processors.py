@@ -1,4 +1,4 @@
-"""The processors that this process may use."""
+"""The processors that this process may use, and whether images keep threads on them busy."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ def processors() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def keeps_busy(images: int, threads: int) -> bool:
+    """Whether none is idle for over an eighth of the time, if each thread takes whole images."""
+    return -(-images // threads) * threads * 7 <= images * 8

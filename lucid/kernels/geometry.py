@@ -53,6 +53,10 @@ class Conv(NamedTuple):
         """Whether each of several channels has a kernel of its own, and gives one channel."""
         return self.groups == weight_shape[0] > 1 == weight_shape[1]
 
+    def is_by_channel(self, weight_shape: tuple[int, ...]) -> bool:
+        """Whether each of several channels has kernels of its own: depthwise, but maybe several."""
+        return weight_shape[1] == 1 < self.groups
+
     def phases(
         self,
         input_shape: tuple[int, ...],

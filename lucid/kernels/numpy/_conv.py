@@ -137,7 +137,7 @@ def weight_grad_part(
         rows = pointwise_rows(x, conv.stride)
         out = empty((o, rows.shape[1]), grad.dtype)
         return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
-    if weight_shape[1] == 1 < conv.groups:
+    if conv.is_by_channel(weight_shape):
         return _depthwise_weight_grad(x, grad, weight_shape, conv)
     return _dense_weight_grad(x, grad, weight_shape, conv)
 
