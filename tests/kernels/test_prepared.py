@@ -2,6 +2,7 @@
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from lucid.kernels import _memory
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
-from lucid.kernels.numpy import _threads
+from lucid.kernels.numpy import _prepared, _threads
 from tests.backends import with_threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
@@ -121,6 +122,7 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
 
     Not in the first runs, before the ways have been compared.
     """
+    compares_anew(monkeypatch)
     backend = reference
     before = backend.get_num_threads()
     backend.set_num_threads(2)
@@ -142,12 +144,73 @@ def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weig
         np.testing.assert_array_equal(results[0], other)
 
 
+def compares_anew(monkeypatch):
+    """Let ways of products be compared as if none had been; return the sizes of what is drawn."""
+    drawn, draw = [], np.resize
+    monkeypatch.setattr(_prepared._Division, "outcomes", {})
+    monkeypatch.setattr(_prepared._Division, "pause_until", 0.0)
+
+    def noted(array, shape):
+        drawn.append(shape)
+        return draw(array, shape)
+
+    monkeypatch.setattr(np, "resize", noted)
+    return drawn
+
+
+def test_layers_of_the_same_sizes_compare_their_ways_once_and_later_than_in_the_first_call(
+    monkeypatch,
+):
+    drawn = compares_anew(monkeypatch)
+    monkeypatch.setattr(_prepared, "_COMPARING", np.inf)  # without a pause
+    shapes = [(1, 14, 14, 96), (1, 14, 14, 96), (1, 7, 7, 96)]
+    weight = np.ones((96, 96, 1, 1), np.float32)
+    runs = [reference.prepare_conv(shape, weight, Conv(), Epilogue()) for shape in shapes]
+    with with_threads(2):
+        for calls in range(4):
+            for run, shape in zip(runs, shapes):
+                run(np.empty(shape, "f"), np.ones(shape, "f"))
+            assert drawn == ([] if calls == 0 else [shapes[0], shapes[2]])
+        with_another = reference.prepare_conv(
+            shapes[0], weight, Conv(), Epilogue(bounds=(0.0, 6.0))
+        )
+        for _ in range(2):
+            with_another(np.empty(shapes[0], "f"), np.ones(shapes[0], "f"))
+    assert len(drawn) == 3
+
+
+def test_comparisons_take_a_share_of_the_time(monkeypatch):
+    """All in one call took as long as six of hybrid_large's."""
+    drawn, now = compares_anew(monkeypatch), [100.0]
+
+    def clock():
+        now[0] += 1.0  # so long does a comparison take
+        return now[0]
+
+    monkeypatch.setattr(_prepared, "time", SimpleNamespace(perf_counter=clock))
+    shapes = [(1, size, size, 96) for size in (7, 14, 21)]
+    weight = np.ones((96, 96, 1, 1), np.float32)
+    runs = [reference.prepare_conv(shape, weight, Conv(), Epilogue()) for shape in shapes]
+
+    def call():
+        for run, shape in zip(runs, shapes):
+            run(np.empty(shape, "f"), np.ones(shape, "f"))
+
+    with with_threads(2):
+        for times in (0, 1, 1):
+            call()
+            assert len(drawn) == times
+        for times in (2, 3, 3):
+            now[0] += 1 / _prepared._COMPARING
+            call()
+            assert len(drawn) == times
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_thread_that_none_can_help_compares_no_ways(monkeypatch, threads):
     """Each call of such a convolution drew an image: one image took three times as long."""
-    x, drawn = np.ones((1, 14, 14, 96), np.float32), []
+    x, drawn = np.ones((1, 14, 14, 96), np.float32), compares_anew(monkeypatch)
     run = reference.prepare_conv(x.shape, np.ones((96, 96, 1, 1), "f"), Conv(), Epilogue())
-    monkeypatch.setattr(np.random, "default_rng", lambda *args: drawn.append(args))
     with with_threads(threads):
         for _ in range(20):  # of two threads one is busy with the other half
             _threads.in_parts(lambda part: run(np.empty_like(x), x), threads, 10**9)

@@ -13,11 +13,11 @@ What comes after the sums is applied to each block while it is in the cache.
 
 from __future__ import annotations
 
-import itertools
 import math
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -88,16 +88,12 @@ def prepare_conv(
         conv: its geometry.
         epilogue: what its sums go through.
     """
-    divide = _Division(input_shape, conv.output_shape(input_shape, weight.shape), weight.dtype)
+    divide = _Division(input_shape, weight, conv, epilogue)
     run = prepared(input_shape, weight, conv, epilogue, divide, many_runs=True)
     # It copies each image into its planes, however that lies.
     in_any_layout = _is_of_planes(weight.shape, conv)
     return Step(divide.of(run), in_any_layout)
 
-
-# After so many calls it pays to compare the ways of a division, which takes some runs and, where
-# the processors are busy, a second: first logits and weights that change often do not wait for it.
-_FEW_CALLS = 8
 
 # For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
 _SHAPES = 2
@@ -142,7 +138,7 @@ def keep_conv(
             try:
                 prepared_run = same.pop()
             except IndexError:
-                division = _Division(source.shape, target.shape, lying.dtype)
+                division = _Division(source.shape, lying, conv, epilogue)
                 prepared_run = division.of(
                     prepared(source.shape, lying, conv, epilogue, division, many_runs=True)
                 )
@@ -210,30 +206,51 @@ def _is_of_planes(weight_shape: tuple[int, ...], conv: Conv) -> bool:
     return i * kw <= _SHORT_RUN and conv.groups == 1 and not conv.is_pointwise(weight_shape)
 
 
+# Comparisons of the ways of a division take at most so much of the time after them: no call is seen
+# to be slower, and first logits do not wait at all.
+_COMPARING = 0.2
+
+# For so many kinds of layers the outcome is kept: a network has some 30.
+_KINDS = 1000
+
+# Numbers that are repeated to make an input for a comparison.
+_DRAWN = 4099
+
+
 class _Division:
     """On whose threads a convolution computes: it calls tasks on slices of the work.
 
     For one image the clock decides between BLAS's threads and lucid's, so those must give the same
     to the last bit. BLAS sums in another order for products of one row, and with several threads
     for some lengths of a row: which ones depends on its kernel for this machine. So the ways are
-    compared on random numbers after a few runs. Until then, where they differ, and with another
-    number of threads, the work is always divided.
+    compared on random numbers, once for layers of the same sizes. Until then, where they differ,
+    and with another number of threads, the work is always divided.
     """
 
-    def __init__(self, input_shape: Shape, shape: Shape, dtype: np.dtype[Any]) -> None:
-        self.input_shape, self.shape, self.dtype = input_shape, shape, dtype
+    # Of all divisions: by kind of layer and number of threads, that number or 0 where ways differ,
+    # and when the next comparison may begin.
+    outcomes: ClassVar[dict[Any, int]] = {}
+    pause_until: ClassVar[float] = 0.0
+
+    def __init__(
+        self, input_shape: Shape, weight: np.ndarray, conv: Conv, epilogue: Epilogue
+    ) -> None:
+        factors = [row is not None for row in epilogue[:2]]
+        self._kind = input_shape, weight.shape, weight.dtype, conv, *factors, *epilogue[2:]
         # The number of threads with which the clock may decide; None as long as that is not known.
         self._free_with: int | None = None
         self._way: Callable[..., Any] | None = None  # the one to take while they are compared
 
     def of(self, run: Run) -> Run:
         """Return ``run``, which divides its work by this."""
-        calls = itertools.count()
+        is_first = True
 
-        def counted(*arrays: np.ndarray) -> None:
-            if self.input_shape[0] == 1 and self._free_with is None and next(calls) >= _FEW_CALLS:
-                self._compare_ways(run)
-            run(*arrays)
+        def counted(out: np.ndarray, x: np.ndarray, *residual: np.ndarray) -> None:
+            nonlocal is_first
+            if len(x) == 1 and self._free_with is None and not is_first:
+                self._free_with = self._known(run, out, x)
+            is_first = False
+            run(out, x, *residual)
 
         return counted
 
@@ -245,20 +262,32 @@ class _Division:
         else:
             in_parts(task, count, multiply_adds // ELEMENT)
 
-    def _compare_ways(self, run: Run) -> None:
-        ways = ways_of_products()
-        if not ways:  # no other thread can help now
-            return
-        x = np.random.default_rng(0).standard_normal(self.input_shape, np.float32)
+    def _known(self, run: Run, *like: np.ndarray) -> int | None:
+        """Return with how many threads the clock may decide; compare if that is due."""
+        if not (ways := ways_of_products()):  # no other thread can help now
+            return None
+        kind, threads, start = self._kind, get_num_threads(), time.perf_counter()
+        known = self.outcomes.get((kind, threads))
+        if known is None and start >= self.pause_until:
+            known = threads if self._are_same(ways, run, *like) else 0
+            if len(self.outcomes) >= _KINDS:
+                self.outcomes.clear()
+            self.outcomes[kind, threads] = known
+            end = time.perf_counter()
+            _Division.pause_until = end + (end - start) / _COMPARING
+        return known
+
+    def _are_same(self, ways: list[Divide], run: Run, out: np.ndarray, x: np.ndarray) -> bool:
+        drawn = np.random.default_rng(0).standard_normal(_DRAWN, np.float32)
+        x = np.resize(drawn.astype(x.dtype, copy=False), x.shape)
         results = []
         try:
             for self._way in ways:
-                results.append(empty(self.shape, self.dtype))
-                run(results[-1], x.astype(self.dtype, copy=False))
+                results.append(empty(out.shape, out.dtype))
+                run(results[-1], x)
         finally:  # an exception from outside, such as Ctrl-C, can come at any point
             self._way = None
-        same = all(np.array_equal(results[0], other) for other in results)
-        self._free_with = get_num_threads() if same else 0
+        return all(np.array_equal(results[0], other) for other in results)
 
 
 def _finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:

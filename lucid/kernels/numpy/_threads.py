@@ -340,15 +340,16 @@ def product_in_parts(
     return result
 
 
+_WAYS: list[Callable[[Callable[[slice], Any], int, int], Any]] = [
+    _outside_forks(lambda function, count, multiply_adds: function(slice(0, count))),
+    _outside_forks(lambda function, count, multiply_adds: _pool.alone(function, count)),
+    lambda function, count, multiply_adds: in_parts(function, count, multiply_adds // ELEMENT),
+]
+
+
 def ways_of_products() -> list[Callable[[Callable[[slice], Any], int, int], Any]]:
     """Return the ways in which :func:`product_in_parts` may call a function; none if alone."""
-    if _pool.is_alone():
-        return []
-    return [
-        _outside_forks(lambda function, count, multiply_adds: function(slice(0, count))),
-        _outside_forks(lambda function, count, multiply_adds: _pool.alone(function, count)),
-        lambda function, count, multiply_adds: in_parts(function, count, multiply_adds // ELEMENT),
-    ]
+    return [] if _pool.is_alone() else _WAYS
 
 
 def divide(count: int) -> list[slice]:
