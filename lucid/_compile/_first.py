@@ -8,6 +8,7 @@ touches costs none.
 from __future__ import annotations
 
 import mmap
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,27 @@ class _Begun(np.ndarray):
     """The memory of such a batch, the images outermost."""
 
     missing = True
+    memory: mmap.mmap | None = None  # None of a view
+    free: deque[mmap.mmap]  # memory of the run that is free again
+
+    def __del__(self) -> None:
+        if self.memory is not None:
+            self.free.append(self.memory)
 
 
-def begun(first: np.ndarray, images: int) -> np.ndarray:
+def begun(first: np.ndarray, images: int, free: deque[mmap.mmap] | None = None) -> np.ndarray:
     """Return a batch with a first image ``(1, …)`` of more elements than there are images."""
     order = [0, *sorted(range(1, first.ndim), key=lambda axis: -first.strides[axis])]
+    free = deque() if free is None else free
+    size = images * first.nbytes
     # NumPy's own memory may have been in use before, and is not given back.
-    memory = mmap.mmap(-1, images * first.nbytes, access=mmap.ACCESS_COPY)
+    fitting = (memory for memory in list(free) if len(memory) >= size)
+    if (memory := next(fitting, None)) is None:
+        memory = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)
+    else:
+        free.remove(memory)
     batch = _Begun((images, *first.transpose(order).shape[1:]), first.dtype, memory)
+    batch.memory, batch.free = memory, free
     batch[:1] = first.transpose(order)
     flat = batch.reshape(-1)
     flat[first.size : first.size + images] = flat[1 : images + 1]  # of the second, as it will be
@@ -66,14 +80,15 @@ def run_first(kind: type[Function], ctx: Node, *args: Any) -> Any:
     count = BY_IMAGE.get(kind, 0)
     complete(args[count:])
     whole = [array_of(arg) for arg in args[:count]]
-    images, first = 0, list(args)
+    images, first, free = 0, list(args), None
     for position, array in enumerate(whole):
-        if _batch(array) is not None and array.ndim == max(each.ndim for each in whole):
-            images, first[position] = len(array), wrap(array[:1])
+        batch = _batch(array)
+        if batch is not None and array.ndim == max(each.ndim for each in whole):
+            images, first[position], free = len(array), wrap(array[:1]), batch.free
         elif array.shape[:1] > (1,):  # on another axis, or one for each image
             break
     else:
         if images > 1 and (result := kind.forward(ctx, *first)).size > images:
-            return begun(result, images)
+            return begun(result, images, free)
     complete(args)
     return kind.forward(ctx, *args)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,9 +57,8 @@ def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) 
         views = {id(array): np.broadcast_to(array, array.shape) for array in weights}  # read-only
         own = copied(model, views).eval()
         lent = {id(view): view for view in views.values()}
-        copies = [copy.deepcopy(own, dict(lent)) for _ in range(2)]
         try:
-            graph = _graph_of(own, copies, shape, dtype, lent, alone=alone)
+            graph = _graph_of(own, shape, dtype, lent, alone=alone)
         except Exception:
             if not lends:
                 raise
@@ -92,7 +91,6 @@ def copied(model: Module, shared: Mapping[int, np.ndarray] | None = None) -> Mod
 
 def _graph_of(
     before: Module,
-    copies: Sequence[Module],
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     lent: Mapping[int, np.ndarray],
@@ -102,15 +100,15 @@ def _graph_of(
     """Return what :func:`faithful_graph` does.
 
     Args:
-        before: the model in the state in which the copies begin.
-        copies: two of them.
+        before: the model in the state in which copies of it begin: a second one is made where the
+            first run changes the first.
         shape: of the input.
         dtype: of the input.
         lent: the weights that the copies share, by their ids.
         alone: whether of the input only the first image is computed; None if that is not clear.
     """
     opaque: set[str] = set()
-    first_state = before
+    first_state, copies = before, [copy.deepcopy(before, dict(lent))]
     rng = np.random.default_rng(0)
 
     def given(scale: int) -> Tensor:
@@ -122,9 +120,12 @@ def _graph_of(
         for _ in range(1 if alone else _ROUNDS):
             if "" in opaque:
                 return None
-            first, second = (FaithfulRecorder(each, opaque) for each in copies)
+            first = FaithfulRecorder(copies[0], opaque)
             graph = first.run(given(1))
             trim()  # no map of the first run is needed by the second
+            if len(copies) == 1 and not same_state(copies[0], before):
+                copies.append(copy.deepcopy(before, dict(lent)))
+            second = FaithfulRecorder(copies[-1], opaque)
             try:  # a larger input, as a choice may depend on the size
                 other = second.run(given(10))
             except Exception:  # the model looks at values, and does not take these
@@ -134,7 +135,8 @@ def _graph_of(
             culprits = first.culprits | second.culprits | _differences(graph, other)
             if not all(same_state(each, before) for each in copies):
                 # What depends on no value, such as a table made in the first call, does not count.
-                if before is not first_state or opaque or culprits or not same_state(*copies):
+                changed = len(copies) == 1 or not same_state(*copies)  # by the second run alone
+                if before is not first_state or opaque or culprits or changed:
                     return None
                 before = copy.deepcopy(copies[0], dict(lent))
             elif not culprits:

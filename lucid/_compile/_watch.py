@@ -111,6 +111,11 @@ def watched(
     class Watched(Tensor):
         __slots__ = ()
 
+        # Asked for a thousand times in a run.
+        shape = property(lambda self: array_of(self).shape)
+        ndim = property(lambda self: array_of(self).ndim)
+        dtype = property(lambda self: array_of(self).dtype)
+
         @property
         def data(self) -> np.ndarray:
             if not is_observed():

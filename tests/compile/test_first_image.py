@@ -1,5 +1,8 @@
 """A traced run computes the first image of a batch alone, unless something looks at others."""
 
+import mmap
+from collections import deque
+
 import numpy as np
 import pytest
 
@@ -103,3 +106,44 @@ def test_others_are_the_first_from_further_on():
     np.testing.assert_array_equal(shown(tensor), batch)
     np.testing.assert_array_equal(batch, before)
     assert len(np.unique(batch[:, 0, 0, 0])) == 4
+
+
+def test_the_memory_of_a_batch_is_used_again_when_that_is_gone():
+    rng, free = np.random.default_rng(0), deque()
+    firsts = [rng.standard_normal((1, 3, size, 6)).astype("f") for size in (5, 4, 5)]
+    old = begun(firsts[0], 4, free)
+    complete([wrap(old)])
+    view = old[:, 1:]
+    del old
+    assert not free
+    del view
+    (memory,) = free
+    smaller, other = (begun(first, 4, free) for first in firsts[1:])
+    assert not free
+    for array, first in ((smaller, firsts[1]), (other, firsts[2])):
+        tensor = wrap(array)
+        before = shown(tensor).copy()
+        complete([tensor])
+        np.testing.assert_array_equal(array, before)
+        np.testing.assert_array_equal(array[:1], first)
+    del smaller, other, tensor, array
+    assert len(free) == 2
+    assert memory in free
+
+
+def test_a_run_keeps_no_memory(monkeypatch):
+    made, make = [], mmap.mmap
+
+    def noted(*args, **more):
+        memory = make(*args, **more)
+        if more.get("access") == mmap.ACCESS_COPY:  # no machine code
+            made.append(memory)
+        return memory
+
+    monkeypatch.setattr(mmap, "mmap", noted)
+    layers = [nn.Conv2d(3, 3, 1), nn.ReLU()] * 5
+    compiled = lucid.compile(nn.Sequential(*layers).eval(), (4, 3, 8, 8))
+    assert 0 < len(made) <= 6  # of two runs of eleven batches
+    for memory in made:
+        memory.close()  # nothing else has it
+    assert compiled(lucid.zeros(4, 3, 8, 8)).shape == (4, 3, 8, 8)

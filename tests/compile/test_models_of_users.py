@@ -140,6 +140,11 @@ def counts_and_hardly_says(self, x):
     return self.conv(x) if self.count < 4 else x
 
 
+def is_as_before_after_two_calls(self, x):
+    self.count = 1 - self.count
+    return self.conv(x) * (1 + self.count)
+
+
 def counts_in_an_iterator(self, x):
     return self.conv(x) + next(self.counter)
 
