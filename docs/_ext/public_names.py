@@ -61,6 +61,7 @@ TITLES = {
     "_summary": "Summaries",
     "_module": "Base class",
     "_parameter": "Parameters",
+    "_sequential": "Containers",
     "_container": "Containers",
     "_linear": "Linear layers and shapes",
     "_conv": "Convolution",

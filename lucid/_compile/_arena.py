@@ -11,10 +11,10 @@ import numpy as np
 from lucid import kernels
 from lucid._compile._steps import Attention, Convolution, Step, nhwc_shape
 from lucid.graph import Operation, Value, leaves
+from lucid.kernels._placement import ALIGNMENT, Life, place
 from lucid.kernels.prepared import Prepared
 from lucid.ops._layout import from_nhwc
 
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _PAGE = 4096  # bytes between lanes: no two threads write one cache line, or the next it fetches
 
 
@@ -60,16 +60,6 @@ def last_uses(steps: Sequence[Step], result: Any) -> dict[Value, int]:
     return {value: position for position, nested in reads for value in leaves(nested, Value)}
 
 
-@dataclass
-class Life:
-    """A map in the arena: its size in bytes, and the steps between which it is needed."""
-
-    size: int
-    first: int
-    last: int
-    offset: int = -1
-
-
 class Arena:
     """The memory of a plan.
 
@@ -108,8 +98,8 @@ class Arena:
         lane = -(-place(list(grouped.values())) // _PAGE) * _PAGE
         region = Life(lane * front.lanes, 0, front.steps - 1)
         self.nbytes = place([region, *lives.values()])
-        memory = np.empty(self.nbytes + _ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % _ALIGNMENT
+        memory = np.empty(self.nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
         self._memory = memory[start:]
         attended = {step.output for step in steps if isinstance(step, Attention)}
 
@@ -185,26 +175,3 @@ def _find_gaps(
     for value in adjacent:
         gaps.pop(value, None)
     return gaps
-
-
-def place(lives: Sequence[Life]) -> int:
-    """Give each map an offset such that maps needed at the same time do not overlap.
-
-    The largest first, each at the lowest offset that is free for as long as it lives: the greedy
-    rule of Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference".
-
-    Returns:
-        The arena's size in bytes.
-    """
-    placed: list[Life] = []
-    for life in sorted(lives, key=lambda life: life.size, reverse=True):
-        offset = 0
-        for other in sorted(placed, key=lambda other: other.offset):
-            if other.last < life.first or life.last < other.first:
-                continue
-            if offset + life.size <= other.offset:
-                break
-            offset = max(offset, -(-(other.offset + other.size) // _ALIGNMENT) * _ALIGNMENT)
-        life.offset = offset
-        placed.append(life)
-    return max((life.offset + life.size for life in placed), default=0)

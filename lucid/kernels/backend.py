@@ -74,6 +74,9 @@ class Backend(Protocol):
     def keep_conv(
         self, weight: Array, conv: Conv, epilogue: Epilogue
     ) -> Callable[[Array], Array]: ...
+    def keep_sequence(
+        self, convs: Sequence[Callable[[Array], Array]], adds: Sequence[int | None]
+    ) -> Callable[[Array], Array]: ...
     def conv2d_input_grad(
         self,
         grad: Array,

@@ -7,15 +7,14 @@ Every convolution is followed by batch norm, has no bias, and pads ``kernel // 2
 from __future__ import annotations
 
 from collections import OrderedDict
-
-import numpy as np
+from collections.abc import Sequence
 
 from lucid import nn, ops
 from lucid.autograd import Tensor
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
 from lucid.models._config import make_divisible as make_divisible
 from lucid.models._pool import _BlurPool
-from lucid.nn.functional import dropout
+from lucid.nn.modules._residual import LayerScale, Residual
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -60,47 +59,13 @@ def convbn(
     if act is not None:
         layers["act"] = _ACTIVATIONS[act]()
     if layer_scale is not None:
-        layers["layer_scale"] = _LayerScale(out_channels, layer_scale)
+        layers["layer_scale"] = LayerScale(out_channels, layer_scale)
     if aa is not None and stride > 1:
         layers["aa"] = nn.AvgPool2d(stride) if aa == "avg" else _BlurPool(out_channels, stride)
     return nn.Sequential(layers)
 
 
-class _Residual(nn.Module):
-    """A block whose input is added to its output, where the two have the same shape."""
-
-    use_residual: bool
-    drop_path: float = 0.0  # how likely a sample goes past the block in training
-
-    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the output, given the input and what the block made of it.
-
-        Stochastic depth (Huang et al. 2016) multiplies what is kept by ``1 / (1 - drop_path)``.
-        """
-        if not self.use_residual:
-            return y
-        if self.training and self.drop_path:
-            y = y * dropout(ops.ones(len(y), 1, 1, 1, dtype=y.dtype), self.drop_path)
-        return x + y
-
-
-class _LayerScale(nn.Module):
-    """One learned factor a channel, ``(N, C, H, W) -> (N, C, H, W)``."""
-
-    gamma: nn.Parameter
-
-    def __init__(self, channels: int, start: float) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(np.full(channels, start, np.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma.reshape(1, -1, 1, 1)
-
-    def extra_repr(self) -> str:
-        return str(self.gamma.shape[0])
-
-
-class _InvertedResidual(_Residual):
+class _InvertedResidual(Residual):
     """Fused inverted bottleneck: 3×3 expansion with the stride, 1×1 projection, residual."""
 
     diagram_label = "Fused IB"
@@ -114,11 +79,11 @@ class _InvertedResidual(_Residual):
             convbn(hidden, spec.out_channels, 1, act=act if spec.act else None),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._joined(x, self.block(x))
+    def branch(self) -> Sequence[nn.Module]:
+        return (self.block,)
 
 
-class _UniversalInvertedBottleneck(_Residual):
+class _UniversalInvertedBottleneck(Residual):
     """Depthwise, 1×1 expansion, depthwise, 1×1 projection; each depthwise one may be absent.
 
     With both it is the paper's ExtraDW, with the middle one an inverted bottleneck, with the
@@ -147,11 +112,11 @@ class _UniversalInvertedBottleneck(_Residual):
         self.project = convbn(hidden, spec.out_channels, 1, layer_scale=layer_scale)
         self.diagram_label = _UIB_FORMS[bool(start), bool(mid)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._joined(x, self.project(self.mid_dw(self.expand(self.start_dw(x)))))
+    def branch(self) -> Sequence[nn.Module]:
+        return self.start_dw, self.expand, self.mid_dw, self.project
 
 
-class _MobileAttention(_Residual):
+class _MobileAttention(Residual):
     """Mobile multi-query attention, ``(N, C, H, W) -> (N, C, H, W)`` (section 3.3 of the paper).
 
     The queries of all heads share one key and one value a position (Shazeer 2019), unless
@@ -179,7 +144,7 @@ class _MobileAttention(_Residual):
         self.key = self._projection(channels, shared * spec.key_dim, spec.kv_stride)
         self.value = self._projection(channels, shared * spec.value_dim, spec.kv_stride)
         self.output = nn.Conv2d(spec.num_heads * spec.value_dim, channels, 1, bias=False)
-        self.layer_scale = _LayerScale(channels, _LAYER_SCALE) if spec.use_layer_scale else None
+        self.layer_scale = LayerScale(channels, _LAYER_SCALE) if spec.use_layer_scale else None
 
     @staticmethod
     def _projection(channels: int, width: int, stride: int) -> nn.Sequential:
@@ -199,7 +164,7 @@ class _MobileAttention(_Residual):
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
-        return self._joined(x, y)
+        return self.joined(x, y)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return ``softmax(q·kᵀ / √key_dim)·v`` over all positions, as a map of the input's size.

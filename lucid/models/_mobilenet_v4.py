@@ -13,12 +13,12 @@ from lucid.autograd import Tensor
 from lucid.models._blocks import (
     _InvertedResidual,
     _MobileAttention,
-    _Residual,
     _UniversalInvertedBottleneck,
     convbn,
 )
 from lucid.models._config import ConvBNSpec, FusedIBSpec, GroupSpec, UIBSpec, read_config
 from lucid.nn.functional import dropout
+from lucid.nn.modules._residual import Residual
 
 
 def _build_group(group: GroupSpec) -> nn.Sequential:
@@ -161,7 +161,7 @@ class MobileNet_V4(nn.Module):
         self.layers = nn.Sequential(*(_build_group(group) for group in stages[1:]))
         blocks = [block for stage in self.layers.children() for block in stage.children()]
         for index, block in enumerate(blocks):
-            if isinstance(block, _Residual):
+            if isinstance(block, Residual):
                 block.drop_path = drop_path_rate * index / spec.depth
         if not features_only:
             self.pool = nn.AdaptiveAvgPool2d(1)

@@ -22,6 +22,7 @@ from lucid.nn.modules._padding import *
 from lucid.nn.modules._pool import *
 from lucid.nn.modules._recurrent import *
 from lucid.nn.modules._resize import *
+from lucid.nn.modules._sequential import *
 from lucid.nn.modules._transformer import *
 
 _name_errors(globals())

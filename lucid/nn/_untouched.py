@@ -113,6 +113,15 @@ class Untouched:
                 return
         self._seen = seen
 
+    @classmethod
+    def of_all(cls, watches: Iterable[Untouched]) -> Untouched:
+        """Return one watch over what several watch, of which each can tell."""
+        made = cls(())
+        for watch in watches:
+            made._versions += watch._versions
+            made._seen = (made._seen or []) + (watch._seen or [])
+        return made
+
     def __bool__(self) -> bool:
         """Whether nobody has asked for an array since."""
         return [version.seen for version in self._versions] == self._seen

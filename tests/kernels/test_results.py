@@ -254,6 +254,7 @@ OTHERS = {
     "prepare_attention",
     "prepare_average",
     "prepare_conv",
+    "keep_sequence",
     "pack_conv",
 }
 OTHERS |= {"prepare_images", "join", "join_lanes"}

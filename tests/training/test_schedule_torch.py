@@ -38,7 +38,7 @@ def test_drop_path(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(2, 16, 3, 4, 4)).astype(np.float32)
     lucid.manual_seed(1)
-    ours = block._joined(lucid.tensor(x), lucid.tensor(y)).numpy()
+    ours = block.joined(lucid.tensor(x), lucid.tensor(y)).numpy()
     lucid.manual_seed(1)  # the numbers that were drawn, for timm
     kept = dropout(lucid.ones(16, 1, 1, 1), block.drop_path).numpy() > 0
     assert 0 < kept.sum() < 16

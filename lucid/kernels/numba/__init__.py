@@ -24,6 +24,8 @@ from lucid.kernels.numba._conv_norm_act import conv_norm_act_train as conv_norm_
 from lucid.kernels.numba._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,
 )
+from lucid.kernels.numba._kept import keep_conv as keep_conv
+from lucid.kernels.numba._kept import keep_sequence as keep_sequence
 from lucid.kernels.numba._loss import cross_entropy as cross_entropy
 from lucid.kernels.numba._loss import cross_entropy_grad as cross_entropy_grad
 from lucid.kernels.numba._optim import optimizer_step as optimizer_step
@@ -35,7 +37,6 @@ from lucid.kernels.numba._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numba._prepared import divide_images as divide_images
 from lucid.kernels.numba._prepared import join as join
 from lucid.kernels.numba._prepared import join_lanes as join_lanes
-from lucid.kernels.numba._prepared import keep_conv as keep_conv
 from lucid.kernels.numba._prepared import pack_conv as pack_conv
 from lucid.kernels.numba._prepared import prepare_affine as prepare_affine
 from lucid.kernels.numba._prepared import prepare_average as prepare_average

@@ -7,7 +7,6 @@ costs Python one call.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 
 from lucid.kernels import numpy as reference
 from lucid.kernels._processors import keeps_busy
-from lucid.kernels.geometry import Conv, Epilogue, Shape
+from lucid.kernels.geometry import Conv, Epilogue
 from lucid.kernels.numba._activation import KINDS
 from lucid.kernels.numba._batch_norm import affine_instruction
 from lucid.kernels.numba._conv import (
@@ -41,9 +40,7 @@ from lucid.kernels.numba.machine._native import (
     kernel,
     share,
     words,
-    workspace,
 )
-from lucid.kernels.numba.machine._recorded import Recorded
 from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
@@ -240,6 +237,26 @@ def pack_conv(weight: Array, conv: Conv, shift: Array | None) -> Any:
     return pack(weight, conv, shift)
 
 
+def conv_instructions(
+    packed: PackedConv,
+    epilogue: Epilogue,
+    out: Array,
+    x: Array,
+    residual: Array | None,
+    scratch: Array | None,
+) -> list[Instruction]:
+    """Return those that convolve, with as much scratch memory as the convolution wants.
+
+    The epilogue's scale and shift are among the packed weights.
+    """
+    kind = 0 if epilogue.activation is None else KINDS[epilogue.activation]
+    inside = None if packed.conv.is_depthwise(packed.shape) else residual
+    made = [conv_instruction(packed, x, out, epilogue.bounds, inside, scratch, kind=kind)]
+    if residual is not None and inside is None:
+        made.append(_addition(out, residual))
+    return made
+
+
 def prepare_conv(
     input_shape: tuple[int, int, int, int],
     weight: Any,
@@ -256,25 +273,19 @@ def prepare_conv(
             return reference.prepare_conv(input_shape, weight, conv, epilogue)
         weight = pack(epilogue.folded(weight)[0], conv, epilogue.shift)
     packed = weight
-    is_depthwise = conv.is_depthwise(packed.shape)
-    bounds, activation = epilogue.bounds, epilogue.activation
-    kind = 0 if activation is None else KINDS[activation]
     scratch: Array | None = None  # the same for all arrays, as the step runs on one after the other
 
     def instructions(
         out: Array, x: Array, residual: Array | None = None
     ) -> tuple[list[Instruction], Any]:
         nonlocal scratch
-        inside = None if is_depthwise else residual
         size = conv_scratch(packed, x, out)
         if size and (scratch is None or scratch.size < size):
             scratch = empty((size,))
-        result = [conv_instruction(packed, x, out, bounds, inside, scratch, kind=kind)]
-        if residual is not None and inside is None:
-            result.append(_addition(out, residual))
+        result = conv_instructions(packed, epilogue, out, x, residual, scratch)
         return result, (packed, x, out, residual, scratch)
 
-    even = is_depthwise or is_product(packed.shape, conv)
+    even = conv.is_depthwise(packed.shape) or is_product(packed.shape, conv)
     gap = _GAP if even and packed.shape[0] * FLOAT % _PERIOD == 0 else 0
 
     def conform(x: Array, *residual: Array) -> tuple[Array, ...]:
@@ -282,40 +293,6 @@ def prepare_conv(
         return first, *map(np.ascontiguousarray, residual)
 
     return Planned(instructions, conform if even else None, gap=gap, reads_gaps=even)
-
-
-def keep_conv(weight: Array, conv: Conv, epilogue: Epilogue) -> Callable[[Array], Array]:
-    """Return a function of images that convolves them: see the NumPy backend.
-
-    What a call launches is made once for a shape. Images of another layout are copied first.
-    """
-    if not is_fast(weight, weight, conv):
-        return reference.keep_conv(weight, conv, epilogue)
-    packed = pack(epilogue.folded(weight)[0], conv, epilogue.shift)
-    taps, bounds, activation = packed.shape, epilogue.bounds, epilogue.activation
-    kind = 0 if activation is None else KINDS[activation]
-
-    def instructions(out: Array, x: Array) -> list[Instruction]:
-        size = conv_scratch(packed, x, out)
-        scratch = workspace.empty((size,)) if size else None
-        return [conv_instruction(packed, x, out, bounds, None, scratch, kind=kind)]
-
-    @functools.lru_cache(maxsize=4)  # to make them took half of the call's Python
-    def recorded(shape: Shape, threads: int) -> tuple[Shape, Recorded | None]:
-        made = conv.output_shape(shape, taps)
-        return made, None if 0 in made else Recorded(instructions, ((made, "f"), (shape, "f")))
-
-    def run(x: Array) -> Array:
-        if not x.flags.c_contiguous:
-            x, strange = empty(x.shape), x
-            _threads.launch(_gathering(x, strange))
-        shape, launches = recorded(x.shape, _threads.get_num_threads())
-        out = empty(shape)
-        if launches is not None:
-            launches.launch(out, x)
-        return out
-
-    return run
 
 
 def divide_images(images: int) -> tuple[int, int]:
@@ -330,8 +307,13 @@ def divide_images(images: int) -> tuple[int, int]:
     threads = _threads.get_num_threads()
     if threads > 1 and keeps_busy(images, threads):
         return 1, min(threads, images)
-    most = min(4, max(2, threads))
-    return next(size for size in range(most, 0, -1) if images % size == 0), 1
+    return images_together(images), 1
+
+
+def images_together(images: int) -> int:
+    """Return how many images of a batch, a divisor, share the threads in the large maps."""
+    most = min(4, max(2, _threads.get_num_threads()))
+    return next(size for size in range(most, 0, -1) if images % size == 0)
 
 
 # -- images from outside --------------------------------------------------------------------------
@@ -361,7 +343,7 @@ def gather_images(
                 target[column * channels + c] = floats(at + column * column_step)[0]
 
 
-def _gathering(out: Array, x: Array) -> Instruction:
+def gather_instruction(out: Array, x: Array) -> Instruction:
     n, height, width, channels = x.shape
     count = max(1, (1 << 13) // (width * channels))  # rows of a chunk: some 10 µs
     image_step, row_step, column_step, channel_step = x.strides
@@ -381,7 +363,7 @@ def prepare_images(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> Pr
         return reference.prepare_images(shape, dtype)
 
     def instructions(out: Array, x: Array) -> tuple[list[Instruction], Any]:
-        return [_gathering(out, x)], out
+        return [gather_instruction(out, x)], out
 
     return Planned(instructions, lambda x: (x,), reads_input=True)
 

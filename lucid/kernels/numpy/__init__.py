@@ -31,6 +31,7 @@ from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import keep_conv as keep_conv
+from lucid.kernels.numpy._prepared import keep_sequence as keep_sequence
 from lucid.kernels.numpy._prepared import pack_conv as pack_conv
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear

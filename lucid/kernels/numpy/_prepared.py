@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -161,6 +161,33 @@ def keep_conv(
         if len(free) > _SHAPES:
             free.clear()
         return out
+
+    return run
+
+
+def keep_sequence(
+    convs: Sequence[Callable[[np.ndarray], np.ndarray]], adds: Sequence[int | None]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of images that runs kept convolutions one after the other.
+
+    Args:
+        convs: what :func:`keep_conv` returned, each for what the one before makes.
+        adds: for each the map that is added to its own, or None: 0 is the row's input, 1 what the
+            first makes.
+    """
+    last = {add: i for i, add in enumerate(adds) if add is not None}  # who adds a map last
+
+    def run(x: np.ndarray) -> np.ndarray:
+        waiting = {0: x}
+        for i, (conv, add) in enumerate(zip(convs, adds)):
+            x = conv(x)
+            if add is not None:
+                np.add(x, waiting[add], out=x)
+                if last[add] == i:
+                    del waiting[add]
+            if i + 1 in last:
+                waiting[i + 1] = x
+        return x
 
     return run
 

@@ -1,17 +1,16 @@
-"""Modules that hold modules: in a row, in a list, by name."""
+"""Modules that hold modules in a list or by name, and call none of them."""
 
 from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from lucid.nn._parameter import Parameter
-from lucid.nn.modules._fusion import steps
 from lucid.nn.modules._module import Module, format_tree
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList"]
 
 
 class _Container(Module):
@@ -27,7 +26,7 @@ class _Container(Module):
         return len(self._members)
 
 
-class _Row(_Container):
+class Row(_Container):
     """Children named "0", "1", …, indexed as a list is."""
 
     def _position(self, index: Any) -> int:
@@ -68,7 +67,7 @@ class _Row(_Container):
         """Put ``module`` before position ``index``; the ones after it are renumbered."""
         modules = self._values()
         modules.insert(index, module)
-        _check_modules(type(self).__name__, modules)
+        check_modules(type(self).__name__, modules)
         self._renumber(modules)
         return self
 
@@ -80,7 +79,7 @@ class _Row(_Container):
     def extend(self, modules: Iterable[Module]) -> Any:
         """Add several modules at the end and return the container."""
         modules = list(modules)
-        _check_modules(type(self).__name__, modules)
+        check_modules(type(self).__name__, modules)
         for module in modules:
             self.append(module)
         return self
@@ -92,7 +91,7 @@ class _Row(_Container):
         return module
 
 
-def _check_modules(who: str, modules: Iterable[Any]) -> None:
+def check_modules(who: str, modules: Iterable[Any]) -> None:
     for position, module in enumerate(modules):
         if not isinstance(module, Module):
             raise TypeError(
@@ -100,83 +99,7 @@ def _check_modules(who: str, modules: Iterable[Any]) -> None:
             )
 
 
-class Sequential(_Row):
-    """Modules called one after the other, each on what the one before returned.
-
-    Args:
-        *args: modules, named ``"0"``, ``"1"``, …; or one mapping from names to modules.
-
-    An index or a name gives a module, a slice a Sequential of the same modules.
-
-    In evaluation under ``no_grad()`` a convolution with the batch norm and the ReLU or ReLU6 behind
-    it is one operation. Its weights are kept in the form that the backend computes with, one more
-    copy of them, until somebody asks one of these parameters or statistics for its array, as every
-    change does, or calls :meth:`train`.
-
-    Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU())
-        >>> model(lucid.zeros(5, 3, 2, 2)).shape
-        (5, 3)
-        >>> model[:2]
-        Sequential(
-          (0): Flatten(start_dim=1, end_dim=-1)
-          (1): Linear(in_features=12, out_features=3, bias=True)
-        )
-    """
-
-    _steps: list[Callable[[Any], Any]] | None = None  # what to call; found anew after a change
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__()
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            for name, module in args[0].items():
-                self.add_module(name, module)
-        else:
-            _check_modules("Sequential", args)
-            for index, module in enumerate(args):
-                self.add_module(str(index), module)
-
-    def forward(self, input: Any) -> Any:
-        """Return the last module's output."""
-        found = self._steps
-        if found is None:
-            found = self.__dict__["_steps"] = steps(self._values())
-        for step in found:
-            input = step(input)
-        return input
-
-    def _put(self, name: str, value: Any, kind: str) -> None:
-        self.__dict__.pop("_steps", None)
-        super()._put(name, value, kind)
-
-    def _forget(self, name: str) -> None:
-        self.__dict__.pop("_steps", None)
-        super()._forget(name)
-
-    def _drop_kept(self) -> None:
-        self.__dict__.pop("_steps", None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequential: ...
-    @overload
-    def __getitem__(self, index: int | str) -> Module: ...
-    def __getitem__(self, index: int | str | slice) -> Module:
-        if isinstance(index, slice):
-            return type(self)({name: self.__dict__[name] for name in self._names()[index]})
-        if isinstance(index, str):
-            return self.get_submodule(index)
-        return self._values()[self._position(index)]
-
-    def __add__(self, other: Sequential) -> Sequential:
-        if not isinstance(other, Sequential):
-            raise TypeError(f"Sequential: can only add a Sequential, got {type(other).__name__}")
-        return Sequential(*self, *other)
-
-
-class ModuleList(_Row):
+class ModuleList(Row):
     """A list whose modules are registered. It has no forward of its own.
 
     Args:

@@ -1,4 +1,4 @@
-"""Convolution, batch norm and activation of a Sequential as one operation.
+"""Convolution, batch norm and what comes after of a Sequential as one operation.
 
 Fewer passes over the output: in inference batch norm is multiplied into the weights, in training
 the batch's statistics are taken while the convolution's result is in the cache, and the gradient
@@ -24,12 +24,14 @@ from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._module import Module
+from lucid.nn.modules._residual import LayerScale
 from lucid.ops._conv import checked
 from lucid.ops._conv_norm_act import ConvNormAct as Training
 from lucid.ops._layout import from_nhwc
 
 # The bounds that an activation clips to.
 _BOUNDS: dict[type[Module], Bounds] = {ReLU: (0.0, math.inf), ReLU6: (0.0, 6.0)}
+_AFTER = {*_BOUNDS, LayerScale}
 _NORMS = BatchNorm2d, SyncBatchNorm
 
 
@@ -39,67 +41,88 @@ def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
     waiting = list(modules)[::-1]
     while waiting:
         step: Any = waiting.pop()
-        if type(step) is Conv2d and waiting and type(waiting[-1]) in _NORMS:
-            norm: Any = waiting.pop()
-            act = waiting.pop() if waiting and type(waiting[-1]) in _BOUNDS else None
-            step = ConvNormAct(step, norm, act)
+        if type(step) is Conv2d:
+            norm: Any = waiting.pop() if waiting and type(waiting[-1]) in _NORMS else None
+            after = waiting.pop() if waiting and type(waiting[-1]) in _AFTER else None
+            step = ConvNormAct(step, norm, after)
         found.append(step)
     return found
 
 
 class ConvNormAct:
-    """A convolution, its batch norm and perhaps a clip: one operation, wherever that can be.
+    """A convolution, perhaps batch norm, perhaps a clip or a factor: in one where that can be.
 
     In inference the weights, with the batch norm in them, are kept in the form that the backend
     wants, as long as nobody asks a parameter or a statistic for its array.
     """
 
-    __slots__ = ("act", "bounds", "conv", "fitting", "geometry", "kept", "norm")
+    __slots__ = ("after", "conv", "fitting", "geometry", "kept", "norm")
 
-    def __init__(self, conv: Conv2d, norm: BatchNorm2d, act: Module | None) -> None:
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d | None, after: Module | None) -> None:
         self.conv = conv
         self.norm = norm
-        self.act = act
-        self.bounds = NO_BOUNDS if act is None else _BOUNDS[type(act)]
-        self.kept: _Kept | None = None
+        self.after = after
+        self.kept: KeptLayer | None = None
         self.fitting: Any = None  # what the last input of training and its layers were like
         self.geometry: Any = None  # and the convolution's geometry
 
     def __call__(self, input: Any) -> Any:
         """Return what the layers return, called one after the other."""
-        act = self.act
-        run = self._fused(input)
+        run, after, within = self._fused(input), self.after, self._within()
         if run is None:
-            output = self.norm(self.conv(input))
-        elif act is None or _is_plain(act, type(act)):
-            return run(input, self.bounds)
+            output = self.conv(input) if self.norm is None else self.norm(self.conv(input))
         else:
-            output = run(input, NO_BOUNDS)
-        return output if act is None else act(output)
+            output = run(input, within)
+        return output if after is None or (run and within) else after(output)
 
-    def _fused(self, input: Any) -> Callable[[Any, Bounds], Tensor] | None:
-        """Return the function for convolution and batch norm, or None if they stay apart."""
-        conv, norm = self.conv, self.norm
-        if not (_is_plain(conv, Conv2d) and type(norm) in _NORMS and _is_plain(norm, type(norm))):
+    def _within(self) -> Any:
+        """Return what comes at the end, if it can be part of the same operation."""
+        after: Any = self.after
+        if after is None or not is_plain(after, type(after)):
             return None
-        if norm.num_features != conv.out_channels:
-            return None  # the batch norm says so
-        if conv.padding_mode != "zeros":
-            return None
-        if norm.training or norm.running_mean is None:
-            # One image may have one value a channel, which batch norm refuses.
-            several = len(getattr(input, "shape", ())) == 4 and input.shape[0] > 1
-            return self._train if several and conv.bias is None and not is_observed() else None
-        return None if is_grad_enabled() else self._infer
+        if type(after) is LayerScale:
+            weight, gamma = self.conv.weight, after.gamma
+            if gamma.shape != weight.shape[:1] or gamma.dtype != weight.dtype:
+                return None
+        return after
 
-    def _train(self, input: Any, bounds: Bounds) -> Tensor:
+    def _fused(self, input: Any) -> Callable[[Any, Any], Tensor] | None:
+        """Return the function for all of it, or None if convolution and norm stay apart."""
         conv, norm = self.conv, self.norm
+        if not is_plain(conv, Conv2d) or conv.padding_mode != "zeros":
+            return None
+        is_training = conv.training
+        if norm is not None:
+            if type(norm) not in _NORMS or not is_plain(norm, type(norm)):
+                return None
+            if norm.num_features != conv.out_channels:
+                return None  # the batch norm says so
+            is_training = norm.training or norm.running_mean is None
+        shape: tuple[int, ...] = getattr(input, "shape", ())
+        if not is_training:
+            alone = norm is None and len(shape) == 3  # an image without the batch axis
+            return None if alone or is_grad_enabled() or is_observed() else self._infer
+        # One image may have one value a channel, which batch norm refuses.
+        several = len(shape) == 4 and shape[0] > 1
+        is_whole = norm is not None and conv.bias is None and several
+        return self._train if is_whole and not is_observed() else None
+
+    def _train(self, input: Any, after: Any) -> Tensor:
+        conv, norm = self.conv, self.norm
+        assert norm is not None
         weight, settings, exchange = conv.weight, conv._settings, norm._exchange()
         fitting = input.shape, input.dtype, weight.shape, weight.dtype, settings
         if not isinstance(input, Tensor) or fitting != self.fitting:
             input, _, _, self.geometry = checked("Conv2d", 2, input, weight, None, *settings)
             self.fitting = fitting if _is_constant(settings) else None
-        of_norm = norm.weight, norm.bias, float(norm.eps)
+        factor: Tensor | None = norm.weight
+        summand: Tensor | None = norm.bias
+        bounds = _BOUNDS.get(type(after), NO_BOUNDS)
+        if type(after) is LayerScale:  # on rows of channels it costs nothing
+            gamma = after.gamma
+            factor = gamma if factor is None else factor * gamma
+            summand = None if summand is None else summand * gamma
+        of_norm = factor, summand, float(norm.eps)
         y, mean, variance = Training.apply(input, weight, *of_norm, bounds, self.geometry, exchange)
         if norm.training:
             n, _, h, w = y.shape
@@ -107,24 +130,40 @@ class ConvNormAct:
             norm._take_statistics((mean.data, variance.data, rows))
         return y
 
-    def _infer(self, input: Any, bounds: Bounds) -> Tensor:
-        conv, norm = self.conv, self.norm
-        of_norm = norm.running_mean, norm.running_var, norm.weight, norm.bias
-        tensors, settings = (conv.weight, conv.bias, *of_norm), (norm.eps, bounds, *conv._settings)
+    def _state(self, after: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Return the tensors and the settings that the output depends on, beside the input."""
+        conv, norm, bounds = self.conv, self.norm, _BOUNDS.get(type(after), NO_BOUNDS)
+        eps: Any = None
+        of_norm: tuple[Any, ...] = None, None, None, None
+        if norm is not None:
+            eps, of_norm = norm.eps, (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        gamma = after.gamma if type(after) is LayerScale else None
+        return (conv.weight, conv.bias, *of_norm, gamma), (eps, bounds, *conv._settings)
+
+    def held(self) -> KeptLayer | None:
+        """Return what is kept, if that computes in inference all that the layers would now."""
+        kept, within = self.kept, self._within()
+        if kept is None or kept.run is None or within is not self.after:
+            return None
+        return kept if self._fused(None) and kept.holds(*self._state(within)) else None
+
+    def _infer(self, input: Any, after: Any) -> Tensor:
+        tensors, settings = self._state(after)
         kept = self.kept
         if kept is None or not kept.holds(tensors, settings):
             self.kept = None  # its memory is free before there is more
-            kept = _Kept(tensors, settings)
+            kept = KeptLayer(tensors, settings)
             if kept.untouched and _is_constant(settings):
                 self.kept = kept
         return kept(input)
 
 
-class _Kept:
+class KeptLayer:
     """A convolution with batch norm and clip, as the backend wants it for many inputs.
 
     Args:
-        tensors: weight and bias of the convolution, mean, variance, weight and bias of the norm.
+        tensors: weight and bias of the convolution, mean, variance, weight and bias of the norm,
+            and the factor behind it.
         settings: the norm's eps, the bounds, and the convolution's stride, padding, dilation and
             groups.
     """
@@ -133,6 +172,7 @@ class _Kept:
         self.tensors, self.settings, self.backend = tensors, settings, kernels.active()
         self.untouched = Untouched(tensor for tensor in tensors if tensor is not None)
         self.run: Callable[[Any], Any] | None = None
+        self.conv: Any = None  # the convolution's geometry
         self.fitting: Any = None  # shape and dtype of the last input
 
     def holds(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
@@ -149,23 +189,35 @@ class _Kept:
         if isinstance(input, Tensor) and (input.shape, input.dtype) == self.fitting:
             assert self.run is not None
             return wrap(from_nhwc(self.run(input.data.transpose(0, 2, 3, 1))))
-        x, weight, _, conv = checked("Conv2d", 2, input, self.tensors[0], None, *self.settings[2:])
+        x, weight, _, self.conv = checked(
+            "Conv2d", 2, input, self.tensors[0], None, *self.settings[2:]
+        )
         if self.run is None:
-            self.run = self.backend.keep_conv(array_of(weight), conv, self._epilogue())
+            self.run = self.backend.keep_conv(array_of(weight), self.conv, self._epilogue())
         self.fitting = x.shape, x.dtype
         return self(x)
 
+    def made(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, ...] | None:
+        """Return the output's shape ``(N, H', W', O)``, or None if the input is not to be so."""
+        weight = self.tensors[0]
+        if shape[3] != weight.shape[1] * self.conv.groups or dtype != weight.dtype:
+            return None
+        made: tuple[int, ...] = self.conv.output_shape(shape, weight.shape)
+        return None if min(made) < 1 else made
+
     def _epilogue(self) -> Epilogue:
         eps, bounds, *_ = self.settings
-        weight, bias, mean, variance, factor, summand = (
+        weight, bias, mean, variance, factor, summand, gamma = (
             None if tensor is None else array_of(tensor) for tensor in self.tensors
         )
         assert weight is not None
-        assert mean is not None
-        assert variance is not None
-        scale, shift = norm_scale_shift(mean, variance, factor, summand, eps, weight.dtype)
-        if bias is not None:
-            shift = shift + bias * scale
+        scale, shift = None, bias
+        if mean is not None and variance is not None:
+            scale, shift = norm_scale_shift(mean, variance, factor, summand, eps, weight.dtype)
+            shift = shift if bias is None else shift + bias * scale
+        if gamma is not None:
+            scale = gamma if scale is None else scale * gamma
+            shift = None if shift is None else shift * gamma
         return Epilogue(scale, shift, bounds)
 
 
@@ -177,7 +229,7 @@ def _is_constant(settings: tuple[Any, ...]) -> bool:
         return False
 
 
-def _is_plain(module: Module, kind: type[Module]) -> bool:
+def is_plain(module: Module, kind: type[Module]) -> bool:
     """Whether ``module`` does exactly what ``kind`` does, unobserved."""
     return (
         type(module) is kind

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+from lucid.nn.modules._changes import note_change
+
 _numbers = itertools.count()
 
 
@@ -57,6 +59,7 @@ class RemovableHandle:
     def remove(self) -> None:
         """Take the hook off; a second call has no effect."""
         self._hooks.pop(self.id, None)
+        note_change()
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -73,4 +76,5 @@ def register(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle
         hooks.clear()
     hooks[handle.id] = hook
     hooks.update(later)
+    note_change()
     return handle

@@ -14,6 +14,7 @@ from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._tensor import as_array, mark_changed, wrap
 from lucid.nn._parameter import Parameter, overwrite
 from lucid.nn.modules._backward_hooks import BackwardHook, BackwardHooks
+from lucid.nn.modules._changes import note_change
 from lucid.nn.modules._hooks import Hook, RemovableHandle, register
 from lucid.ops._convert import dtype_argument
 
@@ -193,6 +194,7 @@ class Module:
     # -- attributes -------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        note_change()  # before as well: what comes from outside, such as Ctrl-C, may come between
         members = self.__dict__.get("_members")
         if isinstance(value, (Parameter, Module)):
             if members is None:
@@ -212,10 +214,13 @@ class Module:
             self._put(name, value, members[name])
         else:
             object.__setattr__(self, name, value)
+        note_change()
 
     def __delattr__(self, name: str) -> None:
+        note_change()
         object.__delattr__(self, name)
         self._forget(name)
+        note_change()
 
     def _put(self, name: str, value: Any, kind: str) -> None:
         """Set a member, new or not."""
@@ -253,7 +258,9 @@ class Module:
                 f"{who} as {name!r}: expected a {_CLASSES[kind].__name__} or None, "
                 f"got {type(value).__name__}"
             )
+        note_change()
         self._put(name, value, kind)
+        note_change()
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Register a parameter under a name; None keeps the name without a value.

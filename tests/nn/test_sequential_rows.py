@@ -1,0 +1,317 @@
+"""Layers of a Sequential that inference runs in one launch: nobody can tell the difference."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+
+import lucid
+from lucid import kernels, nn
+from lucid.autograd._function import observe
+from lucid.nn.modules._residual import LayerScale, Residual
+
+
+def conv(i, o, size=1, groups=1, act=None, scale=None):
+    layers = [nn.Conv2d(i, o, size, padding=size // 2, groups=groups, bias=False)]
+    layers += [nn.BatchNorm2d(o), *([] if act is None else [act])]
+    layers += [] if scale is None else [LayerScale(o, scale)]
+    return nn.Sequential(*layers)
+
+
+class Block(Residual):
+    """Two convolutions around a depthwise one, or around nothing."""
+
+    def __init__(self, channels, use_residual=True, middle=True):
+        super().__init__()
+        hidden = 2 * channels
+        self.use_residual = use_residual
+        self.first = conv(channels, hidden, act=nn.ReLU6())
+        self.middle = conv(hidden, hidden, 3, hidden, nn.ReLU()) if middle else nn.Identity()
+        self.last = conv(hidden, channels, scale=0.7)
+
+    def branch(self):
+        return self.first, self.middle, self.last
+
+
+def build():
+    lucid.manual_seed(0)
+    model = nn.Sequential(
+        conv(3, 6, 3, act=nn.ReLU()),
+        nn.Sequential(
+            Block(6), Block(6, use_residual=False), nn.Sequential(Block(6, middle=False))
+        ),
+        conv(6, 8, 3),
+    )
+    for _ in range(3):  # statistics that are not at their start
+        model(lucid.randn(4, 3, 9, 9))
+    return model.eval()
+
+
+def images(seed=0, count=2, size=9):
+    x = np.random.default_rng(seed).standard_normal((count, 3, size, size))
+    return lucid.tensor(x.astype(np.float32))
+
+
+def called(module, x):
+    """What a module gives, with each layer called by itself."""
+    y = x
+    if isinstance(module, nn.Sequential):
+        for each in module:
+            y = called(each, y)
+    elif type(module).forward is Residual.forward and "forward" not in module.__dict__:
+        for each in module.branch():
+            y = called(each, y)
+        y = module.joined(x, y)
+    else:
+        y = module.forward(x)
+    for hook in module._forward_hooks.values():
+        y = hook.after(module, (x,), {}, y)
+    return y
+
+
+def check(model, x, equal=None):
+    """Compare a model with its layers, which are an equal model's: to copy reads all weights."""
+    with lucid.no_grad():
+        expected = called(equal or copy.deepcopy(model), x).numpy()
+        for _ in range(3):
+            np.testing.assert_allclose(model(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """How many layers were put in a row, and how often rows were run."""
+    made, backend = {"layers": [], "runs": 0}, kernels.active()
+    original = backend.keep_sequence
+
+    def keep_sequence(convs, adds):
+        made["layers"].append(len(convs))
+        run = original(convs, adds)
+
+        def counted(x):
+            made["runs"] += 1
+            return run(x)
+
+        return counted
+
+    monkeypatch.setattr(backend, "keep_sequence", keep_sequence)
+    return made
+
+
+def test_all_layers_are_one_row(rows):
+    model = build()
+    check(model, images())
+    assert rows == {"layers": [10], "runs": 2}  # the first call brings the weights into form
+    for x in (images(1, 1), images(2, 5), images(3, 2, 12), images()):
+        check(model, x, build())
+    assert rows == {"layers": [10], "runs": 14}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_precisions(dtype):
+    model, x = build().to(dtype), images().astype(dtype)
+    with lucid.no_grad():
+        expected = called(model, x).numpy()
+        for _ in range(3):
+            y = model(x).numpy()
+            assert y.dtype == dtype
+            tolerance = 2e-2 if dtype == "float16" else 1e-12
+            np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_not_while_recording_nor_observed(rows):
+    model, x = build(), images()
+    check(model, x)
+    before = rows["runs"]
+    model(x)
+    seen = []
+    with lucid.no_grad(), observe(lambda operation, *_: seen.append(operation.__name__)):
+        model(x)
+    assert rows["runs"] == before
+    assert len(seen) > 10
+
+
+# -- whatever is changed, and wherever -----------------------------------------------------------
+
+
+def paths(model):
+    return [name for name, _ in model.named_modules() if name]
+
+
+@pytest.mark.parametrize("path", paths(build()))
+def test_a_hook_sees_its_module(path):
+    model, x, seen = build(), images(), []
+    check(model, x)
+    handle = model.get_submodule(path).register_forward_hook(
+        lambda module, args, output: seen.append(output.numpy().copy())
+    )
+    check(model, x)
+    assert len(seen) == 4
+    for other in seen[1:]:
+        np.testing.assert_allclose(other, seen[0], rtol=1e-4, atol=1e-5)
+    handle.remove()  # a hook may also put another output in the place of the module's
+    handle = model.get_submodule(path).register_forward_hook(
+        lambda module, args, output: output * 0
+    )
+    check(model, x)
+    handle.remove()
+    check(model, x)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in build().named_parameters()])
+def test_a_changed_parameter_is_noticed(name):
+    model, x = build(), images()
+    check(model, x)
+    with lucid.no_grad():
+        before = model(x).numpy()
+    model.get_parameter(name).data[...] += 0.5
+    check(model, x)
+    with lucid.no_grad():
+        assert not np.array_equal(model(x).numpy(), before)
+
+
+def another_member(model):
+    model[1][0].middle = conv(12, 12, 5, 12, nn.ReLU6()).eval()
+
+
+def without_a_member(model):
+    del model[1][1]
+
+
+def no_member_in_the_middle(model):
+    model[1][0].middle = nn.Identity()
+
+
+def a_member_of_another_kind(model):
+    model[1][0].middle = nn.Tanh()
+
+
+def no_residual(model):
+    model[1][0].use_residual = False
+
+
+def one_more_residual(model):
+    model[1][1].use_residual = True
+
+
+def a_forward_of_its_own(model):
+    model[1][0].forward = lambda x: x * 2.0
+
+
+def another_class(model):
+    class Doubled(Block):
+        def forward(self, x):
+            return super().forward(x) * 2.0
+
+    model[1][0].__class__ = Doubled
+
+
+def training_in_a_part(model):
+    model[1][0].middle[1].running_var.fill_(4.0)
+    model[1][0].middle.train()
+    model[1][0].middle[1].momentum = 0.0  # so that each call gives the same
+
+
+def another_stride(model):
+    model[2][0].stride = (2, 2)
+
+
+def a_wider_kernel(model):  # the map that is added gets another size, to which it is broadcast
+    model[1][2][0].last[0].padding = (0, 0)
+    model[1][2][0].last[0] = nn.Conv2d(12, 6, 9).eval()
+
+
+def gamma_of_another_kind(model):
+    model[1][0].last[2].gamma = nn.Parameter(np.full(6, 0.3))
+
+
+CHANGES = [
+    another_member, without_a_member, no_member_in_the_middle, a_member_of_another_kind,
+    no_residual, one_more_residual, a_forward_of_its_own, another_class, training_in_a_part,
+    another_stride, a_wider_kernel, gamma_of_another_kind,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_noticed(change):
+    model, x = build(), images()
+    check(model, x)
+    with lucid.no_grad():
+        before = model(x).numpy()
+        change(model)
+        after = model(x).numpy()
+        assert before.shape != after.shape or not np.allclose(before, after)
+    check(model, x)
+
+
+def test_a_wrong_input_is_named_by_its_layer():
+    model = build()
+    check(model, images())
+    for x, message in (
+        (lucid.zeros(1, 4, 6, 6), "Conv2d: expected 3 input channels"),
+        (lucid.zeros(3, 6, 6), r"Conv2d: expected an input of shape \(N, C, H, W\)"),
+    ):
+        with lucid.no_grad(), pytest.raises(ValueError, match=message):
+            model(x)
+    check(model, images())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_runs_its_own_layers(copied):
+    model, x = build(), images()
+    check(model, x)
+    twin = copied(model)
+    twin[1][0].last[0].weight.data[...] = 0
+    check(model, x)
+    check(twin, x)
+
+
+def test_training_and_back(rows):
+    model, x = build(), images()
+    check(model, x)
+    model.train()
+    assert not any("_rows" in module.__dict__ for module in model.modules())
+    loss = model(x).square().mean()
+    loss.backward()
+    for parameter in model.parameters():
+        parameter.data -= 0.1 * parameter.grad.data
+    model.eval()
+    check(model, x)
+    assert rows["layers"] == [10, 10]
+
+
+def test_what_is_kept_goes_with_the_weights():
+    model, x = build(), images()
+    check(model, x)
+    (row,) = model._rows.values()
+    kept = weakref.ref(row.links[0][0])
+    del row
+    model[0][0].weight.data[...] += 1
+    with lucid.no_grad():
+        model(x)
+    gc.collect()
+    assert kept() is None
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_layer_scale_in_training(affine):
+    """It is part of the norm's factors there: value and gradients are those of the layers."""
+    model = conv(3, 5, 3, scale=0.7).double()
+    if not affine:
+        model[1] = nn.BatchNorm2d(5, affine=False, dtype=np.float64)
+    twin, x = copy.deepcopy(model), images().double()
+    weights = lucid.tensor(np.random.default_rng(1).standard_normal((2, 5, 9, 9)))
+    y = model(x)
+    assert y.grad_fn.name == "ConvNormAct"
+    (y * weights).sum().backward()
+    expected = called(twin, x)
+    (expected * weights).sum().backward()
+    np.testing.assert_allclose(
+        y.detach().numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-12
+    )
+    for mine, other in zip(model.parameters(), twin.parameters()):
+        np.testing.assert_allclose(mine.grad.numpy(), other.grad.numpy(), rtol=1e-10, atol=1e-10)
+    for mine, other in zip(model.buffers(), twin.buffers()):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-12)
