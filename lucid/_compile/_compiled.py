@@ -72,6 +72,8 @@ class CompiledModel:
         _alive.add(self)
         # By the images of a batch, and the first and the last of the part that goes through.
         self._plans: dict[tuple[int, int, int], Plan] = {}
+        # The last ones that were looked for: the backend, images and threads they are for.
+        self._found: tuple[Any, list[Plan]] = None, []
         # By backend and shape: input, steps and result, and whether it goes image by image.
         self._steps: dict[tuple[Any, tuple[int, ...]], tuple[_Traced, bool]] = {}
         self._runs_as_itself = False  # always: no plan can tell what it does
@@ -97,9 +99,13 @@ class CompiledModel:
         """Return a context in which the backend computes that the plans are made for."""
         return kernels.standing_in() if self._is_interim else nullcontext()
 
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Return a context in which one thread runs at a time."""
+        return self._interim_turn() if self._is_interim else self._lock
+
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let one thread run at a time, by plans that are made anew when the kernels are there."""
+    def _interim_turn(self) -> Iterator[None]:
+        """Go over to plans that are made anew, when the kernels are there."""
         with self._lock:
             if self._is_interim and not self._running and kernels.is_ready():
                 self._is_interim = False
@@ -182,6 +188,12 @@ class CompiledModel:
         """Return a plan for each part of a batch of so many; none if the model runs as itself."""
         if self._model is None:
             return list(self._plans.values())
+        wanted = kernels.active(), images, kernels.get_num_threads()
+        if self._found[0] != wanted:
+            self._found = wanted, self._find_plans(images)
+        return self._found[1]
+
+    def _find_plans(self, images: int) -> list[Plan]:
         key = kernels.active(), (images, *self.input_shape[1:])
         if key not in self._steps and not self._runs_as_itself:
             self._trace(key)
@@ -223,6 +235,7 @@ class CompiledModel:
         for plan in self._plans.values():
             plan.release()
         self._plans.clear()
+        self._found = None, []
         trim()
 
     def _side_by_side(
@@ -251,7 +264,8 @@ class CompiledModel:
             try:
                 self._running = True
                 if plans := self._planned(len(array)):
-                    return mapped(_joined, *self._side_by_side(plans, array, Plan.__call__))
+                    results = self._side_by_side(plans, array, Plan.__call__)
+                    return results[0] if len(results) == 1 else mapped(_joined, *results)
             except UnforeseenError:
                 self._run_as_itself()
             finally:
