@@ -118,7 +118,7 @@ def test_attention_joins_queries_keys_and_values():
     (attention, *_) = [g for g in chart.whole.groups() if g.title == "_MobileAttention"]
     assert [part[0] for part in attention.parts] == [
         *("BatchNorm2d", "Sequential", "Sequential", "Sequential"),
-        *("matmul", "matmul", "Conv2d", "_LayerScale", "+"),
+        *("matmul", "matmul", "Conv2d", "LayerScale", "+"),
     ]
 
 

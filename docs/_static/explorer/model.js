@@ -310,7 +310,7 @@
       this.conv(name + ".conv", out, kernel, aa ? 1 : stride, groups);
       this.norm(name + ".norm");
       if (act) this.add(name + ".act", ACTIVATIONS[act], this.shape, 0, 0);
-      if (layerScale !== null) this.add(name + ".layer_scale", "_LayerScale", this.shape, out, 0);
+      if (layerScale !== null) this.add(name + ".layer_scale", "LayerScale", this.shape, out, 0);
       if (aa && stride > 1) this.pool(name + ".aa", aa, stride);
     }
 
@@ -365,7 +365,7 @@
       // Strided queries are brought back to the input's size before the scale.
       this.shape = input;
       if (spec.use_layer_scale) {
-        this.add(name + ".layer_scale", "_LayerScale", input, channels, 0);
+        this.add(name + ".layer_scale", "LayerScale", input, channels, 0);
       }
       this.shape = input;
     }
