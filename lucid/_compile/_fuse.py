@@ -183,6 +183,20 @@ def _fuse_attention(operations: list[Operation], result: Any) -> list[Operation 
         return maker if maker.kind is kind else None
 
     gone: set[int] = set()  # ids of operations
+
+    def unscaled(given: Value) -> tuple[Value, float]:
+        """Return a map without its factor, maybe before changes of its shape, and the factor."""
+        shapes: list[Operation] = []
+        value = given
+        while (view := only_for_this(value, Reshape) or only_for_this(value, Permute)) is not None:
+            shapes.append(view)
+            value = view.args[0]
+        scaled = only_for_this(value, Mul)
+        if scaled is None or (factor := _factor(scaled)) is None:
+            return given, 1.0
+        gone.add(id(scaled))
+        return _reshaped(scaled.args[0], shapes), factor
+
     fused: dict[int, Attention] = {}
     for operation in operations:
         if operation.kind is not MatMul or not isinstance(operation.args[1], Value):
@@ -203,17 +217,8 @@ def _fuse_attention(operations: list[Operation], result: Any) -> list[Operation 
         if len({value.dtype for value in (q, k, operation.args[1])}) > 1:
             continue
         gone |= {id(step) for step in (*used, product)}
-        # A factor of the queries may lie before changes of their shape.
-        shapes: list[Operation] = []
-        value = q
-        while (view := only_for_this(value, Reshape) or only_for_this(value, Permute)) is not None:
-            shapes.append(view)
-            value = view.args[0]
-        scaled = only_for_this(value, Mul)
-        if scaled is not None and (factor := _factor(scaled)) is not None:
-            scale *= factor
-            gone.add(id(scaled))
-            q = _reshaped(scaled.args[0], shapes)
+        (q, of_queries), (k, of_keys) = unscaled(q), unscaled(k)
+        scale *= of_queries * of_keys
         attention = Attention([q, k, operation.args[1]], *_of(operation), scale)
         attention.macs += product.macs
         fused[id(operation)] = attention

@@ -269,10 +269,10 @@ class _Attends(nn.Module):
     def forward(self, x):
         n, rows, _ = x.shape
         q, k, v = self.q(x), self.k(x), self.v(x)
-        if self.place == "queries":
+        if self.place.startswith(("queries", "both")):
             q = q * 0.3
-        if self.place == "queries, then in heads":
-            q = q * 0.3
+        if self.place.startswith(("keys", "both")):
+            k = k * 1.7
         if "heads" in self.place:
             q, k, v = (t.reshape(n, rows, 2, -1).transpose(1, 2) for t in (q, k, v))
         scores = q @ k.transpose(-2, -1)
@@ -291,6 +291,9 @@ class _Attends(nn.Module):
         (_Attends("none"), 1),
         (_Attends("queries"), 1),
         (_Attends("queries, then in heads"), 1),
+        (_Attends("keys"), 1),
+        (_Attends("keys, then in heads"), 1),
+        (_Attends("both, then in heads"), 1),
         (_Attends("heads"), 1),
         (_Attends("scores"), 1),
         (_Attends("a vector"), 0),
