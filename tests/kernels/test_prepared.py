@@ -179,6 +179,20 @@ def test_layers_of_the_same_sizes_compare_their_ways_once_and_later_than_in_the_
     assert len(drawn) == 3
 
 
+@pytest.mark.parametrize(("weight", "scale"), [(0.0, None), (1.0, 0.0), (1.0, 0.5)])
+def test_sums_of_zeros_tell_nothing_about_other_layers(monkeypatch, weight, scale):
+    """They are the same in any order, and layers of the same sizes believed it."""
+    drawn, x = compares_anew(monkeypatch), np.ones((1, 14, 14, 96), np.float32)
+    weights = np.full((96, 96, 1, 1), weight, np.float32)
+    epilogue = Epilogue(None if scale is None else np.full(96, scale, np.float32))
+    run = reference.prepare_conv(x.shape, weights, Conv(), epilogue)
+    with with_threads(2):
+        for _ in range(2):
+            run(np.empty_like(x), x)
+    assert len(drawn) == 1
+    assert len(_prepared._Division.outcomes) == (1 if scale == 0.5 else 0)
+
+
 def test_comparisons_take_a_share_of_the_time(monkeypatch):
     """All in one call took as long as six of hybrid_large's."""
     drawn, now = compares_anew(monkeypatch), [100.0]
