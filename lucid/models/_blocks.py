@@ -14,7 +14,7 @@ from lucid.autograd import Tensor
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
 from lucid.models._config import make_divisible as make_divisible
 from lucid.models._pool import _BlurPool
-from lucid.nn.modules._residual import LayerScale, Residual
+from lucid.nn.modules._residual import LayerScale, Residual, joined
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -164,7 +164,7 @@ class _MobileAttention(Residual):
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
         if self.layer_scale is not None:
             y = self.layer_scale(y)
-        return self.joined(x, y)
+        return joined(self, x, y)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return ``softmax(q·kᵀ / √key_dim)·v`` over all positions, as a map of the input's size.

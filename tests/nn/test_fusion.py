@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -126,6 +127,77 @@ def test_norm_of_another_width_is_named():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)).eval()
     with lucid.no_grad(), pytest.raises(ValueError, match="BatchNorm2d: expected 5 channels"):
         model(lucid.randn(1, 3, 8, 8))
+
+
+def row(numbers, dtype=np.float32):
+    return nn.Parameter(lucid.tensor(np.ones(numbers), dtype=dtype))
+
+
+# What layers refuse, and kernels would read beyond its end or spread to all channels.
+REFUSED = [
+    ("0.bias", row(1)), ("0.bias", row(9)), ("0.weight", row((9, 3, 3, 3))),
+    ("1.weight", row(1)), ("1.weight", row((5, 1))), ("1.bias", row(9)),
+    ("1.running_mean", row(1)), ("1.running_mean", None), ("1.running_var", None),
+    ("1.running_var", row(9)), ("1.eps", None), ("3.bias", row(1)), ("3.bias", row(9)),
+    ("3.bias", row(4, np.float64)), ("3.weight", row((9, 5, 1, 1))), ("4.bias", row(2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("path", "value"), REFUSED)
+def test_what_a_layer_refuses_is_named_by_it(path, value, training):
+    bias = not training or "bias" in path  # with one they are trained layer by layer
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 5, 3, bias=bias), nn.BatchNorm2d(5)),
+        lucid.ones(2, 3, 8, 8),
+    )
+    model.extend([nn.ReLU(), nn.Conv2d(5, 4, 1), nn.BatchNorm2d(4)]).train(training)
+    index, name = path.split(".")
+
+    def refusal(run):
+        with lucid.set_grad_enabled(training), pytest.raises((ValueError, TypeError)) as raised:
+            run()
+        return raised.type, str(raised.value)
+
+    with lucid.set_grad_enabled(training):
+        model(x)
+        model(x)
+    setattr(model[int(index)], name, value)
+    assert refusal(lambda: model(x)) == refusal(lambda: one_by_one(model, x))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_array_in_the_place_of_a_parameter_is_taken(index):
+    model, x = layers(nn.ReLU(), bias=True)
+    del model[index].bias
+    model[index].bias = np.ones(6, np.float32)
+    with lucid.no_grad():
+        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_activation_of_another_class_is_noticed(training):
+    model, x = layers(nn.ReLU())
+    model.train(training)
+    with lucid.set_grad_enabled(training):
+        model(x)
+        model[2].__class__ = nn.Tanh
+        np.testing.assert_allclose(
+            model(x).detach().numpy(), one_by_one(model, x), rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("part", ["input", "weight", "variance"])
+def test_infinities_and_nan_arise_silently(part):
+    model, x = layers(nn.ReLU())
+    parts = {"input": x, "weight": model[0].weight, "variance": model[1].running_var}
+    parts[part].data.flat[0] = -np.inf
+    with lucid.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            np.testing.assert_array_equal(
+                np.isnan(model(x).numpy()), np.isnan(one_by_one(model, x))
+            )
 
 
 # -- a Sequential that changes after its first call ---------------------------------------------

@@ -11,7 +11,8 @@ import pytest
 import lucid
 from lucid import kernels, nn
 from lucid.autograd._function import observe
-from lucid.nn.modules._residual import LayerScale, Residual
+from lucid.nn.modules import _sequential
+from lucid.nn.modules._residual import LayerScale, Residual, joined
 
 
 def conv(i, o, size=1, groups=1, act=None, scale=None):
@@ -64,7 +65,7 @@ def called(module, x):
     elif type(module).forward is Residual.forward and "forward" not in module.__dict__:
         for each in module.branch():
             y = called(each, y)
-        y = module.joined(x, y)
+        y = joined(module, x, y)
     else:
         y = module.forward(x)
     for hook in module._forward_hooks.values():
@@ -272,7 +273,7 @@ def test_training_and_back(rows):
     model, x = build(), images()
     check(model, x)
     model.train()
-    assert not any("_rows" in module.__dict__ for module in model.modules())
+    assert not any("_steps" in module.__dict__ for module in model.modules())
     loss = model(x).square().mean()
     loss.backward()
     for parameter in model.parameters():
@@ -282,10 +283,25 @@ def test_training_and_back(rows):
     assert rows["layers"] == [10, 10]
 
 
+def test_a_module_that_a_thread_puts_in_while_steps_are_found(monkeypatch):
+    model, x, original = build(), images(), _sequential.steps
+
+    def steps(modules):
+        found = original(modules)
+        monkeypatch.setattr(_sequential, "steps", original)
+        model[2] = nn.Sequential(nn.Conv2d(6, 2, 1)).eval()
+        return found
+
+    monkeypatch.setattr(_sequential, "steps", steps)
+    with lucid.no_grad():
+        assert model(x).shape[1] == 8
+    check(model, x)
+
+
 def test_what_is_kept_goes_with_the_weights():
     model, x = build(), images()
     check(model, x)
-    (row,) = model._rows.values()
+    (row,) = model._steps.rows.values()
     kept = weakref.ref(row.links[0][0])
     del row
     model[0][0].weight.data[...] += 1

@@ -14,6 +14,8 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from lucid import kernels
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
@@ -68,44 +70,53 @@ class ConvNormAct:
 
     def __call__(self, input: Any) -> Any:
         """Return what the layers return, called one after the other."""
-        run, after, within = self._fused(input), self.after, self._within()
-        if run is None:
-            output = self.conv(input) if self.norm is None else self.norm(self.conv(input))
-        else:
-            output = run(input, within)
-        return output if after is None or (run and within) else after(output)
+        after, within = self.after, self._within()
+        output = self._function(input, within)(input, within)
+        return output if after is None or within else after(output)
 
     def _within(self) -> Any:
-        """Return what comes at the end, if it can be part of the same operation."""
+        """Return what comes at the end, if it is of a kind that can be part of the operation."""
         after: Any = self.after
-        if after is None or not is_plain(after, type(after)):
-            return None
-        if type(after) is LayerScale:
-            weight, gamma = self.conv.weight, after.gamma
-            if gamma.shape != weight.shape[:1] or gamma.dtype != weight.dtype:
-                return None
-        return after
+        return after if type(after) in _AFTER and is_plain(after, type(after)) else None
 
-    def _fused(self, input: Any) -> Callable[[Any, Any], Tensor] | None:
-        """Return the function for all of it, or None if convolution and norm stay apart."""
+    def _agree(self, after: Any) -> bool:
+        """Whether the layers take their own tensors and eps: else one of them says why not."""
+        (weight, *rows), (eps, *_) = self._state(after)
+        bias, mean, variance, *_, gamma = rows
+        given = [row for row in rows if row is not None]
+        return (
+            isinstance(weight, Tensor)
+            and all(isinstance(row, Tensor) and row.shape == weight.shape[:1] for row in given)
+            and all(row is None or row.dtype == weight.dtype for row in (bias, gamma))
+            and (mean is None) == (variance is None)
+            and (gamma is None) == (type(after) is not LayerScale)
+            and (self.norm is None or (isinstance(eps, (int, float)) and eps > 0))
+        )
+
+    def _apart(self, input: Any, after: Any) -> Any:
+        output = self.conv(input) if self.norm is None else self.norm(self.conv(input))
+        return output if after is None else after(output)
+
+    def _function(self, input: Any, after: Any) -> Callable[[Any, Any], Any]:
+        """Return what to call with the input and with what comes at the end."""
         conv, norm = self.conv, self.norm
         if not is_plain(conv, Conv2d) or conv.padding_mode != "zeros":
-            return None
+            return self._apart
         is_training = conv.training
         if norm is not None:
             if type(norm) not in _NORMS or not is_plain(norm, type(norm)):
-                return None
+                return self._apart
             if norm.num_features != conv.out_channels:
-                return None  # the batch norm says so
+                return self._apart  # the batch norm says so
             is_training = norm.training or norm.running_mean is None
         shape: tuple[int, ...] = getattr(input, "shape", ())
         if not is_training:
             alone = norm is None and len(shape) == 3  # an image without the batch axis
-            return None if alone or is_grad_enabled() or is_observed() else self._infer
+            return self._apart if alone or is_grad_enabled() or is_observed() else self._infer
         # One image may have one value a channel, which batch norm refuses.
         several = len(shape) == 4 and shape[0] > 1
-        is_whole = norm is not None and conv.bias is None and several
-        return self._train if is_whole and not is_observed() else None
+        is_whole = norm is not None and conv.bias is None and several and not is_observed()
+        return self._train if is_whole and self._agree(after) else self._apart
 
     def _train(self, input: Any, after: Any) -> Tensor:
         conv, norm = self.conv, self.norm
@@ -145,13 +156,16 @@ class ConvNormAct:
         kept, within = self.kept, self._within()
         if kept is None or kept.run is None or within is not self.after:
             return None
-        return kept if self._fused(None) and kept.holds(*self._state(within)) else None
+        is_kept = self._function(None, within) == self._infer and kept.holds(*self._state(within))
+        return kept if is_kept else None
 
-    def _infer(self, input: Any, after: Any) -> Tensor:
+    def _infer(self, input: Any, after: Any) -> Any:
         tensors, settings = self._state(after)
         kept = self.kept
         if kept is None or not kept.holds(tensors, settings):
             self.kept = None  # its memory is free before there is more
+            if not self._agree(after):
+                return self._apart(input, after)
             kept = KeptLayer(tensors, settings)
             if kept.untouched and _is_constant(settings):
                 self.kept = kept
@@ -188,12 +202,13 @@ class KeptLayer:
         """Return the layers' output for images ``(N, I, H, W)``."""
         if isinstance(input, Tensor) and (input.shape, input.dtype) == self.fitting:
             assert self.run is not None
-            return wrap(from_nhwc(self.run(input.data.transpose(0, 2, 3, 1))))
+            return run_kept(self.run, input)
         x, weight, _, self.conv = checked(
             "Conv2d", 2, input, self.tensors[0], None, *self.settings[2:]
         )
         if self.run is None:
-            self.run = self.backend.keep_conv(array_of(weight), self.conv, self._epilogue())
+            with np.errstate(all="ignore"):
+                self.run = self.backend.keep_conv(array_of(weight), self.conv, self._epilogue())
         self.fitting = x.shape, x.dtype
         return self(x)
 
@@ -219,6 +234,12 @@ class KeptLayer:
             scale = gamma if scale is None else scale * gamma
             shift = None if shift is None else shift * gamma
         return Epilogue(scale, shift, bounds)
+
+
+def run_kept(run: Callable[[Any], Any], images: Tensor) -> Tensor:
+    """Call a backend's function of images ``(N, H, W, C)``."""
+    with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in an operation
+        return wrap(from_nhwc(run(images.data.transpose(0, 2, 3, 1))))
 
 
 def _is_constant(settings: tuple[Any, ...]) -> bool:

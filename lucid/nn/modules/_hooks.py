@@ -72,6 +72,7 @@ def register(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle
     """Add ``hook`` to ``hooks``, last or first, and return what removes it."""
     handle = RemovableHandle(hooks)
     later = dict(hooks) if prepend else {}
+    note_change()  # before as well: Ctrl-C may come between
     if prepend:
         hooks.clear()
     hooks[handle.id] = hook

@@ -31,18 +31,19 @@ class Residual(Module):
         y = x
         for module in self.branch():
             y = module(y)
-        return self.joined(x, y)
+        return joined(self, x, y)
 
-    def joined(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the output, given the input and what the modules made of it.
 
-        Stochastic depth (Huang et al. 2016) multiplies what is kept by ``1 / (1 - drop_path)``.
-        """
-        if not self.use_residual:
-            return y
-        if self.training and self.drop_path:
-            y = y * dropout(ops.ones(len(y), 1, 1, 1, dtype=y.dtype), self.drop_path)
-        return x + y
+def joined(block: Residual, x: Tensor, y: Tensor) -> Tensor:
+    """Return a block's output, given its input and what its modules made of it.
+
+    Stochastic depth (Huang et al. 2016) multiplies what is kept by ``1 / (1 - drop_path)``.
+    """
+    if not block.use_residual:
+        return y
+    if block.training and block.drop_path:
+        y = y * dropout(ops.ones(len(y), 1, 1, 1, dtype=y.dtype), block.drop_path)
+    return x + y
 
 
 class LayerScale(Module):

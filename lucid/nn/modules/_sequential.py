@@ -8,21 +8,28 @@ from typing import Any, overload
 from lucid import kernels
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
-from lucid.autograd._tensor import wrap
 from lucid.nn._untouched import Untouched
 from lucid.nn.modules._changes import last_change
 from lucid.nn.modules._container import Row, check_modules
-from lucid.nn.modules._fusion import ConvNormAct, KeptLayer, is_plain, steps
+from lucid.nn.modules._fusion import ConvNormAct, KeptLayer, is_plain, run_kept, steps
 from lucid.nn.modules._linear import Identity
 from lucid.nn.modules._module import Module
 from lucid.nn.modules._residual import Residual
-from lucid.ops._layout import from_nhwc
 
 __all__ = ["Sequential"]
 
 # What is kept of a layer, and the map that is added to its output, if any: 0 is the row's input, 1
 # the first layer's output.
 _Link = tuple[KeptLayer, int | None]
+
+
+class _Steps(list[Callable[[Any], Any]]):
+    """What to call of some modules, and what inference calls as one, by the first step."""
+
+    def __init__(self, modules: tuple[Any, ...]) -> None:
+        super().__init__(steps(modules))
+        self.modules = modules
+        self.rows: dict[int, _InARow] = {}
 
 
 class Sequential(Row):
@@ -49,8 +56,7 @@ class Sequential(Row):
         )
     """
 
-    _steps: list[Callable[[Any], Any]] | None = None  # what to call; found anew after a change
-    _rows: dict[int, _InARow]  # what is called as one in inference, by the first step
+    _steps: _Steps | None = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
@@ -70,20 +76,21 @@ class Sequential(Row):
             input = step(input)
         return input
 
-    def _found(self) -> list[Callable[[Any], Any]]:
+    def _found(self) -> _Steps:
+        modules = tuple(map(self.__dict__.get, self._members))  # other threads wait for all of it
         found = self._steps
-        if found is None:
-            found = self.__dict__["_steps"] = steps(self._values())
+        if found is None or [*map(id, found.modules)] != [*map(id, modules)]:
+            found = self.__dict__["_steps"] = _Steps(modules)
         return found
 
     def _infer(self, input: Any) -> Any:
         """Return the output, and call as one what the backend can compute in a row."""
-        found, rows = self._found(), self.__dict__.setdefault("_rows", {})
-        position, used = 0, set()
+        found = self._found()
+        rows, position, used = found.rows, 0, set()
         while position < len(found):
             start, row = position, rows.get(position)
             if row is None or not row.holds():
-                row = _find_row(found, start, rows)
+                row = _find_row(found, start)
             if row is not None and row.fits(input):
                 used.add(start)
                 input, position = row(input), start + row.steps
@@ -95,21 +102,11 @@ class Sequential(Row):
             rows.pop(start, None)
         return input
 
-    def _put(self, name: str, value: Any, kind: str) -> None:
-        self._drop_kept()
-        super()._put(name, value, kind)
-
-    def _forget(self, name: str) -> None:
-        self._drop_kept()
-        super()._forget(name)
-
     def _drop_kept(self) -> None:
         self.__dict__.pop("_steps", None)
-        self.__dict__.pop("_rows", None)
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = "_steps", "_rows"
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
 
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
@@ -164,12 +161,12 @@ class _InARow:
         return True
 
     def __call__(self, input: Tensor) -> Tensor:
-        return wrap(from_nhwc(self._run(input.data.transpose(0, 2, 3, 1))))
+        return run_kept(self._run, input)
 
 
-def _find_row(found: list[Any], start: int, rows: dict[int, _InARow]) -> _InARow | None:
-    """Return the row that begins with a step, if one does: a new one, or that of ``rows``."""
-    change, position = last_change(), start
+def _find_row(found: _Steps, start: int) -> _InARow | None:
+    """Return the row that begins with a step, if one does: a new one, or the one there is."""
+    change, position, rows = last_change(), start, found.rows
     links: list[_Link] = []
     while position < len(found) and _gather(found[position], links):
         position += 1
