@@ -352,11 +352,16 @@ class Tensor(Methods):
 
     __hash__ = object.__hash__
 
+    def _own_class(self) -> type[Tensor]:
+        """Return its class, also if another thread watches it now: see nn/_untouched.py."""
+        kind = type(self)
+        return getattr(kind, "_watches", kind)
+
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self), self.data, self._version, self.requires_grad)
+        return _rebuild, (self._own_class(), self.data, self._version, self.requires_grad)
 
     def __copy__(self) -> Tensor:
-        copy = type(self).__new__(type(self))
+        copy = self._own_class().__new__(self._own_class())
         copy._share(self)
         copy._requires_grad = self.requires_grad
         return copy
@@ -367,7 +372,7 @@ class Tensor(Methods):
                 "deepcopy works on leaves only: this tensor is the result of "
                 f"{self._node.name}; use detach() or clone()"
             )
-        copy = type(self).__new__(type(self))
+        copy = self._own_class().__new__(self._own_class())
         # By the memo, so that tensors of the same memory have the same in the copy too.
         copy._init(deepcopy(self.data, memo))
         copy._version = deepcopy(self._version, memo)

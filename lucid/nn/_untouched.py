@@ -46,13 +46,6 @@ def _watched(kind: type[Tensor]) -> type[Tensor]:
     def of_array(name: str) -> Any:
         return property(lambda tensor: getattr(array_of(tensor), name))
 
-    def by_own_class(name: str) -> Any:
-        def call(tensor: Tensor, *args: Any) -> Any:
-            end(tensor)
-            return getattr(tensor, name)(*args)
-
-        return call
-
     members = {
         "__slots__": (),
         "__doc__": kind.__doc__,
@@ -60,8 +53,7 @@ def _watched(kind: type[Tensor]) -> type[Tensor]:
         "__qualname__": kind.__qualname__,
         "data": property(get, put),
         **{name: of_array(name) for name in ("shape", "ndim", "dtype")},  # what is no value
-        # A copy is of the tensor's own class.
-        **{name: by_own_class(name) for name in ("__reduce__", "__copy__", "__deepcopy__")},
+        "_watches": kind,  # the class of its copies
     }
     return type(kind.__name__, (kind,), members)
 

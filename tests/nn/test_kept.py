@@ -342,6 +342,16 @@ def test_copies_are_of_the_own_class(copied):
         np.testing.assert_allclose(result, by_definition(one, images()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["__copy__", "__deepcopy__", "__reduce__"])
+def test_a_copy_is_of_the_own_class_when_a_watch_begins_meanwhile(name):
+    model = build()
+    weight, args = model.conv.weight, [{}] if name == "__deepcopy__" else []
+    copied = getattr(weight, name)
+    run(model, images())  # as another thread may
+    result = copied(*args)
+    assert (result[1][0] if name == "__reduce__" else type(result)) is nn.Parameter
+
+
 def test_training_mode_gives_the_memory_back():
     model = build()
     run(model, images())

@@ -3,6 +3,8 @@
 import copy
 import gc
 import pickle
+import sys
+import threading
 import weakref
 
 import numpy as np
@@ -267,6 +269,32 @@ def test_a_copy_runs_its_own_layers(copied):
     twin[1][0].last[0].weight.data[...] = 0
     check(model, x)
     check(twin, x)
+
+
+def test_copies_while_a_thread_calls_the_model():
+    model, x, before = build(), images(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    done = threading.Event()
+
+    def call():
+        while not done.is_set():
+            model.train().eval()
+            with lucid.no_grad():
+                model(x)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        for _ in range(30):
+            copied = copy.deepcopy(model)
+            read = pickle.loads(pickle.dumps(model))
+            assert all(type(copy.copy(p)) is nn.Parameter for p in model.parameters())
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    check(copied, x)
+    check(read, x)
 
 
 def test_training_and_back(rows):

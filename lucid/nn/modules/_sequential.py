@@ -106,7 +106,8 @@ class Sequential(Row):
         self.__dict__.pop("_steps", None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
+        own = self.__dict__.copy()  # at once: another thread may be calling it
+        return {name: value for name, value in own.items() if name != "_steps"}
 
     @overload
     def __getitem__(self, index: slice) -> Sequential: ...
