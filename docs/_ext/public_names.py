@@ -103,7 +103,7 @@ TITLES = {
     "_compose": "Several transforms",
     "_base": "A transform of your own",
 }
-ORDER = {name: index for index, name in enumerate(TITLES)}
+ORDER = {title: index for index, title in enumerate(TITLES.values())}
 
 
 class PublicNames(SphinxDirective):
@@ -137,10 +137,9 @@ class PublicNames(SphinxDirective):
                 home = module.rpartition(".")[2]
                 if home not in TITLES:
                     raise self.error(f"public-names: no section title for {module}")
-                sections.setdefault(home, {})[name] = value
-            for home in sorted(sections, key=ORDER.__getitem__):
-                title = TITLES[home]
-                lines += [title, "-" * len(title), "", *self.entries(module_name, sections[home])]
+                sections.setdefault(TITLES[home], {})[name] = value
+            for title in sorted(sections, key=ORDER.__getitem__):
+                lines += [title, "-" * len(title), "", *self.entries(module_name, sections[title])]
         else:
             lines += self.entries(module_name, names)
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
