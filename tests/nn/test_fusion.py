@@ -129,6 +129,12 @@ def test_norm_of_another_width_is_named():
         model(lucid.randn(1, 3, 8, 8))
 
 
+def test_one_image_is_to_a_sync_norm_what_it_is_layer_by_layer():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SyncBatchNorm(4)).eval(), lucid.randn(3, 4, 5)
+    with lucid.no_grad():
+        np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x), rtol=1e-5, atol=1e-6)
+
+
 def row(numbers, dtype=np.float32):
     return nn.Parameter(lucid.tensor(np.ones(numbers), dtype=dtype))
 

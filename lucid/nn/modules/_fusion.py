@@ -111,7 +111,8 @@ class ConvNormAct:
             is_training = norm.training or norm.running_mean is None
         shape: tuple[int, ...] = getattr(input, "shape", ())
         if not is_training:
-            alone = norm is None and len(shape) == 3  # an image without the batch axis
+            # An image without the batch axis, which BatchNorm2d refuses.
+            alone = len(shape) == 3 and type(norm) is not BatchNorm2d
             return self._apart if alone or is_grad_enabled() or is_observed() else self._infer
         # One image may have one value a channel, which batch norm refuses.
         several = len(shape) == 4 and shape[0] > 1
