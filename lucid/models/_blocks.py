@@ -173,8 +173,8 @@ class _MobileAttention(Residual):
         """
         n, _, height, width = query.shape
         heads, positions = self.num_heads, height * width
-        q, v = _rows(query), _rows(value)
-        k = _rows(key) * self.key_dim**-0.5  # as a rule the smaller of the two
+        q = _rows(query) * self.key_dim**-0.5
+        k, v = _rows(key), _rows(value)
         if self.use_multi_query:
             # The key is the same for all heads: they are just more rows.
             q = q.reshape(n, positions * heads, self.key_dim)
