@@ -37,13 +37,13 @@ _AFTER = {*_BOUNDS, LayerScale}
 _NORMS = BatchNorm2d, SyncBatchNorm
 
 
-def steps(modules: Iterable[Module]) -> list[Callable[[Any], Any]]:
-    """Return what to call one after the other: the modules, of which some are called as one."""
+def steps(modules: Iterable[Module], alone: bool) -> list[Callable[[Any], Any]]:
+    """Return what to call: modules, some as one; if ``alone`` also convolutions without norm."""
     found: list[Callable[[Any], Any]] = []
     waiting = list(modules)[::-1]
     while waiting:
         step: Any = waiting.pop()
-        if type(step) is Conv2d:
+        if type(step) is Conv2d and (alone or (waiting and type(waiting[-1]) in _NORMS)):
             norm: Any = waiting.pop() if waiting and type(waiting[-1]) in _NORMS else None
             after = waiting.pop() if waiting and type(waiting[-1]) in _AFTER else None
             step = ConvNormAct(step, norm, after)

@@ -27,7 +27,8 @@ class _Steps(list[Callable[[Any], Any]]):
     """What to call of some modules, and what inference calls as one, by the first step."""
 
     def __init__(self, modules: tuple[Any, ...]) -> None:
-        super().__init__(steps(modules))
+        super().__init__(steps(modules, alone=True))
+        self.recorded = steps(modules, alone=False)  # holds no input until an activation is done
         self.modules = modules
         self.rows: dict[int, _InARow] = {}
 
@@ -72,7 +73,7 @@ class Sequential(Row):
         """Return the last module's output."""
         if not is_grad_enabled() and not is_observed():
             return self._infer(input)
-        for step in self._found():
+        for step in self._found().recorded:
             input = step(input)
         return input
 
@@ -192,9 +193,8 @@ def _gather(step: Any, links: list[_Link]) -> bool:
         return kept is not None
     if not is_plain(step, kind):
         return False
-    adds = False
     if kind is Sequential:
-        parts = step._found()
+        parts, adds = step._found(), False
     elif kind.forward is Residual.forward and not step.training:
         parts, adds = step.branch(), step.use_residual
     else:
