@@ -434,6 +434,25 @@ def test_a_content_that_does_not_match_its_checksum(tmp_path: Path) -> None:
         load(tmp_path / "x.npz")
 
 
+def test_an_entry_that_does_not_begin_where_it_says(tmp_path: Path) -> None:
+    save({"a": np.arange(100.0), "b": np.arange(9.0)}, tmp_path / "x.npz")
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[26:28] = (200).to_bytes(2, "little")  # the length of the first name
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"x\.npz is not a \.npz file of numeric arrays, or damaged"
+    ):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("save_as", [np.savez, np.savez_compressed])
+def test_an_archive_behind_something_else(tmp_path: Path, save_as: Any) -> None:
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.arange(4, dtype=np.int8)}
+    save_as(tmp_path / "x.npz", **arrays)
+    (tmp_path / "x.npz").write_bytes(b"PK\3\4 first " + (tmp_path / "x.npz").read_bytes())
+    assert_same(load(tmp_path / "x.npz"), arrays)
+
+
 @pytest.mark.parametrize(
     "descr", ["'<f16'", "'<c16'", "'<M8[s]'", "'|V8'", "[('x', '<f4')]", "('<f4', (2,))"]
 )

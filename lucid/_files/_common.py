@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -48,16 +49,19 @@ def check_texts(value: Any) -> dict[str, str]:
     return value
 
 
-def fill(array: Array, file: IO[bytes], name: str) -> None:
-    """Read the elements of a C-contiguous array, without a second copy of them all."""
+def fill(array: Array, file: Any, name: str, crc: int | None = None) -> int | None:
+    """Read the elements of a C-contiguous array in place; return the CRC-32 from ``crc`` on."""
     content = array.reshape(-1).view(np.uint8).data
     position = 0
     while position < len(content):
-        part = file.read(min(_CHUNK, len(content) - position))
-        if not part:
+        part = content[position : position + _CHUNK]
+        count = file.readinto(part)
+        if not count:
             raise ValueError(f"{name!r} ends after {position} of {len(content)} bytes")
-        content[position : position + len(part)] = part
-        position += len(part)
+        position += count
+        if crc is not None:
+            crc = zlib.crc32(part[:count], crc)
+    return crc
 
 
 def native(array: Array, name: str) -> Array:

@@ -5,11 +5,14 @@ By hand, since np.savez takes names as keyword arguments, and fails at one calle
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,6 +22,8 @@ from lucid._files._common import METADATA, STRUCTURE, Array, check_texts, fill, 
 from lucid._files._json import parse_json
 
 _LONGEST_HEADER = 10_000  # NumPy's own limit
+# The layers of a network are alike, and so are their headers.
+_parsed = functools.lru_cache(1 << 8)(lambda parse, header: parse(io.BytesIO(header)))
 _DEFLATE_RATIO = 1032  # bytes that one packed byte can stand for, at most (zlib's documentation)
 
 
@@ -48,7 +53,7 @@ class NpzFile:
     """An archive whose headers, all of them, agree with its size; nothing else is unpacked yet."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._archive = zipfile.ZipFile(file)
+        self._file, self._archive = file, zipfile.ZipFile(file)
         self._headers: dict[str, _NpyHeader] = {}
         _check_entries(self._archive.infolist(), os.fstat(file.fileno()).st_size)
         for entry in self._archive.infolist():
@@ -73,22 +78,27 @@ class NpzFile:
     def _text(self, name: str) -> str | None:
         return self._read_array(name).tobytes().decode() if name in self._headers else None
 
+    def _open(self, entry: zipfile.ZipInfo) -> Any:
+        """Return a file where an entry begins: this one unless it is packed, in half the time."""
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return self._archive.open(entry)
+        self._file.seek(entry.header_offset + 26)
+        self._file.seek(sum(struct.unpack("<2H", self._file.read(4))), os.SEEK_CUR)
+        return self._file
+
     def _read_header(self, entry: zipfile.ZipInfo, name: str) -> _NpyHeader:
-        with self._archive.open(entry) as file:
-            start = file.read(12)
-            version = np.lib.format.read_magic(io.BytesIO(start))
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"{name!r} has the unknown .npy version {version}")
-            width = 2 if version == (1, 0) else 4
-            length = int.from_bytes(start[8 : 8 + width], "little")
-            if length > _LONGEST_HEADER:
-                raise ValueError(f"{name!r} has a header of {length} bytes")
-            end = 8 + width + length
-            rest = io.BytesIO(start[8:] + file.read(end - len(start)))
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(rest)
-        else:
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(rest)
+        file = self._open(entry)
+        start = file.read(12)
+        version = np.lib.format.read_magic(io.BytesIO(start))
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name!r} has the unknown .npy version {version}")
+        width = 2 if version == (1, 0) else 4
+        length = int.from_bytes(start[8 : 8 + width], "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"{name!r} has a header of {length} bytes")
+        end = 8 + width + length
+        parse = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, fortran, dtype = _parsed(parse, start[8:] + file.read(end - len(start)))
         if not is_numeric(dtype):
             raise ValueError(
                 f"{name!r} holds elements of dtype {dtype}, expected real numbers of at most 64 "
@@ -102,9 +112,10 @@ class NpzFile:
     def _read_array(self, name: str) -> Array:
         header = self._headers[name]
         array = np.empty(header.shape, header.dtype, order="F" if header.fortran else "C")
-        with self._archive.open(header.entry) as file:
-            file.read(header.start)
-            fill(array.T if header.fortran else array, file, name)
+        file = self._open(header.entry)
+        crc = zlib.crc32(file.read(header.start))
+        if fill(array.T if header.fortran else array, file, name, crc) != header.entry.CRC:
+            raise ValueError(f"Bad CRC-32 for {name!r}")
         return native(array, name)
 
 

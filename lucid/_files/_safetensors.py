@@ -19,21 +19,8 @@ from lucid._files._common import METADATA, STRUCTURE, Array, check_texts, fill, 
 from lucid._files._json import parse_json
 
 # The dtypes as NumPy reads them; bfloat16 is widened to float32 afterwards.
-_DTYPES = {
-    "BOOL": "|b1",
-    "U8": "|u1",
-    "I8": "|i1",
-    "U16": "<u2",
-    "I16": "<i2",
-    "U32": "<u4",
-    "I32": "<i4",
-    "U64": "<u8",
-    "I64": "<i8",
-    "F16": "<f2",
-    "BF16": "<u2",
-    "F32": "<f4",
-    "F64": "<f8",
-}
+_DTYPES = {"BOOL": "|b1", "U8": "|u1", "I8": "|i1", "BF16": "<u2"}
+_DTYPES |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "uif" for size in (2, 4, 8)}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
 
 LONGEST_HEADER = 100_000_000  # the format's limit
