@@ -69,9 +69,10 @@ def lucid_model(case: Case, folder: Path) -> Any:
     """Return lucid's model with the case's weights."""
     import lucid
 
-    # As ``create_model`` builds what it loads weights into: the other libraries draw none either.
+    # As ``create_model`` builds what it loads weights into, and has it take their memory: the
+    # other libraries draw none either.
     model = lucid.nn.utils.skip_init(lucid.models.MobileNet_V4, configuration(case))
-    model.load_state_dict(lucid.load(folder / "state.npz"))
+    model.load_state_dict(lucid.load(folder / "state.npz"), assign=True)
     return model.train(case.trains)
 
 

@@ -161,7 +161,7 @@ def build_from(
     """Return a model with the weights of a checkpoint; see the factories.
 
     Args:
-        checkpoint: the weights.
+        checkpoint: the weights, whose memory the model takes where it can.
         name: of the model; lucid's name takes weights of either form, timm's only of its own.
         num_classes: None takes the checkpoint's, or 1000 if it has no classifier.
         **kwargs: for :class:`MobileNet_V4`.
@@ -187,7 +187,9 @@ def build_from(
             f"weights: {checkpoint.source} does not fit {name}: it has the same entries, but they "
             f"are those of {told}, which computes something else"
         )
-    model.load_state_dict(state, strict=False)
+    own = model.state_dict()
+    state = {ours: value.to(own[ours].dtype) for ours, value in state.items()}
+    model.load_state_dict(state, strict=False, assign=True)
     known = known_settings(checkpoint, name)
     set_batch_norms(model, eps=known.get("bn_eps"))
     model.pretrained_cfg = {**DEFAULT, **known, "num_classes": _classes(checkpoint)}

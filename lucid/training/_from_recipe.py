@@ -110,7 +110,9 @@ def _build_from(
 ) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*starts from fresh weights")
-        model = build_from(start.checkpoint, name, len(classes), **given)
+        # Copies, as another model may start from them too.
+        state = {key: value.clone() for key, value in start.checkpoint.state.items()}
+        model = build_from(start.checkpoint._replace(state=state), name, len(classes), **given)
     count = model.pretrained_cfg["num_classes"] if model.pretrained_cfg else 0
     if start.classes not in (None, classes) and count == len(classes):
         model.reset_classifier(count)

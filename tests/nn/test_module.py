@@ -214,6 +214,38 @@ def test_state_dict() -> None:
     assert next(iter(net.state_dict(prefix="m."))) == "m.first.scale"
 
 
+def test_assigned_values_are_not_copied() -> None:
+    layer, pair = nn.Linear(2, 3), np.zeros((2, 3), np.float32)
+    state = {"weight": np.ones((3, 2)), "bias": pair[0]}
+    with lucid.no_grad():
+        before = layer.weight + 0  # what was computed stays
+    layer.load_state_dict(state, assign=True)
+    assert layer.weight.data is state["weight"]
+    assert not np.shares_memory(layer.bias.data, pair)
+    with lucid.no_grad():
+        layer.weight += 1
+    assert (state["weight"] == 2).all()
+    assert (before.data != 2).any()
+    frozen = np.ones((3, 2), np.float32)
+    frozen.flags.writeable = False
+    layer.load_state_dict({"weight": frozen, "bias": np.ones(3, np.float32)}, assign=True)
+    with lucid.no_grad():
+        layer.weight += 1
+    assert (frozen == 1).all()
+    both = np.ones((2, 2), np.float32)
+    layers = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    layers.load_state_dict({"0.weight": both, "1.weight": both}, assign=True)
+    assert not np.shares_memory(layers[0].weight.data, layers[1].weight.data)
+
+
+def test_a_value_assigned_before_backward_is_noticed() -> None:
+    layer = nn.Linear(2, 3)
+    y = layer(lucid.ones(1, 2, requires_grad=True)).sum()
+    layer.load_state_dict({"weight": np.ones((3, 2)), "bias": np.ones(3)}, assign=True)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
 def test_load_state_dict() -> None:
     lucid.manual_seed(0)
     a, b = Net(), Net()

@@ -15,7 +15,7 @@ import pytest
 import lucid
 from lucid import data, training
 from lucid.training import Recipe, Run
-from lucid.training._from_recipe import build_loader, build_mix
+from lucid.training._from_recipe import build_loader, build_mix, build_model, open_weights
 
 pytest.importorskip("sklearn")
 
@@ -241,6 +241,19 @@ def test_images_are_as_the_weights_expect_them(start: Path) -> None:
     images = data.load_images("digits", 40, model=model, limit=40)
     again = training.evaluate(model, data.DataLoader(images.test, 10))
     assert again.loss == pytest.approx(score.loss, rel=1e-5)
+
+
+def test_two_models_start_from_the_same_weights(start: Path) -> None:
+    recipe = replace(QUICK, weights=str(start))
+    opened = open_weights(recipe)
+    given = recipe, [*"abcdefghij"], 1, opened, print
+    first, second = build_model(*given), build_model(*given)
+    with lucid.no_grad():
+        for parameter in first.parameters():
+            parameter.fill_(7.0)
+    for name, value in lucid.load(start).items():
+        np.testing.assert_array_equal(second.state_dict()[name].data, value.data)
+        np.testing.assert_array_equal(build_model(*given).state_dict()[name].data, value.data)
 
 
 def test_a_classifier_of_other_classes_starts_fresh(start: Path) -> None:

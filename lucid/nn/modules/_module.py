@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -477,7 +478,8 @@ class Module:
             state_dict: tensors or arrays by path, as :meth:`state_dict` returns them.
             strict: raise also if a path is missing or unexpected. A batch norm's count of batches
                 may be missing, as it is in files of other tools: it stays as it is.
-            assign: give the tensors the dtype of their new values.
+            assign: give the tensors the dtype and the memory of their new values, so that a change
+                of one is a change of both. Only views, and what two paths have, are copied.
 
         Returns:
             A named tuple ``(missing_keys, unexpected_keys)``.
@@ -522,10 +524,14 @@ class Module:
             raise RuntimeError(
                 f"{who}.load_state_dict: nothing was loaded\n  " + "\n  ".join(problems)
             )
+        places = Counter(map(id, arrays.values()))
         for path, array in arrays.items():
-            if own[path].dtype != array.dtype:
-                own[path].data = own[path].data.astype(array.dtype)
-            overwrite(own[path], array)
+            if assign:
+                is_whole = array.base is None and array.flags.carray and places[id(array)] == 1
+                own[path].data = array if is_whole else array.copy()
+                mark_changed(own[path])
+            else:
+                overwrite(own[path], array)
         return IncompatibleKeys(missing, unexpected)
 
     # -- changing all of it -----------------------------------------------------------------
