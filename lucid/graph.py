@@ -20,7 +20,7 @@ import numpy as np
 
 from lucid.autograd import Function, Tensor, no_grad
 from lucid.autograd._function import observe
-from lucid.autograd._tensor import assign, version, wrap
+from lucid.autograd._tensor import array_of, assign, version, wrap
 from lucid.nn import Module
 from lucid.ops._conv import Conv2d, ConvInputGrad
 from lucid.ops._linear import Linear
@@ -357,11 +357,11 @@ class Recorder:
 
     def add_value(self, tensor: Tensor, args: Any = (), *, array: bool = True) -> Value:
         """Return a new value, that of a tensor which was computed of ``args``."""
-        data = tensor.data
+        data = array_of(tensor)
         views = [
             value
             for arg in leaves(args, Tensor)
-            if (value := self.find(arg)) is not None and np.may_share_memory(data, arg.data)
+            if (value := self.find(arg)) is not None and np.may_share_memory(data, array_of(arg))
         ]
         value = Value(self.count, data.shape, data.dtype, data.strides, views)
         self.count += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -376,4 +377,8 @@ def compile(
         raise TypeError(f"compile: input_shape must be a sequence of integers, got {input_shape!r}")
     if min(shape) < 1:
         raise ValueError(f"compile: the sizes in input_shape must be positive, got {input_shape!r}")
-    return CompiledModel(model, tuple(int(size) for size in shape), keep_module)
+    with ExitStack() as afterwards:
+        if gc.isenabled():  # it would look through all modules a hundred times
+            gc.disable()
+            afterwards.callback(gc.enable)
+        return CompiledModel(model, tuple(int(size) for size in shape), keep_module)

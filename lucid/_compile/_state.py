@@ -15,8 +15,8 @@ from lucid.autograd import Tensor
 
 def same_values(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are equal, NaN to NaN."""
-    if a.dtype != b.dtype:
-        return False
+    if a is b or a.dtype != b.dtype:
+        return a is b
     # First without a thought of NaN, in a third of the time.
     return np.array_equal(a, b) or (a.dtype.kind in "fc" and np.array_equal(a, b, equal_nan=True))
 

@@ -17,19 +17,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lucid._compile._first import begun, complete, run_first
+from lucid._compile._blank import LookedAtError, blank, blank_result, complete
+from lucid._compile._fuse import BY_IMAGE
 from lucid._compile._state import no_random_numbers_lost, same_state, same_values
 from lucid._compile._watch import Values, watched
 from lucid.autograd import Function, Tensor
+from lucid.autograd._graph import Node
 from lucid.autograd._tensor import array_of, version, wrap
 from lucid.graph import Call, Graph, Operation, Recorder, Value, leaves, mapped
-from lucid.kernels._memory import trim
 from lucid.nn import Module
 from lucid.ops._elementwise._comparison import Compare
 from lucid.ops._embedding import Rows
@@ -37,6 +37,7 @@ from lucid.ops._reduce import Arg
 
 # So many times the model is run again with more opaque modules; then the whole model is opaque.
 _ROUNDS = 12
+_DRAWN = 4099  # numbers that are repeated where some are wanted
 
 
 def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Graph | None:
@@ -50,16 +51,14 @@ def faithful_graph(model: Module, shape: tuple[int, ...], dtype: np.dtype[Any]) 
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
         return None  # they want to see each call
-    # Only what is plainly the same for each image is found by the first alone.
-    begins = math.prod(shape[1:]) > shape[0] > 1
-    for alone, lends in ((True, True), (False, True), (False, False))[not begins :]:
+    for blanks, lends in ((True, True), (False, True), (False, False)):
         weights = [parameter.data for parameter in model.parameters() if lends]
         views = {id(array): np.broadcast_to(array, array.shape) for array in weights}  # read-only
         own = copied(model, views).eval()
         lent = {id(view): view for view in views.values()}
         try:
-            graph = _graph_of(own, shape, dtype, lent, alone=alone)
-        except Exception:
+            graph = _graph_of(own, shape, dtype, lent, blanks=blanks)
+        except (Exception, LookedAtError):
             if not lends:
                 raise
             continue
@@ -95,7 +94,7 @@ def _graph_of(
     dtype: np.dtype[Any],
     lent: Mapping[int, np.ndarray],
     *,
-    alone: bool,
+    blanks: bool,
 ) -> Graph | None:
     """Return what :func:`faithful_graph` does.
 
@@ -105,29 +104,28 @@ def _graph_of(
         shape: of the input.
         dtype: of the input.
         lent: the weights that the copies share, by their ids.
-        alone: whether of the input only the first image is computed; None if that is not clear.
+        blanks: whether nothing is computed that goes image by image; None if that is not enough.
     """
     opaque: set[str] = set()
     first_state, copies = before, [copy.deepcopy(before, dict(lent))]
     rng = np.random.default_rng(0)
 
-    def given(scale: int) -> Tensor:
-        drawn = rng.standard_normal((1, *shape[1:]) if alone else shape, np.float32)
+    def recorded(model: Module, scale: int) -> tuple[FaithfulRecorder, Graph]:
+        drawn = rng.standard_normal(_DRAWN if blanks else shape, np.float32)
         drawn = np.multiply(drawn, scale, out=drawn).astype(dtype, copy=False)
-        return wrap(begun(drawn, shape[0]) if alone else drawn)
+        given = blank(shape, range(len(shape)), drawn) if blanks else drawn
+        recorder = FaithfulRecorder(model, opaque, drawn if blanks else None)
+        return recorder, recorder.run(wrap(given))
 
     with no_random_numbers_lost() as were_drawn:
-        for _ in range(1 if alone else _ROUNDS):
+        for _ in range(1 if blanks else _ROUNDS):
             if "" in opaque:
                 return None
-            first = FaithfulRecorder(copies[0], opaque)
-            graph = first.run(given(1))
-            trim()  # no map of the first run is needed by the second
+            first, graph = recorded(copies[0], 1)
             if len(copies) == 1 and not same_state(copies[0], before):
                 copies.append(copy.deepcopy(before, dict(lent)))
-            second = FaithfulRecorder(copies[-1], opaque)
             try:  # a larger input, as a choice may depend on the size
-                other = second.run(given(10))
+                second, other = recorded(copies[-1], 10)
             except Exception:  # the model looks at values, and does not take these
                 return None
             if were_drawn():
@@ -171,14 +169,14 @@ class FaithfulRecorder(Recorder):
     Attributes:
         culprits: the names of those modules: they are to be opaque.
         choices: operations that are taken for reading their arguments.
+        numbers: those of blanks; None where all is computed.
     """
 
     choices: frozenset[type[Function]] = frozenset({Compare, Arg, Rows})
-    runner = staticmethod(run_first)
 
-    def __init__(self, model: Module, opaque: set[str]) -> None:
+    def __init__(self, model: Module, opaque: set[str], numbers: np.ndarray | None = None) -> None:
         super().__init__(model)
-        self.opaque = opaque
+        self.opaque, self.numbers = opaque, numbers
         self.culprits: set[str] = set()
         self.versions: dict[int, int] = {}  # of computed tensors, by their ids
         self.settled: set[Value] = set()  # those that do not depend on the input
@@ -224,10 +222,11 @@ class FaithfulRecorder(Recorder):
 
     def read(self, tensor: Tensor) -> None:
         """Note that the values of a tensor are read by something else than an operation."""
-        complete(tensor)
         value = self.find(tensor)
         if value is None or value in self.settled:
             return
+        if self.numbers is not None:  # at once: a loop that waits for a number might not end
+            raise LookedAtError
         if self.opened is None:
             self.culprits.add(self.here)
         elif not any(tensor is given for given in self.opened.given):
@@ -246,6 +245,16 @@ class FaithfulRecorder(Recorder):
         return value
 
     # What happens.
+
+    def runner(self, kind: type[Function], ctx: Node, *args: Any) -> Any:
+        """Return what an operation computes, or a blank where that will do."""
+        values = [self.find(arg) for arg in args[: BY_IMAGE.get(kind, 0)]]
+        if self.numbers is not None and {*values} - {None} - self.settled:
+            result = blank_result(kind, args, self.numbers)
+            if result is not None:
+                return result
+        complete(args)
+        return kind.forward(ctx, *args)
 
     def add(
         self, kind: type[Function] | Module, args: list[Any], outputs: list[Value], **more: Any
@@ -274,7 +283,6 @@ class FaithfulRecorder(Recorder):
         if kwargs or not all(map(_is_simple, leaves(args))):
             self.culprits.add(caller)
         given = leaves(args, Tensor)
-        complete(given)
         values = [array_of(tensor).copy(order="K") for tensor in given]
         self.opened = _Opened(self.open[-1], caller, self.replaced(list(args)), given, values)
 

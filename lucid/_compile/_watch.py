@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lucid._compile._first import complete, shown
+from lucid._compile._blank import complete
 from lucid.autograd import Tensor
 from lucid.autograd._function import is_observed
 from lucid.autograd._tensor import array_of, array_slot
@@ -26,9 +26,6 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-_LAYOUT = {"strides", "flags", "base", "ctypes", "__array_interface__"}
-
-
 class Values(np.ndarray):
     """An array that calls ``noted`` when its values are used."""
 
@@ -36,16 +33,9 @@ class Values(np.ndarray):
     # Whether the change is known when all elements become those of a watched tensor's array.
     assigned: Callable[[Any], bool] = staticmethod(lambda source: False)
     of: Tensor | None = None  # the tensor whose array it is, no view of that
-    shifted = False  # whether it lies otherwise than the array of a whole batch
 
     def __array_finalize__(self, source: Any) -> None:
         self.noted = getattr(source, "noted", _nobody)
-        self.shifted = getattr(source, "shifted", False)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in _LAYOUT and super().__getattribute__("shifted"):
-            super().__getattribute__("noted")()
-        return super().__getattribute__(name)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         _note(inputs, kwargs)
@@ -118,12 +108,10 @@ def watched(
 
         @property
         def data(self) -> np.ndarray:
+            complete(self)
             if not is_observed():
-                complete([self])
                 return array_of(self)
-            array = shown(self)
-            values = array.view(Values)
-            values.shifted = array is not array_of(self)
+            values = array_of(self).view(Values)
             values.noted = lambda: read(self)
             values.of = self
             values.assigned = lambda source: (

@@ -71,7 +71,7 @@ class ClipGrad(Function):
 def _clip(input: Any, low: float, high: float, who: str) -> Tensor:
     """Return ``input`` within bounds; integers stay integers, within the bounds' whole parts."""
     x = operand(input, who)
-    kind = x.data.dtype.kind
+    kind = x.dtype.kind
     if kind == "f":
         return Clip.apply(x, low, high)
     if kind == "b" or (kind == "u" and low < 0):

@@ -41,13 +41,13 @@ def operand(value: Any, who: str) -> Tensor:
 def floating(value: Any, who: str) -> Tensor:
     """Like :func:`operand`, with integers and booleans converted to float32."""
     tensor = operand(value, who)
-    return tensor if tensor.data.dtype.kind == "f" else wrap(tensor.data.astype(DEFAULT_DTYPE))
+    return tensor if tensor.dtype.kind == "f" else wrap(tensor.data.astype(DEFAULT_DTYPE))
 
 
 def convert(value: Any, dtype: np.dtype[Any], who: str, *, overflows: bool = False) -> Tensor:
     """Return a tensor or a Python number as a tensor of ``dtype``; see :func:`as_number`."""
     if isinstance(value, Tensor):
-        return value if value.data.dtype == dtype else Cast.apply(value, dtype)
+        return value if value.dtype == dtype else Cast.apply(value, dtype)
     return wrap(as_number(value, dtype, who, overflows=overflows))
 
 
@@ -124,12 +124,13 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
         TypeError: if one does not hold numbers.
         ValueError: if the shapes do not broadcast, or a number is out of the dtype's range.
     """
-    # The short ways first, of numbers that are of no higher kind and of two tensors of one dtype.
-    if isinstance(a, Tensor) and isinstance(b, _NUMBERS.get(a.data.dtype.kind, ())):
-        return a, convert(b, a.data.dtype, who, overflows=True)
-    if isinstance(b, Tensor) and isinstance(a, _NUMBERS.get(b.data.dtype.kind, ())):
-        return convert(a, b.data.dtype, who, overflows=True), b
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.data.dtype == b.data.dtype):
+    # The short ways first, of two tensors of one dtype and of numbers that are of no higher kind.
+    both = isinstance(a, Tensor) and isinstance(b, Tensor)
+    if not both and isinstance(a, Tensor) and isinstance(b, _NUMBERS.get(a.dtype.kind, ())):
+        return a, convert(b, a.dtype, who, overflows=True)
+    if not both and isinstance(b, Tensor) and isinstance(a, _NUMBERS.get(b.dtype.kind, ())):
+        return convert(a, b.dtype, who, overflows=True), b
+    if not both or a.dtype != b.dtype:
         a, b = promoted(who, a, b, overflows=True)
     check_broadcast(a, b, who)
     return a, b
@@ -137,9 +138,9 @@ def operands(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
 
 def check_broadcast(a: Tensor, b: Tensor, who: str) -> None:
     """Raise a ValueError unless the shapes broadcast."""
-    if a.data.shape != b.data.shape and a.data.ndim and b.data.ndim:
+    if a.shape != b.shape and a.ndim and b.ndim:
         try:
-            np.broadcast_shapes(a.data.shape, b.data.shape)
+            np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
             raise ValueError(
                 f"{who}: shapes {a.shape} and {b.shape} do not broadcast: from the last axis "

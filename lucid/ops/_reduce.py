@@ -146,7 +146,7 @@ def mean(
     """
     taken = floating if dtype is None else operand
     input = with_dtype(taken(input, "mean"), dtype, "mean")
-    if input.data.dtype.kind != "f":
+    if input.dtype.kind != "f":
         raise TypeError(f"mean: dtype must be a floating-point dtype, got {input.dtype}")
     return Mean.apply(input, _axes(dim, input, "mean"), keepdim)
 

@@ -64,7 +64,7 @@ def reshape(input: Any, *shape: Any) -> Tensor:
     """
     input = operand(input, "reshape")
     sizes = shape_argument(shape, "reshape", minimum=-1)
-    filled = _filled_in(sizes, input.data.size)
+    filled = _filled_in(sizes, math.prod(input.shape))
     if filled is None:
         raise ValueError(
             f"reshape: {input.data.size} elements of shape {input.shape} do not fit into shape "

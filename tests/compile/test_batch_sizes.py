@@ -6,7 +6,7 @@ import pytest
 import lucid
 from lucid.graph import leaves
 from lucid.nn import functional
-from tests.compile.test_first_image import Of
+from tests.compile.test_blanks import Of
 
 
 def refused(y):
