@@ -62,7 +62,7 @@ def test_weights_become_a_file_that_says_what_they_are(tmp_path, capsys, weights
     }
     model = models.load_model(weights, tell=lambda line: None)
     x = images((5, 3, 64, 64))
-    assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+    assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 def test_options(tmp_path, capsys, weights):
@@ -80,7 +80,7 @@ def test_options(tmp_path, capsys, weights):
     assert [each.name for each in file.graph.output] == ["probabilities"]
     assert "BatchNormalization" in {node.op_type for node in file.graph.node}
     assert metadata(path)["lucid.classes"] == ["a", "b", "c"]
-    (probabilities,) = onnx_runtime(path, images((2, 3, 64, 96)))
+    (probabilities,) = onnx_runtime(path)(images((2, 3, 64, 96)))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_any_size(tmp_path, capsys, weights):
     assert (status, "images of any size" in out) == (0, True)
     model = models.load_model(weights, tell=lambda line: None)
     x = images((1, 3, 97, 130))
-    assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+    assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 def test_without_weights_it_says_that_they_are_random(tmp_path, capsys):

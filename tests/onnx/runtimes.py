@@ -1,7 +1,8 @@
-"""What runs ONNX files in the tests, each by one function: the outputs for some inputs."""
+"""What runs ONNX files in the tests, each by a function that loads a file to be run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +12,35 @@ import lucid
 from lucid import nn
 
 Arrays = list[np.ndarray]
+Run = Callable[..., Arrays]  # the outputs for some inputs
 
 
-def onnx_runtime(path: Path, *inputs: np.ndarray) -> Arrays:
+def onnx_runtime(path: Path) -> Run:
     ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return list(session.run(None, dict(zip(names, inputs))))
+    return lambda *inputs: list(session.run(None, dict(zip(names, inputs))))
 
 
-def openvino(path: Path, *inputs: np.ndarray) -> Arrays:
+def openvino(path: Path) -> Run:
     ov = pytest.importorskip("openvino")
     compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    results = compiled(list(inputs))
-    return [results[output] for output in compiled.outputs]
+
+    def run(*inputs: np.ndarray) -> Arrays:
+        results = compiled(list(inputs))
+        return [results[output] for output in compiled.outputs]
+
+    return run
 
 
-def reference(path: Path, *inputs: np.ndarray) -> Arrays:
+def reference(path: Path) -> Run:
     evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator(str(path))
-    with np.errstate(all="ignore"):  # infinities arise silently in lucid
-        return list(evaluator.run(None, dict(zip(evaluator.input_names, inputs))))
+
+    def run(*inputs: np.ndarray) -> Arrays:
+        with np.errstate(all="ignore"):  # infinities arise silently in lucid
+            return list(evaluator.run(None, dict(zip(evaluator.input_names, inputs))))
+
+    return run
 
 
 RUNTIMES = {"onnxruntime": onnx_runtime, "openvino": openvino, "reference": reference}

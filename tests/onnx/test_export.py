@@ -88,7 +88,7 @@ def test_folded_batch_norms_leave_weights_under_their_names(tmp_path: Path) -> N
     names = {each.name for each in graph.initializer}
     assert names == {"body.0.weight", "body.0.bias", "head.weight", "head.bias"}
     x = images((3, *SHAPE[1:]))
-    assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+    assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 def test_inputs_and_outputs_have_names_and_sizes(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_module_may_be_called_as_an_output_is(tmp_path: Path) -> None:
     model, path = Named(), tmp_path / "named.onnx"
     export(model, path, (1, 4))
     x = images((3, 4))
-    assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+    assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 # -- models ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_model_in_training_mode_is_exported_as_it_evaluates(tmp_path: Path) ->
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(value.numpy(), state[name])
     x = images((2, *SHAPE[1:]))
-    assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+    assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
@@ -155,7 +155,7 @@ def test_other_dtypes(tmp_path: Path, dtype: type) -> None:
     export(model, path, (1, 4))
     x = images((5, 4)).astype(dtype)
     assert_close(
-        onnx_runtime(path, x)[0], evaluated(model, x), 1e-12 if dtype is np.float64 else 1e-2
+        onnx_runtime(path)(x)[0], evaluated(model, x), 1e-12 if dtype is np.float64 else 1e-2
     )
 
 
@@ -170,7 +170,7 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     assert [each.name for each in graph.input] == ["left", "counts"]
     assert [each.name for each in graph.output] == ["sum", "parts.0", "parts.1"]
     left, counts = images((3, 4)), np.arange(12).reshape(3, 4)
-    total, double, same = onnx_runtime(path, left, counts)
+    total, double, same = onnx_runtime(path)(left, counts)
     np.testing.assert_allclose(total, left + counts, rtol=1e-6)
     np.testing.assert_array_equal(double, left * 2)
     np.testing.assert_array_equal(same, counts)
@@ -183,7 +183,7 @@ def test_feature_maps(tmp_path: Path) -> None:
     x = images((2, 3, 64, 64))
     with lucid.no_grad():
         expected = model.eval()(lucid.from_numpy(x))
-    for found, wanted in zip(onnx_runtime(path, x), expected):
+    for found, wanted in zip(onnx_runtime(path)(x), expected):
         assert_close(found, wanted.numpy())
 
 
@@ -197,7 +197,7 @@ def test_what_depends_on_the_batch_is_no_constant(tmp_path: Path) -> None:
     export(model, path, (1, 4))
     for batch in (1, 5):
         x = images((batch, 4))
-        assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+        assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 def test_a_fixed_batch_is_fixed(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_softmax_ends_with_probabilities(tmp_path: Path) -> None:
     with lucid.no_grad():
         expected = model.eval()(lucid.from_numpy(x)).softmax(-1).numpy()
     assert [each.name for each in onnx.load(path).graph.output] == ["probabilities"]
-    assert_close(onnx_runtime(path, x)[0], expected)
+    assert_close(onnx_runtime(path)(x)[0], expected)
 
 
 # -- metadata -------------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ def test_weights_over_2_gb_lie_beside_the_file(
         assert beside.stat().st_size == 4 * 5 * 500
         x = images((3, *SHAPE[1:]))
         expected = evaluated(model, x)
-        assert_close(onnx_runtime(path, x)[0], expected)
+        assert_close(onnx_runtime(path)(x)[0], expected)
         assert_close(evaluated(lucid.onnx.load(path), x), expected)
         onnx.checker.check_model(str(path), full_check=True)
 

@@ -180,7 +180,7 @@ def test_an_operation_is_the_same_elsewhere(tmp_path: Path, name: str) -> None:
     lucid.onnx.export(model, path, shape, dynamic_batch=name not in FIXED)
     for batch in (shape[0],) if name in FIXED else (1, 5):
         x = images((batch, *shape[1:]))
-        assert_close(onnx_runtime(path, x)[0], evaluated(model, x))
+        assert_close(onnx_runtime(path)(x)[0], evaluated(model, x))
 
 
 @pytest.mark.slow
@@ -195,11 +195,11 @@ def test_every_opset_has_the_operations(tmp_path: Path, opset: int) -> None:
         x = images(shape)
         expected = evaluated(model, x)
         if opset <= RUN:
-            assert_close(onnx_runtime(path, x)[0], expected)
+            assert_close(onnx_runtime(path)(x)[0], expected)
         # The reference takes older batch norms as training, and cuts a transposed convolution's
         # weights into groups along the wrong axis.
         if name != "ConvInputGrad" and (opset >= 14 or name != "BatchNormInference"):
-            assert_close(reference(path, x)[0], expected)
+            assert_close(reference(path)(x)[0], expected)
 
 
 def test_every_operation_of_the_table_is_tried() -> None:

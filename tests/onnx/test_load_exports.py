@@ -96,7 +96,7 @@ def test_rounding_to_integers_comes_back_and_passes_gradients(tmp_path: Path) ->
     assert [node.op_type for node in files[0].graph.node] == [
         node.op_type for node in files[1].graph.node
     ]
-    first, second = (RUNTIMES["onnxruntime"](tmp_path / f"{n}.onnx", x) for n in ("int8", "again"))
+    first, second = (RUNTIMES["onnxruntime"](tmp_path / f"{n}.onnx")(x) for n in ("int8", "again"))
     np.testing.assert_array_equal(first, second)
 
 
@@ -143,10 +143,10 @@ def test_what_onnx_runtime_quantised(
         "weight_type": getattr(tools.QuantType, weights),
     }
     tools.quantize_static(plain, small, Reader(), per_channel=per_channel, **kinds)
-    (expected,) = RUNTIMES["onnxruntime"](small, x)
+    (expected,) = RUNTIMES["onnxruntime"](small)(x)
     loaded = lucid.onnx.load(small)
     close = {"rtol": 0, "atol": 0.02 * np.abs(expected).max()}  # two steps of rounding
     np.testing.assert_allclose(loaded(x).data, expected, **close)
     lucid.onnx.export(loaded, again, (1, 3, 8, 8))
-    np.testing.assert_allclose(RUNTIMES["onnxruntime"](again, x)[0], expected, **close)
+    np.testing.assert_allclose(RUNTIMES["onnxruntime"](again)(x)[0], expected, **close)
     assert again.stat().st_size < 1.2 * small.stat().st_size

@@ -29,7 +29,7 @@ def test_runtimes_compute_the_same(runtime, act, per_channel, tmp_path):
     opset = 21 if runtime == "reference" else None
     lucid.onnx.export(small, path, images[0].shape, opset=opset)
     x = images[0].numpy()
-    (found,) = RUNTIMES[runtime](path, x)
+    (found,) = RUNTIMES[runtime](path)(x)
     scale = float(small[9].input_quantizer.scale.numpy())
     expected = evaluated(small, images[0])
     assert (np.abs(found - expected) <= scale).mean() >= 0.999
@@ -85,7 +85,7 @@ def test_a_sum_of_integers_rounds_as_onnx_runtimes(tmp_path):
     images = batches((8, 3, 32, 32))
     small = lucid.quantize(Sums(), images)
     exported(small, tmp_path / "sums.onnx", images[0])
-    (found,) = RUNTIMES["onnxruntime"](tmp_path / "sums.onnx", images[0].numpy())
+    (found,) = RUNTIMES["onnxruntime"](tmp_path / "sums.onnx")(images[0].numpy())
     np.testing.assert_array_equal(found, evaluated(small, images[0]))
 
 
@@ -97,6 +97,6 @@ def test_a_mobilenet_is_a_quarter_of_its_size(tmp_path):
         lucid.onnx.export(each, tmp_path / f"{name}.onnx", images.shape)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("small", "plain")]
     assert sizes[0] <= 0.28 * sizes[1]
-    (found,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx", images.numpy())
+    (found,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx")(images.numpy())
     expected = evaluated(each, images)
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())

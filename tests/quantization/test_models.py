@@ -44,7 +44,7 @@ def test_variants(variant, tmp_path):
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("small", "plain")]
     assert sizes[0] <= 0.28 * sizes[1]
     # With all its optimisations, which replace most nodes by some of integers.
-    (elsewhere,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx", held_out.numpy())
+    (elsewhere,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx")(held_out.numpy())
     assert (elsewhere.argmax(1) == found.argmax(1)).mean() >= 0.99
     step = float(small.classifier.input_quantizer.scale.numpy())
     assert (np.abs(elsewhere - found) <= step).mean() >= 0.999
