@@ -60,6 +60,7 @@ def start_ranks(
             **os.environ,
             "LD_LIBRARY_PATH": ":".join(filter(None, libraries)),
             "OMP_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "",  # a line is one write, whole among those of other ranks
             "PYTHONPATH": str(ROOT),
             **environment,
         },
