@@ -17,7 +17,7 @@ import numpy as np
 
 from lucid.kernels.exchange import Exchange
 from lucid.kernels.geometry import NOTHING, PLAIN, Bounds, Conv, Epilogue, Padding, Pair, Shape
-from lucid.kernels.prepared import Bound, Prepared
+from lucid.kernels.prepared import Bound, Link, Prepared
 
 Array = np.ndarray
 Result = TypeVar("Result")
@@ -74,9 +74,9 @@ class Backend(Protocol):
     def keep_conv(
         self, weight: Array, conv: Conv, epilogue: Epilogue
     ) -> Callable[[Array], Array]: ...
-    def keep_sequence(
-        self, convs: Sequence[Callable[[Array], Array]], adds: Sequence[int | None]
-    ) -> Callable[[Array], Array]: ...
+    def keep_affine(self, scale: Array, shift: Array) -> Callable[[Array], Array]: ...
+    def keep_attention(self, heads: int, scale: float) -> Callable[..., Array]: ...
+    def keep_row(self, links: Sequence[Link]) -> Callable[[Array], Array]: ...
     def conv2d_input_grad(
         self,
         grad: Array,

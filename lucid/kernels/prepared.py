@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,3 +45,17 @@ class Bound(NamedTuple):
 
     step: Prepared
     arrays: tuple[Any, ...]  # a slice of the model's input in its place
+
+
+class Link(NamedTuple):
+    """A kept layer of a row.
+
+    Attributes:
+        run: what the backend returned for it, a function of one map or of several.
+        reads: which maps: 0 is the row's input, 1 what the first link makes.
+        adds: the map of the same shape that is added to what it makes, None for none.
+    """
+
+    run: Callable[..., Array]
+    reads: tuple[int, ...]
+    adds: int | None = None

@@ -7,14 +7,17 @@ Every convolution is followed by batch norm, has no bias, and pads ``kernel // 2
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lucid import nn, ops
 from lucid.autograd import Tensor
 from lucid.models._config import AttentionSpec, FusedIBSpec, UIBSpec
 from lucid.models._config import make_divisible as make_divisible
 from lucid.models._pool import _BlurPool
-from lucid.nn.modules._residual import LayerScale, Residual, joined
+from lucid.nn.modules._layer_scale import LayerScale
+from lucid.nn.modules._map_attention import MapAttention
+from lucid.nn.modules._residual import Residual, joined
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu6": nn.ReLU6,
@@ -157,45 +160,25 @@ class _MobileAttention(Residual):
         layers["proj"] = nn.Conv2d(channels, width, 1, bias=False)
         return nn.Sequential(layers)
 
+    def branch(self) -> Sequence[Callable[[Any], Any]]:
+        paths = self.query, self.key, self.value
+        numbers = self.num_heads, self.key_dim, self.value_dim
+        attend = MapAttention(paths, *numbers, is_shared=self.use_multi_query)
+        scale = () if self.layer_scale is None else (self.layer_scale,)
+        return self.norm, attend, self.output, *scale
+
     def forward(self, x: Tensor) -> Tensor:
-        normal = self.norm(x)
-        y = self.output(self._attend(self.query(normal), self.key(normal), self.value(normal)))
+        y = self._in_steps(x)
         if y.shape != x.shape:  # strided queries
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
-        if self.layer_scale is not None:
-            y = self.layer_scale(y)
         return joined(self, x, y)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return ``softmax(q·kᵀ / √key_dim)·v`` over all positions, as a map of the input's size.
-
-        Shapes: query ``(N, heads·key_dim, H', W')``, key and value ``(N, width, h, w)``.
-        """
-        n, _, height, width = query.shape
-        heads, positions = self.num_heads, height * width
-        q = _rows(query) * self.key_dim**-0.5
-        k, v = _rows(key), _rows(value)
-        if self.use_multi_query:
-            # The key is the same for all heads: they are just more rows.
-            q = q.reshape(n, positions * heads, self.key_dim)
-        else:
-            q = q.reshape(n, positions, heads, self.key_dim).transpose(1, 2)
-            k = k.reshape(n, -1, heads, self.key_dim).transpose(1, 2)
-            v = v.reshape(n, -1, heads, self.value_dim).transpose(1, 2)
-        y = (q @ k.transpose(-2, -1)).softmax(-1) @ v
-        if not self.use_multi_query:
-            y = y.transpose(1, 2)
-        y = y.reshape(n, height, width, heads * self.value_dim).permute(0, 3, 1, 2)
-        return y
+    def _adds(self) -> bool | None:
+        is_plain = type(self).forward is _MobileAttention.forward and not self.training
+        return self.use_residual if is_plain and self.query_strides == (1, 1) else None
 
     def extra_repr(self) -> str:
         return (
             f"num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}, "
             f"multi_query={self.use_multi_query}"
         )
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return a map ``(N, C, H, W)`` as ``(N, H·W, C)``: a view, as channels come last in memory."""
-    n, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).reshape(n, h * w, c)

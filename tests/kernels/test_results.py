@@ -254,7 +254,9 @@ OTHERS = {
     "prepare_attention",
     "prepare_average",
     "prepare_conv",
-    "keep_sequence",
+    "keep_affine",
+    "keep_attention",
+    "keep_row",
     "pack_conv",
 }
 OTHERS |= {"prepare_images", "join", "join_lanes"}

@@ -13,8 +13,11 @@ import pytest
 import lucid
 from lucid import kernels, nn
 from lucid.autograd._function import observe
-from lucid.nn.modules import _sequential
-from lucid.nn.modules._residual import LayerScale, Residual, joined
+from lucid.models._blocks import _MobileAttention
+from lucid.models._config import AttentionSpec
+from lucid.nn.modules import _rows
+from lucid.nn.modules._layer_scale import LayerScale
+from lucid.nn.modules._residual import Residual, joined
 
 
 def conv(i, o, size=1, groups=1, act=None, scale=None):
@@ -44,10 +47,14 @@ def build():
     model = nn.Sequential(
         conv(3, 6, 3, act=nn.ReLU()),
         nn.Sequential(
-            Block(6), Block(6, use_residual=False), nn.Sequential(Block(6, middle=False))
+            Block(6),
+            Block(6, use_residual=False),
+            nn.Sequential(Block(6, middle=False)),
+            _MobileAttention(6, AttentionSpec(3, 4, 5, 1, 1, 2, True, True, True)),
         ),
         conv(6, 8, 3),
     )
+    model[1][3].layer_scale.gamma.data[...] = 0.7
     for _ in range(3):  # statistics that are not at their start
         model(lucid.randn(4, 3, 9, 9))
     return model.eval()
@@ -68,11 +75,26 @@ def called(module, x):
         for each in module.branch():
             y = called(each, y)
         y = joined(module, x, y)
+    elif type(module).forward is _MobileAttention.forward and "forward" not in module.__dict__:
+        y = joined(module, x, attended(module, called(module.norm, x)))
     else:
         y = module.forward(x)
     for hook in module._forward_hooks.values():
         y = hook.after(module, (x,), {}, y)
     return y
+
+
+def attended(block, x):
+    q, k, v = (called(part, x) for part in (block.query, block.key, block.value))
+    heads, (n, _, height, width) = block.num_heads, q.shape
+    q = q.reshape(n, heads, -1, height * width)
+    shared = 1 if block.use_multi_query else heads
+    k, v = (each.reshape(n, shared, each.shape[1] // shared, -1) for each in (k, v))
+    scores = lucid.einsum("nheq,nhek->nhqk", q, k.expand(n, heads, *k.shape[2:]))
+    weights = (scores / block.key_dim**0.5).softmax(-1)
+    y = lucid.einsum("nhqk,nhvk->nhvq", weights, v.expand(n, heads, *v.shape[2:]))
+    y = called(block.output, y.reshape(n, -1, height, width))
+    return y if block.layer_scale is None else called(block.layer_scale, y)
 
 
 def check(model, x, equal=None):
@@ -87,11 +109,11 @@ def check(model, x, equal=None):
 def rows(monkeypatch):
     """How many layers were put in a row, and how often rows were run."""
     made, backend = {"layers": [], "runs": 0}, kernels.active()
-    original = backend.keep_sequence
+    original = backend.keep_row
 
-    def keep_sequence(convs, adds):
-        made["layers"].append(len(convs))
-        run = original(convs, adds)
+    def keep_row(links):
+        made["layers"].append(len(links))
+        run = original(links)
 
         def counted(x):
             made["runs"] += 1
@@ -99,17 +121,17 @@ def rows(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(backend, "keep_sequence", keep_sequence)
+    monkeypatch.setattr(backend, "keep_row", keep_row)
     return made
 
 
 def test_all_layers_are_one_row(rows):
     model = build()
     check(model, images())
-    assert rows == {"layers": [10], "runs": 2}  # the first call brings the weights into form
+    assert rows == {"layers": [18], "runs": 2}  # the first call brings the weights into form
     for x in (images(1, 1), images(2, 5), images(3, 2, 12), images()):
         check(model, x, build())
-    assert rows == {"layers": [10], "runs": 14}
+    assert rows == {"layers": [18], "runs": 14}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -226,6 +248,52 @@ def a_wider_kernel(model):  # the map that is added gets another size, to which 
     model[1][2][0].last[0] = nn.Conv2d(12, 6, 9).eval()
 
 
+def another_query(model):
+    model[1][3].query = nn.Sequential(nn.Conv2d(6, 12, 3, padding=1)).eval()
+
+
+def heads_of_their_own(model):
+    block = model[1][3]
+    block.use_multi_query = False
+    block.key[2] = nn.Conv2d(6, 12, 1).eval()
+    block.value[2] = nn.Conv2d(6, 15, 1).eval()
+
+
+def fewer_heads(model):
+    block = model[1][3]
+    block.num_heads, block.query[0] = 2, nn.Conv2d(6, 8, 1).eval()
+    block.output = nn.Conv2d(10, 6, 1).eval()
+
+
+def no_layer_scale(model):
+    model[1][3].layer_scale = None
+
+
+def no_norm(model):
+    model[1][3].norm = nn.Identity()
+
+
+def a_norm_in_training(model):
+    model[1][3].norm.train()
+    model[1][3].norm.momentum = 0.0
+
+
+def another_eps(model):
+    model[1][3].norm.eps = 0.5
+
+
+def attention_without_residual(model):
+    model[1][3].use_residual = False
+
+
+def another_attention(model):
+    class Doubled(_MobileAttention):
+        def forward(self, x):
+            return super().forward(x) * 2.0
+
+    model[1][3].__class__ = Doubled
+
+
 def gamma_of_another_kind(model):
     model[1][0].last[2].gamma = nn.Parameter(np.full(6, 0.3))
 
@@ -233,7 +301,9 @@ def gamma_of_another_kind(model):
 CHANGES = [
     another_member, without_a_member, no_member_in_the_middle, a_member_of_another_kind,
     no_residual, one_more_residual, a_forward_of_its_own, another_class, training_in_a_part,
-    another_stride, a_wider_kernel, gamma_of_another_kind,
+    another_stride, a_wider_kernel, gamma_of_another_kind, another_query, heads_of_their_own,
+    fewer_heads, no_layer_scale, no_norm, a_norm_in_training, another_eps,
+    attention_without_residual, another_attention,
 ]  # fmt: skip
 
 
@@ -308,19 +378,19 @@ def test_training_and_back(rows):
         parameter.data -= 0.1 * parameter.grad.data
     model.eval()
     check(model, x)
-    assert rows["layers"] == [10, 10]
+    assert rows["layers"] == [18, 18]
 
 
 def test_a_module_that_a_thread_puts_in_while_steps_are_found(monkeypatch):
-    model, x, original = build(), images(), _sequential.steps
+    model, x, original = build(), images(), _rows.steps
 
-    def steps(modules):
-        found = original(modules)
-        monkeypatch.setattr(_sequential, "steps", original)
+    def steps(modules, alone):
+        found = original(modules, alone)
+        monkeypatch.setattr(_rows, "steps", original)
         model[2] = nn.Sequential(nn.Conv2d(6, 2, 1)).eval()
         return found
 
-    monkeypatch.setattr(_sequential, "steps", steps)
+    monkeypatch.setattr(_rows, "steps", steps)
     with lucid.no_grad():
         assert model(x).shape[1] == 8
     check(model, x)

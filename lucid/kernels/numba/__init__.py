@@ -24,8 +24,10 @@ from lucid.kernels.numba._conv_norm_act import conv_norm_act_train as conv_norm_
 from lucid.kernels.numba._conv_norm_act import (
     conv_norm_act_train_grad as conv_norm_act_train_grad,
 )
+from lucid.kernels.numba._kept import keep_affine as keep_affine
+from lucid.kernels.numba._kept import keep_attention as keep_attention
 from lucid.kernels.numba._kept import keep_conv as keep_conv
-from lucid.kernels.numba._kept import keep_sequence as keep_sequence
+from lucid.kernels.numba._kept import keep_row as keep_row
 from lucid.kernels.numba._loss import cross_entropy as cross_entropy
 from lucid.kernels.numba._loss import cross_entropy_grad as cross_entropy_grad
 from lucid.kernels.numba._optim import optimizer_step as optimizer_step

@@ -8,6 +8,7 @@ softmax's divisor is applied to the result, whose rows are shorter.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,67 @@ def attend(
         scale_row(target + row * v * FLOAT, v, sums[row])
 
 
+@kernel
+def image_addresses(chunk, thread, q, k, v, tables, images, q_bytes, k_bytes, v_bytes):
+    """Write the tables that the kernels above read, for images that follow each other."""
+    table = words(tables)
+    for i in range(images):
+        table[i] = q + i * q_bytes
+        table[images + i] = k + i * k_bytes
+        table[2 * images + i] = v + i * v_bytes
+
+
+def attention_instructions(
+    arrays: Sequence[Array],
+    tables: Sequence[Array],
+    factors: Array | None,
+    empty: Callable[..., Array],
+) -> tuple[list[Instruction], Any]:
+    """Return those that write ``softmax(q·kᵀ)·v``, and what must live for them.
+
+    Args:
+        arrays: the result ``(…, L, V)``, C-contiguous, ``q`` ``(…, L, E)``, whose rows lie in one
+            piece, ``k`` ``(…, S, E)`` and ``v`` ``(…, S, V)``.
+        tables: where the matrices of queries, keys and values of each image start.
+        factors: of the scores, for a panel, or None.
+        empty: gives memory.
+    """
+    out, q, k, v = arrays
+    (length, e), (s, v_width) = q.shape[-2:], v.shape[-2:]
+    images = math.prod(out.shape[:-2])
+    key_panels, value_panels = -(-s // PANEL), -(-v_width // PANEL)
+    packed_keys = empty((images * key_panels, 1 + e, PANEL))
+    packed_values = empty((images * value_panels, 1 + s, PANEL))
+    score_row = -(-s // WIDTH) * WIDTH
+    threads = _threads.get_num_threads()
+    blocks = -(-length * score_row // _BLOCK)
+    if threads > 1:
+        wanted = min(images * length * s * (e + v_width) // _WORTH + 1, 8 * threads)
+        blocks = max(blocks, -(-wanted // images))
+    blocks = min(blocks, -(-length // TILE_ROWS))
+    size = -(-(-(-length // blocks) * (score_row + 1)) // 16) * 16
+    scratch = empty((threads * size,))
+    pack = pack_keys_and_values.pack(
+        images * (key_panels + value_panels), keys=tables[1], values=tables[2],
+        packed_keys=packed_keys, packed_values=packed_values, s=s, e=e, v=v_width,
+        factors=factors, key_row=k.strides[-2], key_column=k.strides[-1],
+        value_row=v.strides[-2], value_column=v.strides[-1],
+    )  # fmt: skip
+    code = tiles_activated.address
+    apply = attend.pack(
+        images * blocks, of_scores=Tile(code, e, a_row=q.strides[-2], c_row=FLOAT * score_row),
+        of_values=Tile(code, s, a_row=FLOAT * score_row, c_row=FLOAT * v_width), q=tables[0],
+        out=out, packed_keys=packed_keys, packed_values=packed_values, length=length, e=e, s=s,
+        v=v_width, blocks=blocks, scratch=scratch, scratch_bytes=FLOAT * size,
+    )  # fmt: skip
+    return [pack, apply], (arrays, scratch, tables, packed_keys, packed_values, factors)
+
+
+def factors_of(scale: float) -> Array | None:
+    """Return the scores' factor as it is multiplied into the packed keys."""
+    return None if scale == 1 else np.full(PANEL, scale, np.float32)
+
+
 @accelerates(reference.prepare_attention)
 def prepare_attention(
     q_shape: tuple[int, ...],
@@ -109,38 +171,11 @@ def prepare_attention(
     if dtype != np.float32 or 0 in (*q_shape, *k_shape, *v_shape):
         return NotImplemented
     lead = np.broadcast_shapes(q_shape[:-2], k_shape[:-2], v_shape[:-2])
-    images, (length, e) = math.prod(lead), q_shape[-2:]
-    s, v_width = v_shape[-2:]
-    key_panels, value_panels = -(-s // PANEL), -(-v_width // PANEL)
-    packed_keys = empty((images * key_panels, 1 + e, PANEL))
-    packed_values = empty((images * value_panels, 1 + s, PANEL))
-    factors = np.full(PANEL, scale, np.float32)
-    score_row = -(-s // WIDTH) * WIDTH
+    factors = factors_of(scale)
 
-    def instructions(out: Array, q: Array, k: Array, v: Array) -> tuple[list[Instruction], Any]:
-        threads = _threads.get_num_threads()
-        blocks = -(-length * score_row // _BLOCK)
-        if threads > 1:
-            wanted = min(images * length * s * (e + v_width) // _WORTH + 1, 8 * threads)
-            blocks = max(blocks, -(-wanted // images))
-        blocks = min(blocks, -(-length // TILE_ROWS))
-        size = -(-(-(-length // blocks) * (score_row + 1)) // 16) * 16
-        scratch = empty((threads * size,))
-        tables = [addresses(array, lead) for array in (q, k, v)]
-        pack = pack_keys_and_values.pack(
-            images * (key_panels + value_panels), keys=tables[1], values=tables[2],
-            packed_keys=packed_keys, packed_values=packed_values, s=s, e=e, v=v_width,
-            factors=factors if scale != 1 else None, key_row=k.strides[-2],
-            key_column=k.strides[-1], value_row=v.strides[-2], value_column=v.strides[-1],
-        )  # fmt: skip
-        code = tiles_activated.address
-        apply = attend.pack(
-            images * blocks, of_scores=Tile(code, e, a_row=q.strides[-2], c_row=FLOAT * score_row),
-            of_values=Tile(code, s, a_row=FLOAT * score_row, c_row=FLOAT * v_width), q=tables[0],
-            out=out, packed_keys=packed_keys, packed_values=packed_values, length=length, e=e, s=s,
-            v=v_width, blocks=blocks, scratch=scratch, scratch_bytes=FLOAT * size,
-        )  # fmt: skip
-        return [pack, apply], (q, k, v, out, scratch, tables, packed_keys, packed_values, factors)
+    def instructions(*arrays: Array) -> tuple[list[Instruction], Any]:
+        tables = [addresses(array, lead) for array in arrays[1:]]
+        return attention_instructions(arrays, tables, factors, empty)
 
     def conform(q: Array, *others: Array) -> tuple[Array, ...]:
         return q if q.strides[-1] == q.itemsize else np.ascontiguousarray(q), *others

@@ -225,7 +225,8 @@ def add_part(chunk, thread, chunks, x, y, size):
         sums[i] += summands[i]
 
 
-def _addition(x: Array, y: Array) -> Instruction:
+def addition(x: Array, y: Array) -> Instruction:
+    """Return the instruction for ``x += y``."""
     chunks = max(1, min(_threads.MAX_CHUNKS, x.size >> 15))
     return add_part.pack(chunks, x=x, y=y, size=x.size)
 
@@ -253,7 +254,7 @@ def conv_instructions(
     inside = None if packed.conv.is_depthwise(packed.shape) else residual
     made = [conv_instruction(packed, x, out, epilogue.bounds, inside, scratch, kind=kind)]
     if residual is not None and inside is None:
-        made.append(_addition(out, residual))
+        made.append(addition(out, residual))
     return made
 
 

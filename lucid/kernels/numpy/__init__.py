@@ -10,9 +10,11 @@ from lucid.kernels.numpy._activation import hardswish_grad as hardswish_grad
 from lucid.kernels.numpy._activation import sigmoid as sigmoid
 from lucid.kernels.numpy._activation import silu as silu
 from lucid.kernels.numpy._activation import silu_grad as silu_grad
+from lucid.kernels.numpy._attention import keep_attention as keep_attention
 from lucid.kernels.numpy._attention import prepare_attention as prepare_attention
 from lucid.kernels.numpy._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numpy._batch_norm import batch_norm_stats as batch_norm_stats
+from lucid.kernels.numpy._batch_norm import keep_affine as keep_affine
 from lucid.kernels.numpy._batch_norm import scale_shift as scale_shift
 from lucid.kernels.numpy._conv import conv2d as conv2d
 from lucid.kernels.numpy._conv import conv2d_input_grad as conv2d_input_grad
@@ -31,7 +33,7 @@ from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import keep_conv as keep_conv
-from lucid.kernels.numpy._prepared import keep_sequence as keep_sequence
+from lucid.kernels.numpy._prepared import keep_row as keep_row
 from lucid.kernels.numpy._prepared import pack_conv as pack_conv
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear

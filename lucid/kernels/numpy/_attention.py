@@ -1,10 +1,13 @@
-"""Attention prepared for many calls on inputs of one shape."""
+"""Attention prepared for many calls on inputs of one shape, and between the positions of maps."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from lucid.kernels import _blas
+from lucid.kernels._memory import empty
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.prepared import Prepared
 
@@ -43,3 +46,26 @@ def prepare_attention(
         _blas.call(np.matmul, np.divide(scores, row, out=scores), v, out=out)
 
     return Step(run, in_any_layout=True)
+
+
+def keep_attention(heads: int, scale: float) -> Callable[..., Array]:
+    """Return a function of maps ``q`` ``(N, H, W, heads·E)``, ``k`` ``(N, h, w, E)``, ``v``.
+
+    Each position's queries attend to all positions of ``k``, which all heads share: the result
+    ``(N, H, W, heads·V)`` is ``softmax(scale · q·kᵀ)·v``.
+
+    Args:
+        heads: how many queries a position has.
+        scale: factor of the scores.
+    """
+
+    def run(q: Array, k: Array, v: Array) -> Array:
+        n, height, width, _ = q.shape
+        keys, values = k.reshape(n, -1, k.shape[3]), v.reshape(n, -1, v.shape[3])
+        rows = q.reshape(n, height * width * heads, keys.shape[2])
+        out = empty((*rows.shape[:2], values.shape[2]), q.dtype)
+        shapes = rows.shape, keys.shape, values.shape
+        prepare_attention(*shapes, scale, q.dtype)(out, rows, keys, values)
+        return out.reshape(n, height, width, -1)
+
+    return run

@@ -6,6 +6,8 @@ activation from memory once however many steps it takes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lucid.kernels._memory import empty_like
@@ -47,6 +49,20 @@ def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarr
 
     in_parts(part, rows.wide_count, x.size)
     return y
+
+
+def keep_affine(scale: np.ndarray, shift: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of images ``(N, H, W, C)`` that writes ``x * scale + shift``.
+
+    Args:
+        scale: a factor for each channel.
+        shift: a summand.
+    """
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return scale_shift(x.reshape(-1, x.shape[3]), scale, shift).reshape(x.shape)
+
+    return run
 
 
 def batch_norm_grad(

@@ -35,7 +35,7 @@ from lucid.kernels.numpy._threads import (
     product_in_parts,
     ways_of_products,
 )
-from lucid.kernels.prepared import Prepared
+from lucid.kernels.prepared import Link, Prepared
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
 # taken apart into its channels.
@@ -165,28 +165,22 @@ def keep_conv(
     return run
 
 
-def keep_sequence(
-    convs: Sequence[Callable[[np.ndarray], np.ndarray]], adds: Sequence[int | None]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of images that runs kept convolutions one after the other.
+def keep_row(links: Sequence[Link]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of images that runs kept layers one after the other.
 
-    Args:
-        convs: what :func:`keep_conv` returned, each for what the one before makes.
-        adds: for each the map that is added to its own, or None: 0 is the row's input, 1 what the
-            first makes.
+    The output is what the last one makes.
     """
-    last = {add: i for i, add in enumerate(adds) if add is not None}  # who adds a map last
+    last = {i: position for position, link in enumerate(links) for i in (*link.reads, link.adds)}
 
     def run(x: np.ndarray) -> np.ndarray:
-        waiting = {0: x}
-        for i, (conv, add) in enumerate(zip(convs, adds)):
-            x = conv(x)
-            if add is not None:
-                np.add(x, waiting[add], out=x)
-                if last[add] == i:
-                    del waiting[add]
-            if i + 1 in last:
-                waiting[i + 1] = x
+        maps: dict[Any, np.ndarray] = {0: x}
+        for position, (layer, reads, adds) in enumerate(links):
+            x = layer(*[maps[i] for i in reads])
+            if adds is not None:
+                np.add(x, maps[adds], out=x)
+            for i in [i for i in maps if last[i] == position]:
+                del maps[i]
+            maps[position + 1] = x
         return x
 
     return run

@@ -25,8 +25,8 @@ from lucid.nn._untouched import Untouched
 from lucid.nn.modules._activation import ReLU, ReLU6
 from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
+from lucid.nn.modules._layer_scale import LayerScale
 from lucid.nn.modules._module import Module
-from lucid.nn.modules._residual import LayerScale
 from lucid.ops._conv import checked
 from lucid.ops._conv_norm_act import ConvNormAct as Training
 from lucid.ops._layout import from_nhwc
@@ -38,7 +38,7 @@ _NORMS = BatchNorm2d, SyncBatchNorm
 
 
 def steps(modules: Iterable[Module], alone: bool) -> list[Callable[[Any], Any]]:
-    """Return what to call: modules, some as one; if ``alone`` also convolutions without norm."""
+    """Return what to call: modules, some as one; if ``alone`` also those that need no other."""
     found: list[Callable[[Any], Any]] = []
     waiting = list(modules)[::-1]
     while waiting:
@@ -47,6 +47,8 @@ def steps(modules: Iterable[Module], alone: bool) -> list[Callable[[Any], Any]]:
             norm: Any = waiting.pop() if waiting and type(waiting[-1]) in _NORMS else None
             after = waiting.pop() if waiting and type(waiting[-1]) in _AFTER else None
             step = ConvNormAct(step, norm, after)
+        elif alone and type(step) in _NORMS:
+            step = Norm(step)
         found.append(step)
     return found
 
@@ -90,7 +92,7 @@ class ConvNormAct:
             and all(row is None or row.dtype == weight.dtype for row in (bias, gamma))
             and (mean is None) == (variance is None)
             and (gamma is None) == (type(after) is not LayerScale)
-            and (self.norm is None or (isinstance(eps, (int, float)) and eps > 0))
+            and (self.norm is None or _is_eps(eps))
         )
 
     def _apart(self, input: Any, after: Any) -> Any:
@@ -173,7 +175,83 @@ class ConvNormAct:
         return kept(input)
 
 
-class KeptLayer:
+class Norm:
+    """A batch norm behind no convolution: in a row of kept layers a factor and a summand."""
+
+    __slots__ = ("is_used", "kept", "norm")
+
+    def __init__(self, norm: BatchNorm2d) -> None:
+        self.norm = norm
+        self.is_used = False  # at the first call its neighbours in a row are not kept yet
+        self.kept: KeptNorm | None = None
+
+    def __call__(self, input: Any) -> Any:
+        self.is_used = True
+        return self.norm(input)
+
+    def held(self) -> KeptNorm | None:
+        """Return what is kept, if that computes in inference all that the norm would now."""
+        norm: Any = self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        is_known = isinstance(mean, Tensor) and variance is not None and _is_eps(norm.eps)
+        if norm.training or not (self.is_used and is_known and is_plain(norm, type(norm))):
+            return None
+        tensors = mean, variance, norm.weight, norm.bias
+        if self.kept is None or not self.kept.holds(tensors, (norm.eps,)):
+            self.kept = None
+            like = ((norm.num_features,), mean.dtype)
+            given = [tensor for tensor in tensors if tensor is not None]
+            if all(isinstance(row, Tensor) and (row.shape, row.dtype) == like for row in given):
+                kept = KeptNorm(tensors, (norm.eps,))
+                self.kept = kept if kept.untouched else None
+        return self.kept
+
+
+class _Kept:
+    """What is kept of layers, as long as nobody touches their tensors or settings."""
+
+    run: Callable[[Any], Any] | None = None  # the backend's function of images
+
+    def __init__(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
+        self.tensors, self.settings, self.backend = tensors, settings, kernels.active()
+        self.untouched = Untouched(tensor for tensor in tensors if tensor is not None)
+
+    def holds(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
+        """Whether it computes what such layers compute now."""
+        return (
+            bool(self.untouched)
+            and all(map(operator.is_, tensors, self.tensors))
+            and settings == self.settings
+            and kernels.active() is self.backend
+        )
+
+
+class KeptNorm(_Kept):
+    """A batch norm in inference, as the backend wants it for many inputs.
+
+    Args:
+        tensors: mean, variance, weight and bias.
+        settings: its eps.
+    """
+
+    def __init__(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
+        super().__init__(tensors, settings)
+        mean, variance, weight, bias = (
+            None if tensor is None else array_of(tensor) for tensor in tensors
+        )
+        assert mean is not None
+        assert variance is not None
+        with np.errstate(all="ignore"):
+            rows = norm_scale_shift(mean, variance, weight, bias, settings[0], mean.dtype)
+        self.run = self.backend.keep_affine(*rows)
+
+    def made(self, dtype: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the output's shape ``(N, H, W, C)``, or None if the input is not to be so."""
+        mean = self.tensors[0]
+        return shape if (*shape[3:], dtype) == (*mean.shape, mean.dtype) else None
+
+
+class KeptLayer(_Kept):
     """A convolution with batch norm and clip, as the backend wants it for many inputs.
 
     Args:
@@ -184,20 +262,9 @@ class KeptLayer:
     """
 
     def __init__(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
-        self.tensors, self.settings, self.backend = tensors, settings, kernels.active()
-        self.untouched = Untouched(tensor for tensor in tensors if tensor is not None)
-        self.run: Callable[[Any], Any] | None = None
+        super().__init__(tensors, settings)
         self.conv: Any = None  # the convolution's geometry
         self.fitting: Any = None  # shape and dtype of the last input
-
-    def holds(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
-        """Whether it computes what such layers compute now."""
-        return (
-            bool(self.untouched)
-            and all(map(operator.is_, tensors, self.tensors))
-            and settings == self.settings
-            and kernels.active() is self.backend
-        )
 
     def __call__(self, input: Any) -> Tensor:
         """Return the layers' output for images ``(N, I, H, W)``."""
@@ -213,7 +280,7 @@ class KeptLayer:
         self.fitting = x.shape, x.dtype
         return self(x)
 
-    def made(self, shape: tuple[int, ...], dtype: Any) -> tuple[int, ...] | None:
+    def made(self, dtype: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output's shape ``(N, H', W', O)``, or None if the input is not to be so."""
         weight = self.tensors[0]
         if shape[3] != weight.shape[1] * self.conv.groups or dtype != weight.dtype:
@@ -241,6 +308,10 @@ def run_kept(run: Callable[[Any], Any], images: Tensor) -> Tensor:
     """Call a backend's function of images ``(N, H, W, C)``."""
     with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in an operation
         return wrap(from_nhwc(run(images.data.transpose(0, 2, 3, 1))))
+
+
+def _is_eps(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value > 0
 
 
 def _is_constant(settings: tuple[Any, ...]) -> bool:

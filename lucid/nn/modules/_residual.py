@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lucid import ops
 from lucid.autograd import Tensor
-from lucid.nn._parameter import Parameter
 from lucid.nn.functional import dropout
-from lucid.nn.modules._module import Module
+from lucid.nn.modules._rows import InSteps
 
 
-class Residual(Module):
+class Residual(InSteps):
     """Modules one after the other, to whose output the input is added if ``use_residual`` is true.
 
     A subclass says which ones by :meth:`branch`.
@@ -22,16 +20,20 @@ class Residual(Module):
     use_residual: bool
     drop_path: float = 0.0  # how likely a sample goes past them in training
 
-    def branch(self) -> Sequence[Module]:
+    def branch(self) -> Sequence[Callable[[Any], Any]]:
         """Return the modules, in the order of their calls."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output ``(N, C, H, W)`` of the last module, with the input added to it."""
-        y = x
-        for module in self.branch():
-            y = module(y)
-        return joined(self, x, y)
+        return joined(self, x, self._in_steps(x))
+
+    def _parts(self) -> tuple[Any, ...]:
+        return tuple(self.branch())
+
+    def _adds(self) -> bool | None:
+        is_plain = type(self).forward is Residual.forward and not self.training
+        return self.use_residual if is_plain else None
 
 
 def joined(block: Residual, x: Tensor, y: Tensor) -> Tensor:
@@ -44,19 +46,3 @@ def joined(block: Residual, x: Tensor, y: Tensor) -> Tensor:
     if block.training and block.drop_path:
         y = y * dropout(ops.ones(len(y), 1, 1, 1, dtype=y.dtype), block.drop_path)
     return x + y
-
-
-class LayerScale(Module):
-    """One learned factor a channel, ``(N, C, H, W) -> (N, C, H, W)`` (Touvron et al. 2021)."""
-
-    gamma: Parameter
-
-    def __init__(self, channels: int, start: float) -> None:
-        super().__init__()
-        self.gamma = Parameter(np.full(channels, start, np.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma.reshape(1, -1, 1, 1)
-
-    def extra_repr(self) -> str:
-        return str(self.gamma.shape[0])

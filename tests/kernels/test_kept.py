@@ -1,4 +1,4 @@
-"""Kept convolutions one after the other (``keep_sequence``) against the definition."""
+"""Kept layers one after the other (``keep_row``) against the definition."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lucid.kernels.geometry import Conv, Epilogue
+from lucid.kernels.prepared import Link
 from tests.backends import with_threads
 from tests.kernels.test_conv import conv2d_by_definition
 
@@ -45,7 +46,10 @@ class Network:
         return maps[-1]
 
     def kept(self, backend):
-        return backend.keep_sequence([backend.keep_conv(*each) for each in self.layers], self.adds)
+        convs = [backend.keep_conv(*each) for each in self.layers]
+        return backend.keep_row(
+            [Link(conv, (i,), add) for i, (conv, add) in enumerate(zip(convs, self.adds))]
+        )
 
 
 def check(run, network, *shape, dtype=np.float32, seed=0):
@@ -134,3 +138,96 @@ def test_the_result_is_memory_of_its_own(backend):
     np.testing.assert_array_equal(first, before)
     for array in (second, one, other):
         assert not np.shares_memory(first, array)
+
+
+# -- norms and attention --------------------------------------------------------------------------
+
+
+def attention_by_definition(q, k, v, heads, scale):
+    n, height, width, _ = q.shape
+    rows = q.reshape(n, height * width * heads, k.shape[3]).astype(np.float64)
+    keys, values = (each.reshape(n, -1, each.shape[3]).astype(np.float64) for each in (k, v))
+    scores = scale * rows @ keys.transpose(0, 2, 1)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return (weights @ values).reshape(n, height, width, -1)
+
+
+class AttentionBlock:
+    """A norm, an attention to what a convolution made smaller, and a sum, as links of a row."""
+
+    def __init__(self, backend, channels, heads, e, v, stride, wide, dtype):
+        rng = np.random.default_rng(channels + heads)
+        self.channels, self.heads = channels, heads
+
+        def weight(o, i, size=1):
+            return (rng.standard_normal((o, i, size, size)) / np.sqrt(i)).astype(dtype)
+
+        def conv(weight, stride=1, groups=1):
+            half = weight.shape[2] // 2
+            return weight, Conv((stride, stride), ((half, half), (half, half)), (1, 1), groups)
+
+        self.affine = rng.uniform(0.5, 1.5, (2, channels)).astype(dtype)
+        self.convs = [  # with what they read
+            (conv(weight(channels, 1, 3), groups=channels), 0),
+            (conv(weight(heads * e, channels)), 2),
+            (conv(weight(channels, 1, 3), stride, channels), 2),
+            (conv(weight(e, channels)), 4),
+            (conv(weight(v, channels), stride), 2),
+        ]
+        self.last = [conv(weight(wide, heads * v)), conv(weight(channels, wide))]
+        end = Epilogue(shift=None)
+        links = [Link(backend.keep_conv(*how, end), (read,)) for how, read in self.convs]
+        links.insert(1, Link(backend.keep_affine(*self.affine), (1,), 0))
+        links.append(Link(backend.keep_attention(heads, 0.3), (3, 5, 6)))
+        links += [
+            Link(backend.keep_conv(*self.last[0], end), (7,)),
+            Link(backend.keep_conv(*self.last[1], end), (8,), 2),
+        ]
+        self.run = backend.keep_row(links)
+
+    def by_definition(self, x):
+        def conv(how, x):
+            return conv2d_by_definition(x, how[0], None, *how[1])
+
+        maps = [x, conv(self.convs[0][0], x)]
+        maps.append(maps[1] * self.affine[0] + self.affine[1] + x)
+        for how, read in self.convs[1:]:
+            maps.append(conv(how, maps[read]))
+        y = attention_by_definition(maps[3], maps[5], maps[6], self.heads, 0.3)
+        return conv(self.last[1], conv(self.last[0], y)) + maps[2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "sizes",
+    # channels, heads, numbers in a key and in a value, the keys' stride, width before the end
+    [(16, 4, 8, 8, 2, 16), (10, 3, 5, 7, 1, 300), (33, 1, 16, 40, 2, 8), (4, 8, 64, 1, 1, 700)],
+)
+def test_attention_and_norm(backend, sizes, dtype):
+    block = AttentionBlock(backend, *sizes, dtype)
+    for turn, size in enumerate([(1, 7, 6), (16, 6, 6), (3, 1, 1), (6, 15, 14), (1, 7, 6)]):
+        with with_threads(1 + turn % 3):
+            check(block.run, block, *size, block.channels, dtype=dtype, seed=turn)
+
+
+def test_attention_of_wide_floats_alone(backend):
+    """No weights in the row tell its dtype."""
+    maps = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    run = backend.keep_row([Link(backend.keep_attention(1, 0.5), (0, 0, 0), 0)])
+    expected = attention_by_definition(maps, maps, maps, 1, 0.5) + maps
+    np.testing.assert_allclose(run(maps), expected, rtol=1e-12)
+
+
+def test_kept_parts_alone(backend):
+    """Where another link of a row is none of the backend's own, they are called one by one."""
+    q, k, v = (
+        np.random.default_rng(i).standard_normal(shape).astype(np.float32)
+        for i, shape in enumerate([(2, 3, 4, 10), (2, 2, 3, 5), (2, 2, 3, 6)])
+    )
+    expected = attention_by_definition(q, k, v, 2, 0.5)
+    attend = backend.keep_attention(2, 0.5)
+    np.testing.assert_allclose(attend(q, k, v), expected, rtol=1e-4, atol=1e-5)
+    rows = np.random.default_rng(4).standard_normal((2, 10)).astype(np.float32)
+    y = backend.keep_affine(*rows)(q)
+    np.testing.assert_allclose(y, q * rows[0] + rows[1], rtol=1e-5, atol=1e-6)
