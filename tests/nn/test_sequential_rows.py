@@ -331,6 +331,14 @@ def test_a_wrong_input_is_named_by_its_layer():
     check(model, images())
 
 
+def test_no_module_is_called_in_the_place_of_one():
+    model = build()
+    check(model, images())
+    model[1].add_module("2", None)
+    with lucid.no_grad(), pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        model(images())
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_runs_its_own_layers(copied):
     model, x = build(), images()

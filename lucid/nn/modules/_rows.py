@@ -178,11 +178,11 @@ def _gather(step: Any, links: list[_Link], at: int) -> int | None:
             return None
         links.append((kept, tuple(reads), None))
         return len(links)
-    if not is_plain(step, kind):
-        return None
-    adds = step._adds() if isinstance(step, InSteps) else None
+    if not isinstance(step, InSteps):
+        return at if kind is Identity and is_plain(step, kind) else None
+    adds = step._adds() if is_plain(step, kind) else None
     if adds is None:
-        return at if kind is Identity else None
+        return None
     start = at
     for part in step._found():
         made = _gather(part, links, at)
