@@ -49,7 +49,12 @@ def fused_calls(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.ReLU6(), nn.GELU(), nn.Tanh()])
+ACTIVATIONS = [
+    None, nn.ReLU(), nn.ReLU6(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Hardswish(), nn.Tanh(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
 def test_same_value(activation, bias, affine, fused_calls):
@@ -57,6 +62,27 @@ def test_same_value(activation, bias, affine, fused_calls):
     with lucid.no_grad():
         np.testing.assert_allclose(model(x).numpy(), one_by_one(model, x), rtol=1e-5, atol=1e-6)
     assert len(fused_calls) == 1
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_training_that_is_not_recorded(activation):
+    model, x = layers(activation)
+    model.train()
+    twin = copy.deepcopy(model)
+    with lucid.no_grad():
+        for _ in range(2):
+            np.testing.assert_allclose(model(x).numpy(), one_by_one(twin, x), rtol=1e-4, atol=1e-5)
+    for mine, other in zip(model.buffers(), twin.buffers()):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_form_of_gelu_that_is_none_is_refused():
+    model, x = layers(nn.GELU())
+    with lucid.no_grad():
+        model(x)
+        model[2].approximate = "erf"
+        with pytest.raises(ValueError, match="approximate"):
+            model(x)
 
 
 def test_not_while_recording(fused_calls):

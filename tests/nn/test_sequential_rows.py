@@ -30,11 +30,11 @@ def conv(i, o, size=1, groups=1, act=None, scale=None):
 class Block(Residual):
     """Two convolutions around a depthwise one, or around nothing."""
 
-    def __init__(self, channels, use_residual=True, middle=True):
+    def __init__(self, channels, use_residual=True, middle=True, act=nn.ReLU6):
         super().__init__()
         hidden = 2 * channels
         self.use_residual = use_residual
-        self.first = conv(channels, hidden, act=nn.ReLU6())
+        self.first = conv(channels, hidden, act=act())
         self.middle = conv(hidden, hidden, 3, hidden, nn.ReLU()) if middle else nn.Identity()
         self.last = conv(hidden, channels, scale=0.7)
 
@@ -48,7 +48,7 @@ def build():
         conv(3, 6, 3, act=nn.ReLU()),
         nn.Sequential(
             Block(6),
-            Block(6, use_residual=False),
+            Block(6, use_residual=False, act=nn.GELU),
             nn.Sequential(Block(6, middle=False)),
             _MobileAttention(6, AttentionSpec(3, 4, 5, 1, 1, 2, True, True, True)),
         ),
@@ -248,6 +248,10 @@ def a_wider_kernel(model):  # the map that is added gets another size, to which 
     model[1][2][0].last[0] = nn.Conv2d(12, 6, 9).eval()
 
 
+def another_form_of_an_activation(model):
+    model[1][1].first[2].approximate = "tanh"
+
+
 def another_query(model):
     model[1][3].query = nn.Sequential(nn.Conv2d(6, 12, 3, padding=1)).eval()
 
@@ -302,8 +306,8 @@ CHANGES = [
     another_member, without_a_member, no_member_in_the_middle, a_member_of_another_kind,
     no_residual, one_more_residual, a_forward_of_its_own, another_class, training_in_a_part,
     another_stride, a_wider_kernel, gamma_of_another_kind, another_query, heads_of_their_own,
-    fewer_heads, no_layer_scale, no_norm, a_norm_in_training, another_eps,
-    attention_without_residual, another_attention,
+    another_form_of_an_activation, fewer_heads, no_layer_scale, no_norm, a_norm_in_training,
+    another_eps, attention_without_residual, another_attention,
 ]  # fmt: skip
 
 

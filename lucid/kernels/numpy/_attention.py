@@ -9,6 +9,7 @@ import numpy as np
 from lucid.kernels import _blas
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._steps import Step
+from lucid.kernels.numpy._threads import ELEMENT, in_parts
 from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
@@ -34,8 +35,8 @@ def prepare_attention(
         dtype: of all arrays.
     """
     lead = np.broadcast_shapes(q_shape[:-2], k_shape[:-2])
-    scores = np.empty((*lead, q_shape[-2], k_shape[-2]), dtype)
-    row = np.empty((*lead, q_shape[-2], 1), dtype)
+    scores = empty((*lead, q_shape[-2], k_shape[-2]), dtype)
+    row = empty((*lead, q_shape[-2], 1), dtype)
 
     def run(out: Array, q: Array, k: Array, v: Array) -> None:
         _blas.call(np.matmul, q, k.swapaxes(-1, -2), out=scores)
@@ -64,8 +65,12 @@ def keep_attention(heads: int, scale: float) -> Callable[..., Array]:
         keys, values = k.reshape(n, -1, k.shape[3]), v.reshape(n, -1, v.shape[3])
         rows = q.reshape(n, height * width * heads, keys.shape[2])
         out = empty((*rows.shape[:2], values.shape[2]), q.dtype)
-        shapes = rows.shape, keys.shape, values.shape
-        prepare_attention(*shapes, scale, q.dtype)(out, rows, keys, values)
+
+        def part(images: slice) -> None:
+            a, b, c = rows[images], keys[images], values[images]
+            prepare_attention(a.shape, b.shape, c.shape, scale, q.dtype)(out[images], a, b, c)
+
+        in_parts(part, n, out.size * 2 * keys.shape[1] // ELEMENT)
         return out.reshape(n, height, width, -1)
 
     return run

@@ -20,9 +20,9 @@ from lucid import kernels
 from lucid.autograd import Tensor, is_grad_enabled
 from lucid.autograd._function import is_observed
 from lucid.autograd._tensor import array_of, wrap
-from lucid.kernels.geometry import NO_BOUNDS, Bounds, Epilogue, norm_scale_shift
+from lucid.kernels.geometry import NO_BOUNDS, Activation, Bounds, Epilogue, norm_scale_shift
 from lucid.nn._untouched import Untouched
-from lucid.nn.modules._activation import ReLU, ReLU6
+from lucid.nn.modules._activation import GELU, Hardswish, ReLU, ReLU6, SiLU
 from lucid.nn.modules._batch_norm import BatchNorm2d, SyncBatchNorm
 from lucid.nn.modules._conv import Conv2d
 from lucid.nn.modules._layer_scale import LayerScale
@@ -33,7 +33,15 @@ from lucid.ops._layout import from_nhwc
 
 # The bounds that an activation clips to.
 _BOUNDS: dict[type[Module], Bounds] = {ReLU: (0.0, math.inf), ReLU6: (0.0, 6.0)}
-_AFTER = {*_BOUNDS, LayerScale}
+# What it does in inference as the backend's kernels name it, by its class and the settings.
+_ACTIVATIONS: dict[tuple[Any, ...], Activation] = {
+    (SiLU,): ("silu",),
+    (Hardswish,): ("hardswish",),
+    (GELU, "none"): ("gelu", False),
+    (GELU, "tanh"): ("gelu", True),
+}
+_IN_TRAINING = {*_BOUNDS, LayerScale}
+_AFTER = {*_IN_TRAINING, *(kind for kind, *_ in _ACTIVATIONS)}
 _NORMS = BatchNorm2d, SyncBatchNorm
 
 
@@ -45,7 +53,8 @@ def steps(modules: Iterable[Module], alone: bool) -> list[Callable[[Any], Any]]:
         step: Any = waiting.pop()
         if type(step) is Conv2d and (alone or (waiting and type(waiting[-1]) in _NORMS)):
             norm: Any = waiting.pop() if waiting and type(waiting[-1]) in _NORMS else None
-            after = waiting.pop() if waiting and type(waiting[-1]) in _AFTER else None
+            ends = _AFTER if alone else _IN_TRAINING
+            after = waiting.pop() if waiting and type(waiting[-1]) in ends else None
             step = ConvNormAct(step, norm, after)
         elif alone and type(step) in _NORMS:
             step = Norm(step)
@@ -54,7 +63,7 @@ def steps(modules: Iterable[Module], alone: bool) -> list[Callable[[Any], Any]]:
 
 
 class ConvNormAct:
-    """A convolution, perhaps batch norm, perhaps a clip or a factor: in one where that can be.
+    """A convolution, perhaps batch norm, an activation or a factor: in one where that can be.
 
     In inference the weights, with the batch norm in them, are kept in the form that the backend
     wants, as long as nobody asks a parameter or a statistic for its array.
@@ -79,7 +88,10 @@ class ConvNormAct:
     def _within(self) -> Any:
         """Return what comes at the end, if it is of a kind that can be part of the operation."""
         after: Any = self.after
-        return after if type(after) in _AFTER and is_plain(after, type(after)) else None
+        kind = type(after)
+        if kind is GELU and after.approximate not in ("none", "tanh"):
+            return None  # it says so
+        return after if kind in _AFTER and is_plain(after, kind) else None
 
     def _agree(self, after: Any) -> bool:
         """Whether the layers take their own tensors and eps: else one of them says why not."""
@@ -142,7 +154,7 @@ class ConvNormAct:
             n, _, h, w = y.shape
             rows = n * h * w if exchange is None else exchange.rows
             norm._take_statistics((mean.data, variance.data, rows))
-        return y
+        return y if _activation(after) is None else after(y)
 
     def _state(self, after: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """Return the tensors and the settings that the output depends on, beside the input."""
@@ -152,7 +164,8 @@ class ConvNormAct:
         if norm is not None:
             eps, of_norm = norm.eps, (norm.running_mean, norm.running_var, norm.weight, norm.bias)
         gamma = after.gamma if type(after) is LayerScale else None
-        return (conv.weight, conv.bias, *of_norm, gamma), (eps, bounds, *conv._settings)
+        settings = eps, bounds, _activation(after), *conv._settings
+        return (conv.weight, conv.bias, *of_norm, gamma), settings
 
     def held(self) -> KeptLayer | None:
         """Return what is kept, if that computes in inference all that the layers would now."""
@@ -252,13 +265,13 @@ class KeptNorm(_Kept):
 
 
 class KeptLayer(_Kept):
-    """A convolution with batch norm and clip, as the backend wants it for many inputs.
+    """A convolution with batch norm and activation, as the backend wants it for many inputs.
 
     Args:
         tensors: weight and bias of the convolution, mean, variance, weight and bias of the norm,
             and the factor behind it.
-        settings: the norm's eps, the bounds, and the convolution's stride, padding, dilation and
-            groups.
+        settings: the norm's eps, the bounds, the activation, and the convolution's stride, padding,
+            dilation and groups.
     """
 
     def __init__(self, tensors: tuple[Any, ...], settings: tuple[Any, ...]) -> None:
@@ -272,7 +285,7 @@ class KeptLayer(_Kept):
             assert self.run is not None
             return run_kept(self.run, input)
         x, weight, _, self.conv = checked(
-            "Conv2d", 2, input, self.tensors[0], None, *self.settings[2:]
+            "Conv2d", 2, input, self.tensors[0], None, *self.settings[3:]
         )
         if self.run is None:
             with np.errstate(all="ignore"):
@@ -289,7 +302,7 @@ class KeptLayer(_Kept):
         return None if min(made) < 1 else made
 
     def _epilogue(self) -> Epilogue:
-        eps, bounds, *_ = self.settings
+        eps, bounds, activation, *_ = self.settings
         weight, bias, mean, variance, factor, summand, gamma = (
             None if tensor is None else array_of(tensor) for tensor in self.tensors
         )
@@ -301,13 +314,19 @@ class KeptLayer(_Kept):
         if gamma is not None:
             scale = gamma if scale is None else scale * gamma
             shift = None if shift is None else shift * gamma
-        return Epilogue(scale, shift, bounds)
+        return Epilogue(scale, shift, bounds, activation)
 
 
 def run_kept(run: Callable[[Any], Any], images: Tensor) -> Tensor:
     """Call a backend's function of images ``(N, H, W, C)``."""
     with np.errstate(all="ignore"):  # infinities and NaN arise silently, as in an operation
         return wrap(from_nhwc(run(images.data.transpose(0, 2, 3, 1))))
+
+
+def _activation(after: Any) -> Activation | None:
+    """Return what comes at the end as the kernels name it; clips and factors are none."""
+    settings = (after.approximate,) if type(after) is GELU else ()
+    return _ACTIVATIONS.get((type(after), *settings))
 
 
 def _is_eps(value: Any) -> bool:
