@@ -226,6 +226,7 @@ class FaithfulRecorder(Recorder):
         if value is None or value in self.settled:
             return
         if self.numbers is not None:  # at once: a loop that waits for a number might not end
+            self.culprits.add(self.here)  # a model may catch whatever it is
             raise LookedAtError
         if self.opened is None:
             self.culprits.add(self.here)

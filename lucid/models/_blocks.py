@@ -164,18 +164,23 @@ class _MobileAttention(Residual):
         paths = self.query, self.key, self.value
         numbers = self.num_heads, self.key_dim, self.value_dim
         attend = MapAttention(paths, *numbers, is_shared=self.use_multi_query)
-        scale = () if self.layer_scale is None else (self.layer_scale,)
-        return self.norm, attend, self.output, *scale
+        return self.norm, attend, self.output, *self._scale(self.query_strides == (1, 1))
+
+    def _scale(self, is_wanted: bool) -> tuple[nn.Module, ...]:
+        return (self.layer_scale,) if is_wanted and self.layer_scale is not None else ()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._in_steps(x)
         if y.shape != x.shape:  # strided queries
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
+        for scale in self._scale(self.query_strides != (1, 1)):
+            y = scale(y)
         return joined(self, x, y)
 
     def _adds(self) -> bool | None:
         is_plain = type(self).forward is _MobileAttention.forward and not self.training
-        return self.use_residual if is_plain and self.query_strides == (1, 1) else None
+        # Without the sum nobody would see that a map is to be brought to the input's size.
+        return True if is_plain and self.query_strides == (1, 1) and self.use_residual else None
 
     def extra_repr(self) -> str:
         return (

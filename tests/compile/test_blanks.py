@@ -33,7 +33,15 @@ def written(y):
     return y
 
 
+def with_a_way_out(y, x):
+    try:
+        return y * float(y.max())
+    except:  # noqa: E722
+        return y
+
+
 LOOKS = {
+    "with a way out": with_a_way_out,
     "at the mean of all": lambda y, x: y - x.mean(0, keepdim=True).mean(),
     "at the mean of all behind it": lambda y, x: (y - y.mean(0)).relu(),
     "at how many there are": lambda y, x: y * len(x),

@@ -219,6 +219,18 @@ def test_attention_of_wide_floats_alone(backend):
     np.testing.assert_allclose(run(maps), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("images", [1, 3])
+def test_a_norm_of_maps_of_any_layout(backend, images):
+    rng = np.random.default_rng(0)
+    scale, shift = rng.standard_normal((2, 5)).astype(np.float32)
+    run = backend.keep_affine(scale, shift)
+    row = backend.keep_row([Link(run, (0,))])
+    planes = rng.standard_normal((images, 5, 4, 3)).astype(np.float32)
+    for x in (planes.transpose(0, 2, 3, 1), planes.transpose(0, 3, 2, 1)[:, ::-1]):
+        for function in (run, row):
+            np.testing.assert_allclose(function(x), x * scale + shift, rtol=1e-5, atol=1e-6)
+
+
 def test_kept_parts_alone(backend):
     """Where another link of a row is none of the backend's own, they are called one by one."""
     q, k, v = (

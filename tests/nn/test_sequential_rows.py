@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lucid.models._config import AttentionSpec
 from lucid.nn.modules import _rows
 from lucid.nn.modules._layer_scale import LayerScale
 from lucid.nn.modules._residual import Residual, joined
+from lucid.nn.utils import parametrize
 
 
 def conv(i, o, size=1, groups=1, act=None, scale=None):
@@ -333,6 +335,167 @@ def test_a_wrong_input_is_named_by_its_layer():
         with lucid.no_grad(), pytest.raises(ValueError, match=message):
             model(x)
     check(model, images())
+
+
+# -- norms at the beginning of a row --------------------------------------------------------------
+
+
+def layouts(channels):
+    rng = np.random.default_rng(0)
+    for shape in ((1, channels, 5, 4), (3, channels, 4, 5), (1, channels, 1, 1)):
+        yield rng.standard_normal(shape)
+    yield rng.standard_normal((channels, 3, 5, 5)).transpose(1, 0, 2, 3)
+    yield rng.standard_normal((2, 6, 5, channels)).transpose(0, 3, 1, 2)[:, :, ::2, ::-1]
+    yield np.broadcast_to(rng.standard_normal((1, channels, 3, 1)), (2, channels, 3, 3))
+
+
+def norm_first(kind):
+    norm = (
+        nn.SyncBatchNorm(4) if kind == "synchronous" else nn.BatchNorm2d(4, affine=kind != "bare")
+    )
+    rest = [nn.Conv2d(4, 4, 1, groups=2), nn.BatchNorm2d(4), nn.GELU(), nn.BatchNorm2d(4)]
+    model = nn.Sequential(norm, *rest) if kind != "alone" else nn.Sequential(norm)
+    model(lucid.randn(3, 4, 5, 5) * 3 + 1)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["plain", "bare", "alone", "synchronous"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_a_norm_comes_first(kind, dtype):
+    for x in layouts(4):
+        model, x = norm_first(kind).to(dtype), lucid.from_numpy(x.astype(dtype))
+        tolerance = {"float32": 1e-5, "float64": 1e-12, "float16": 2e-2}[dtype]
+        with lucid.no_grad():
+            expected = called(copy.deepcopy(model), x).numpy()
+            for _ in range(4):
+                np.testing.assert_allclose(
+                    model(x).numpy(), expected, rtol=tolerance, atol=tolerance
+                )
+
+
+def test_a_norm_in_half_precision_computes_in_wider_numbers():
+    model = nn.Sequential(nn.BatchNorm2d(4)).eval().half()
+    model[0].running_mean.data[...], model[0].running_var.data[...] = 299, 0
+    with lucid.no_grad():
+        for _ in range(3):
+            y = model(lucid.full((1, 4, 2, 2), 300.0, dtype="float16")).numpy()
+            np.testing.assert_allclose(y, 316.2, rtol=1e-2)
+
+
+class Twice(nn.Module):
+    def forward(self, weight):
+        return weight * 2
+
+
+class Tripled(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) * 3
+
+
+def a_parametrized_norm(model):
+    parametrize.register_parametrization(model[0], "weight", Twice())
+
+
+def a_norm_that_is_none(model):
+    model[0].__class__ = nn.Identity
+
+
+def a_norm_of_a_subclass(model):
+    model[0].__class__ = Tripled
+
+
+def a_norm_without_statistics(model):
+    model[0].forward = lambda x: x * 3
+    del model[0].running_mean
+
+
+@pytest.mark.parametrize(
+    "change",
+    [a_parametrized_norm, a_norm_that_is_none, a_norm_of_a_subclass, a_norm_without_statistics],
+)
+def test_a_norm_of_another_kind(change):
+    model, x = norm_first("plain"), lucid.randn(2, 4, 5, 5)
+    check(model, x)
+    change(model)
+    check(model, x)
+    if change is a_parametrized_norm:
+        model[0].parametrizations["weight"].original.data[...] *= 3
+        check(model, x)
+
+
+# -- what else attention may be -------------------------------------------------------------------
+
+
+def attention(**changes):
+    spec = replace(AttentionSpec(3, 4, 5, 1, 1, 2, True, True, True), **changes)
+    block = _MobileAttention(6, spec)
+    block(lucid.randn(3, 6, 6, 6))
+    return nn.Sequential(block).eval()
+
+
+def smaller_queries(block):
+    block.query = nn.Sequential(nn.Conv2d(6, 12, 1, 2)).eval()
+
+
+def smaller_output(block):
+    block.output = nn.Conv2d(15, 6, 3).eval()
+
+
+def a_function_as_scale(block):
+    del block.layer_scale
+    block.layer_scale = lambda x: x * 2.0
+
+
+def a_function_as_output(block):
+    del block.output
+    block.output = lambda x: x[:, :6] * 2.0
+
+
+@pytest.mark.parametrize("use_residual", [True, False])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda block: None,
+        smaller_queries,
+        smaller_output,
+        a_function_as_scale,
+        a_function_as_output,
+    ],
+)
+def test_attention_whose_parts_are_others(change, strides, use_residual):
+    model = attention(
+        query_h_stride=strides[0], query_w_stride=strides[1], use_residual=use_residual
+    )
+    x = lucid.randn(2, 6, 6, 6)
+    for _ in range(2):
+        expected = model(x).detach().numpy()  # with gradients: one layer after the other
+        assert expected.shape == (2, 6, 6, 6)
+        with lucid.no_grad():
+            for _ in range(3):
+                np.testing.assert_allclose(model(x).numpy(), expected, rtol=1e-4, atol=1e-5)
+        change(model[0])
+
+
+def test_the_scale_of_strided_attention_sees_the_input_size():
+    model, seen = attention(query_h_stride=2, query_w_stride=2), []
+    model[0].layer_scale.register_forward_hook(
+        lambda module, args, output: seen.append(output.shape)
+    )
+    model(lucid.randn(2, 6, 6, 6))
+    assert seen == [(2, 6, 6, 6)]
+
+
+@pytest.mark.parametrize("name", ["key_dim", "value_dim", "num_heads"])
+def test_numbers_of_attention_of_another_kind_are_refused_as_before(name):
+    model, x = attention(), lucid.randn(2, 6, 6, 6)
+    with lucid.no_grad():
+        for _ in range(3):
+            model(x)
+        setattr(model[0], name, float(getattr(model[0], name)))
+        for _ in range(3):
+            with pytest.raises(TypeError, match="integer"):
+                model(x)
 
 
 def test_no_module_is_called_in_the_place_of_one():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.kernels._memory import empty_like
+from lucid.kernels._memory import empty
 from lucid.kernels.exchange import Exchange, sums_of_all
 from lucid.kernels.numpy._rows import Rows
 from lucid.kernels.numpy._threads import in_parts
@@ -37,7 +37,7 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def scale_shift(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return ``x * scale + shift`` for rows ``(M, C)`` and columns' factors ``(C,)``."""
-    y = empty_like(x)
+    y = empty(x.shape, x.dtype)
     rows = Rows(*x.shape)
     wide, out = rows.wide(x), rows.wide(y)
     scale, shift = rows.repeat(scale), rows.repeat(shift)
@@ -93,7 +93,7 @@ def batch_norm_grad(
     a = rows.repeat(np.asarray(factor, x.dtype))
     b = rows.repeat((-factor * inverse_std * weight_sum / count).astype(x.dtype))
     c = rows.repeat((-factor * bias_sum / count).astype(x.dtype))
-    gx = empty_like(x)
+    gx = empty(x.shape, x.dtype)
     wide_gx = rows.wide(gx)
 
     def gradient(part: slice) -> None:

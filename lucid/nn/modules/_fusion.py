@@ -205,9 +205,11 @@ class Norm:
     def held(self) -> KeptNorm | None:
         """Return what is kept, if that computes in inference all that the norm would now."""
         norm: Any = self.norm
+        kind = type(norm)
+        if not self.is_used or kind not in _NORMS or not is_plain(norm, kind) or norm.training:
+            return None
         mean, variance = norm.running_mean, norm.running_var
-        is_known = isinstance(mean, Tensor) and variance is not None and _is_eps(norm.eps)
-        if norm.training or not (self.is_used and is_known and is_plain(norm, type(norm))):
+        if not isinstance(mean, Tensor) or variance is None or not _is_eps(norm.eps):
             return None
         tensors = mean, variance, norm.weight, norm.bias
         if self.kept is None or not self.kept.holds(tensors, (norm.eps,)):
@@ -261,7 +263,9 @@ class KeptNorm(_Kept):
     def made(self, dtype: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output's shape ``(N, H, W, C)``, or None if the input is not to be so."""
         mean = self.tensors[0]
-        return shape if (*shape[3:], dtype) == (*mean.shape, mean.dtype) else None
+        # In half precision the layer computes in wider numbers, with factors that are not rounded.
+        is_its = (*shape[3:], dtype) == (*mean.shape, mean.dtype)
+        return shape if is_its and dtype != np.float16 else None
 
 
 class KeptLayer(_Kept):

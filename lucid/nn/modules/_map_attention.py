@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,6 @@ class MapAttention:
             each has its own.
     """
 
-    untouched = Untouched(())
-
     def __init__(
         self,
         paths: tuple[Callable[[Any], Tensor], ...],
@@ -44,7 +42,7 @@ class MapAttention:
     def state(self) -> tuple[Any, ...]:
         """Return what the output depends on, beside the input and what the modules make of it."""
         numbers = self.num_heads, self.key_dim, self.value_dim, self.is_shared
-        return (*map(id, self.paths), *numbers)
+        return (*map(id, self.paths), *numbers, *map(type, numbers))
 
     def __call__(self, x: Tensor) -> Tensor:
         query, key, value = [path(x) for path in self.paths]
@@ -63,18 +61,39 @@ class MapAttention:
             y = y.transpose(1, 2)
         return y.reshape(n, height, width, heads * self.value_dim).permute(0, 3, 1, 2)
 
-    def held(self) -> MapAttention | None:
-        """Return itself as a part of a row of kept layers, None if it cannot be one."""
-        self.backend = kernels.active()
-        self.run = self.backend.keep_attention(self.num_heads, self.key_dim**-0.5)
-        return self if self.is_shared else None
+    def held(self) -> KeptAttention | None:
+        """Return what computes it in a row of kept layers, None if nothing does."""
+        numbers = self.num_heads, self.key_dim, self.value_dim
+        if not self.is_shared or {*map(type, numbers)} != {int} or min(numbers) < 1:
+            return None
+        return KeptAttention(kernels.active(), *numbers)
+
+
+class KeptAttention(NamedTuple):
+    """An attention whose heads share keys and values, as a part of a row of kept layers."""
+
+    backend: Any
+    num_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def untouched(self) -> Untouched:
+        """It has no tensors."""
+        return Untouched(())
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """The backend's function of maps of queries, keys and values."""
+        run: Callable[..., Any] = self.backend.keep_attention(self.num_heads, self.key_dim**-0.5)
+        return run
 
     def made(self, dtype: Any, *shapes: tuple[int, ...]) -> tuple[int, ...] | None:
         """Return the output's shape ``(N, H, W, O)``, or None if the maps are not to be so."""
         q, k, v = shapes
         widths = self.num_heads * self.key_dim, self.key_dim, self.value_dim
         # In half precision each operation rounds, which one alone does not.
-        if dtype == np.float16 or (q[3], k[3], v[3]) != widths or k[:3] != v[:3]:
+        if dtype not in (np.float32, np.float64) or (q[3], k[3], v[3]) != widths or k[:3] != v[:3]:
             return None
         return (*q[:3], self.num_heads * self.value_dim)
 

@@ -21,10 +21,10 @@ class Sequential(InSteps, Row):
     An index or a name gives a module, a slice a Sequential of the same modules.
 
     In evaluation under ``no_grad()`` a convolution with the batch norm and the ReLU, ReLU6, SiLU,
-    Hardswish or GELU behind it is one operation, and such operations in a row are one call of the
-    backend. Their weights are kept in the form that it computes with, one more copy of them, until
-    somebody asks one of these parameters or statistics for its array, as every change does, or
-    calls :meth:`train`.
+    Hardswish or GELU behind it is one operation, and such operations and batch norms in a row are
+    one call of the backend. Their weights are kept in the form that it computes with, one more copy
+    of them, until somebody asks one of these parameters or statistics for its array, as every
+    change does, or calls :meth:`train`.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU())
