@@ -75,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `lucid models | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as interrupt:
         return _on_ranks.ended(args.command, *how_it_ended(interrupt))
@@ -84,6 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         status = error.status if isinstance(error, CommandError) else 1
         return _on_ranks.ended(args.command, one_line(error), status)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # Python would try again at its end, and exit with a status of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -174,9 +174,17 @@ def test_a_write_that_ends_in_the_middle_loses_nothing(
     assert main(["train", "--resume", "run", "--no-report"]) == 0
 
 
+# As Python buffers what is printed, and as it does not where it is told so.
+both_ways = pytest.mark.parametrize("unbuffered", ["", "1"])
+
+
+@both_ways
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
-def test_standard_output_that_takes_nothing() -> None:
+def test_standard_output_that_takes_nothing(
+    unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     for command in (["models"], [*TRAIN, "--epochs", "1", "--output", "run"]):
         with open("/dev/full", "w") as device:
             done = subprocess.run(
@@ -199,8 +207,10 @@ def test_streams_that_the_caller_closed(streams: str) -> None:
     lucid.load("run/weights.npz")
 
 
+@both_ways
 @pytest.mark.slow
-def test_a_reader_who_has_seen_enough() -> None:
+def test_a_reader_who_has_seen_enough(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     command = [sys.executable, "-m", "lucid", *TRAIN, "--epochs", "3", "--output", "run"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
