@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,11 +50,12 @@ class Link(NamedTuple):
     """A kept layer of a row.
 
     Attributes:
-        run: what the backend returned for it, a function of one map or of several.
+        layer: what the backend returned for it, a function of one map or of several; or who else
+            links layers, what it keeps of one.
         reads: which maps: 0 is the row's input, 1 what the first link makes.
         adds: the map of the same shape that is added to what it makes, None for none.
     """
 
-    run: Callable[..., Array]
+    layer: Any
     reads: tuple[int, ...]
     adds: int | None = None

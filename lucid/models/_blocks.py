@@ -164,23 +164,28 @@ class _MobileAttention(Residual):
         paths = self.query, self.key, self.value
         numbers = self.num_heads, self.key_dim, self.value_dim
         attend = MapAttention(paths, *numbers, is_shared=self.use_multi_query)
-        return self.norm, attend, self.output, *self._scale(self.query_strides == (1, 1))
+        steps = self.norm, attend, self.output
+        if self.layer_scale is None or self._is_strided:
+            return steps
+        return *steps, self.layer_scale
 
-    def _scale(self, is_wanted: bool) -> tuple[nn.Module, ...]:
-        return (self.layer_scale,) if is_wanted and self.layer_scale is not None else ()
+    @property
+    def _is_strided(self) -> bool:
+        """Whether the result is brought to the input's size, and scaled after that."""
+        return self.query_strides != (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self._in_steps(x)
         if y.shape != x.shape:  # strided queries
             y = ops.interpolate(y, size=(x.shape[2], x.shape[3]), mode="bilinear")
-        for scale in self._scale(self.query_strides != (1, 1)):
-            y = scale(y)
+        if self.layer_scale is not None and self._is_strided:
+            y = self.layer_scale(y)
         return joined(self, x, y)
 
     def _adds(self) -> bool | None:
         is_plain = type(self).forward is _MobileAttention.forward and not self.training
         # Without the sum nobody would see that a map is to be brought to the input's size.
-        return True if is_plain and self.query_strides == (1, 1) and self.use_residual else None
+        return True if is_plain and self.use_residual and not self._is_strided else None
 
     def extra_repr(self) -> str:
         return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -101,11 +100,6 @@ class _Attention(_Step):
         return made if residual is None else [*made, addition(out, residual)]
 
 
-# What a link computes, which maps it reads, and which it adds: 0 is the row's input, 1 the first
-# link's map.
-_Linked = tuple[_Step, tuple[int, ...], "int | None"]
-
-
 class _Layout:
     """Where the maps between the links of a row lie, for images of one shape.
 
@@ -113,7 +107,7 @@ class _Layout:
     some images after the others, the links behind them for all images.
     """
 
-    def __init__(self, links: Sequence[_Linked], shape: Shape) -> None:
+    def __init__(self, links: Sequence[Link], shape: Shape) -> None:
         self.links, self.shapes = links, [shape]  # of all maps, the input and the output too
         images, end = shape[0], len(links)
         last = list(range(end))  # the link that reads a map last
@@ -166,7 +160,7 @@ class _Layout:
         return made
 
 
-def _front(links: Sequence[_Linked], shapes: Sequence[Shape]) -> int:
+def _front(links: Sequence[Link], shapes: Sequence[Shape]) -> int:
     """Return how many links at the beginning have fewer weights than numbers in an image's maps."""
     for count, (step, reads, _) in enumerate(links):
         numbers = sum(math.prod(shapes[i][1:]) for i in (*reads, count + 1))
@@ -181,7 +175,7 @@ class Kept:
     What a call launches is made once for a shape.
     """
 
-    def __init__(self, links: Sequence[_Linked]) -> None:
+    def __init__(self, links: Sequence[Link]) -> None:
         self.links = links
 
         @functools.lru_cache(maxsize=4)  # to make them took half of a convolution's Python
@@ -214,7 +208,7 @@ def keep_conv(weight: Array, conv: Conv, epilogue: Epilogue) -> Callable[[Array]
         return reference.keep_conv(weight, conv, epilogue)
     packed = pack(epilogue.folded(weight)[0], conv, epilogue.shift)
     step = _Convolution(packed, epilogue._replace(scale=None, shift=None))
-    return Kept([(step, (0,), None)])
+    return Kept([Link(step, (0,))])
 
 
 def keep_affine(scale: Array, shift: Array) -> Callable[[Array], Array]:
@@ -234,12 +228,9 @@ def keep_row(links: Sequence[Link]) -> Callable[[Array], Array]:
 
     One launch does all of it, and the maps between lie in the workspace.
     """
-    found: list[_Linked] = []
-    for run, reads, adds in links:
-        step: Any = run.links[0][0] if isinstance(run, Kept) else run
-        if not isinstance(step, _Step):
-            return reference.keep_row(links)
-        found.append((step, reads, adds))
-    if all(isinstance(step, _Attention) for step, *_ in found):  # weights would tell the dtype
+    steps = [run.links[0].layer if isinstance(run, Kept) else run for run, *_ in links]
+    are_steps = all(isinstance(step, _Step) for step in steps)
+    # An attention has no weights, which would tell that all is of float32.
+    if not are_steps or all(isinstance(step, _Attention) for step in steps):
         return reference.keep_row(links)
-    return Kept(found)
+    return Kept([link._replace(layer=step) for link, step in zip(links, steps)])

@@ -16,10 +16,6 @@ from lucid.nn.modules._linear import Identity
 from lucid.nn.modules._map_attention import MapAttention
 from lucid.nn.modules._module import Module
 
-# What is kept of a layer, the maps that it reads, and the one that is added to its output, if any:
-# 0 is the row's input, 1 the first layer's output.
-_Link = tuple[Any, tuple[int, ...], "int | None"]
-
 
 class _Steps(list[Callable[[Any], Any]]):
     """What to call of some modules, and what inference calls as one, by the first step."""
@@ -101,14 +97,13 @@ class InSteps(Module):
 class _InARow:
     """Kept layers one after the other, for inputs that fit: nobody could tell the difference."""
 
-    def __init__(self, links: list[_Link], steps: int, change: int) -> None:
+    def __init__(self, links: list[Link], steps: int, change: int) -> None:
         self.links = links
         self.steps = steps  # of the module
         self.change = change  # the last one of any module before the layers were looked at
         self._untouched = Untouched.of_all(kept.untouched for kept, *_ in links)
-        self._backend = links[0][0].backend
-        given = [Link(kept.run, reads, adds) for kept, reads, adds in links]
-        self._run = self._backend.keep_row(given)
+        self._backend = links[0].layer.backend
+        self._run = self._backend.keep_row([link._replace(layer=link.layer.run) for link in links])
         self._fitting: Any = None  # shape and dtype of the last input that did
 
     def holds(self) -> bool:
@@ -140,7 +135,7 @@ class _InARow:
 def _find_row(found: _Steps, start: int) -> _InARow | None:
     """Return the row that begins with a step, if one does: a new one, or the one there is."""
     change, rows = last_change(), found.rows
-    links: list[_Link] = []
+    links: list[Link] = []
     count = at = 0
     for step in found[start:]:
         whole = len(links)
@@ -160,7 +155,7 @@ def _find_row(found: _Steps, start: int) -> _InARow | None:
     return row
 
 
-def _gather(step: Any, links: list[_Link], at: int) -> int | None:
+def _gather(step: Any, links: list[Link], at: int) -> int | None:
     """Add the kept layers that a step consists of, of which the first reads the map ``at``.
 
     Returns:
@@ -176,7 +171,7 @@ def _gather(step: Any, links: list[_Link], at: int) -> int | None:
             kept = kept if len(reads) == len(found) else None
         if kept is None:
             return None
-        links.append((kept, tuple(reads), None))
+        links.append(Link(kept, tuple(reads)))
         return len(links)
     if not isinstance(step, InSteps):
         return at if kind is Identity and is_plain(step, kind) else None
@@ -190,7 +185,7 @@ def _gather(step: Any, links: list[_Link], at: int) -> int | None:
             return None
         at = made
     if adds:
-        if at == start or links[-1][2] is not None:
+        if at == start or links[-1].adds is not None:
             return None
-        links[-1] = (*links[-1][:2], start)
+        links[-1] = links[-1]._replace(adds=start)
     return at
