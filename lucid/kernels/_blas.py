@@ -71,11 +71,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_wait, after_in_parent=_go_on, after_in_child=_begin_anew)
 
 
+def _core_name(library: ctypes.CDLL, function: str) -> str:
+    if not hasattr(library, function):
+        return ""
+    name = getattr(library, function)
+    name.restype = ctypes.c_char_p
+    return (name() or b"").decode()
+
+
 class Blas:
-    """The thread count of the OpenBLAS that NumPy's wheels carry; of another, always one."""
+    """The thread count of the OpenBLAS that NumPy's wheels carry; of another, always one.
+
+    Attributes:
+        core: the kind of processor that its kernels are for, such as ``"Haswell"``; else empty.
+    """
 
     def __init__(self) -> None:
         self.is_known = False
+        self.core = ""
         self.threads: Callable[[], int] = lambda: 1
         self._limit: Callable[[int | None], Any] = lambda threads: None
         folder = os.path.join(os.path.dirname(np.__file__), os.pardir, "numpy.libs")
@@ -91,6 +104,7 @@ class Blas:
                         self.threads = getattr(library, name % "get")
                         self._limit = getattr(library, name % "set")
                         self.is_known = True
+                        self.core = _core_name(library, f"{prefix}openblas_get_corename{suffix}")
                         return
 
     def limit(self, threads: int | None) -> None:

@@ -57,6 +57,7 @@ def images(shape, dtype=np.float32):
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 5, 61, 67), (0, 3, 2, 2)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", FORMULAS)
+@np.errstate(over="ignore")  # as it is in an operation
 def test_values(backend, name, layout, shape, dtype):
     x = LAYOUTS[layout](images(shape, dtype))
     before = x.copy()
@@ -68,6 +69,16 @@ def test_values(backend, name, layout, shape, dtype):
         expected = FORMULAS[name](x.astype(np.float64))
         tolerance = 1e-5 if dtype == np.float32 else 1e-12
         np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+@np.errstate(over="ignore")
+def test_gelu_where_it_ends(backend):
+    x = np.linspace(-12, 12, 100_001).astype(np.float32)
+    expected = [v * math.erfc(-v / math.sqrt(2)) / 2 for v in x.tolist()]
+    np.testing.assert_allclose(backend.gelu(x, False), expected, rtol=3e-7, atol=1e-6)
+    far = np.array([-3e38, -1e20, -50, 0, 50, 1e20, 3e38, np.inf], np.float32)
+    np.testing.assert_array_equal(backend.gelu(far, False), np.maximum(far, 0))
+    assert np.isnan(backend.gelu(np.array([np.nan], np.float32), False)).all()
 
 
 @pytest.mark.parametrize(
@@ -87,6 +98,7 @@ def test_gradients_in_mixed_layouts(backend, name, layouts):
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 255, 256, 257, 1000, 100_003])
 @pytest.mark.parametrize("name", FORMULAS)
+@np.errstate(over="ignore")
 def test_float32_of_any_size(backend, threads, name, size):
     x = np.linspace(-12, 12, size, dtype=np.float32)
     grad = np.cos(x)

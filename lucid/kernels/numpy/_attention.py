@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.kernels import _blas
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import ELEMENT, in_parts
@@ -39,12 +38,16 @@ def prepare_attention(
     row = empty((*lead, q_shape[-2], 1), dtype)
 
     def run(out: Array, q: Array, k: Array, v: Array) -> None:
-        _blas.call(np.matmul, q, k.swapaxes(-1, -2), out=scores)
-        np.multiply(scores, scale, out=scores)
-        np.max(scores, axis=-1, keepdims=True, out=row)
-        np.exp(np.subtract(scores, row, out=scores), out=scores)
-        np.sum(scores, axis=-1, keepdims=True, out=row)
-        _blas.call(np.matmul, np.divide(scores, row, out=scores), v, out=out)
+        def some_rows(part: slice) -> None:
+            some, sums = scores[..., part, :], row[..., part, :]
+            np.matmul(q[..., part, :], k.swapaxes(-1, -2), out=some)
+            np.multiply(some, scale, out=some)
+            np.max(some, axis=-1, keepdims=True, out=sums)
+            np.exp(np.subtract(some, sums, out=some), out=some)
+            np.sum(some, axis=-1, keepdims=True, out=sums)
+            np.matmul(np.divide(some, sums, out=some), v, out=out[..., part, :])
+
+        in_parts(some_rows, q.shape[-2], scores.size * (q.shape[-1] + v.shape[-1]) // ELEMENT)
 
     return Step(run, in_any_layout=True)
 

@@ -18,6 +18,7 @@ import numpy as np
 from lucid.kernels._memory import empty
 from lucid.kernels.geometry import NOTHING, PLAIN, UNIT, Conv, Epilogue, Pair, Shape
 from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._pieces import Columns, multiply_transposed
 from lucid.kernels.numpy._prepared import (
     DepthwiseWindows,
     Patches,
@@ -136,7 +137,8 @@ def weight_grad_part(
         o = weight_shape[0]
         rows = pointwise_rows(x, conv.stride)
         out = empty((o, rows.shape[1]), grad.dtype)
-        return np.matmul(grad.reshape(-1, o).T, rows, out=out).reshape(weight_shape)
+        multiply_transposed(grad.reshape(-1, o), rows, out)
+        return out.reshape(weight_shape)
     if conv.is_by_channel(weight_shape):
         return _depthwise_weight_grad(x, grad, weight_shape, conv)
     return _dense_weight_grad(x, grad, weight_shape, conv)
@@ -147,7 +149,7 @@ def _pointwise_input_grad(
 ) -> None:
     rows, matrix = grad.reshape(-1, grad.shape[3]), weight.reshape(len(weight), -1)
     if stride == UNIT:
-        np.matmul(rows, matrix, out=gx.reshape(len(rows), -1))
+        Columns(matrix, len(rows)).multiply(rows, gx.reshape(len(rows), -1))
     else:
         gx[...] = 0
         gx[:, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(*grad.shape[:3], -1)
@@ -165,6 +167,7 @@ def _dense_weight_grad(
     patches = Patches(x.shape, weight_shape, conv, grad.dtype)
     totals = np.zeros((conv.groups, kh * kw * i, wide), grad.dtype)
     matrix = None
+    product = np.empty(totals.shape[1:], grad.dtype)
     for images in slices(slice(0, n), patches.images):
         padded = patches.pad(x[images])
         for group, total in enumerate(totals):
@@ -172,7 +175,8 @@ def _dense_weight_grad(
             for rows in slices(slice(0, height), patches.rows):
                 part = grad[images, rows, :, group * wide : (group + 1) * wide]
                 matrix = as_matrix(view[:, rows], matrix)
-                total += matrix.T @ part.reshape(-1, wide)
+                multiply_transposed(matrix, part.reshape(-1, wide), product)
+                total += product
     gw = totals.reshape(conv.groups, kh, kw, i, wide).transpose(0, 4, 3, 1, 2)
     return np.ascontiguousarray(gw).reshape(weight_shape)
 

@@ -25,6 +25,7 @@ from lucid.kernels.numpy._conv import (
     work,
 )
 from lucid.kernels.numpy._half import in_float32
+from lucid.kernels.numpy._pieces import Columns, multiply_transposed
 from lucid.kernels.numpy._prepared import prepared
 from lucid.kernels.numpy._rows import BLOCK, Rows, column_sums
 from lucid.kernels.numpy._threads import in_parts, sum_parts
@@ -235,7 +236,7 @@ def _row_products(
     o, i = weight.shape[:2]
     layout = Rows(len(x) * shape[1] * shape[2], o, shape[1] * shape[2])
     rows, gx_rows = x.reshape(-1, i), None if gx is None else gx.reshape(-1, i)
-    matrix = weight.reshape(o, i)
+    matrix = Columns(weight.reshape(o, i), len(rows))
     step = max(1, max(_ROWS, BLOCK // o) // layout.together)  # long rows
     step = math.ceil(len(rows) / layout.together / math.ceil(len(rows) / layout.together / step))
     buffer = empty((step, layout.width), x.dtype)
@@ -247,15 +248,17 @@ def _row_products(
         gradient(slice(first + begin, first + end), buffer[: end - begin])
         gz = buffer[: end - begin].reshape(-1, o)
         if gx_rows is not None:
-            np.matmul(gz, matrix, out=gx_rows[block])
+            matrix.multiply(gz, gx_rows[block])
         if not needs_weight:
             continue
         if total is None:
-            total = np.matmul(gz.T, rows[block], out=empty(matrix.shape, x.dtype))
+            total = empty((o, i), x.dtype)
+            multiply_transposed(gz, rows[block], total)
             continue
         if product is None:
-            product = empty(matrix.shape, x.dtype)
-        total += np.matmul(gz.T, rows[block], out=product)
+            product = empty((o, i), x.dtype)
+        multiply_transposed(gz, rows[block], product)
+        total += product
     return None if total is None else total.reshape(weight.shape)
 
 

@@ -17,7 +17,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,6 +26,7 @@ from lucid.kernels._memory import empty
 from lucid.kernels._processors import keeps_busy
 from lucid.kernels.geometry import NO_BOUNDS, NO_PADDING, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.numpy import _activation
+from lucid.kernels.numpy._pieces import Columns, in_pieces
 from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import (
@@ -60,21 +61,41 @@ Finish = Callable[..., None]  # of a block of the output, maybe its residual and
 Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much of it, multiply-adds
 
 
+class Packed(NamedTuple):
+    """Weights ``(O, I/groups, kh, kw)`` as matrices ``(kh·kw·I/groups, O/groups)``."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    groups: list[Columns]
+
+
 def pack_conv(weight: np.ndarray, conv: Conv, shift: np.ndarray | None) -> Any:
     """Return weights for :func:`prepare_conv`, for any number of images: it copies them no more.
 
-    Here they are an array of the same shape, in the order in which products read it.
+    Here they are an array of the same shape in the order in which products read it, or
+    :class:`Packed` where products are cut into pieces.
 
     Args:
         weight: ``(O, I/groups, kh, kw)``, with the epilogue's scale multiplied in.
         conv: its geometry.
         shift: the epilogue's.
     """
+    is_by_matrices = not (conv.is_by_channel(weight.shape) or _is_of_planes(weight.shape, conv))
+    if is_by_matrices and in_pieces(weight.dtype):
+        return Packed(weight.shape, weight.dtype, _matrices(weight, conv))
     lying = weight.transpose(2, 3, 1, 0)
     packed = np.empty(lying.shape, weight.dtype)
     for some in slices(slice(0, len(weight)), _TRANSPOSED):
         packed[..., some] = lying[..., some]
     return packed.transpose(3, 2, 0, 1)
+
+
+def _matrices(weight: np.ndarray | Packed, conv: Conv, rows: int | None = None) -> list[Columns]:
+    """Return each group's matrix, which patches are multiplied by; see :class:`Columns`."""
+    if isinstance(weight, Packed):
+        return weight.groups
+    grouped = weight.reshape(conv.groups, -1, *weight.shape[1:]).transpose(0, 3, 4, 2, 1)
+    return [Columns(group.reshape(-1, group.shape[-1]), rows) for group in grouped]
 
 
 def prepare_conv(
@@ -95,11 +116,9 @@ def prepare_conv(
         conv: its geometry.
         epilogue: what its sums go through.
     """
-    divide = _Division(input_shape, weight, conv, epilogue)
-    run = prepared(input_shape, weight, conv, epilogue, divide, many_runs=True)
+    run = _divided(input_shape, weight, conv, epilogue)
     # It copies each image into its planes, however that lies.
-    in_any_layout = _is_of_planes(weight.shape, conv)
-    return Step(divide.of(run), in_any_layout)
+    return Step(run, in_any_layout=_is_of_planes(weight.shape, conv))
 
 
 # For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
@@ -145,10 +164,7 @@ def keep_conv(
             try:
                 prepared_run = same.pop()
             except IndexError:
-                division = _Division(source.shape, lying, conv, epilogue)
-                prepared_run = division.of(
-                    prepared(source.shape, lying, conv, epilogue, division, many_runs=True)
-                )
+                prepared_run = _divided(source.shape, lying, conv, epilogue)
             prepared_run(target, source)
             same.append(prepared_run)
 
@@ -186,13 +202,17 @@ def keep_row(links: Sequence[Link]) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def _run_in_parts(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+    in_parts(task, count, multiply_adds // ELEMENT)
+
+
 def _run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
     task(slice(0, count))
 
 
 def prepared(
     input_shape: Shape,
-    weight: np.ndarray,
+    weight: Any,
     conv: Conv,
     epilogue: Epilogue,
     divide: Divide = _run_here,
@@ -203,7 +223,7 @@ def prepared(
 
     Args:
         input_shape: that of ``x``, ``(N, H, W, I)``.
-        weight: ``(O, I/groups, kh, kw)``.
+        weight: ``(O, I/groups, kh, kw)``, or :class:`Packed`.
         conv: its geometry; negative padding cuts away.
         epilogue: what the sums go through.
         divide: calls a task on slices of the work; by default on this thread.
@@ -243,6 +263,14 @@ _KINDS = 1000
 
 # Numbers that are repeated to make an input for a comparison.
 _DRAWN = 4099
+
+
+def _divided(input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> Run:
+    """Return what :func:`prepared` does, for many runs and on several threads."""
+    if in_pieces(weight.dtype):  # which BLAS computes on one thread
+        return prepared(input_shape, weight, conv, epilogue, _run_in_parts, many_runs=True)
+    division = _Division(input_shape, weight, conv, epilogue)
+    return division.of(prepared(input_shape, weight, conv, epilogue, division, many_runs=True))
 
 
 class _Division:
@@ -382,11 +410,9 @@ def _pointwise(
     many_runs: bool,
 ) -> Run:
     o, i = weight.shape[:2]
-    matrix = weight.reshape(o, i).T
-    if many_runs:
-        matrix = np.ascontiguousarray(matrix)
-    step = max(512, 2 * _BLOCK // o)  # fewer rows would be a slow product
     n, height, width, _ = conv.output_shape(input_shape, weight.shape)
+    (matrix,) = _matrices(weight, conv, None if many_runs else n * height * width)
+    step = max(512, 2 * _BLOCK // o)  # fewer rows would be a slow product
     if n * height * width > step:
         together = rows_together(height * width, o)
         step = max(1, step // together) * together
@@ -398,18 +424,19 @@ def _pointwise(
         def some_rows(part: slice) -> None:
             blocks = [part] if finish is None else slices(part, step)
             for block in blocks:
-                np.matmul(rows[block], matrix, out=results[block])
+                matrix.multiply(rows[block], results[block])
                 if finish is not None:
                     finish(results[block], part_of(others, block))
 
         def some_columns(part: slice) -> None:
-            block = results[:, part]
-            np.matmul(rows, matrix[:, part], out=block)
+            columns = matrix.columns(part)
+            block = results[:, columns]
+            matrix.multiply(rows, block, part)
             if finish is not None:
-                finish(block, None if others is None else others[:, part], part)
+                finish(block, None if others is None else others[:, columns], columns)
 
         if len(rows) < 2 * _FEW_ROWS:
-            divide(some_columns, o, results.size * i)
+            divide(some_columns, matrix.count, results.size * i)
         else:
             divide(some_rows, len(rows), results.size * i)
 
@@ -537,8 +564,7 @@ def _dense(
     o = len(weight)
     patches = Patches(input_shape, weight.shape, conv, weight.dtype)
     wide = o // conv.groups
-    grouped = weight.reshape(conv.groups, wide, *weight.shape[1:])
-    matrices = grouped.transpose(0, 3, 4, 2, 1).reshape(conv.groups, -1, wide)
+    matrices = _matrices(weight, conv)
 
     def some_images(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
         padded = patches.pad(x)
@@ -553,10 +579,12 @@ def _dense(
                 for group, matrix in enumerate(matrices):
                     rows = as_matrix(views[group][index], rows)
                     if conv.groups == 1:
-                        np.matmul(rows, matrix, out=target.reshape(-1, o))
+                        matrix.multiply(rows, target.reshape(-1, o))
                     else:
                         channels = slice(group * wide, (group + 1) * wide)
-                        target[..., channels] = (rows @ matrix).reshape(*target.shape[:3], wide)
+                        product = np.empty((len(rows), wide), out.dtype)
+                        matrix.multiply(rows, product)
+                        target[..., channels] = product.reshape(*target.shape[:3], wide)
                 if finish is not None:
                     finish(target, part_of(residual, index))
 
@@ -591,6 +619,7 @@ def _dense_by_planes(
     length = len(matrix)  # without the bias
     if bias is not None:
         matrix = np.concatenate([matrix, bias[None]])
+    columns = Columns(matrix)
     step = evenly(height, 2 * _BLOCK // max(1, width * length))
     pad = Padder((i, h, w, 1), conv.padding, weight.dtype, i)  # a plane is an image here
 
@@ -607,7 +636,7 @@ def _dense_by_planes(
                 patches = memory[: len(matrix) * pixels].reshape(-1, pixels)
                 patches[length:] = 1
                 np.copyto(patches[:length].reshape(taken.shape), taken)
-                np.matmul(patches.T, matrix, out=block.reshape(-1, o))
+                columns.multiply(patches.T, block.reshape(-1, o))
                 if finish is not None:
                     finish(block, part_of(residual, rows))
 
