@@ -17,7 +17,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -61,12 +62,18 @@ Finish = Callable[..., None]  # of a block of the output, maybe its residual and
 Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much of it, multiply-adds
 
 
-class Packed(NamedTuple):
+@dataclass(frozen=True)
+class Packed:
     """Weights ``(O, I/groups, kh, kw)`` as matrices ``(kh·kw·I/groups, O/groups)``."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     groups: list[Columns]
+
+    @property
+    def size(self) -> int:
+        """How many weights they are."""
+        return math.prod(self.shape)
 
 
 def pack_conv(weight: np.ndarray, conv: Conv, shift: np.ndarray | None) -> Any:
@@ -561,7 +568,7 @@ def as_matrix(patches: np.ndarray, last: np.ndarray | None = None) -> np.ndarray
 def _dense(
     input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None, divide: Divide
 ) -> Run:
-    o = len(weight)
+    o = weight.shape[0]
     patches = Patches(input_shape, weight.shape, conv, weight.dtype)
     wide = o // conv.groups
     matrices = _matrices(weight, conv)
