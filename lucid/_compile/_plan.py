@@ -73,6 +73,7 @@ class Plan:
         self.arena = Arena(self.steps, self.result, self._front, self._prepared, images)
         self.values.update(self.arena.maps)
         self._fixed = set(self.arena.maps)  # values that are the same arrays in every run
+        self._last = last_uses(self.steps, self.result)
         # What is called, those of the front once for each group, and the step that each belongs to.
         calls: list[_Call] = []
         self._order: list[int] = []
@@ -83,9 +84,8 @@ class Plan:
             calls.append(self._call(position))
             self._order.append(position)
         # Values outside the arena are dropped after their last use.
-        last = last_uses(self.steps, self.result)
         drops: list[list[Value]] = [[] for _ in calls]
-        for value, position in last.items():
+        for value, position in self._last.items():
             if value not in self._fixed and position < len(self.steps):
                 drops[position - len(self.steps)].append(value)
         rest = len(calls) - (len(self.steps) - self._front.steps)
@@ -145,7 +145,8 @@ class Plan:
             out, *inputs = arrays()
             conform = prepared.conform(*inputs)
             if all(map(self.arena.contains, conform)):  # none had to be copied
-                return Bound(prepared, (out, *conform))
+                passes_on = self._last.get(fused.output) == position + 1
+                return Bound(prepared, (out, *conform), passes_on)
         return lambda images: prepared(*arrays())
 
     def _part(self, value: Value, group: slice, lane: int = 0) -> np.ndarray:

@@ -108,6 +108,11 @@ class Epilogue(NamedTuple):
         is_identity = self.scale is None and self.shift is None and self.activation is None
         return is_identity and self.bounds == NO_BOUNDS
 
+    def of(self, channels: slice) -> Epilogue:
+        """Return that of some channels."""
+        scale, shift = (None if row is None else row[channels] for row in self[:2])
+        return self._replace(scale=scale, shift=shift)
+
     def folded(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return weights ``(O, …)`` with the scale multiplied in, and the shift."""
         if self.scale is None:

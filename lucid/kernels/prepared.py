@@ -40,10 +40,18 @@ class Prepared:
 
 
 class Bound(NamedTuple):
-    """A step, and the output and the inputs, which conform, that it works on in each run."""
+    """A step, and the output and the inputs, which conform, that it works on in each run.
+
+    Attributes:
+        step: what is run.
+        arrays: what it works on; in the place of the model's input a slice of it.
+        passes_on: whether nobody but the next step reads the output, which need not be written
+            then.
+    """
 
     step: Prepared
-    arrays: tuple[Any, ...]  # a slice of the model's input in its place
+    arrays: tuple[Any, ...]
+    passes_on: bool = False
 
 
 class Link(NamedTuple):

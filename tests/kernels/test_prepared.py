@@ -1,8 +1,9 @@
 """Prepared convolutions against the definition: every way, several blocks, calls in a row."""
 
+import contextlib
 import functools
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lucid.kernels import _memory
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv, Epilogue
-from lucid.kernels.numpy import _prepared, _threads
+from lucid.kernels.numpy import _threads
 from tests.backends import with_threads
 from tests.kernels.test_conv import CASES, build, conv2d_by_definition
 
@@ -117,118 +118,44 @@ def test_inputs_of_any_layout(backend, case, with_residual):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_image_gives_the_same_bits_whoever_computes(monkeypatch, shape, weight, groups, dtype):
-    """The clock may choose between BLAS's threads and lucid's: as if they were free, and not.
-
-    Not in the first runs, before the ways have been compared.
-    """
-    compares_anew(monkeypatch)
+@np.errstate(over="ignore")  # as plans call steps
+def test_one_image_gives_the_same_bits_whoever_computes(shape, weight, groups, dtype):
+    """Another call has the workers, or none does: the parts are the same, whoever does them."""
     backend = reference
-    before = backend.get_num_threads()
-    backend.set_num_threads(2)
     rng = np.random.default_rng(0)
     x, w, bias = (rng.standard_normal(size).astype(dtype) for size in (shape, weight, (weight[0],)))
     margin = weight[2] // 2
     padding = ((margin, margin), (margin, margin))
     how = Conv(padding=padding, groups=groups)
     run = backend.prepare_conv(shape, w, how, Epilogue(None, bias, activation=("gelu", False)))
-    monkeypatch.setattr(_threads, "_HICCUP", np.inf)  # no product is too slow
-    results = []
-    for patience in (0, *[10**9] * 10, 0):
-        monkeypatch.setattr(_threads._pool, "patience", patience)
-        out = np.full(how.output_shape(shape, weight), np.nan, dtype)
-        run(out, x)
-        results.append(out)
-    backend.set_num_threads(before)
+    results = [np.full(how.output_shape(shape, weight), np.nan, dtype) for _ in range(4)]
+    with with_threads(2):
+        for out in results[:2]:
+            run(out, x)
+        with held_by_another_thread():
+            for out in results[2:]:
+                run(out, x)
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
 
 
-def compares_anew(monkeypatch):
-    """Let ways of products be compared as if none had been; return the sizes of what is drawn."""
-    drawn, draw = [], np.resize
-    monkeypatch.setattr(_prepared._Division, "outcomes", {})
-    monkeypatch.setattr(_prepared._Division, "pause_until", 0.0)
+@contextlib.contextmanager
+def held_by_another_thread():
+    """Let another thread have lucid's workers meanwhile."""
+    begun, end = threading.Event(), threading.Event()
 
-    def noted(array, shape):
-        drawn.append(shape)
-        return draw(array, shape)
+    def hold(part):
+        begun.set()
+        end.wait(20)
 
-    monkeypatch.setattr(np, "resize", noted)
-    return drawn
-
-
-def test_layers_of_the_same_sizes_compare_their_ways_once_and_later_than_in_the_first_call(
-    monkeypatch,
-):
-    drawn = compares_anew(monkeypatch)
-    monkeypatch.setattr(_prepared, "_COMPARING", np.inf)  # without a pause
-    shapes = [(1, 14, 14, 96), (1, 14, 14, 96), (1, 7, 7, 96)]
-    weight = np.ones((96, 96, 1, 1), np.float32)
-    runs = [reference.prepare_conv(shape, weight, Conv(), Epilogue()) for shape in shapes]
-    with with_threads(2):
-        for calls in range(4):
-            for run, shape in zip(runs, shapes):
-                run(np.empty(shape, "f"), np.ones(shape, "f"))
-            assert drawn == ([] if calls == 0 else [shapes[0], shapes[2]])
-        with_another = reference.prepare_conv(
-            shapes[0], weight, Conv(), Epilogue(bounds=(0.0, 6.0))
-        )
-        for _ in range(2):
-            with_another(np.empty(shapes[0], "f"), np.ones(shapes[0], "f"))
-    assert len(drawn) == 3
-
-
-@pytest.mark.parametrize(("weight", "scale"), [(0.0, None), (1.0, 0.0), (1.0, 0.5)])
-def test_sums_of_zeros_tell_nothing_about_other_layers(monkeypatch, weight, scale):
-    """They are the same in any order, and layers of the same sizes believed it."""
-    drawn, x = compares_anew(monkeypatch), np.ones((1, 14, 14, 96), np.float32)
-    weights = np.full((96, 96, 1, 1), weight, np.float32)
-    epilogue = Epilogue(None if scale is None else np.full(96, scale, np.float32))
-    run = reference.prepare_conv(x.shape, weights, Conv(), epilogue)
-    with with_threads(2):
-        for _ in range(2):
-            run(np.empty_like(x), x)
-    assert len(drawn) == 1
-    assert len(_prepared._Division.outcomes) == (1 if scale == 0.5 else 0)
-
-
-def test_comparisons_take_a_share_of_the_time(monkeypatch):
-    """All in one call took as long as six of hybrid_large's."""
-    drawn, now = compares_anew(monkeypatch), [100.0]
-
-    def clock():
-        now[0] += 1.0  # so long does a comparison take
-        return now[0]
-
-    monkeypatch.setattr(_prepared, "time", SimpleNamespace(perf_counter=clock))
-    shapes = [(1, size, size, 96) for size in (7, 14, 21)]
-    weight = np.ones((96, 96, 1, 1), np.float32)
-    runs = [reference.prepare_conv(shape, weight, Conv(), Epilogue()) for shape in shapes]
-
-    def call():
-        for run, shape in zip(runs, shapes):
-            run(np.empty(shape, "f"), np.ones(shape, "f"))
-
-    with with_threads(2):
-        for times in (0, 1, 1):
-            call()
-            assert len(drawn) == times
-        for times in (2, 3, 3):
-            now[0] += 1 / _prepared._COMPARING
-            call()
-            assert len(drawn) == times
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_thread_that_none_can_help_compares_no_ways(monkeypatch, threads):
-    """Each call of such a convolution drew an image: one image took three times as long."""
-    x, drawn = np.ones((1, 14, 14, 96), np.float32), compares_anew(monkeypatch)
-    run = reference.prepare_conv(x.shape, np.ones((96, 96, 1, 1), "f"), Conv(), Epilogue())
-    with with_threads(threads):
-        for _ in range(20):  # of two threads one is busy with the other half
-            _threads.in_parts(lambda part: run(np.empty_like(x), x), threads, 10**9)
-    assert not drawn
+    other = threading.Thread(target=_threads.in_parts, args=(hold, 2, 10**9))
+    other.start()
+    assert begun.wait(20)
+    try:
+        yield
+    finally:
+        end.set()
+        other.join()
 
 
 def padded_convolutions(sizes):

@@ -232,26 +232,6 @@ def test_without_a_blas_that_can_be_set(monkeypatch):
     assert pool.run(lambda part: part, 4) == [slice(0, 4)]
 
 
-def test_products_of_one_image_use_blas_until_it_has_to_wait(two_threads):
-    pool = _threads._pool
-    if not pool._blas.is_known:
-        pytest.skip("this NumPy has another BLAS")
-    pool.patience = 0
-
-    def product(part):
-        return part, pool._blas.threads()
-
-    macs = WORTHWHILE * _threads.ELEMENT
-    assert _threads.product_in_parts(product, 4, macs) == [(slice(0, 4), 2)]
-    # One that takes too long: from then on lucid's threads, for a while.
-    _threads.product_in_parts(lambda part: time.sleep(0.2), 4, macs)
-    assert pool.patience > 0
-    for _ in range(pool.patience):
-        parts = _threads.product_in_parts(product, 4, macs)
-        assert parts == [(slice(0, 2), 1), (slice(2, 4), 1)]
-    assert _threads.product_in_parts(product, 4, macs) == [(slice(0, 4), 2)]
-
-
 def test_parts_are_the_same_whoever_else_computes(two_threads):
     """A call that gets no help, as another has it, does the same parts by itself."""
     alone = in_parts(lambda part: part, 4, WORTHWHILE)

@@ -114,7 +114,7 @@ class _Chain:
         made: list[Instruction] = []
         self.alive: list[Any] = []
         self.inputs: list[tuple[int, Planned, Array, slice]] = []
-        for run, arrays in self.steps:
+        for run, arrays, _ in self.steps:
             assert isinstance(run, Planned)
             if run.reads_input:
                 out, group = arrays
@@ -213,7 +213,7 @@ def join_lanes(
         groups: how many there are.
     """
     steps = itertools.chain.from_iterable(itertools.chain.from_iterable(lanes))
-    return _Lanes(lanes, groups) if all(isinstance(run, Planned) for run, _ in steps) else None
+    return _Lanes(lanes, groups) if all(isinstance(run, Planned) for run, *_ in steps) else None
 
 
 @kernel

@@ -16,6 +16,8 @@ from lucid.kernels.numpy._batch_norm import batch_norm_grad as batch_norm_grad
 from lucid.kernels.numpy._batch_norm import batch_norm_stats as batch_norm_stats
 from lucid.kernels.numpy._batch_norm import keep_affine as keep_affine
 from lucid.kernels.numpy._batch_norm import scale_shift as scale_shift
+from lucid.kernels.numpy._chains import join as join
+from lucid.kernels.numpy._chains import keep_row as keep_row
 from lucid.kernels.numpy._conv import conv2d as conv2d
 from lucid.kernels.numpy._conv import conv2d_input_grad as conv2d_input_grad
 from lucid.kernels.numpy._conv import conv2d_weight_grad as conv2d_weight_grad
@@ -33,7 +35,6 @@ from lucid.kernels.numpy._pool import max_pool2d_take as max_pool2d_take
 from lucid.kernels.numpy._pool import sum_pool2d as sum_pool2d
 from lucid.kernels.numpy._pool import sum_pool2d_grad as sum_pool2d_grad
 from lucid.kernels.numpy._prepared import keep_conv as keep_conv
-from lucid.kernels.numpy._prepared import keep_row as keep_row
 from lucid.kernels.numpy._prepared import pack_conv as pack_conv
 from lucid.kernels.numpy._prepared import prepare_conv as prepare_conv
 from lucid.kernels.numpy._product import linear as linear
@@ -43,7 +44,6 @@ from lucid.kernels.numpy._softmax import log_softmax_grad as log_softmax_grad
 from lucid.kernels.numpy._softmax import softmax as softmax
 from lucid.kernels.numpy._softmax import softmax_grad as softmax_grad
 from lucid.kernels.numpy._steps import divide_images as divide_images
-from lucid.kernels.numpy._steps import join as join
 from lucid.kernels.numpy._steps import join_lanes as join_lanes
 from lucid.kernels.numpy._steps import prepare_affine as prepare_affine
 from lucid.kernels.numpy._steps import prepare_average as prepare_average

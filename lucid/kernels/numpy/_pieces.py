@@ -70,7 +70,7 @@ class Columns:
 
     def __init__(self, matrix: Array, rows: int | None = None) -> None:
         depth, columns = matrix.shape
-        self.unit = 1
+        self._columns, self.unit = columns, 1
         self._whole: Array | None = None
         self._blocks: list[tuple[int, Array]] = []  # with the number of the first unit
         if in_pieces(matrix.dtype) and (rows is None or rows >= _WORTHWHILE):
@@ -85,8 +85,8 @@ class Columns:
         self.count = math.ceil(columns / self.unit)
 
     def columns(self, units: slice) -> slice:
-        """Return which columns some units are; the last may end behind the matrix."""
-        return slice(units.start * self.unit, units.stop * self.unit)
+        """Return which columns some units are."""
+        return slice(units.start * self.unit, min(units.stop * self.unit, self._columns))
 
     def multiply(
         self, rows: Array, out: Array, units: slice | None = None, depth: slice = slice(None)

@@ -14,11 +14,10 @@ What comes after the sums is applied to each block while it is in the cache.
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -27,17 +26,11 @@ from lucid.kernels._memory import empty
 from lucid.kernels._processors import keeps_busy
 from lucid.kernels.geometry import NO_BOUNDS, NO_PADDING, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.numpy import _activation
-from lucid.kernels.numpy._pieces import Columns, in_pieces
+from lucid.kernels.numpy._pieces import Columns
 from lucid.kernels.numpy._rows import rows_together
 from lucid.kernels.numpy._steps import Step
-from lucid.kernels.numpy._threads import (
-    ELEMENT,
-    get_num_threads,
-    in_parts,
-    product_in_parts,
-    ways_of_products,
-)
-from lucid.kernels.prepared import Link, Prepared
+from lucid.kernels.numpy._threads import ELEMENT, get_num_threads, in_parts
+from lucid.kernels.prepared import Prepared
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
 # taken apart into its channels.
@@ -53,7 +46,7 @@ _FEW_ROWS = 128
 _TRANSPOSED = 32
 
 # Multiply-adds of a product that take as long as one of a depthwise convolution.
-_TAP = 8
+TAP = 8
 
 _ALL = slice(None)
 
@@ -79,8 +72,7 @@ class Packed:
 def pack_conv(weight: np.ndarray, conv: Conv, shift: np.ndarray | None) -> Any:
     """Return weights for :func:`prepare_conv`, for any number of images: it copies them no more.
 
-    Here they are an array of the same shape in the order in which products read it, or
-    :class:`Packed` where products are cut into pieces.
+    Here they are :class:`Packed`, or an array of the same shape in the order in which it is read.
 
     Args:
         weight: ``(O, I/groups, kh, kw)``, with the epilogue's scale multiplied in.
@@ -88,7 +80,7 @@ def pack_conv(weight: np.ndarray, conv: Conv, shift: np.ndarray | None) -> Any:
         shift: the epilogue's.
     """
     is_by_matrices = not (conv.is_by_channel(weight.shape) or _is_of_planes(weight.shape, conv))
-    if is_by_matrices and in_pieces(weight.dtype):
+    if is_by_matrices:
         return Packed(weight.shape, weight.dtype, _matrices(weight, conv))
     lying = weight.transpose(2, 3, 1, 0)
     packed = np.empty(lying.shape, weight.dtype)
@@ -113,9 +105,7 @@ def prepare_conv(
 ) -> Prepared:
     """Return a step ``run(out, x)``: a convolution with what its sums go through.
 
-    With ``run(out, x, residual)`` the residual is added at the end. The products of one image use
-    BLAS's threads as long as those get cores, see ``product_in_parts``, where that makes no
-    difference to the result.
+    With ``run(out, x, residual)`` the residual is added at the end.
 
     Args:
         input_shape: ``(N, H, W, I)``.
@@ -123,13 +113,22 @@ def prepare_conv(
         conv: its geometry.
         epilogue: what its sums go through.
     """
-    run = _divided(input_shape, weight, conv, epilogue)
-    # It copies each image into its planes, however that lies.
-    return Step(run, in_any_layout=_is_of_planes(weight.shape, conv))
+    return ConvStep(input_shape, weight, conv, epilogue)
+
+
+class ConvStep(Step):
+    """A prepared convolution, which knows what it was made of."""
+
+    def __init__(self, input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> None:
+        # It copies each image into its planes, however that lies.
+        in_any_layout = _is_of_planes(weight.shape, conv)
+        super().__init__(_on_threads(input_shape, weight, conv, epilogue), in_any_layout)
+        self.input_shape, self.weight, self.conv = input_shape, weight, conv
+        self.epilogue = epilogue
 
 
 # For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
-_SHAPES = 2
+SHAPES = 2
 
 
 def keep_conv(
@@ -148,69 +147,58 @@ def keep_conv(
     if weight.dtype == np.float16:  # in which nothing is computed, see ``_half``
         wide = keep_conv(weight.astype(np.float32), conv, epilogue)
         return lambda x: wide(x.astype(np.float32)).astype(np.float16)
-    # In the order in which products read them: what is prepared for a shape needs no copy.
-    lying = pack_conv(weight, conv, None)
-    scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
-    epilogue = epilogue._replace(scale=scale, shift=shift)
-    in_any_layout = _is_of_planes(weight.shape, conv)
-    # Multiply-adds for a number of the output.
-    each = math.prod(weight.shape[1:]) * (_TAP if conv.is_by_channel(weight.shape) else 1)
-    del weight
-    free: dict[Shape, deque[Run]] = {}  # those that no thread is using
+    return KeptConv(weight, conv, epilogue)
 
-    def run(x: np.ndarray) -> np.ndarray:
-        out = empty(conv.output_shape(x.shape, lying.shape), x.dtype)
+
+class KeptConv:
+    """A convolution that is prepared for each shape of images that comes."""
+
+    def __init__(self, weight: np.ndarray, conv: Conv, epilogue: Epilogue) -> None:
+        # What is prepared for a shape needs no copy of it.
+        self.weight = pack_conv(weight, conv, None)
+        self.conv = conv
+        scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
+        self.epilogue = epilogue._replace(scale=scale, shift=shift)
+        self._free: dict[Shape, deque[Run]] = {}  # those that no thread is using
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return the images, convolved."""
+        shape = self.weight.shape
+        out = empty(self.conv.output_shape(x.shape, shape), x.dtype)
         if out.size == 0:
             return out
-        if not in_any_layout:
+        if not _is_of_planes(shape, self.conv):
             x = np.ascontiguousarray(x)
 
         def some_images(images: slice) -> None:
             source, target = x[images], out[images]
-            same = free.setdefault(source.shape, deque())
+            same = self._free.setdefault(source.shape, deque())
             try:
-                prepared_run = same.pop()
+                run = same.pop()
             except IndexError:
-                prepared_run = _divided(source.shape, lying, conv, epilogue)
-            prepared_run(target, source)
-            same.append(prepared_run)
+                run = _on_threads(source.shape, self.weight, self.conv, self.epilogue)
+            run(target, source)
+            same.append(run)
 
         # Each thread pads its own images then. Eager, 16 of mobilenetv4_conv_small take 0.88 of the
         # time on two threads.
         if len(x) > 1 and keeps_busy(len(x), get_num_threads()):
+            # Multiply-adds for a number of the output.
+            each = math.prod(shape[1:]) * (TAP if self.conv.is_by_channel(shape) else 1)
             in_parts(some_images, len(x), out.size * each // ELEMENT)
         else:
             some_images(_ALL)
-        if len(free) > _SHAPES:
-            free.clear()
+        if len(self._free) > SHAPES:
+            self._free.clear()
         return out
-
-    return run
-
-
-def keep_row(links: Sequence[Link]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of images that runs kept layers one after the other.
-
-    The output is what the last one makes.
-    """
-    last = {i: position for position, link in enumerate(links) for i in (*link.reads, link.adds)}
-
-    def run(x: np.ndarray) -> np.ndarray:
-        maps: dict[Any, np.ndarray] = {0: x}
-        for position, (layer, reads, adds) in enumerate(links):
-            x = layer(*[maps[i] for i in reads])
-            if adds is not None:
-                np.add(x, maps[adds], out=x)
-            for i in [i for i in maps if last[i] == position]:
-                del maps[i]
-            maps[position + 1] = x
-        return x
-
-    return run
 
 
 def _run_in_parts(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
     in_parts(task, count, multiply_adds // ELEMENT)
+
+
+def _on_threads(input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> Run:
+    return prepared(input_shape, weight, conv, epilogue, _run_in_parts, many_runs=True)
 
 
 def _run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
@@ -245,7 +233,7 @@ def prepared(
         epilogue = Epilogue(None, None, epilogue.bounds, epilogue.activation)
     finish = watch
     if many_runs or not epilogue.is_nothing:
-        finish = _finisher(epilogue, conv.output_shape(input_shape, weight.shape), many_runs)
+        finish = finisher(epilogue, conv.output_shape(input_shape, weight.shape), many_runs)
     if is_pointwise:
         return _pointwise(input_shape, weight, conv, finish, divide, many_runs)
     if is_of_planes:
@@ -261,102 +249,7 @@ def _is_of_planes(weight_shape: tuple[int, ...], conv: Conv) -> bool:
     return i * kw <= _SHORT_RUN and conv.groups == 1 and not conv.is_pointwise(weight_shape)
 
 
-# Comparisons of the ways of a division take at most so much of the time after them: no call is seen
-# to be slower, and first logits do not wait at all.
-_COMPARING = 0.2
-
-# For so many kinds of layers the outcome is kept: a network has some 30.
-_KINDS = 1000
-
-# Numbers that are repeated to make an input for a comparison.
-_DRAWN = 4099
-
-
-def _divided(input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> Run:
-    """Return what :func:`prepared` does, for many runs and on several threads."""
-    if in_pieces(weight.dtype):  # which BLAS computes on one thread
-        return prepared(input_shape, weight, conv, epilogue, _run_in_parts, many_runs=True)
-    division = _Division(input_shape, weight, conv, epilogue)
-    return division.of(prepared(input_shape, weight, conv, epilogue, division, many_runs=True))
-
-
-class _Division:
-    """On whose threads a convolution computes: it calls tasks on slices of the work.
-
-    For one image the clock decides between BLAS's threads and lucid's, so those must give the same
-    to the last bit. BLAS sums in another order for products of one row, and with several threads
-    for some lengths of a row: which ones depends on its kernel for this machine. So the ways are
-    compared on random numbers, once for layers of the same sizes. Until then, where they differ,
-    and with another number of threads, the work is always divided.
-    """
-
-    # Of all divisions: by kind of layer and number of threads, that number or 0 where ways differ,
-    # and when the next comparison may begin.
-    outcomes: ClassVar[dict[Any, int]] = {}
-    pause_until: ClassVar[float] = 0.0
-
-    def __init__(
-        self, input_shape: Shape, weight: np.ndarray, conv: Conv, epilogue: Epilogue
-    ) -> None:
-        factors = [row is not None for row in epilogue[:2]]
-        self._kind = input_shape, weight.shape, weight.dtype, conv, *factors, *epilogue[2:]
-        self._factors = [weight] if epilogue.scale is None else [weight, epilogue.scale]
-        # The number of threads with which the clock may decide; None as long as that is not known.
-        self._free_with: int | None = None
-        self._way: Callable[..., Any] | None = None  # the one to take while they are compared
-
-    def of(self, run: Run) -> Run:
-        """Return ``run``, which divides its work by this."""
-        is_first = True
-
-        def counted(out: np.ndarray, x: np.ndarray, *residual: np.ndarray) -> None:
-            nonlocal is_first
-            if len(x) == 1 and self._free_with is None and not is_first:
-                self._free_with = self._known(run, out, x)
-            is_first = False
-            run(out, x, *residual)
-
-        return counted
-
-    def __call__(self, task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
-        if self._way is not None:
-            self._way(task, count, multiply_adds)
-        elif self._free_with == get_num_threads():
-            product_in_parts(task, count, multiply_adds)
-        else:
-            in_parts(task, count, multiply_adds // ELEMENT)
-
-    def _known(self, run: Run, *like: np.ndarray) -> int | None:
-        """Return with how many threads the clock may decide; compare if that is due."""
-        if not (ways := ways_of_products()):  # no other thread can help now
-            return None
-        kind, threads, start = self._kind, get_num_threads(), time.perf_counter()
-        known = self.outcomes.get((kind, threads))
-        if known is None and start >= self.pause_until:
-            known = threads if self._are_same(ways, run, *like) else 0
-            # Sums of zeros are the same in any order: they tell nothing about other layers.
-            if all(np.count_nonzero(row) > row.size // 2 for row in self._factors):
-                if len(self.outcomes) >= _KINDS:
-                    self.outcomes.clear()
-                self.outcomes[kind, threads] = known
-            end = time.perf_counter()
-            _Division.pause_until = end + (end - start) / _COMPARING
-        return known
-
-    def _are_same(self, ways: list[Divide], run: Run, out: np.ndarray, x: np.ndarray) -> bool:
-        drawn = np.random.default_rng(0).standard_normal(_DRAWN, np.float32)
-        x = np.resize(drawn.astype(x.dtype, copy=False), x.shape)
-        results = []
-        try:
-            for self._way in ways:
-                results.append(empty(out.shape, out.dtype))
-                run(results[-1], x)
-        finally:  # an exception from outside, such as Ctrl-C, can come at any point
-            self._way = None
-        return all(np.array_equal(results[0], other) for other in results)
-
-
-def _finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
+def finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
     """Return a function that finishes blocks of an output of that shape.
 
     It is given a block, its residual or None, and the channels that it has, if those are not all.
@@ -727,7 +620,7 @@ def _depthwise(
             if finish is not None:
                 finish(block, part_of(residual, (_ALL, rows)))
 
-        divide(some_rows, out.shape[1], out.size * kh * kw * _TAP)
+        divide(some_rows, out.shape[1], out.size * kh * kw * TAP)
 
     def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
         for images in slices(slice(0, len(x)), taken.images):

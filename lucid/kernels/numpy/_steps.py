@@ -1,4 +1,4 @@
-"""Steps of inference that are no convolution, and steps joined to one call."""
+"""Steps of inference that are no convolution, and how a batch is divided into groups of images."""
 
 from __future__ import annotations
 
@@ -24,19 +24,6 @@ class Step(Prepared):
 
     def conform(self, *inputs: Array) -> tuple[Array, ...]:
         return inputs if self.in_any_layout else super().conform(*inputs)
-
-
-def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
-    """Return a function of the input that runs prepared steps one after the other on their arrays.
-
-    None of them reads the input: :func:`prepare_images` makes none that would.
-    """
-
-    def call(images: Array) -> None:
-        for step, arrays in steps:
-            step.run(*arrays)
-
-    return call
 
 
 def join_lanes(

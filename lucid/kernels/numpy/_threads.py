@@ -1,7 +1,7 @@
-"""Two kinds of threads, one at a time: NumPy's BLAS, or lucid's own over parts of a batch.
+"""Lucid's own threads over parts of the work, and NumPy's BLAS held at one meanwhile.
 
 NumPy threads its matrix products only. Everything else of a network (patches, depthwise
-convolutions, batch norm, activations) runs on one core unless the batch is divided, and then the
+convolutions, batch norm, activations) runs on one core unless the work is divided, and then the
 products must not start threads of their own: measured on two cores, a forward pass of
 mobilenetv4_conv_small at batch 16 took 800 to 2400 ms with both pools on a busy machine, and
 300 ms with the batch divided and BLAS held at one thread. It is held also for what is too little
@@ -15,7 +15,6 @@ import functools
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -25,12 +24,6 @@ import numpy as np
 from lucid.kernels import _blas
 
 Result = TypeVar("Result")
-
-# A product that takes longer than so many seconds, and so many multiply-adds a second, had to wait
-# for a core; some of the next ones do not use BLAS's threads: at first few, as one may only have
-# come first after a pause, and twice as many each time until one is quick again.
-_HICCUP, _SLOW = 5e-4, 4e9
-_FIRST_PATIENCE, _MOST_PATIENCE = 25, 800
 
 
 class _Turn:
@@ -146,8 +139,6 @@ class _Pool:
         self._threads: int | None = None
         self._workers: list[_Worker] = []
         self._turns: dict[int, _Turn] = {}  # at most one, under 0
-        self.patience = 0  # how many products are not to use BLAS's threads
-        self.next_patience = _FIRST_PATIENCE
 
     def after_fork(self) -> None:
         """Forget, in a child, the threads that do not exist there, and end what they were at."""
@@ -308,48 +299,9 @@ def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> 
     Returns:
         The results, in the order of the slices. The work must not write to the same memory.
     """
-    if elements < WORTHWHILE:
-        return [function(slice(0, count)) if count < 2 else _pool.alone(function, count)]
+    if elements < WORTHWHILE or count < 2:
+        return [_pool.alone(function, count)]
     return _pool.run(function, count)
-
-
-@_outside_forks
-def product_in_parts(
-    function: Callable[[slice], Result], count: int, multiply_adds: int
-) -> list[Result]:
-    """Like :func:`in_parts`, for one image and a function that is mostly a matrix product.
-
-    A hand-over between threads of Python costs 50 to 100 µs, one between BLAS's almost nothing: a
-    pass of mobilenetv4_conv_small at batch 1 took 7.4 ms with those, 8.5 with lucid's and 9.5 with
-    one thread. But they wait for each other in a loop, and when another process has the second
-    core, each product takes 8 ms: 460 ms a pass. So after a product that took far too long the next
-    ones are divided over lucid's threads. The function must give the same either way.
-    """
-    if _pool.is_alone():
-        return in_parts(function, count, multiply_adds // ELEMENT)
-    if _pool.patience > 0:
-        _pool.patience -= 1
-        return in_parts(function, count, multiply_adds // ELEMENT)
-    start = time.perf_counter()
-    result = [function(slice(0, count))]
-    if time.perf_counter() - start > _HICCUP + multiply_adds / _SLOW:
-        _pool.patience = _pool.next_patience
-        _pool.next_patience = min(2 * _pool.patience, _MOST_PATIENCE)
-    else:
-        _pool.next_patience = _FIRST_PATIENCE
-    return result
-
-
-_WAYS: list[Callable[[Callable[[slice], Any], int, int], Any]] = [
-    _outside_forks(lambda function, count, multiply_adds: function(slice(0, count))),
-    _outside_forks(lambda function, count, multiply_adds: _pool.alone(function, count)),
-    lambda function, count, multiply_adds: in_parts(function, count, multiply_adds // ELEMENT),
-]
-
-
-def ways_of_products() -> list[Callable[[Callable[[slice], Any], int, int], Any]]:
-    """Return the ways in which :func:`product_in_parts` may call a function; none if alone."""
-    return [] if _pool.is_alone() else _WAYS
 
 
 def divide(count: int) -> list[slice]:
