@@ -1,5 +1,6 @@
 """Chains of one image's layers against the layers one by one, in plans and in rows."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_another_map_between_is_no_chain(chains):
     assert chains == []
 
 
+def test_a_narrow_middle_is_no_chain(chains):
+    """The end of a block, and the begin of the next: the block itself is one."""
+    rng = np.random.default_rng(0)
+    widths = [96, 24, 96, 24]
+    layers = [layer(rng, a, b, np.float32) for a, b in itertools.pairwise(widths)]
+    x = rng.standard_normal((1, 9, 11, 96)).astype(np.float32)
+    steps, maps = bound(layers, False, x)
+    backend.join(steps)(x)
+    expected = one_by_one(layers, False, x)
+    np.testing.assert_allclose(maps[-1], expected, rtol=1e-5, atol=1e-5)
+    assert chains == [2]
+
+
 def test_two_images_and_little_work_are_no_chain(chains, monkeypatch):
     layers, adds = block("plain")
     for images, worth in ((2, 0), (1, 10**9)):
@@ -183,7 +197,7 @@ def test_a_plan_that_adds_what_it_passes_on_is_no_chain(chains):
 
 
 def test_threads_share_a_row(chains):
-    layers, adds = block("plain")
+    layers, _ = block("plain")
     row = backend.keep_row(
         [Link(backend.keep_conv(*given), (i,)) for i, given in enumerate(layers)]
     )

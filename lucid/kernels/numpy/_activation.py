@@ -230,16 +230,19 @@ _TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 # The normal distribution function is 1 / (1 + e^(x P(x^2))). P was fitted by least squares, with
 # weights changed until the largest errors were alike: 3.4e-8 of the result for x up to 6.2, less
 # than what float32 rounds. Powers of x^2, the highest first.
-_LOG_ODDS = (-3.40395463e-09, 2.60499479e-07, -7.8764848e-06, 0.000110305768,
-             6.59746812e-05, -0.0726669486, -1.59576968)  # fmt: skip
+_LOG_ODDS = tuple(map(np.float32, (
+    -3.40395463e-09, 2.60499479e-07, -7.8764848e-06, 0.000110305768,
+    6.59746812e-05, -0.0726669486, -1.59576968,
+)))  # fmt: skip
+_ONE = np.float32(1)
 
 
 def gelu(x: Array, tanh: bool) -> Array:
     """Return ``x`` times the normal distribution function at ``x``, or its tanh approximation."""
+    if x.dtype != np.float64 and not tanh:
+        return in_blocks(_gelu_float32, x, takes_out=True)
 
     def block(x: Array) -> Array:
-        if x.dtype == np.float32 and not tanh:
-            return _gelu_float32(x)
         y = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x))) if tanh else erf(x * _SQRT_HALF)
         y += 1
         y *= x
@@ -249,18 +252,20 @@ def gelu(x: Array, tanh: bool) -> Array:
     return in_blocks(block, x)
 
 
-def _gelu_float32(x: Array) -> Array:
-    # 20 steps where those by way of erf are 30, and exact also where x is far below 0.
-    square = np.multiply(x, x, out=empty_like(x))
-    y = np.multiply(square, np.float32(_LOG_ODDS[0]), out=empty_like(x))
+def _gelu_float32(x: Array, out: Array | None = None) -> Array:
+    # 20 steps where those by way of erf are 30, and exact also where x is far below 0. ``out`` may
+    # be x. No recycled memory: its Python costs two threads more than malloc's.
+    square = x * x
+    y = square * _LOG_ODDS[0]
     for coefficient in _LOG_ODDS[1:-1]:
-        y += np.float32(coefficient)
+        y += coefficient
         y *= square
-    y += np.float32(_LOG_ODDS[-1])
+    y += _LOG_ODDS[-1]
     y *= x
     np.exp(y, out=y)
-    y += 1
-    return np.divide(x, y, out=y)
+    y += _ONE
+    result: Array = np.divide(x, y, out=out)
+    return result
 
 
 def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:

@@ -13,6 +13,9 @@ from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
 
+# Steps of an element-wise function that take as long as softmax, for a score.
+_SOFTMAX = 4
+
 
 def prepare_attention(
     q_shape: tuple[int, ...],
@@ -47,7 +50,8 @@ def prepare_attention(
             np.sum(some, axis=-1, keepdims=True, out=sums)
             np.matmul(np.divide(some, sums, out=some), v, out=out[..., part, :])
 
-        in_parts(some_rows, q.shape[-2], scores.size * (q.shape[-1] + v.shape[-1]) // ELEMENT)
+        products = scores.size * (q.shape[-1] + v.shape[-1]) // ELEMENT
+        in_parts(some_rows, q.shape[-2], products + _SOFTMAX * scores.size)
 
     return Step(run, in_any_layout=True)
 

@@ -137,14 +137,18 @@ class _KeptChain:
 
 
 def _length(layers: Sequence[Any]) -> int:
-    """Return how many of the first layers are product, maybe depthwise, and product; else 1."""
+    """Return how many of the first layers are product, maybe depthwise, and product; else 1.
+
+    The middle must be as wide as the ends: what each thread contributes is a whole output.
+    """
     for length, layer in enumerate(layers[:3], 1):
         if not isinstance(layer, (ConvStep, KeptConv)):
             break
         shape, conv = layer.weight.shape, layer.conv
         if conv.is_pointwise(shape) and conv.stride == UNIT:
             if length > 1:
-                return length
+                inner, ends = layers[0].weight.shape[0], (layers[0].weight.shape[1], shape[0])
+                return length if inner >= max(ends) else 1
         elif length != 2 or not conv.is_depthwise(shape):
             break
     return 1
