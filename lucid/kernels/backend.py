@@ -101,7 +101,7 @@ class Backend(Protocol):
         bounds: Bounds,
         conv: Conv,
         exchange: Exchange | None = None,
-    ) -> tuple[Array, Array, Array, Array]: ...
+    ) -> tuple[Array, Array, Array, Array, Array | None]: ...
     def conv_norm_act_train_grad(
         self,
         grad: Array,
@@ -119,6 +119,7 @@ class Backend(Protocol):
         needs_weight: bool,
         exchange: Exchange | None = None,
         spends_z: bool = False,
+        inside: Array | None = None,
     ) -> tuple[Array | None, Array | None, Array, Array]: ...
 
     # -- batch norm

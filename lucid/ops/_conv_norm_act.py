@@ -17,8 +17,8 @@ from lucid.ops._layout import from_nhwc, to_nhwc
 class ConvNormAct(Function):
     """``clip(batch_norm(conv2d(x, weight)), *bounds)`` by the batch's own statistics.
 
-    Those come out as second and third results. Of what lies between input and output only the
-    convolution's result is kept.
+    Those come out as second and third results. Of what lies between input and output the
+    convolution's result is kept, and maybe where the clip lets the gradient pass.
     """
 
     @staticmethod
@@ -34,11 +34,11 @@ class ConvNormAct(Function):
         exchange: Exchange | None = None,
     ) -> tuple[Array, Array, Array]:
         images = to_nhwc(x.data)
-        y, z, mean, variance = kernels.active().conv_norm_act_train(
+        y, z, mean, variance, inside = kernels.active().conv_norm_act_train(
             images, weight.data, _data(norm_weight), _data(norm_bias), eps, bounds, conv, exchange
         )
         ctx.save_for_backward(x, weight, norm_weight, norm_bias)
-        ctx.images, ctx.z, ctx.mean, ctx.variance = images, z, mean, variance
+        ctx.images, ctx.z, ctx.mean, ctx.variance, ctx.inside = images, z, mean, variance, inside
         ctx.eps, ctx.bounds, ctx.conv, ctx.exchange = eps, bounds, conv, exchange
         ctx.mark_non_differentiable(mean, variance)
         return from_nhwc(y), mean, variance
@@ -53,7 +53,7 @@ class ConvNormAct(Function):
         # The images of a foreign layout are a copy: made once.
         kept = ctx.z, ctx.mean, ctx.variance, _data(norm_weight), _data(norm_bias), ctx.eps
         how = ctx.bounds, ctx.conv, needs[0], needs[1], ctx.exchange
-        given = ctx.images, weight.data, *kept, *how, not ctx.retained
+        given = ctx.images, weight.data, *kept, *how, not ctx.retained, ctx.inside
         if not ctx.retained:
             ctx.free()  # now: if the kernel is interrupted, half of z is another's
         gx, gweight, gnorm_weight, gnorm_bias = kernels.active().conv_norm_act_train_grad(

@@ -43,7 +43,7 @@ def check_value(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True):
     x, weight, gamma, beta, how = arguments(case, dtype)
     if not gamma_and_beta:
         gamma = beta = None
-    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, gamma, beta, EPS, bounds, how)
+    y, z, mean, variance, *_ = kernels.conv_norm_act_train(x, weight, gamma, beta, EPS, bounds, how)
     expected, z_expected = by_definition(x, weight, gamma, beta, bounds, how)
     assert y.dtype == z.dtype == dtype
     assert mean.dtype == variance.dtype == np.float64
@@ -108,7 +108,7 @@ def check_gradients(kernels, case, bounds, dtype, tolerance, gamma_and_beta=True
 
     x, weight, gamma, beta, grad = map(cast, (x, weight, gamma, beta, grad))
     settings = (gamma, beta, EPS, bounds, how)
-    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    _, z, mean, variance, *_ = kernels.conv_norm_act_train(x, weight, *settings)
     for needs in ((True, True), (False, True), (True, False), (False, False)):
         results = kernels.conv_norm_act_train_grad(
             grad, x, weight, z, mean, variance, *settings, *needs
@@ -151,7 +151,9 @@ def test_variance_of_a_large_mean(kernels):
     x = rng.standard_normal((4, 32, 32, 8)).astype(np.float32) + np.float32(1000)
     weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
     how = Conv()
-    _, z, mean, variance = kernels.conv_norm_act_train(x, weight, None, None, EPS, NO_BOUNDS, how)
+    _, z, mean, variance, *_ = kernels.conv_norm_act_train(
+        x, weight, None, None, EPS, NO_BOUNDS, how
+    )
     np.testing.assert_allclose(mean, z.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(variance, z.astype(np.float64).var((0, 1, 2)), rtol=1e-4)
 
@@ -160,12 +162,35 @@ def test_variance_of_a_large_mean(kernels):
 def test_what_is_spent_changes_no_gradient(kernels, case):
     x, weight, gamma, beta, how = arguments(case, np.float32)
     settings = (gamma, beta, EPS, (0.0, 6.0), how)
-    _, *kept = kernels.conv_norm_act_train(x, weight, *settings)
+    _, *kept, _ = kernels.conv_norm_act_train(x, weight, *settings)
     grad = np.random.default_rng(1).standard_normal(kept[0].shape).astype(np.float32)
     given = *settings, True, True, None
     whole = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given)
     spent = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given, True)
     for a, b in zip(whole, spent):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", BOUNDS[1:])
+@np.errstate(all="ignore")  # as operations call kernels
+def test_gradient_with_and_without_what_is_known_to_pass(kernels, bounds, dtype):
+    """The bits are the same, also where the value is NaN; what does not pass may be anything."""
+    x, weight, gamma, beta, how = arguments(LARGE["pointwise"], dtype)
+    gamma[0], beta[0] = 0, bounds[0]  # all of this column is at a bound, or -inf
+    gamma[1] = np.nan
+    settings = (gamma, beta, EPS, bounds, how)
+    y, *kept, inside = kernels.conv_norm_act_train(x, weight, *settings)
+    expected = ~((y <= bounds[0]) | (y >= bounds[1]))
+    if inside is not None:
+        np.testing.assert_array_equal(inside, expected)
+    grad = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    given = *settings, True, True
+    found = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given)
+    grad[~expected] = np.random.default_rng(2).choice([np.nan, np.inf], (~expected).sum())
+    grad.flags.writeable = False  # somebody else may hold it
+    known = kernels.conv_norm_act_train_grad(grad, x, weight, *kept, *given, inside=inside)
+    for a, b in zip(found, known):
         np.testing.assert_array_equal(a, b)
 
 
@@ -176,7 +201,7 @@ def test_maps_whose_sums_overflow_float32(kernels):
     weight = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
     how = Conv()
     settings = (None, None, EPS, (0.0, 6.0), how)
-    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    y, z, mean, variance, *_ = kernels.conv_norm_act_train(x, weight, *settings)
     exact = x.astype(np.float64)
     normal = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
     np.testing.assert_allclose(y, np.clip(normal, 0, 6), rtol=1e-5, atol=1e-6)
@@ -200,7 +225,7 @@ def test_gradient_stops_where_the_value_was_clipped(kernels):
     y, *_ = kernels.conv_norm_act_train(x, weight, *free)
     low, high = (float(v) for v in np.unique(y[..., 0])[[2, 4]])  # values that occur
     settings = (None, None, EPS, (low, high), how)
-    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    y, z, mean, variance, *_ = kernels.conv_norm_act_train(x, weight, *settings)
     grad = np.ones_like(y)
     *_, dbeta = kernels.conv_norm_act_train_grad(
         grad, x, weight, z, mean, variance, *settings, False, False
@@ -216,7 +241,7 @@ def test_gradients_where_the_norm_multiplies_by_zero(kernels):
     gamma, beta = np.zeros(6, np.float32), np.ones(6, np.float32)
     gamma[:3] = 1
     settings = (gamma, beta, EPS, NO_BOUNDS, Conv())
-    y, z, mean, variance = kernels.conv_norm_act_train(x, weight, *settings)
+    y, z, mean, variance, *_ = kernels.conv_norm_act_train(x, weight, *settings)
     grad = rng.standard_normal(y.shape).astype(np.float32)
     gx, gweight, dgamma, _ = kernels.conv_norm_act_train_grad(
         grad, x, weight, z, mean, variance, *settings, True, True

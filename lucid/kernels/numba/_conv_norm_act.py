@@ -85,7 +85,7 @@ def conv_norm_act_train(
     bounds: Bounds,
     conv: Conv,
     exchange: Exchange | None = None,
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array | None]:
     shape = conv.output_shape(x.shape, weight.shape)
     if not is_fast(x, weight, conv) or 0 in shape:
         return NotImplemented
@@ -96,7 +96,7 @@ def conv_norm_act_train(
     given = x, weight, norm_weight, norm_bias, _epsilon(eps), z, y, statistics
     if exchange is None:
         _recorded.launch(_forward, given, bounds, conv)
-        return y, z, statistics[0], statistics[1]
+        return y, z, statistics[0], statistics[1], None
     workspace.start()
     convolve, scale, factors = _convolve(*given, bounds, conv)
     _threads.launch(*convolve)
@@ -104,7 +104,7 @@ def conv_norm_act_train(
     mean, variance = exchange.statistics(statistics[0], statistics[1], rows)
     factors[...] = factors_of(mean, variance, eps, norm_weight, norm_bias)
     _threads.launch(scale)
-    return y, z, mean, variance
+    return y, z, mean, variance, None
 
 
 def _gradient(
@@ -168,6 +168,7 @@ def conv_norm_act_train_grad(
     needs_weight: bool,
     exchange: Exchange | None = None,
     spends_z: bool = False,
+    inside: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array, Array]:
     if not is_fast(grad, weight, conv) or z.size == 0:
         return NotImplemented

@@ -27,7 +27,7 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pivot = x[:: max(1, count // 256)].mean(axis=0, dtype=np.float64).astype(x.dtype)
     wide, pivots = rows.wide(x), rows.repeat(pivot)
 
-    def centred(block: slice, scratch: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def centred(block: slice, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = np.subtract(wide[block], pivots, out=scratch)
         return values, values
 
@@ -82,7 +82,7 @@ def batch_norm_grad(
     rows = Rows(*x.shape)
     wide_x, wide_grad, means = rows.wide(x), rows.wide(grad), rows.repeat(mean)
 
-    def pair(block: slice, scratch: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pair(block: slice, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return wide_grad[block], np.subtract(wide_x[block], means, out=scratch)
 
     dbias, dweight = rows.sums(pair, x.size, x.dtype)

@@ -1,9 +1,10 @@
 """Training of convolution, batch norm by the batch's statistics, and clip as one operation.
 
-Only the convolution's result ``z`` is kept. Its statistics are taken from each block right after
-its product, scale, shift and clip are one pass. The gradient passes over ``z`` twice: for the two
-sums of a column, and for the gradient of ``z``, which never is in memory as a whole: the products
-for the input's and the weights' gradient follow block by block.
+The convolution's result ``z`` is kept, and where the clip lets the gradient pass. The statistics
+are taken from each block of ``z`` right after its product; scale, shift and clip are one pass. The
+gradient passes over ``z`` twice: for the two sums of a column, and for the gradient of ``z``, which
+never is in memory as a whole: the products for the input's and the weights' gradient follow block
+by block.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def conv_norm_act_train(
     bounds: Bounds,
     conv: Conv,
     exchange: Exchange | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Return ``clip(normalised(z) * norm_weight + norm_bias)`` with ``z = conv2d(x, weight)``.
 
     Args:
@@ -66,7 +67,8 @@ def conv_norm_act_train(
         exchange: with those who have other images of the same batch, which then count too.
 
     Returns:
-        The result, ``z``, and each column's mean and biased variance of ``z`` in float64.
+        The result, ``z``, each column's mean and biased variance of ``z`` in float64, and where
+        the gradient passes the clip, or None: everywhere.
     """
     z = empty(conv.output_shape(x.shape, weight.shape), x.dtype)
     columns = z.shape[3]
@@ -90,21 +92,41 @@ def conv_norm_act_train(
         mean, variance = batch_norm_stats(rows)
     if exchange is not None:
         mean, variance = exchange.statistics(mean, variance, len(rows))
-    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    y, inside = _finished(z, mean, variance, norm_weight, norm_bias, eps, bounds)
+    return y, z, mean, variance, inside
+
+
+def _finished(
+    z: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    norm_weight: np.ndarray | None,
+    norm_bias: np.ndarray | None,
+    eps: float,
+    bounds: Bounds,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return what comes of ``z``, and where it is within the bounds, if there are any."""
+    layout = Rows(z.size // z.shape[3], z.shape[3])
     y = empty_like(z)
-    layout = Rows(*rows.shape)
-    wide_z, wide_y = layout.wide(z), layout.wide(y)
+    inside = None if bounds == NO_BOUNDS else empty(z.shape, bool)
+    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     scale, shift = layout.repeat(scale), layout.repeat(shift)
+    wide_z, wide_y = layout.wide(z), layout.wide(y)
+    wide_inside = None if inside is None else layout.wide(inside)
 
     def finish(part: slice) -> None:
         for block in layout.blocks(part):
             out = np.multiply(wide_z[block], scale, out=wide_y[block])
             out += shift
-            if bounds != NO_BOUNDS:
+            if wide_inside is not None:
                 np.clip(out, *bounds, out=out)
+                # Also of NaN. Now that it is in the cache: later it would be three passes more.
+                passes = np.not_equal(out, bounds[0], out=wide_inside[block])
+                if bounds[1] != math.inf:
+                    passes &= out != bounds[1]
 
     in_parts(finish, layout.wide_count, z.size)
-    return y, z, mean, variance
+    return y, inside
 
 
 @in_float32
@@ -124,15 +146,17 @@ def conv_norm_act_train_grad(
     needs_weight: bool,
     exchange: Exchange | None = None,
     spends_z: bool = False,
+    inside: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
     """Return the gradients of ``x``, ``weight``, ``norm_weight`` and ``norm_bias``.
 
-    ``grad`` is that of the result; ``z``, ``mean`` and ``variance`` are what
-    :func:`conv_norm_act_train` returned, the other arguments what it took; ``spends_z`` says that
-    ``z`` may be written over. What is not needed is None.
+    ``grad`` is that of the result; ``z``, ``mean``, ``variance`` and ``inside`` are what
+    :func:`conv_norm_act_train` returned, the other arguments what it took; without ``inside`` it is
+    found again. ``spends_z`` says that ``z`` may be written over. What is not needed is None.
     """
-    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
-    passed = _Passed(grad, z, scale, shift, bounds)
+    if inside is None and bounds != NO_BOUNDS:
+        _, inside = _finished(z, mean, variance, norm_weight, norm_bias, eps, bounds)
+    passed = _Passed(grad, z, inside)
     sums = passed.layout.sums(passed.pair, z.size, z.dtype)
     # The gradient of z is a * (g + b * z + c), column by column, with g what passes the clip. The
     # products take a into the weights, which are few: a pass over the map less.
@@ -172,36 +196,20 @@ Gradient = Callable[[slice, np.ndarray], None]
 class _Passed:
     """The gradient that passes the clip, block by block."""
 
-    def __init__(
-        self,
-        grad: np.ndarray,
-        z: np.ndarray,
-        scale: np.ndarray,
-        shift: np.ndarray,
-        bounds: Bounds,
-    ) -> None:
+    def __init__(self, grad: np.ndarray, z: np.ndarray, inside: np.ndarray | None) -> None:
         n, height, width, columns = z.shape
         self.layout = Rows(n * height * width, columns, height * width)
         self.grad, self.z = self.layout.wide(grad), self.layout.wide(z)
-        self.scale, self.shift = self.layout.repeat(scale), self.layout.repeat(shift)
-        self.bounds = bounds
-        # Where the gradient passes: a quarter of the memory of the map, until the second pass.
-        self.inside = None if bounds == NO_BOUNDS else empty(self.z.shape, bool)
+        self.inside = None if inside is None else self.layout.wide(inside)
+        # What the first pass lets pass is read by the second.
+        self.passed = self.grad if inside is None else empty(self.z.shape, z.dtype)
 
-    def pair(
-        self, block: slice, scratch: np.ndarray, above: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, block: slice, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradient that passes, and ``z``, in a block."""
-        z, grad = self.z[block], self.grad[block]
+        passed = self.passed[block]
         if self.inside is not None:
-            # The same steps as the forward's, so the same values to the last bit.
-            y = np.multiply(z, self.scale, out=scratch)
-            y += self.shift
-            outside = np.less_equal(y, self.bounds[0], out=self.inside[block])
-            if self.bounds[1] != math.inf:
-                outside |= np.greater_equal(y, self.bounds[1], out=above)
-            grad = select(grad, np.logical_not(outside, out=outside), out=y)
-        return grad, z
+            select(self.grad[block], self.inside[block], out=passed)
+        return passed, self.z[block]
 
     def gradient(self, b: np.ndarray, c: np.ndarray) -> Gradient:
         """Return the function that writes ``passed + b * z + c`` for some long rows."""
@@ -209,15 +217,11 @@ class _Passed:
         b, c = (layout.repeat(factors.astype(dtype)) for factors in (b, c))
 
         def write(part: slice, out: np.ndarray) -> None:
-            scratch = layout.scratch(dtype)
             for block in layout.blocks(part):
                 target = out[block.start - part.start : block.stop - part.start]
                 np.multiply(self.z[block], b, out=target)
                 target += c
-                grad = self.grad[block]
-                if self.inside is not None:
-                    grad = select(grad, self.inside[block], out=scratch[: len(target)])
-                target += grad
+                target += self.passed[block]
 
         return write
 
