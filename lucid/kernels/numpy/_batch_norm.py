@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lucid.kernels._memory import empty
+from lucid.kernels._memory import empty, empty_like
 from lucid.kernels.exchange import Exchange, sums_of_all
 from lucid.kernels.numpy._rows import Rows
 from lucid.kernels.numpy._threads import in_parts
@@ -27,8 +27,8 @@ def batch_norm_stats(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pivot = x[:: max(1, count // 256)].mean(axis=0, dtype=np.float64).astype(x.dtype)
     wide, pivots = rows.wide(x), rows.repeat(pivot)
 
-    def centred(block: slice, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values = np.subtract(wide[block], pivots, out=scratch)
+    def centred(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        values = np.subtract(wide[block], pivots, out=empty_like(wide[block]))
         return values, values
 
     shift, squares = rows.sums(centred, x.size, x.dtype) / count
@@ -82,8 +82,8 @@ def batch_norm_grad(
     rows = Rows(*x.shape)
     wide_x, wide_grad, means = rows.wide(x), rows.wide(grad), rows.repeat(mean)
 
-    def pair(block: slice, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return wide_grad[block], np.subtract(wide_x[block], means, out=scratch)
+    def pair(block: slice) -> tuple[np.ndarray, np.ndarray]:
+        return wide_grad[block], np.subtract(wide_x[block], means, out=empty_like(wide_x[block]))
 
     dbias, dweight = rows.sums(pair, x.size, x.dtype)
     dweight *= inverse_std

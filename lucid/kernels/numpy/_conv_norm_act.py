@@ -170,7 +170,7 @@ def conv_norm_act_train_grad(
     c = -bias_sum / count - b * mean
     gradient = passed.gradient(b, c)
     factors = a.astype(z.dtype)[:, None, None, None]
-    weight = weight * factors
+    weight = np.multiply(weight, factors, out=empty(weight.shape, weight.dtype))
 
     gx = empty(x.shape, x.dtype) if needs_x else None
     gweight = None
@@ -204,7 +204,7 @@ class _Passed:
         # What the first pass lets pass is read by the second.
         self.passed = self.grad if inside is None else empty(self.z.shape, z.dtype)
 
-    def pair(self, block: slice, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pair(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradient that passes, and ``z``, in a block."""
         passed = self.passed[block]
         if self.inside is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._threads import in_parts, sum_parts
 
-Pair = Callable[[slice, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Pair = Callable[[slice], tuple[np.ndarray, np.ndarray]]
 
 # Floats in a block: 2 MiB, so that some stay in the third-level cache. On one thread a
 # quarter of a MiB does as well, but two threads hand Python's lock to each other at every call of
@@ -84,20 +84,16 @@ class Rows:
         """Return the columns' sums ``(2, C)`` of maps ``a`` and of ``a * b``, in float64.
 
         Args:
-            pair: returns the long rows of ``a`` and of ``b`` in a block, given scratch memory for
-                a block of the maps' dtype.
+            pair: returns the long rows of ``a`` and of ``b`` in a block.
             size: how many elements a map has.
             dtype: of the maps.
         """
 
         def sums(part: slice) -> np.ndarray:
             total = np.zeros((2, self.columns))
-            scratch = self.scratch(dtype)
             for block in self.blocks(part):
-                count = block.stop - block.start
                 a, b = (
-                    rows.reshape(-1, self.columns).astype(wide, copy=False)
-                    for rows in pair(block, scratch[:count])
+                    rows.reshape(-1, self.columns).astype(wide, copy=False) for rows in pair(block)
                 )
                 total[0] += column_sums(a)
                 total[1] += column_sums(a, b)
