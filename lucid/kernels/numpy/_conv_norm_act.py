@@ -77,9 +77,9 @@ def conv_norm_act_train(
         total = np.zeros((2, columns))
 
         def add(block: np.ndarray, *_: Any) -> None:
+            nonlocal total
             rows = block.reshape(-1, columns)
-            total[0] += column_sums(rows)
-            total[1] += column_sums(rows, rows)
+            total += column_sums(rows, rows)
 
         run = prepared(x[images].shape, weight, conv, NOTHING, watch=add)
         run(z[images], x[images])

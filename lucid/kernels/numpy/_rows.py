@@ -95,8 +95,7 @@ class Rows:
                 a, b = (
                     rows.reshape(-1, self.columns).astype(wide, copy=False) for rows in pair(block)
                 )
-                total[0] += column_sums(a)
-                total[1] += column_sums(a, b)
+                total += column_sums(a, b)
             return total
 
         wide = dtype
@@ -107,22 +106,21 @@ class Rows:
         return total
 
 
-def column_sums(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """Return the column sums of contiguous ``a``, or of ``a * b``, ``(M, C)``, in float64.
+def column_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the column sums ``(2, C)`` of contiguous ``a`` and of ``a * b``, in float64.
 
     64 strips are added up, each a 64th of the rows end to end: a row at a time took up to ten
-    times as long. A strip's sum is taken in the array's own precision and may overflow.
+    times as long. A strip's sum is taken in the arrays' own precision and may overflow.
     """
     count, columns = a.shape
     whole = count // _GROUP * _GROUP
-    total = np.zeros(columns)
+    total = np.zeros((2, columns))
     for rows, strips in ((slice(0, whole), _GROUP), (slice(whole, count), count - whole)):
         if rows.start == rows.stop:
             continue
         part = a[rows].reshape(strips, -1)
-        if b is None:
-            sums = part.sum(axis=0)
-        else:
-            sums = np.einsum("rc,rc->c", part, b[rows].reshape(strips, -1))
-        total += sums.reshape(-1, columns).sum(axis=0, dtype=np.float64)
+        sums = np.empty((2, part.shape[1]), a.dtype)
+        np.add.reduce(part, axis=0, out=sums[0])
+        np.einsum("rc,rc->c", part, b[rows].reshape(strips, -1), out=sums[1])
+        total += np.add.reduce(sums.reshape(2, -1, columns), axis=1, dtype=np.float64)
     return total
