@@ -100,6 +100,44 @@ def test_kernels_are_compiled_by_another_process(tmp_path):
     assert lines(run(code, tmp_path)) == ["5979.0"]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python cannot ask for a group there")
+def test_processes_are_of_the_programs_session_but_not_of_its_terminals_group(tmp_path):
+    code = (
+        f"{FEW}\nfor pid in pids(): print(os.getsid(pid) == os.getsid(0), os.getpgid(pid) == pid)"
+    )
+    assert set(lines(run(code, tmp_path))) == {"True True"}
+
+
+@pytest.mark.parametrize(("call", "nice"), [("clip()", 10), ("kernels.warm_up(wait=False)", 0)])
+def test_processes_stand_back_behind_a_program_that_computes_by_kernels(call, nice, tmp_path):
+    code = f"{FEW}\n_compiler.Team.start = lambda self: print(self._nice)\n{call}"
+    assert lines(run(code, tmp_path))[0] == str(nice)
+    code = f"{FEW}\n_compiler.serve({nice})\nprint(os.nice(0) - before)"
+    done = run(f"import os; before = os.nice(0)\n{code}", tmp_path)
+    assert done.stderr.split()[-1] == str(nice)
+
+
+STEP = """
+import numpy as np
+import lucid
+from lucid.kernels.numba.machine import _compiler, _native
+model = lucid.models.create_model("mobilenetv4_conv_small")
+optimizer = lucid.optim.AdamW(model.parameters())
+logits = model(lucid.zeros(16, 3, 224, 224))
+lucid.nn.functional.cross_entropy(logits, lucid.tensor(np.zeros(16, int))).backward()
+optimizer.step()
+for name, native in _native.natives.items():
+    if ("address" in vars(native)) == name.startswith(_compiler._LATE):
+        print(name)
+"""
+
+
+def test_what_a_training_step_does_not_need_is_compiled_last():
+    needless = {"_conv.clear_pixels", "_optim.sgd"}  # of a tenth of a second; others need them
+    folder = os.environ.get("NUMBA_CACHE_DIR", "")
+    assert set(lines(run(STEP, folder, LUCID_BACKEND="numba"))) <= needless
+
+
 def test_without_processes_this_one_compiles(tmp_path):
     code = f"import sys; sys.executable = ''\n{FEW}\n"
     code += "print(kernels.is_ready(), clip(), _compiler._teams)"

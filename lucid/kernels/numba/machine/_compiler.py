@@ -26,11 +26,34 @@ _MOST = 8  # processes: each takes 300 MB, and the longest kernel some seconds
 # takes on one processor that nobody else uses.
 _LIMIT = 300.0
 
-# What is needed at the end of a step, then what few models need, is compiled last. Who asks for a
-# kernel gets it next in any case: the other processes work ahead on what will be asked for.
-_LATE = ("_pool", "_loss", "_optim", "_softmax", "_attention", "_activation.mapped")
+# What a first training step of a usual model does not need is compiled last. Who asks for a kernel
+# gets it next in any case: the other processes work ahead on what will be asked for.
+_LATE = (
+    "_activation.clip",
+    "_activation.mapped",
+    "_attention",
+    "_batch_norm.statistics",
+    "_optim.adagrad",
+    "_optim.rmsprop",
+    "_pool.max",
+    "_pool.spread",
+    "_pool.take",
+    "_prepared",
+    "_product.inner",
+    "_softmax",
+)
 
-_PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve()"
+# How far processes stand back that work ahead for a program which computes by kernels. One that
+# computes by NumPy until they are there is better served if they do not.
+_NICE = 10
+
+# A terminal's Ctrl-C is for the program. In a session of their own, Linux would count processes by
+# sessions: each got as much of the processors as the program, whatever their priority.
+_GROUP: dict[str, Any] = (
+    {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
+)
+
+_PROGRAM = "from lucid.kernels.numba.machine._compiler import serve; serve"
 _MADE = b"made\n"
 
 _COMPLETE = "complete"  # the entry of the cache that says that it holds all kernels
@@ -41,15 +64,15 @@ natives: dict[str, Any] = {}
 
 
 class Team:
-    """Processes that compile kernels, in the order of their names here."""
+    """Processes that compile kernels, in the order of their names here, at a priority."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], nice: int = 0) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._queue, self._open, self._count = list(names), set(names), len(names)
         self._made: set[str] = set()
         self._owner = os.getpid()
         self._changed = threading.Condition()
-        self._lanes = 0
+        self._lanes, self._nice = 0, nice
 
     def start(self) -> None:
         """Start the processes."""
@@ -90,13 +113,13 @@ class Team:
         name = None
         try:
             with subprocess.Popen(
-                _interpreter.command(_PROGRAM),
+                _interpreter.command(f"{_PROGRAM}({self._nice})"),
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=_environment(),
-                start_new_session=True,  # a terminal's Ctrl-C is for the program
+                **_GROUP,
             ) as process:
                 self.processes.append(process)
                 assert process.stdin is not None
@@ -135,27 +158,26 @@ class Team:
 _teams: dict[int, Team] = {}  # the one of this process, under 0
 
 
-def _team(meanwhile: str = "") -> Team | None:
+def _team(meanwhile: str = "", nice: int = 0) -> Team | None:
     """Return the processes, which begin with all kernels if there are none; None if none can be."""
     if 0 not in _teams:
         if not _interpreter.AVAILABLE or _cache.folder() is None:
             return None
         announce(meanwhile)
-        new = Team(sorted(natives, key=_turn))
+        new = Team(sorted(natives, key=_turn), nice)
         if _teams.setdefault(0, new) is new:
             new.start()
     return _teams[0]
 
 
-def _turn(name: str) -> tuple[int, bool]:
+def _turn(name: str) -> tuple[bool, bool]:
     """Return when a kernel is begun: long ones first, so that the processes end together."""
-    late = [place for place, start in enumerate(_LATE, 1) if name.startswith(start)]
-    return sum(late), not natives[name].is_long
+    return name.startswith(_LATE), not natives[name].is_long
 
 
 def wait_for(name: str) -> bool:
     """Wait until another process has compiled one of the kernels; return whether one has."""
-    team = _team()
+    team = _team(nice=_NICE)
     return team is not None and team.wait(name)
 
 
@@ -251,8 +273,10 @@ def hand_over(name: str) -> None:
     sys.stdout.buffer.write(natives[name].compile().dump())
 
 
-def serve() -> None:
+def serve(nice: int = 0) -> None:
     """Make the kernels whose names come, line by line, until there are no more."""
+    if hasattr(os, "nice"):
+        os.nice(nice)
     _teams[0] = Team([])  # nobody else compiles for this one
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)  # what is printed is no answer
