@@ -5,6 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from lucid.kernels import numpy as reference
+from lucid.kernels.numpy import _product
+
 # Whole and broken tiles and panels, one row, one column, and sums of several passes.
 SIZES = [
     (1, 300, 100), (100, 300, 1), (2, 515, 80), (80, 515, 3), (13, 700, 33), (14, 640, 32),
@@ -63,6 +66,22 @@ def test_batches_broadcast(backend, threads, lead, size):
     expected = product(a, b)
     for left, right in itertools.product(layouts(a), layouts(b)):
         close(backend.matmul(left, right), a, b, expected=expected)
+
+
+@pytest.mark.parametrize("lead", [((), ()), ((1,), (1, 1)), ((1, 1), ()), ((), (1,)), ((1,), (3,))])
+@pytest.mark.parametrize("rows", [1, 2, 300])
+def test_all_threads_take_part_whatever_the_leading_axes(monkeypatch, lead, rows):
+    """BLAS has one thread meanwhile: what is not divided would be done by one core."""
+    counts, divided = [], _product.in_parts
+
+    def noted(part, count, elements):
+        counts.append(count)
+        return divided(part, count, elements)
+
+    monkeypatch.setattr(_product, "in_parts", noted)
+    a, b = random(*lead[0], rows, 1000), random(*lead[1], 1000, 900, seed=1)
+    close(reference.matmul(a, b), a, b)
+    assert min(counts) > 1
 
 
 def test_many_small_products(backend, threads):

@@ -31,15 +31,24 @@ def matmul(a: Array, b: Array) -> Array:
         product: Array = np.matmul(a, b)
         return product
     out = empty(shape, np.result_type(a, b))
-    # Divided by the rows of one product, or by the first of the leading axes.
-    a, b = (np.expand_dims(m, tuple(range(out.ndim - m.ndim))) for m in (a, b))
-    first = shape[0]
-    a_is_shared, b_is_shared = len(a) < first, out.ndim == 2 or len(b) < first
+    target = out
+    while target.ndim > 2 and len(target) == 1:
+        target = target[0]
+        a, b = (m[0] if m.ndim > target.ndim else m for m in (a, b))
+    # Divided by the rows of one product, by its columns, or by the first of the leading axes.
+    a, b = (np.expand_dims(m, tuple(range(target.ndim - m.ndim))) for m in (a, b))
+    first, is_row = len(target), target.ndim == 2 and len(target) == 1
+    a_is_shared, b_is_shared = len(a) < first, target.ndim == 2 or len(b) < first
 
-    def part(rows: slice) -> None:
-        np.matmul(a if a_is_shared else a[rows], b if b_is_shared else b[rows], out=out[rows])
+    def part(some: slice) -> None:
+        if is_row:
+            np.matmul(a, b[:, some], out=target[:, some])
+        else:
+            np.matmul(
+                a if a_is_shared else a[some], b if b_is_shared else b[some], out=target[some]
+            )
 
-    in_parts(part, first, work // ELEMENT)
+    in_parts(part, target.shape[1] if is_row else first, work // ELEMENT)
     return out
 
 
