@@ -21,13 +21,21 @@ from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._pieces import Columns, multiply_transposed
 from lucid.kernels.numpy._prepared import (
     DepthwiseWindows,
+    Divide,
     Patches,
     as_matrix,
     pointwise_rows,
     prepared,
+    run_here,
+    run_in_parts,
     slices,
 )
 from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
+
+
+def divide_one(images: np.ndarray) -> Divide:
+    """Return what divides the work on images, of which there may be just one, among the threads."""
+    return run_in_parts if len(images) == 1 else run_here
 
 
 def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
@@ -49,7 +57,7 @@ def conv2d(
         return y
 
     def images(part: slice) -> None:
-        prepared(x[part].shape, weight, conv, epilogue)(y[part], x[part])
+        prepared(x[part].shape, weight, conv, epilogue, divide_one(x))(y[part], x[part])
 
     in_parts(images, len(x), work(y, weight.shape))
     return y
@@ -92,7 +100,7 @@ def input_grad_into(
             continue
         kernel = np.ascontiguousarray(phase_weights(turned, phase.taps))
         part = target if conv.stride == UNIT else empty(target.shape, gx.dtype)
-        prepared(grad.shape, kernel, phase.conv, NOTHING)(part, grad)
+        prepared(grad.shape, kernel, phase.conv, NOTHING, divide_one(grad))(part, grad)
         if part is not target:
             target[...] = part
 
@@ -149,7 +157,12 @@ def _pointwise_input_grad(
 ) -> None:
     rows, matrix = grad.reshape(-1, grad.shape[3]), weight.reshape(len(weight), -1)
     if stride == UNIT:
-        Columns(matrix, len(rows)).multiply(rows, gx.reshape(len(rows), -1))
+        columns, out = Columns(matrix, len(rows)), gx.reshape(len(rows), -1)
+
+        def some_rows(part: slice) -> None:
+            columns.multiply(rows[part], out[part])
+
+        divide_one(grad)(some_rows, len(rows), out.size * rows.shape[1])
     else:
         gx[...] = 0
         gx[:, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(*grad.shape[:3], -1)

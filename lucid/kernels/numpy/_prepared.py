@@ -193,15 +193,17 @@ class KeptConv:
         return out
 
 
-def _run_in_parts(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+def run_in_parts(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+    """Divide a task among the threads; in a part of a launch it stays on this one."""
     in_parts(task, count, multiply_adds // ELEMENT)
 
 
 def _on_threads(input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> Run:
-    return prepared(input_shape, weight, conv, epilogue, _run_in_parts, many_runs=True)
+    return prepared(input_shape, weight, conv, epilogue, run_in_parts, many_runs=True)
 
 
-def _run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+def run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
+    """Do a task on this thread."""
     task(slice(0, count))
 
 
@@ -210,7 +212,7 @@ def prepared(
     weight: Any,
     conv: Conv,
     epilogue: Epilogue,
-    divide: Divide = _run_here,
+    divide: Divide = run_here,
     many_runs: bool = False,
     watch: Finish | None = None,
 ) -> Run:
