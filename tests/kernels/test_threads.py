@@ -17,6 +17,7 @@ import pytest
 import lucid
 from lucid import kernels
 from lucid.kernels import _blas
+from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import Conv
 from lucid.kernels.numpy import _threads
 from lucid.kernels.numpy._threads import WORTHWHILE, _Pool, in_parts, sum_parts
@@ -38,6 +39,30 @@ def test_parts_cover_the_range(two_threads):
         parts = in_parts(numbers.__getitem__, count, WORTHWHILE)
         assert len(parts) == min(2, count)
         np.testing.assert_array_equal(np.concatenate(parts), numbers)
+
+
+def test_one_image_is_divided_too(two_threads, monkeypatch):
+    """By what its convolution or attention calls: a launch for images would be of one part."""
+    launches, launch = [], _Pool._launch
+
+    def noted(pool, given):
+        launches.append(len(given.parts))
+        return launch(pool, given)
+
+    monkeypatch.setattr(_Pool, "_launch", noted)
+    x, weight = np.ones((1, 64, 64, 64), np.float32), np.ones((64, 64, 3, 3), np.float32)
+    pixel, small = weight[:, :, :1, :1], np.ones((1, 32, 32, 64), np.float32)
+    how = Conv(padding=((1, 1), (1, 1)))
+    calls = [
+        lambda: reference.conv2d(x, weight, how),
+        lambda: reference.conv2d_input_grad(x, weight, x.shape, how),
+        lambda: reference.conv2d_input_grad(x, pixel, x.shape),
+        lambda: reference.conv2d_input_grad(x, pixel, (1, 128, 128, 64), Conv((2, 2))),
+        lambda: reference.keep_attention(4, 1.0)(x, small[..., :16], small),
+    ]
+    for times, call in enumerate(calls, 1):
+        call()
+        assert launches == [2] * times
 
 
 def test_small_work_is_not_divided(two_threads):

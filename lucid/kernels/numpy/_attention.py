@@ -8,7 +8,7 @@ import numpy as np
 
 from lucid.kernels._memory import empty
 from lucid.kernels.numpy._steps import Step
-from lucid.kernels.numpy._threads import ELEMENT, in_parts
+from lucid.kernels.numpy._threads import ELEMENT, images_in_parts, in_parts
 from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
@@ -77,7 +77,7 @@ def keep_attention(heads: int, scale: float) -> Callable[..., Array]:
             a, b, c = rows[images], keys[images], values[images]
             prepare_attention(a.shape, b.shape, c.shape, scale, q.dtype)(out[images], a, b, c)
 
-        in_parts(part, n, out.size * 2 * keys.shape[1] // ELEMENT)
+        images_in_parts(part, n, out.size * 2 * keys.shape[1] // ELEMENT)
         return out.reshape(n, height, width, -1)
 
     return run

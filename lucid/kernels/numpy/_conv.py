@@ -30,7 +30,7 @@ from lucid.kernels.numpy._prepared import (
     run_in_parts,
     slices,
 )
-from lucid.kernels.numpy._threads import ELEMENT, in_parts, sum_parts
+from lucid.kernels.numpy._threads import ELEMENT, images_in_parts, in_parts, sum_parts
 
 
 def divide_one(images: np.ndarray) -> Divide:
@@ -59,7 +59,7 @@ def conv2d(
     def images(part: slice) -> None:
         prepared(x[part].shape, weight, conv, epilogue, divide_one(x))(y[part], x[part])
 
-    in_parts(images, len(x), work(y, weight.shape))
+    images_in_parts(images, len(x), work(y, weight.shape))
     return y
 
 
@@ -78,7 +78,7 @@ def conv2d_input_grad(
     def images(part: slice) -> None:
         input_grad_into(gx[part], grad[part], weight, conv)
 
-    in_parts(images, len(grad), work(grad, weight.shape))
+    images_in_parts(images, len(grad), work(grad, weight.shape))
     return gx
 
 
@@ -156,16 +156,17 @@ def _pointwise_input_grad(
     gx: np.ndarray, grad: np.ndarray, weight: np.ndarray, stride: Pair
 ) -> None:
     rows, matrix = grad.reshape(-1, grad.shape[3]), weight.reshape(len(weight), -1)
-    if stride == UNIT:
-        columns, out = Columns(matrix, len(rows)), gx.reshape(len(rows), -1)
+    columns = Columns(matrix, len(rows))
+    is_whole = stride == UNIT
+    out = gx.reshape(len(rows), -1) if is_whole else empty((len(rows), gx.shape[3]), gx.dtype)
 
-        def some_rows(part: slice) -> None:
-            columns.multiply(rows[part], out[part])
+    def some_rows(part: slice) -> None:
+        columns.multiply(rows[part], out[part])
 
-        divide_one(grad)(some_rows, len(rows), out.size * rows.shape[1])
-    else:
+    divide_one(grad)(some_rows, len(rows), out.size * rows.shape[1])
+    if not is_whole:
         gx[...] = 0
-        gx[:, :: stride[0], :: stride[1]] = (rows @ matrix).reshape(*grad.shape[:3], -1)
+        gx[:, :: stride[0], :: stride[1]] = out.reshape(*grad.shape[:3], -1)
 
 
 def _dense_weight_grad(

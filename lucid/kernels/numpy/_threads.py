@@ -304,6 +304,14 @@ def in_parts(function: Callable[[slice], Result], count: int, elements: int) -> 
     return _pool.run(function, count)
 
 
+def images_in_parts(function: Callable[[slice], Result], count: int, elements: int) -> None:
+    """Call :func:`in_parts` on images; of one, what ``function`` calls may divide the work."""
+    if count == 1:
+        function(slice(0, 1))
+    else:
+        in_parts(function, count, elements)
+
+
 def divide(count: int) -> list[slice]:
     """Return the slices of ``range(count)`` that :func:`in_parts` works on side by side."""
     return _pool.divide(count)
