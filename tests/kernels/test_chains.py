@@ -19,14 +19,14 @@ GELU = {"activation": ("gelu", False)}
 @pytest.fixture
 def chains(monkeypatch):
     """Let any chain be worth it, and tell for each that ran how many steps it has."""
-    ran, call = [], _chains._Chain.__call__
+    ran, call = [], _chains._Chain.run
     monkeypatch.setattr(_chains, "_WORTH_A_CHAIN", 0)
 
     def noted(self, *arrays):
         ran.append(len(self._between) + 2)
         call(self, *arrays)
 
-    monkeypatch.setattr(_chains._Chain, "__call__", noted)
+    monkeypatch.setattr(_chains._Chain, "run", noted)
     return ran
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -19,9 +18,9 @@ import numpy as np
 
 from lucid.kernels._memory import empty
 from lucid.kernels.geometry import UNIT, Shape
-from lucid.kernels.numpy._prepared import SHAPES, TAP, ConvStep, KeptConv, Run, finisher, prepared
+from lucid.kernels.numpy._prepared import TAP, ConvStep, KeptConv, Run, Spares, finisher, prepared
 from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, in_parts, sum_parts
-from lucid.kernels.prepared import Bound, Link
+from lucid.kernels.prepared import Bound, Link, Prepared
 
 Array = np.ndarray
 
@@ -29,35 +28,38 @@ Array = np.ndarray
 # mobilenetv4_conv_small takes 1.1 of the time.
 _WORTH_A_CHAIN = 2 * WORTHWHILE
 
+_LONGEST = 3  # layers of a chain
+
 
 def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     """Return a function of the input that runs prepared steps one after the other on their arrays.
 
     None of them reads the input: :func:`prepare_images` makes none that would.
     """
-    calls = list(_chained(steps))
+    chained = list(_chained(steps))
 
     def call(images: Array) -> None:
-        for run, arrays in calls:
-            run(*arrays)
+        for step, arrays, _ in chained:
+            step.run(*arrays)
 
     return call
 
 
-def _chained(steps: Sequence[Bound]) -> Iterator[tuple[Run, tuple[Array, ...]]]:
-    """Give what runs the steps, those of a chain at once, and the arrays that it takes."""
+def _chained(steps: Sequence[Bound]) -> Iterator[Bound]:
+    """Give the steps, those of a chain as one."""
     position = 0
     while position < len(steps):
-        some = steps[position : position + _length([step for step, *_ in steps[position:]])]
+        some = steps[position : position + _LONGEST]
+        some = some[: _length([bound.step for bound in some])]
         chain = None
         if len(some) > 1 and all(map(_follows, some, some[1:])):
-            chain = _worthwhile([cast("ConvStep", step) for step, *_ in some])
+            chain = _worthwhile([cast("ConvStep", bound.step) for bound in some])
         if chain is None:
             some = some[:1]
-            yield some[0].step.run, some[0].arrays
+            yield some[0]
         else:
             out, _, *residual = some[-1].arrays
-            yield chain, (out, some[0].arrays[1], *residual)
+            yield Bound(chain, (out, some[0].arrays[1], *residual))
         position += len(some)
 
 
@@ -78,7 +80,7 @@ def keep_row(links: Sequence[Link]) -> Callable[[Array], Array]:
     calls: list[tuple[Callable[..., Array], tuple[int, ...], int | None, int]] = []
     made = 0  # the number of the map that the last call makes
     while made < len(links):
-        some = range(made, made + _length([link.layer for link in links[made:]]))
+        some = range(made, made + _length([link.layer for link in links[made : made + _LONGEST]]))
         is_row = all(links[i].reads == (i,) for i in some) and links[some[-1]].adds not in some[1:]
         if not is_row or any(links[i].adds is not None or last[i + 1] != i + 1 for i in some[:-1]):
             some = some[:1]
@@ -105,27 +107,19 @@ class _KeptChain:
     """Kept layers, of one image a chain where that is worth it."""
 
     def __init__(self, layers: list[KeptConv]) -> None:
-        self._layers = layers
-        # Those that no thread is using; None where it is not worth it.
-        self._free: dict[Shape, deque[_Chain | None]] = {}
+        self._layers, self._chains = layers, Spares(self._chain)
 
     def __call__(self, x: Array) -> Array:
         n, height, width, channels = x.shape
         shape = n, height, width, channels
-        same = self._free.setdefault(shape, deque())
-        try:
-            chain = same.pop()
-        except IndexError:
-            chain = self._chain(shape)
+        chain = self._chains.take(shape)
         if chain is None:
             for layer in self._layers:
                 x = layer(x)
         else:
             x, source = empty(chain.output_shape, x.dtype), np.ascontiguousarray(x)
-            chain(x, source)
-        same.append(chain)
-        if len(self._free) > SHAPES:
-            self._free.clear()
+            chain.run(x, source)
+        self._chains.put(shape, chain)
         return x
 
     def _chain(self, shape: Shape) -> _Chain | None:
@@ -141,7 +135,7 @@ def _length(layers: Sequence[Any]) -> int:
 
     The middle must be as wide as the ends: what each thread contributes is a whole output.
     """
-    for length, layer in enumerate(layers[:3], 1):
+    for length, layer in enumerate(layers, 1):
         if not isinstance(layer, (ConvStep, KeptConv)):
             break
         shape, conv = layer.weight.shape, layer.conv
@@ -169,11 +163,8 @@ def _work(step: ConvStep) -> int:
     return elements + elements * taps // ELEMENT
 
 
-class _Chain:
-    """A product, maybe a depthwise convolution, and a product.
-
-    Call it with the output, the input and perhaps a residual.
-    """
+class _Chain(Prepared):
+    """A product, maybe a depthwise convolution, and a product, maybe with a residual."""
 
     def __init__(self, steps: Sequence[ConvStep]) -> None:
         self._first, *self._between, self._last = steps
@@ -184,7 +175,9 @@ class _Chain:
         self._work = sum(map(_work, steps))
         self._of: dict[tuple[int, int], list[Callable[[Array], Array]]] = {}
 
-    def __call__(self, out: Array, x: Array, residual: Array | None = None) -> None:
+    def run(self, out: Array, *inputs: Array) -> None:
+        """Do all of it."""
+        x, *residual = inputs
         rows = x.reshape(-1, x.shape[3])
 
         def part(units: slice) -> Array:
@@ -202,7 +195,7 @@ class _Chain:
 
         parts = in_parts(part, self._inner.count, self._work)
         out[...] = sum_parts(parts).reshape(out.shape)
-        self._finish(out, residual)
+        self._finish(out, *residual)
 
     def _layers(self, channels: slice) -> Iterator[Callable[[Array], Array]]:
         """Give what happens to some inner channels between the products."""

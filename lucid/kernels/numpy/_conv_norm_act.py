@@ -92,24 +92,18 @@ def conv_norm_act_train(
         mean, variance = batch_norm_stats(rows)
     if exchange is not None:
         mean, variance = exchange.statistics(mean, variance, len(rows))
-    y, inside = _finished(z, mean, variance, norm_weight, norm_bias, eps, bounds)
+    factors = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+    y, inside = _finished(z, *factors, bounds)
     return y, z, mean, variance, inside
 
 
 def _finished(
-    z: np.ndarray,
-    mean: np.ndarray,
-    variance: np.ndarray,
-    norm_weight: np.ndarray | None,
-    norm_bias: np.ndarray | None,
-    eps: float,
-    bounds: Bounds,
+    z: np.ndarray, scale: np.ndarray, shift: np.ndarray, bounds: Bounds
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return what comes of ``z``, and where it is within the bounds, if there are any."""
     layout = Rows(z.size // z.shape[3], z.shape[3])
     y = empty_like(z)
     inside = None if bounds == NO_BOUNDS else empty(z.shape, bool)
-    scale, shift = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
     scale, shift = layout.repeat(scale), layout.repeat(shift)
     wide_z, wide_y = layout.wide(z), layout.wide(y)
     wide_inside = None if inside is None else layout.wide(inside)
@@ -155,7 +149,8 @@ def conv_norm_act_train_grad(
     found again. ``spends_z`` says that ``z`` may be written over. What is not needed is None.
     """
     if inside is None and bounds != NO_BOUNDS:
-        _, inside = _finished(z, mean, variance, norm_weight, norm_bias, eps, bounds)
+        row = norm_scale_shift(mean, variance, norm_weight, norm_bias, eps, z.dtype)
+        _, inside = _finished(z, *row, bounds)
     passed = _Passed(grad, z, inside)
     sums = passed.layout.sums(passed.pair, z.size, z.dtype)
     # The gradient of z is a * (g + b * z + c), column by column, with g what passes the clip. The

@@ -13,11 +13,12 @@ What comes after the sums is applied to each block while it is in the cache.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -27,7 +28,7 @@ from lucid.kernels._processors import keeps_busy
 from lucid.kernels.geometry import NO_BOUNDS, NO_PADDING, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.numpy import _activation
 from lucid.kernels.numpy._pieces import Columns
-from lucid.kernels.numpy._rows import rows_together
+from lucid.kernels.numpy._rows import repeated, rows_together
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import ELEMENT, get_num_threads, in_parts
 from lucid.kernels.prepared import Prepared
@@ -121,14 +122,41 @@ class ConvStep(Step):
 
     def __init__(self, input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> None:
         # It copies each image into its planes, however that lies.
-        in_any_layout = _is_of_planes(weight.shape, conv)
-        super().__init__(_on_threads(input_shape, weight, conv, epilogue), in_any_layout)
+        self.in_any_layout = _is_of_planes(weight.shape, conv)
         self.input_shape, self.weight, self.conv = input_shape, weight, conv
         self.epilogue = epilogue
 
+    @functools.cached_property
+    def run(self) -> Run:
+        """What does the step; in a chain nobody asks for it."""
+        return _on_threads(self.input_shape, self.weight, self.conv, self.epilogue)
 
-# For so many shapes a kept convolution is prepared at once, such as a batch's and the last one's.
-SHAPES = 2
+
+# For so many shapes something is prepared at once, such as a batch's and the last one's.
+_SHAPES = 2
+
+Thing = TypeVar("Thing")
+
+
+class Spares(Generic[Thing]):
+    """What is prepared for a shape, of which each thread that comes takes one for itself."""
+
+    def __init__(self, make: Callable[[Shape], Thing]) -> None:
+        self._make = make
+        self._free: dict[Shape, deque[Thing]] = {}  # those that no thread is using
+
+    def take(self, shape: Shape) -> Thing:
+        """Return one for a shape."""
+        try:
+            return self._free[shape].pop()
+        except (KeyError, IndexError):
+            return self._make(shape)
+
+    def put(self, shape: Shape, thing: Thing) -> None:
+        """Let others have it."""
+        self._free.setdefault(shape, deque()).append(thing)
+        if len(self._free) > _SHAPES:
+            self._free.clear()
 
 
 def keep_conv(
@@ -159,7 +187,7 @@ class KeptConv:
         self.conv = conv
         scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
         self.epilogue = epilogue._replace(scale=scale, shift=shift)
-        self._free: dict[Shape, deque[Run]] = {}  # those that no thread is using
+        self._runs = Spares(lambda shape: _on_threads(shape, self.weight, conv, self.epilogue))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the images, convolved."""
@@ -172,13 +200,9 @@ class KeptConv:
 
         def some_images(images: slice) -> None:
             source, target = x[images], out[images]
-            same = self._free.setdefault(source.shape, deque())
-            try:
-                run = same.pop()
-            except IndexError:
-                run = _on_threads(source.shape, self.weight, self.conv, self.epilogue)
+            run = self._runs.take(source.shape)
             run(target, source)
-            same.append(run)
+            self._runs.put(source.shape, run)
 
         # Each thread pads its own images then. Eager, 16 of mobilenetv4_conv_small take 0.88 of the
         # time on two threads.
@@ -188,8 +212,6 @@ class KeptConv:
             in_parts(some_images, len(x), out.size * each // ELEMENT)
         else:
             some_images(_ALL)
-        if len(self._free) > SHAPES:
-            self._free.clear()
         return out
 
 
@@ -265,7 +287,7 @@ def finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
     width = together * shape[3]
     long_factors = factors
     if together > 1:
-        long_factors = [(ufunc, np.tile(row, together)) for ufunc, row in factors]
+        long_factors = [(ufunc, repeated(row, together)) for ufunc, row in factors]
     if activation is not None:
         name, *settings = activation
         function = getattr(_activation, name)

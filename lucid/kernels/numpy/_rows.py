@@ -41,6 +41,13 @@ def rows_together(period: int, columns: int) -> int:
     return next((n for n in itertools.chain(longer, shorter) if period % n == 0), 1)
 
 
+def repeated(factors: np.ndarray, times: int) -> np.ndarray:
+    """Return a row of factors as many times, one after the other."""
+    long = np.empty((times, len(factors)), factors.dtype)
+    long[...] = factors  # np.tile takes three times as long
+    return long.reshape(-1)
+
+
 class Rows:
     """How a map of ``count`` rows and ``columns`` columns is worked through.
 
@@ -65,9 +72,7 @@ class Rows:
 
     def repeat(self, factors: np.ndarray) -> np.ndarray:
         """Return one value a column as one a column of the long rows."""
-        long = np.empty((self.together, self.columns), factors.dtype)
-        long[...] = factors  # np.tile takes three times as long
-        return long.reshape(-1)
+        return repeated(factors, self.together)
 
     def blocks(self, part: slice) -> Iterator[slice]:
         """Return slices of the long rows ``part``, a block each."""
