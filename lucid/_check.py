@@ -50,7 +50,9 @@ _repr.maxlist = _repr.maxtuple = _repr.maxdict = 12
 
 
 def short(value: Any) -> str:
-    """Return a value as text for a message, which it may not flood."""
+    """Return a value as text for a message, which it may not flood; of an array its shape."""
+    if isinstance(shape := getattr(value, "shape", None), tuple):
+        return f"{type(value).__name__} of shape {shape}"
     try:
         return _repr.repr(value)
     except ValueError:  # Python does not print integers of thousands of digits

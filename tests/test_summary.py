@@ -203,6 +203,11 @@ def test_a_shape_that_is_none(shape):
         lucid.summary(small_net(), shape)
 
 
+def test_a_tensor_is_no_shape():
+    with pytest.raises(TypeError, match=r"got Tensor of shape \(1, 3, 8, 8\)$"):
+        lucid.summary(small_net(), lucid.zeros(1, 3, 8, 8))
+
+
 def test_wrong_arguments():
     with pytest.raises(TypeError, match=r"expected a lucid\.nn\.Module, got str"):
         lucid.summary("mobilenet", (1, 3, 8, 8))

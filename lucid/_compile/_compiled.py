@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lucid import kernels
-from lucid._check import is_whole
+from lucid._check import is_whole, short
 from lucid._compile._fuse import for_part, freeze, goes_by_image, simplify
 from lucid._compile._plan import Plan, UnforeseenError
 from lucid._compile._state import same_state
@@ -374,7 +374,8 @@ def compile(
         raise TypeError(f"compile: expected a Module, got {type(model).__name__}")
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else (input_shape,)
     if not shape or not all(map(is_whole, shape)):
-        raise TypeError(f"compile: input_shape must be a sequence of integers, got {input_shape!r}")
+        given = short(input_shape)
+        raise TypeError(f"compile: input_shape must be a sequence of integers, got {given}")
     if min(shape) < 1:
         raise ValueError(f"compile: the sizes in input_shape must be positive, got {input_shape!r}")
     with ExitStack() as afterwards:

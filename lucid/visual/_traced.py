@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lucid._check import is_whole
+from lucid._check import is_whole, short
 from lucid.autograd import Tensor
 from lucid.graph import Graph, Shape, trace
 from lucid.nn import Module
@@ -47,7 +47,7 @@ def _shapes(value: Any, who: str) -> tuple[Shape, ...]:
         if not is_whole(size):
             raise TypeError(
                 f"{who}: input_shape must be a tuple of integers such as (1, 3, 224, 224), "
-                f"or a list of such tuples, got {value!r}"
+                f"or a list of such tuples, got {short(value)}"
             )
         if size < 0:
             raise ValueError(f"{who}: input_shape has a negative size: {value!r}")

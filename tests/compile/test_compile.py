@@ -582,6 +582,8 @@ def test_wrong_arguments():
         lucid.compile("conv_small", (1, 3, 32, 32))
     with pytest.raises(TypeError, match="input_shape must be a sequence of integers, got 'x'"):
         lucid.compile(model, "x")
+    with pytest.raises(TypeError, match=r"got Tensor of shape \(1, 3, 32, 32\)$"):
+        lucid.compile(model, lucid.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match="sizes in input_shape must be positive"):
         lucid.compile(model, (0, 3, 32, 32))
     with pytest.raises(ValueError, match=r"Conv2d: expected 3 input channels \(axis 1\), got 4"):

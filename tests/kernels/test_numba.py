@@ -100,6 +100,21 @@ def test_few_rows_read_the_panel_ahead_that_follows():
         assert (tile.b_panel, sizes.panel_bytes) == (expected, step)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_small_blocks_of_rows_share_no_panels(threads):
+    kernels.set_num_threads(threads)
+    wanted = 8 * threads
+    for rows, k, n in itertools.product((1, 7, 49, 98, 196, 3136), (16, 512, 2048), (8, 96, 2048)):
+        row_blocks, column_blocks = _product.grid(rows, k, n)
+        panels, heights = -(-n // PANEL), -(-rows // TILE_ROWS)
+        assert 1 <= row_blocks <= heights
+        assert 1 <= column_blocks <= panels
+        if rows * k * n > wanted << 18 and threads > 1:
+            assert row_blocks * column_blocks >= min(wanted, heights * panels)
+        if rows < 12 * row_blocks and row_blocks > 1:
+            assert panels < wanted or rows * k > (row_blocks - 1) << 16
+
+
 def product_transposed(a, b):
     workspace.start()
     out = np.full((a.shape[1], b.shape[1]), np.nan, np.float32)
