@@ -241,10 +241,10 @@ def grid(rows: int, k: int, n: int) -> tuple[int, int]:
     threads = _threads.get_num_threads()
     heights, panels = -(-rows // TILE_ROWS), -(-n // PANEL)
     wanted = 1 if threads == 1 else min(rows * k * n // _WORTH + 1, 8 * threads)
-    least = -(-rows * k // _PACKED_BLOCK)
+    least = max(-(-rows * k // _PACKED_BLOCK), -(-wanted // panels))
     row_blocks = min(heights, max(wanted, least), _threads.MAX_CHUNKS)
     if rows < _FEW_ROWS * row_blocks:
-        row_blocks = min(heights, max(least, -(-wanted // panels)), _threads.MAX_CHUNKS)
+        row_blocks = min(row_blocks, least)
     column_blocks = min(panels, -(-wanted // row_blocks))
     return row_blocks, column_blocks
 
