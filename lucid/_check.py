@@ -44,15 +44,20 @@ def is_list(
     return fits and all(map(is_right, value))
 
 
-_repr = reprlib.Repr()
+class _Repr(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(shape := getattr(x, "shape", None), tuple):
+            return f"{type(x).__name__} of shape {shape}"
+        return super().repr1(x, level)
+
+
+_repr = _Repr()
 _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 4, 80, 80, 60
 _repr.maxlist = _repr.maxtuple = _repr.maxdict = 12
 
 
 def short(value: Any) -> str:
-    """Return a value as text for a message, which it may not flood; of an array its shape."""
-    if isinstance(shape := getattr(value, "shape", None), tuple):
-        return f"{type(value).__name__} of shape {shape}"
+    """Return a value as text for a message, which it may not flood; of arrays their shapes."""
     try:
         return _repr.repr(value)
     except ValueError:  # Python does not print integers of thousands of digits

@@ -277,6 +277,15 @@ def test_bad_paths_are_refused(tmp_path: Path, path: Path) -> None:
     assert list(path.iterdir()) == []
 
 
+def test_what_is_no_path_is_named(path: Path) -> None:
+    state: Any = {"bias": np.zeros((3, 2))}
+    given = r"\{'bias': ndarray of shape \(3, 2\)\}"
+    with pytest.raises(TypeError, match=rf"^save\(state, path\): expected a path, got {given}$"):
+        save(path, state)
+    with pytest.raises(TypeError, match=r"^load\(path\): expected a path, got None$"):
+        load(None)  # type: ignore[arg-type]
+
+
 def test_what_is_no_ordinary_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "x.npz").symlink_to(os.devnull)
     with pytest.raises(ValueError, match=r"x\.npz is no ordinary file"):

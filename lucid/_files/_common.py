@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lucid._check import short
+
 Array = np.ndarray
 PathLike = str | os.PathLike[str]
 
@@ -17,6 +19,13 @@ STRUCTURE = "__structure__"
 METADATA = "__metadata__"
 
 _CHUNK = 1 << 20
+
+
+def as_path(path: Any, call: str) -> Path:
+    """Return what a call such as ``save(state, path)`` was given; TypeError if it is no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{call}: expected a path, got {short(path)}")
+    return Path(path)
 
 
 def check_source(path: Path, who: str) -> None:

@@ -10,7 +10,7 @@ from typing import IO, Any, NamedTuple
 
 from lucid._files import _safetensors, _torch
 from lucid._files._atomic import atomic_path
-from lucid._files._common import PathLike, check_source, check_target
+from lucid._files._common import PathLike, as_path, check_source, check_target
 from lucid._files._nested import check_metadata, flatten, unflatten
 from lucid._files._npz import NpzFile, write_npz
 from lucid._files._pickle import UnreadableError
@@ -55,8 +55,9 @@ def save(
         ValueError: if the suffix is another one, or the path is a folder.
         FileNotFoundError: if the folder does not exist.
     """
+    path = as_path(path, "save(state, path)")
     suffix = _suffix(path, "save")
-    check_target(Path(path), "save")
+    check_target(path, "save")
     arrays, structure = flatten(state)
     texts = check_metadata(metadata or {})
     write = write_npz if suffix == ".npz" else write_safetensors
@@ -115,7 +116,7 @@ def read_metadata(path: PathLike) -> dict[str, str]:
 @contextlib.contextmanager
 def _opened(path: PathLike, who: str) -> Iterator[NpzFile | SafetensorsFile | TorchFile]:
     """Open a file and check its header; whatever damage leads to becomes one kind of error."""
-    path = Path(path)
+    path = as_path(path, f"{who}(path)")
     if path.suffix not in READABLE:
         raise ValueError(f"{who}: expected a name {endings(path)}")
     check_source(path, who)
@@ -153,8 +154,7 @@ def _form(file: IO[bytes], suffix: str) -> str:
     return suffix if suffix in SUFFIXES else "PyTorch"
 
 
-def _suffix(path: PathLike, who: str) -> str:
-    suffix = Path(path).suffix
-    if suffix not in SUFFIXES:
+def _suffix(path: Path, who: str) -> str:
+    if path.suffix not in SUFFIXES:
         raise ValueError(f"{who}: expected a name ending in {' or '.join(SUFFIXES)}, got {path}")
-    return suffix
+    return path.suffix

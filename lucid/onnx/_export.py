@@ -13,7 +13,7 @@ import numpy as np
 
 from lucid._check import is_integer, is_list, short
 from lucid._extras import extra
-from lucid._files._common import PathLike, check_target
+from lucid._files._common import PathLike, as_path, check_target
 from lucid.autograd import Tensor
 from lucid.graph import Value, items
 from lucid.models._checkpoints import DEFAULT, check_settings
@@ -105,6 +105,7 @@ def export(
     onnx = extra("onnx", "onnx", "export: ONNX files need onnx")
     if not isinstance(model, Module):
         raise TypeError(f"export: expected a Module, got {type(model).__name__}")
+    path = as_path(path, "export(model, path, input_shape)")
     check_target(Path(os.path.realpath(path)), "export")
     version = _opset(onnx, opset)
     inputs = _inputs(model, input_shape)

@@ -16,7 +16,7 @@ import numpy as np
 
 from lucid._check import short
 from lucid._extras import extra
-from lucid._files._common import PathLike, check_source, fill
+from lucid._files._common import PathLike, as_path, check_source, fill
 
 OLDEST, NEWEST = 7, 28  # opsets: before, broadcasting had to be asked for
 
@@ -138,7 +138,7 @@ def read(path: PathLike, who: str) -> Model:
         ValueError: if it is damaged.
     """
     onnx = extra("onnx", "onnx", "reading .onnx files needs the package onnx")
-    path = Path(path)
+    path = as_path(path, f"{who}(path)")
     check_source(path, who)
     content = path.read_bytes()
     try:

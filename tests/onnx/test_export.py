@@ -332,6 +332,13 @@ def test_a_model_that_is_none(tmp_path: Path) -> None:
         export(lambda x: x, tmp_path / "x.onnx", SHAPE)  # type: ignore[arg-type]
 
 
+def test_arguments_in_another_order(tmp_path: Path) -> None:
+    message = r"export\(model, path, input_shape\): expected a path, got \(1, 3, 8, 8\)"
+    with pytest.raises(TypeError, match=message):
+        export(net(), (1, 3, 8, 8), tmp_path / "x.onnx")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weights_over_2_gb_lie_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -385,7 +385,17 @@ def evenly(count: int, most: int) -> int:
 # Buffers with zeros around that no convolution is using, by shape and padding. Those of a plan run
 # one after the other and share them: with one each they were 54 of the 60 MiB that a half of
 # mobilenetv4_hybrid_medium's plan for 16 images took beside its maps.
-_buffers: WeakValueDictionary[Any, deque[np.ndarray]] = WeakValueDictionary()
+_buffers: dict[Any, weakref.ref[deque[np.ndarray]]] = {}
+
+
+def _shared_buffers(key: Any) -> deque[np.ndarray]:
+    """Return what convolutions share as long as one of them is there."""
+    if (known := _buffers.get(key)) is None or (free := known()) is None:
+        free = deque()
+        # Nothing but C ends it: Python drops a Ctrl-C that comes in a callback of its own, such as
+        # a WeakValueDictionary's, and a training step lets go of each of its convolutions.
+        _buffers[key] = weakref.ref(free, functools.partial(_buffers.pop, key))
+    return free
 
 
 class Padder:
@@ -398,7 +408,7 @@ class Padder:
         (top, bottom), (left, right) = padding
         self._is_needed = padding != NO_PADDING
         self._shape, self._dtype = (images, h + top + bottom, w + left + right, c), dtype
-        self._free = _buffers.setdefault((self._shape, padding, dtype), deque())
+        self._free = _shared_buffers((self._shape, padding, dtype))
         self._buffer: np.ndarray | None = None
         # Images without what negative padding cuts away, and where they lie in the buffer.
         sides = [(h, top, min(0, bottom)), (w, left, min(0, right))]
