@@ -81,10 +81,23 @@ _extreme(max, ">")
 class _Typing(typing.BaseContext):
     """What Numba knows of Python's functions; NumPy's, asked too, would take a second."""
 
+    def __init__(self) -> None:
+        self._resolved: dict[Any, Any] = {}  # signatures by function and kinds of arguments
+        super().__init__()
+
     def refresh(self) -> None:
         self.install_registry(_functions)  # first, so that these are found first
         self.install_registry(mathdecl.registry)
         self.install_registry(_builtins)
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        """Return what Numba finds. It would go through all kinds of ``+`` again at each of them."""
+        if kws:
+            return super().resolve_function_type(func, args, kws)
+        key = func, tuple(args)
+        if key not in self._resolved:
+            self._resolved[key] = super().resolve_function_type(func, args, kws)
+        return self._resolved[key]
 
 
 _builtins = templates.Registry()  # those of strings and arrays, which have metadata, load slowly
@@ -173,10 +186,17 @@ class _Context(cpu.CPUContext):
     def init(self) -> None:
         self.is32bit = False
         self._internal_codegen = _Codegen("lucid")
+        self._sizes: dict[Any, int] = {}
 
     def load_additional_registries(self) -> None:
         self.install_registry(_lowered)
         self.install_registry(mathimpl.registry)
+
+    def get_abi_sizeof(self, ty: Any) -> int:
+        """Return the bytes of one of LLVM's types. It would read a module for each variable."""
+        if ty not in self._sizes:
+            self._sizes[ty] = super().get_abi_sizeof(ty)
+        return self._sizes[ty]
 
     def post_lowering(self, module: Any, library: Any) -> None:
         """Link nothing: Numba's runtime counts references, which numbers have not."""
