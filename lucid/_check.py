@@ -46,7 +46,7 @@ def is_list(
 
 class _Repr(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
-        if isinstance(shape := getattr(x, "shape", None), tuple):
+        if isinstance(shape := getattr(x, "shape", None), tuple) and shape:  # a number is told
             return f"{type(x).__name__} of shape {shape}"
         return super().repr1(x, level)
 

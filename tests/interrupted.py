@@ -81,11 +81,13 @@ def check(jobs, expected):
 
 def finalizers(job):
     """Return which functions of Python's a job calls where something dies: they lose a Ctrl-C."""
-    found, modules = set(), (weakref.__file__, _weakrefset.__file__)
+    found = set()
+    callbacks = [(weakref.__file__, name) for name in ("remove", "__call__")]
+    callbacks += [(_weakrefset.__file__, "_remove")]
 
     def note(frame, event, argument):
         name, file = frame.f_code.co_name, frame.f_code.co_filename
-        if name == "__del__" or file in modules:
+        if name == "__del__" or (file, name) in callbacks:
             found.add(f"{file}: {name}")
 
     sys.setprofile(note)

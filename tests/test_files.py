@@ -278,8 +278,8 @@ def test_bad_paths_are_refused(tmp_path: Path, path: Path) -> None:
 
 
 def test_what_is_no_path_is_named(path: Path) -> None:
-    state: Any = {"bias": np.zeros((3, 2))}
-    given = r"\{'bias': ndarray of shape \(3, 2\)\}"
+    state: Any = {"a": np.zeros((3, 2)), "b": np.array(0.5)}
+    given = r"\{'a': ndarray of shape \(3, 2\), 'b': array\(0\.5\)\}"
     with pytest.raises(TypeError, match=rf"^save\(state, path\): expected a path, got {given}$"):
         save(path, state)
     with pytest.raises(TypeError, match=r"^load\(path\): expected a path, got None$"):
