@@ -103,7 +103,8 @@ for job in jobs:
     begin = time.perf_counter()
     expected[job] = job()
     seconds[job] = time.perf_counter() - begin
-    assert not finalizers(job), finalizers(job)
+    called = finalizers(job)
+    assert not called, called
 pick = random.Random(seed)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 came = 0
