@@ -201,14 +201,14 @@ CONTENDERS = {
         "lucid numba, eager",
         "lucid numba",
         _BOTH + _STEPS,
-        ("numba", "lucid"),
+        ("llvmlite", "lucid"),
         partial(_lucid, "numba", False),
     ),
     "lucid-numba-compiled": Contender(
         "lucid numba, compiled",
         "lucid numba",
         _INFERENCE + _STARTS,
-        ("numba", "lucid"),
+        ("llvmlite", "lucid"),
         partial(_lucid, "numba", True),
     ),
     "torch": Contender(

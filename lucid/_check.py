@@ -187,7 +187,7 @@ _KINDS = (IndexError, TypeError, ValueError, NotImplementedError, RuntimeError)
 # These are no fault of an argument.
 _PASSED = (MemoryError, RecursionError, OSError, ImportError, Warning)
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_LIBRARIES = {"lucid", "numpy", "numba", *sys.stdlib_module_names}
+_LIBRARIES = {"lucid", "numpy", "llvmlite", *sys.stdlib_module_names}
 # NumPy's names of arguments, which PyTorch takes too.
 _NUMPYS = {
     **dict.fromkeys(("x", "a", "x1"), "input"),

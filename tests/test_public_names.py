@@ -36,7 +36,7 @@ LUCIDS_OF_TENSORS = [
 ]  # fmt: skip
 
 EXTRAS = [
-    "numba", "torch", "PIL", "sklearn", "tqdm", "rich", "safetensors", "huggingface_hub",
+    "llvmlite", "torch", "PIL", "sklearn", "tqdm", "rich", "safetensors", "huggingface_hub",
     "matplotlib", "onnx", "scipy",
 ]  # fmt: skip
 

@@ -49,7 +49,8 @@ def set_backend(name: str) -> None:
 
     Args:
         name: ``"numpy"``, which is always there, or ``"numba"``, which is chosen by itself where
-            numba is installed. The environment variable ``LUCID_BACKEND`` sets the same at start.
+            llvmlite is installed: the binding of LLVM of the Numba project, which comes with Numba.
+            The environment variable ``LUCID_BACKEND`` sets the same at start.
 
     Raises:
         ValueError: if there is no backend of that name.
@@ -73,7 +74,7 @@ def set_backend(name: str) -> None:
 
 def _default() -> str:
     """Return the fastest backend whose packages are installed, without importing them."""
-    return "numba" if importlib.util.find_spec("numba") is not None else "numpy"
+    return "numba" if importlib.util.find_spec("llvmlite") is not None else "numpy"
 
 
 def get_backend() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from lucid import _ranks, kernels
 from lucid._version import __version__
 
-_PACKAGES = ("numpy", "numba", "pillow", "scikit-learn")
+_PACKAGES = ("numpy", "llvmlite", "pillow", "scikit-learn")
 
 
 def environment() -> dict[str, Any]:

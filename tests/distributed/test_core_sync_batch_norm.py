@@ -28,7 +28,7 @@ SCRIPT = "tests/distributed/sync_batch_norm.py"
 )
 def test_layers_over_ranks(ranks: int, backend: str) -> None:
     if backend == "numba":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     assert check_ranks(ranks, SCRIPT, LUCID_BACKEND=backend).endswith("done\n")
 
 

@@ -18,6 +18,6 @@ from tests.distributed.launch import check_ranks
 )
 def test_ranks_train_as_one(ranks: int, dtype: str, backend: str) -> None:
     if backend == "numba":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     printed = check_ranks(ranks, "tests/distributed/equal.py", dtype, backend)
     assert printed.count(" < ") == 5, printed

@@ -2,7 +2,7 @@
 
 The plugin lets the kernels be written for a processor with NEON, translates them to its machine
 code, and runs that in Unicorn instead of the thread pool. The emulated processor sees this
-process's memory, so the tests do not know. What Numba makes of a kernel is taken after its passes
+process's memory, so the tests do not know. What LLVM makes of a kernel is taken after its passes
 for x86-64 without AVX: other instructions than on an ARM machine, but of the same tiles.
 
 The pool itself is not part of it: its functions hold instructions of the machine they run on. Nor
@@ -30,22 +30,17 @@ os.environ.update(NUMBA_CACHE_DIR=tempfile.mkdtemp())
 import numpy as np
 import unicorn
 from llvmlite import binding
-from numba.core.codegen import CPUCodegen
-from numba.core.compiler_lock import global_compiler_lock
 from unicorn import arm64_const as arm
 
 atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 _TRIPLE = "aarch64-unknown-linux-gnu"
-CPUCodegen.magic_tuple = lambda self: (_TRIPLE, "generic", "")
 
-from lucid.kernels.numba.machine import (  # noqa: E402
-    _code,
-    _compile,
-    _link,
-    _native,
-    _threads,
-)
+from lucid.kernels.numba.machine import _compile  # noqa: E402
+
+_compile.features = lambda: f"{_TRIPLE},generic,"
+
+from lucid.kernels.numba.machine import _code, _link, _native, _threads  # noqa: E402
 
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)
 
@@ -157,8 +152,7 @@ def _translator():
 
 def _address(native) -> int:
     """Translate a kernel, and return its place in the emulated processor's memory."""
-    with global_compiler_lock:
-        text = _compile.library(*native._recipe).get_llvm_str()
+    text = str(_compile.optimised(*native._recipe))
     text = re.sub("^target .*", "", text, flags=re.MULTILINE)
     text = re.sub('"target-(cpu|features)"="[^"]*"', "", text)
     module = binding.parse_assembly(f'target triple = "{_TRIPLE}"\n{text}')

@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
-from numba import types
+from llvmlite import ir
 
 from lucid.kernels.numba.machine import _cache, _code, _compile, _link
 from lucid.kernels.numba.machine._native import Native, natives
@@ -28,7 +28,8 @@ def cleared(numbers, size):
     return numbers[0]
 
 
-TWO_WORDS = types.int64(types.int64, types.int64)
+I64 = ir.IntType(64)
+TWO_WORDS = ir.FunctionType(I64, [I64, I64])
 
 
 def called(code):
@@ -38,12 +39,20 @@ def called(code):
     return native.call(20, 2)
 
 
-EXTREMES = {"min": lambda a, b: min(a, b), "max": lambda a, b: max(a, b)}
+def least(a, b):
+    return min(a, b)
+
+
+def largest(a, b):
+    return max(a, b)
+
+
+EXTREMES = {"min": least, "max": largest}
 FLOATS = [-2.5, -0.0, 0.0, 0.5, 2.0**100, math.nan]
 NUMBERS = {
-    ctypes.c_int64: (types.int64, [-3, 0, 2**40]),
-    ctypes.c_float: (types.float32, FLOATS),  # which must not become integers
-    ctypes.c_double: (types.float64, FLOATS),
+    ctypes.c_int64: (I64, [-3, 0, 2**40]),
+    ctypes.c_float: (ir.FloatType(), FLOATS),  # which must not become integers
+    ctypes.c_double: (ir.DoubleType(), FLOATS),
 }
 
 
@@ -51,7 +60,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", EXTREMES)
 def test_min_and_max_are_pythons(name, kind):
     described, numbers = NUMBERS[kind]
-    code = _compile.compile_code(EXTREMES[name], described(described, described))
+    code = _compile.compile_code(EXTREMES[name], ir.FunctionType(described, [described] * 2))
     place = _code.load(code) if code.entry >= 0 else _compile.load_object(code)
     call = ctypes.CFUNCTYPE(kind, kind, kind)(place)
     for a, b in itertools.product(numbers, repeat=2):
@@ -72,7 +81,7 @@ def test_code_goes_through_bytes_and_runs(code):
 
 @alone
 def test_slots_take_the_addresses_of_functions():
-    made = _compile.compile_code(cleared, types.int64(types.CPointer(types.int64), types.int64))
+    made = _compile.compile_code(cleared, ir.FunctionType(I64, [I64.as_pointer(), I64]))
     names = {name for _, name in made.slots}
     assert "memset" in names
     content = _code.resolve(made, 0, lambda name: 0x1234)
@@ -109,13 +118,13 @@ def test_llvm_loads_what_is_not_understood(monkeypatch):
     [(0, b"MZ", "no ELF"), (4, b"\1", "64 bits"), (18, b"\x08\0", "machine 8")],
 )
 def test_other_object_files_are_refused(at, value, message):
-    data = bytearray(_compile.library(doubled, TWO_WORDS).emit_native_object())
+    data = bytearray(_compile.compile_object(doubled, TWO_WORDS))
     assert _link.link(bytes(data), _compile.ENTRY).slots == []
     data[at : at + len(value)] = value
     with pytest.raises(_link.UnknownObjectError, match=message):
         _link.link(bytes(data), _compile.ENTRY)
     with pytest.raises(_link.UnknownObjectError, match="no function other"):
-        _link.link(_compile.library(doubled, TWO_WORDS).emit_native_object(), "other")
+        _link.link(_compile.compile_object(doubled, TWO_WORDS), "other")
 
 
 @alone

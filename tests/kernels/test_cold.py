@@ -164,18 +164,6 @@ print(clip(), [process.returncode for process in _compiler._teams[0].processes][
     assert lines(run(code, tmp_path, LUCID_NUM_THREADS="1")) == ["5979.0 [-9]"]
 
 
-def test_a_kernel_that_is_not_handed_over_in_time(tmp_path):
-    code = f"""{FEW}
-_compiler._LIMIT = 0.01
-try:
-    _compiler.compile_one(few[0])
-except RuntimeError as error:
-    print(error)
-"""
-    expected = "kernel _activation.clip_part: expected a process to compile it, but it had not"
-    assert lines(run(code, tmp_path)) == [f"{expected} after 0.01 s"]
-
-
 def test_a_fork_starts_its_own_processes(tmp_path):
     code = f"""{FEW}
 before = pids()

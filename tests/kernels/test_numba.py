@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from lucid import kernels
 from lucid._extras import install
@@ -458,13 +458,13 @@ def run_python(code, **environment):
     )
 
 
-def test_import_does_not_load_numba():
-    code = "import sys, lucid; assert 'numba' not in sys.modules; print(lucid.get_backend())"
+def test_import_does_not_load_llvm():
+    code = "import sys, lucid; assert 'llvmlite' not in sys.modules; print(lucid.get_backend())"
     assert run_python(code, LUCID_BACKEND="").stdout.strip() == "numba"
 
 
 def test_backend_from_the_environment():
-    code = "import sys, lucid; print(lucid.get_backend()); assert 'numba' not in sys.modules"
+    code = "import sys, lucid; print(lucid.get_backend()); assert 'llvmlite' not in sys.modules"
     assert run_python(code, LUCID_BACKEND="numpy").stdout.strip() == "numpy"
 
 
@@ -497,7 +497,7 @@ import sys
 import lucid.kernels.numba
 from lucid.kernels.numba.machine._native import natives
 assert len(natives) > 40 and all(kernel.address for kernel in natives.values())
-print("numba" in sys.modules, "llvmlite" in sys.modules)
+print("llvmlite.binding" in sys.modules)
 """
 
 
@@ -514,56 +514,28 @@ def test_the_code_of_tiles_is_in_no_kernel_that_calls_them():
 @pytest.mark.slow  # some 20 s where they are not compiled yet
 def test_every_kernel_is_loaded_without_what_compiles():
     run_python(ALL_KERNELS)
-    assert run_python(ALL_KERNELS).stdout == "False False\n"
+    assert run_python(ALL_KERNELS).stdout == "False\n"
 
 
-SPOILT = """
+UNREADABLE = """
 import os, pathlib, sys, tempfile
-from lucid.kernels.numba.machine import _cache
 (file,) = pathlib.Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*clip_part*.lucid")
 file.write_bytes(b"")
 def refuse(*args, **kwargs):
     raise PermissionError(13, "Permission denied")
-tempfile.TemporaryFile = refuse
-"""
-
-
-@pytest.mark.slow
-def test_a_process_without_a_compiler_lets_another_compile(tmp_path):
-    """Also where nothing can be kept, and it is handed over."""
-    run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
-    code = (
-        SPOILT
-        + """
+tempfile.TemporaryFile = refuse  # nor can it be kept
 import numpy as np
 from lucid.kernels import numba
-print(numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum(), "numba" in sys.modules)
+before = "llvmlite.binding" in sys.modules
+result = numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0).sum()
+print(before, result, "llvmlite.binding" in sys.modules)
 """
-    )
-    assert run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "5979.0 False\n"
 
 
-@pytest.mark.slow
-def test_a_compiler_that_fails_is_told_of(tmp_path):
+def test_llvm_is_loaded_where_a_kernel_cannot_be_read(tmp_path):
     run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
-    code = (
-        SPOILT
-        + """
-from lucid import _interpreter
-_interpreter.command = lambda program: [sys.executable, "-c", "raise SystemExit('no memory')"]
-import numpy as np
-from lucid.kernels import numba
-try:
-    numba.clip(np.arange(1000, dtype=np.float32), 0.0, 6.0)
-except RuntimeError as error:
-    print(error)
-"""
-    )
-    said = run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).stdout
-    assert said == (
-        "kernel _activation.clip_part: expected a process to compile it, but it ended with 1: "
-        "no memory\n"
-    )
+    done = run_python(UNREADABLE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout == "False 5979.0 True\n"
 
 
 def spoil(path, how):
@@ -614,7 +586,7 @@ def test_without_a_folder_for_the_cache(tmp_path):
 import tempfile, warnings
 def refuse(*args, **kwargs):
     raise PermissionError(13, "Permission denied")
-tempfile.TemporaryFile = refuse  # how Numba looks whether a folder can be written
+tempfile.TemporaryFile = refuse
 warnings.simplefilter("always")
 """
     done = run_python(code + ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path))
@@ -636,8 +608,8 @@ pathlib.Path.write_bytes = full
     assert run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "5979.0\n"
 
 
-def test_missing_numba_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "numba", None)
+def test_missing_llvmlite_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
     for name in [name for name in sys.modules if name.startswith("lucid.kernels.numba")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=re.escape(install("fast"))):

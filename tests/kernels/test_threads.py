@@ -285,7 +285,7 @@ def test_parts_are_the_same_whoever_else_computes(two_threads):
 @pytest.mark.parametrize("backend_name", ["numpy", "numba"])
 def test_interrupts_at_random_moments(backend_name):
     if backend_name == "numba":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     command = [sys.executable, "-m", "tests.interrupted", backend_name, "0", "45"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -296,7 +296,7 @@ def test_interrupts_at_random_moments(backend_name):
 @pytest.mark.parametrize("backend_name", ["numpy", "numba"])
 def test_forks_while_other_threads_compute(backend_name):
     if backend_name == "numba":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     command = [sys.executable, "-m", "tests.forked", backend_name, "10"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,7 @@ def test_numbers_beyond_float32_raise_no_warning(
     kind: type[Optimizer], size: float, backend: str, request: pytest.FixtureRequest
 ) -> None:
     if backend == "numba":
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
     before = kernels.get_backend()
     request.addfinalizer(lambda: kernels.set_backend(before))
     kernels.set_backend(backend)

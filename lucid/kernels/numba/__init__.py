@@ -1,4 +1,4 @@
-"""The fast backend: kernels compiled for this machine by Numba.
+"""The fast backend: kernels compiled for this machine by LLVM, through Numba's llvmlite.
 
 Where it has no kernel for a dtype or a layout, the NumPy backend's computes.
 """

@@ -22,10 +22,10 @@ from lucid.kernels.numba.machine._native import (
     compiled,
     floats,
     kernel,
+    piece,
     share,
 )
 from lucid.kernels.numba.machine._tile import AT, TILES, tile
-from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, store
 from lucid.kernels.numpy import _activation as reference
 from lucid.kernels.numpy import _erf as erf_reference

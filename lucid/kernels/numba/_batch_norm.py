@@ -34,10 +34,10 @@ from lucid.kernels.numba.machine._native import (
     f64s,
     floats,
     kernel,
+    piece,
     share,
     workspace,
 )
-from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store, where_inside
 from lucid.kernels.numpy import _batch_norm as reference
 

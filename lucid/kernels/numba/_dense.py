@@ -24,11 +24,11 @@ from lucid.kernels.numba.machine._native import (
     float_bits,
     floats,
     kernel_with,
+    piece,
     places,
 )
 from lucid.kernels.numba.machine._packing import Packed
 from lucid.kernels.numba.machine._tile import AT, Tile, tiles
-from lucid.kernels.numba.machine._toolchain import piece
 
 Array = np.ndarray
 

@@ -11,6 +11,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 
 from lucid.kernels.geometry import NO_BOUNDS, Bounds, Conv, Pair, Shape
 from lucid.kernels.numba._activation import finish
@@ -29,10 +30,10 @@ from lucid.kernels.numba.machine._native import (
     i64,
     kernel,
     kernel_with,
+    piece,
     pixel_step,
     places,
 )
-from lucid.kernels.numba.machine._toolchain import ir, piece, types
 from lucid.kernels.numba.machine._vector import bounded, load, spread, store
 
 Array = np.ndarray
@@ -101,7 +102,7 @@ def _sum_function(module: Any, pixels: int, width: int) -> Any:
     return _emit.function(module, f"lucid_depthwise_{pixels}_{width}", kind, "noinline", write)
 
 
-@emits(types.void(*(types.int64,) * 8, Words))
+@emits(*(i64,) * 8, Words)
 def _sum_pixels(builder: Any, pixels: Any, *args: Any) -> None:
     """Sum and finish adjacent output pixels, as many as PIXELS holds, all channels.
 

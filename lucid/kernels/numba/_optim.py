@@ -21,10 +21,10 @@ from lucid.kernels.numba.machine._native import (
     bits_to_float,
     float_bits,
     kernel,
+    piece,
     share,
     words,
 )
-from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import (
     fused,
     load,

@@ -38,10 +38,10 @@ from lucid.kernels.numba.machine._native import (
     empty,
     floats,
     kernel,
+    piece,
     share,
     words,
 )
-from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, store
 from lucid.kernels.prepared import Bound, Prepared
 

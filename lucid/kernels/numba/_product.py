@@ -31,6 +31,7 @@ from lucid.kernels.numba.machine._native import (
     floats,
     kernel,
     kernel_with,
+    piece,
     pixel_step,
     places,
     share,
@@ -39,7 +40,6 @@ from lucid.kernels.numba.machine._native import (
 )
 from lucid.kernels.numba.machine._packing import Packed, copy_block, pack_panel
 from lucid.kernels.numba.machine._tile import AT, READS_AHEAD, Tile, tiles
-from lucid.kernels.numba.machine._toolchain import piece
 from lucid.kernels.numba.machine._vector import load, spread, total
 from lucid.kernels.numpy import _product as reference
 

@@ -11,8 +11,7 @@ import numpy as np
 from lucid.kernels.numba._fallback import accelerates
 from lucid.kernels.numba.machine import _threads
 from lucid.kernels.numba.machine._formula import vector_exp
-from lucid.kernels.numba.machine._native import FLOAT, WIDTH, Kernel, kernel, share
-from lucid.kernels.numba.machine._toolchain import piece
+from lucid.kernels.numba.machine._native import FLOAT, WIDTH, Kernel, kernel, piece, share
 from lucid.kernels.numba.machine._vector import (
     largest,
     load,

@@ -11,6 +11,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 
 from lucid.kernels.geometry import Conv, Pair, Shape
 from lucid.kernels.numba._dense import copy_rows
@@ -27,12 +28,12 @@ from lucid.kernels.numba.machine._native import (
     i64,
     kernel,
     kernel_with,
+    piece,
     places,
     share,
     workspace,
 )
 from lucid.kernels.numba.machine._tile import Tile, tiles, tiles_transposed
-from lucid.kernels.numba.machine._toolchain import ir, piece, types
 
 Array = np.ndarray
 
@@ -340,7 +341,7 @@ def _depthwise_function(module: Any, kh: int, kw: int, width: int) -> Any:
     )
 
 
-@emits(types.void(*(types.int64,) * 12))
+@emits(*(i64,) * 12)
 def _add_depthwise(builder: Any, size: Any, *args: Any) -> None:
     """Add a block's sums for the taps of a kernel of ``size``², all channels.
 

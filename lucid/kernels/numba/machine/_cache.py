@@ -1,7 +1,7 @@
 """What is kept on disk from process to process: machine code, and what the processor has.
 
 An entry is a file, behind a digest of its content and of all that it depends on: the sources of the
-kernels, Python, Numba, and the processor. So what was damaged, or made by another version or for
+kernels, Python, llvmlite, and the processor. So what was damaged, or made by another version or for
 another machine, is not taken for what it is not. Each kind of processor has files of its own.
 """
 
@@ -63,7 +63,7 @@ def folder() -> Path | None:
 
 
 def _folders() -> Iterator[Path]:
-    """Yield where entries may lie: where Numba keeps its own, too."""
+    """Yield where entries may lie: beside the kernels, or in the user's folder for such files."""
     if given := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(given) / "lucid"
         return
@@ -134,12 +134,11 @@ def _processor() -> str:
 
 @functools.cache
 def _versions() -> str:
-    """Return a digest of the kernels' sources, and of the versions of what compiles them."""
+    """Return a digest of the kernels' sources, and of the version of what compiles them."""
     digest, paths = hashlib.sha256(sys.version.encode()), sorted(_KERNELS.rglob("*.py"))
-    for package in ("numba", "llvmlite"):
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.origin is not None:
-            paths.append(Path(spec.origin).with_name("_version.py"))
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is not None and spec.origin is not None:
+        paths.append(Path(spec.origin).with_name("_version.py"))
     for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()

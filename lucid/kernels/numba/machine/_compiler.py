@@ -3,13 +3,11 @@
 So a program can compute by NumPy meanwhile, and what compiles is not in its memory. A process is
 given kernels one by one through a pipe, and ends when that is closed, so also when the program is
 killed, but ends the kernel it is at. One that takes too long is killed. A kernel that no process
-has made, or that cannot be read from the cache, the program compiles itself, or lets one more
-process hand it over.
+has made, or that cannot be read from the cache, the program compiles itself.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -18,11 +16,11 @@ from typing import Any
 
 from lucid import _interpreter
 from lucid.kernels._processors import processors
-from lucid.kernels.numba.machine import _cache, _toolchain
+from lucid.kernels.numba.machine import _cache
 
-_MOST = 8  # processes: each takes 300 MB, and the longest kernel some seconds
+_MOST = 8  # processes: each takes 150 MB, and the longest kernel a second
 
-# Seconds for one kernel, after which a process is taken to hang: a hundred times what the longest
+# Seconds for one kernel, after which a process is taken to hang: 300 times what the longest
 # takes on one processor that nobody else uses.
 _LIMIT = 300.0
 
@@ -118,7 +116,7 @@ class Team:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=_environment(),
+                env=_interpreter.environment(),
                 **_GROUP,
             ) as process:
                 self.processes.append(process)
@@ -233,44 +231,7 @@ def _show(text: str) -> None:
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def compile_one(name: str) -> bytes:
-    """Let another process compile a kernel, and return its code as bytes.
-
-    Raises:
-        RuntimeError: if it does not; the message ends with what it said.
-    """
-    program = f"from lucid.kernels.numba.machine._compiler import hand_over; hand_over({name!r})"
-    try:
-        done = subprocess.run(
-            _interpreter.command(program),
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_LIMIT,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(
-            f"kernel {name}: expected a process to compile it, but it had not after {_LIMIT:g} s"
-        ) from error
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise RuntimeError(
-            f"kernel {name}: expected a process to compile it, but it ended with "
-            f"{done.returncode}: {said}"
-        )
-    return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    return _interpreter.environment(**{_toolchain.VARIABLE: "1"})
-
-
 # -- in the other process
-
-
-def hand_over(name: str) -> None:
-    """Compile a kernel and write its code to the output."""
-    sys.stdout.buffer.write(natives[name].compile().dump())
 
 
 def serve(nice: int = 0) -> None:
@@ -280,7 +241,6 @@ def serve(nice: int = 0) -> None:
     _teams[0] = Team([])  # nobody else compiles for this one
     answers = os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)  # what is printed is no answer
-    gc.disable()  # nearly all that Numba makes stays, and was gone through again and again
     for line in sys.stdin:
         try:
             natives[line.strip()].make()

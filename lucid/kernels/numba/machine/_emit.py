@@ -8,10 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lucid.kernels.numba.machine._native import FLOAT, VECTOR, WIDTH, f32, i64, pointer
-from lucid.kernels.numba.machine._toolchain import cgutils, ir
+from llvmlite import ir
 
-i32 = ir.IntType(32)
+from lucid.kernels.numba.machine._native import (
+    FLOAT,
+    VECTOR,
+    WIDTH,
+    declared,
+    f32,
+    i32,
+    i64,
+    pointer,
+    void,
+)
 
 _FLAGS = ("contract",)  # a·b + c in one instruction
 
@@ -89,8 +98,8 @@ def load_value(builder: Any, address: Any, kind: Any = VECTOR) -> Value:
 
 def prefetch(builder: Any, place: Any) -> None:
     """Emit a request for the cache line at a pointer; any address will do."""
-    kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    kind = ir.FunctionType(void, [place.type, i32, i32, i32])
+    function = declared(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [place, i32(0), i32(3), i32(1)])  # to read, near, data
 
 
@@ -112,7 +121,7 @@ class Masked:
     def _declare(self, name: str, result: Any, args: list[Any]) -> Any:
         kind = ir.FunctionType(result, args)
         full = f"llvm.masked.{name}.v{WIDTH}f32.p0"
-        return cgutils.get_or_insert_function(self.builder.module, kind, full)
+        return declared(self.builder.module, kind, full)
 
     def load(self, place: Any, others: Any = None) -> Any:
         """Return the floats at ``place``, and those of ``others`` (zeros) after them."""
@@ -121,7 +130,7 @@ class Masked:
         return self.builder.call(function, [place, i32(FLOAT), self.mask, others])
 
     def store(self, value: Any, place: Any) -> None:
-        function = self._declare("store", ir.VoidType(), [VECTOR, place.type, i32, self.mask.type])
+        function = self._declare("store", void, [VECTOR, place.type, i32, self.mask.type])
         self.builder.call(function, [value, place, i32(FLOAT), self.mask])
 
 

@@ -11,11 +11,11 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from llvmlite import ir
+
 from lucid.kernels.numba.machine import _emit
-from lucid.kernels.numba.machine._emit import Value, i32
-from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits
-from lucid.kernels.numba.machine._toolchain import ir
-from lucid.kernels.numba.machine._vector import vector
+from lucid.kernels.numba.machine._emit import Value
+from lucid.kernels.numba.machine._native import VECTOR, WIDTH, emits, i32
 from lucid.kernels.numpy._erf import _FLOAT32_P, _FLOAT32_Q
 
 _INTS = ir.VectorType(i32, WIDTH)
@@ -143,7 +143,7 @@ def compiled_formula(formula: Callable[..., Value], count: int) -> Any:
     def write(builder: Any, *args: Any) -> Any:
         return formula(*[Value(builder, arg) for arg in args]).ir
 
-    @emits(vector(*[vector] * count))
+    @emits(*[VECTOR] * count)
     def function(builder: Any, *args: Any) -> Any:
         made = _emit.function(builder.module, name, kind, "alwaysinline", write)
         return builder.call(made, args)

@@ -1,9 +1,9 @@
-"""Compiled C functions and the few machine operations that Numba does not offer.
+"""Compiled C functions, and the machine operations that Python has no words for.
 
 Every kernel is a C function ``void kernel(const int64 *args, int64 chunk, int64 thread)``: its
 arguments (addresses, sizes, bits of floats) lie side by side as 64-bit integers, and it does one
 chunk of its work. So the thread pool can call any of them, a plan of many is a table of such
-instructions, and Numba compiles each once for all array layouts. Machine code is kept on disk.
+instructions, and each is compiled once for all array layouts. Machine code is kept on disk.
 """
 
 from __future__ import annotations
@@ -22,20 +22,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from llvmlite import ir
 
 from lucid.kernels import _memory
-from lucid.kernels.numba.machine import _cache, _code, _compiler, _toolchain
+from lucid.kernels.numba.machine import _cache, _code, _compile, _compiler
 from lucid.kernels.numba.machine._code import Code
 from lucid.kernels.numba.machine._compiler import natives
-from lucid.kernels.numba.machine._toolchain import binding, cgutils, ir, piece, provide, types
 
-if _toolchain.COMPILES:
-    from lucid.kernels.numba.machine import _compile
+void, boolean = ir.VoidType(), ir.IntType(1)
+i32, i64 = ir.IntType(32), ir.IntType(64)
+f32, f64 = ir.FloatType(), ir.DoubleType()
 
-i64 = ir.IntType(64)
-f32 = ir.FloatType()
-
-Words = types.CPointer(types.int64)
+Words = i64.as_pointer()
 
 Settings = TypeVar("Settings", bound=tuple[int, ...])
 Result = TypeVar("Result")
@@ -55,7 +53,13 @@ def compiled(sig: Any) -> Callable[[Callable[..., Any]], Native]:
     return lambda function: Native(function, sig)
 
 
-_KERNEL = types.void(Words, types.int64, types.int64)
+_KERNEL = ir.FunctionType(void, [Words, i64, i64])
+
+
+def piece(function: Callable[..., Any]) -> Any:
+    """Decorate a function to be a piece of kernels: they may call it, and other pieces."""
+    function.is_piece = True  # type: ignore[attr-defined]
+    return function
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -131,22 +135,11 @@ class Native:
                 self._take(code)
 
     def compile(self) -> Code:
-        """Return the machine code, made by this process if it has a compiler, or by another.
-
-        Raises:
-            RuntimeError: if the other process fails.
-        """
-        if _toolchain.COMPILES:
-            return _compile.compile_code(*self._recipe)
-        return Code.parse(_compiler.compile_one(self.name))
+        """Return the machine code, made by this process."""
+        return _compile.compile_code(*self._recipe)
 
     def _take(self, code: Code) -> None:
-        if code.entry >= 0:
-            address = _code.load(code)
-        else:
-            from lucid.kernels.numba.machine import _compile  # LLVM must be loaded after all
-
-            address = _compile.load_object(code)
+        address = _code.load(code) if code.entry >= 0 else _compile.load_object(code)
         # Who has no result does not ask for it.
         kind = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64,) * self._count)
         self.call, self.address = kind(address), address
@@ -174,9 +167,7 @@ class Kernel(Native):
         self._is_told_chunks = "chunks" in self._fields
         self._in_order = operator.itemgetter(*self._fields) if self._fields else lambda given: ()
         sizes = [len(kind._fields) for kind in settings.values()]
-        kinds = [Words] * len(sizes) + [types.int64] * len(self._fields)
-        sig = types.void(types.int64, types.int64, *kinds)
-        super().__init__(function, sig, _unpacker(sizes, len(self._fields)))
+        super().__init__(function, _KERNEL, _unpacker(sizes, len(self._fields)))
 
     def pack(self, chunks: int, **arguments: Any) -> Instruction:
         """Return the instruction to run the kernel, in so many chunks, with arguments by name.
@@ -335,7 +326,7 @@ _WORD: dict[type, Callable[[Any], int]] = {
 
 
 def _features() -> frozenset[str]:
-    """Return the features for which Numba generates code."""
+    """Return the features for which code is generated."""
     kept = _cache.load("processor")
     text = _compile.features() if kept is None else kept.decode()
     if kept is None:
@@ -378,44 +369,49 @@ def pointer(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, ir.PointerType(kind))
 
 
-def emits(sig: Any) -> Callable[[Callable[..., Any]], Any]:
+def declared(module: Any, kind: Any, name: str) -> Any:
+    """Return a module's function of that name, which is declared at its first use there."""
+    return module.globals.get(name) or ir.Function(module, kind, name)
+
+
+def emits(*kinds: Any) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function that writes instructions, so that compiled code can call it.
 
-    It takes LLVM's builder and the arguments; ``sig`` is the signature for compiled code.
+    It takes LLVM's builder and the arguments, which are of such types.
     """
 
     def decorate(write: Callable[..., Any]) -> Any:
-        provide(write, sig, write)
+        write.emitted = kinds  # type: ignore[attr-defined]
         return write
 
     return decorate
 
 
-@emits(types.float32(types.int64))
+@emits(i64)
 def bits_to_float(builder: Any, bits: Any) -> Any:
     """The float32 whose bits are the low half of an integer."""
-    return builder.bitcast(builder.trunc(bits, ir.IntType(32)), f32)
+    return builder.bitcast(builder.trunc(bits, i32), f32)
 
 
-@emits(types.CPointer(types.float32)(types.int64))
+@emits(i64)
 def floats(builder: Any, address: Any) -> Any:
     """The float32 numbers at an address."""
     return pointer(builder, address, f32)
 
 
-@emits(types.CPointer(types.float64)(types.int64))
+@emits(i64)
 def f64s(builder: Any, address: Any) -> Any:
     """The float64 numbers at an address."""
-    return pointer(builder, address, ir.DoubleType())
+    return pointer(builder, address, f64)
 
 
-@emits(types.CPointer(types.int32)(types.int64))
+@emits(i64)
 def i32s(builder: Any, address: Any) -> Any:
     """The 32-bit integers at an address."""
-    return pointer(builder, address, ir.IntType(32))
+    return pointer(builder, address, i32)
 
 
-@emits(Words(types.int64))
+@emits(i64)
 def words(builder: Any, address: Any) -> Any:
     """The 64-bit integers at an address."""
     return pointer(builder, address, i64)
@@ -427,7 +423,7 @@ def caller(sig: Any) -> Any:
     It takes the address and the arguments; ``sig`` is that of the C function, which returns none.
     """
 
-    @emits(types.void(types.int64, *sig.args))
+    @emits(i64, *sig.args)
     def call(builder: Any, address: Any, *args: Any) -> None:
         kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args])
         builder.call(pointer(builder, address, kind), args)
@@ -435,34 +431,34 @@ def caller(sig: Any) -> Any:
     return call
 
 
-call_kernel = caller(types.void(types.int64, types.int64, types.int64))
+call_kernel = caller(ir.FunctionType(void, [i64, i64, i64]))
 
 
-@emits(types.int64(types.int64))
+@emits(i64)
 def load_acquire(builder: Any, address: Any) -> Any:
     """Read an integer that other threads write; what they wrote before it is then seen."""
     return builder.load_atomic(pointer(builder, address, i64), "acquire", 8, typ=i64)
 
 
-@emits(types.void(types.int64, types.int64))
+@emits(i64, i64)
 def store_release(builder: Any, address: Any, value: Any) -> None:
     """Write an integer that other threads read, after all that was written before it."""
     builder.store_atomic(value, pointer(builder, address, i64), "release", 8)
 
 
-@emits(types.int64(types.int64, types.int64))
+@emits(i64, i64)
 def atomic_add(builder: Any, address: Any, value: Any) -> Any:
     """Add to an integer in memory and return what it was."""
     return builder.atomic_rmw("add", pointer(builder, address, i64), value, "acq_rel")
 
 
-@emits(types.int64(types.int64, types.int64))
+@emits(i64, i64)
 def atomic_exchange(builder: Any, address: Any, value: Any) -> Any:
     """Replace an integer in memory and return what it was."""
     return builder.atomic_rmw("xchg", pointer(builder, address, i64), value, "acq_rel")
 
 
-@emits(types.boolean(types.int64, types.int64, types.int64))
+@emits(i64, i64, i64)
 def compare_exchange(builder: Any, address: Any, expected: Any, value: Any) -> Any:
     """Replace an integer in memory if it is as expected, and tell whether it was."""
     place = pointer(builder, address, i64)
@@ -470,21 +466,19 @@ def compare_exchange(builder: Any, address: Any, expected: Any, value: Any) -> A
     return builder.extract_value(result, 1)
 
 
-binding.initialize_native_asmparser()  # for the instruction below
 _PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "yield", "arm64": "yield"}
 
 
-@emits(types.void())
+@emits()
 def pause(builder: Any) -> None:
     """Tell the processor that this is a loop that waits."""
     text = _PAUSE.get(platform.machine().lower(), "")
-    kind = ir.FunctionType(ir.VoidType(), [])
+    kind = ir.FunctionType(void, [])
     builder.call(ir.InlineAsm(kind, text, "~{memory}", side_effect=True), [])
 
 
-@emits(types.void())
+@emits()
 def give_way(builder: Any) -> None:
     """Let another thread have this core, if one waits for it."""
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-    kind = ir.FunctionType(ir.IntType(32), [])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+    builder.call(declared(builder.module, ir.FunctionType(i32, []), name), [])

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 
-from lucid.kernels.numba.machine._emit import Value, constant, i32, load_value, store_value
+from lucid.kernels.numba.machine._emit import Value, constant, load_value, store_value
 from lucid.kernels.numba.machine._native import (
     FLOAT,
     PANEL,
@@ -22,10 +23,11 @@ from lucid.kernels.numba.machine._native import (
     emits,
     empty,
     floats,
+    i32,
     i64,
     kernel,
+    piece,
 )
-from lucid.kernels.numba.machine._toolchain import ir, piece, types
 from lucid.kernels.numba.machine._vector import load, store
 
 Array = np.ndarray
@@ -39,7 +41,7 @@ class Packed(NamedTuple):
     n: int
 
 
-@emits(types.void(*(types.int64,) * 5))
+@emits(*(i64,) * 5)
 def transpose_block(
     builder: Any, source: Any, source_row: Any, target: Any, target_row: Any, factor: Any
 ) -> None:

@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 import numpy as np
+from llvmlite import ir
 
 from lucid.kernels import numpy as reference
 from lucid.kernels._processors import processors
@@ -38,12 +39,14 @@ from lucid.kernels.numba.machine._native import (
     compare_exchange,
     compiled,
     give_way,
+    i64,
     load_acquire,
     pause,
+    piece,
     store_release,
+    void,
     words,
 )
-from lucid.kernels.numba.machine._toolchain import piece, types
 
 Result = TypeVar("Result")
 
@@ -80,7 +83,7 @@ def _take_one(place):
             return True
 
 
-@compiled(types.void(types.int64, types.int64))
+@compiled(ir.FunctionType(void, [i64, i64]))
 def _work(base, thread):
     """Take chunks from the back until none have come for a while, then fall asleep.
 
@@ -115,7 +118,7 @@ def _work(base, thread):
         give_way()
 
 
-@compiled(types.int64(types.int64, types.int64, types.int64))
+@compiled(ir.FunctionType(i64, [i64, i64, i64]))
 def _run(base, table, instructions):
     """Run the instructions of a plan one after the other, each in chunks on all threads.
 

@@ -20,6 +20,8 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+from llvmlite import ir
+
 from lucid.kernels.numba.machine import _emit
 from lucid.kernels.numba.machine._emit import Masked, Value
 from lucid.kernels.numba.machine._native import (
@@ -35,10 +37,11 @@ from lucid.kernels.numba.machine._native import (
     f32,
     float_bits,
     i64,
+    piece,
     places,
     share,
+    void,
 )
-from lucid.kernels.numba.machine._toolchain import ir, piece, types
 
 
 class Tile(NamedTuple):
@@ -205,10 +208,10 @@ def _any_tile(builder: Any, args: Any, transposed: bool) -> None:
     _emit.choice(builder, number, cases)
 
 
-_SIGNATURE = types.void(*(types.int64,) * 8, Words)
+_ARGUMENTS = (*(i64,) * 8, Words)
 
 
-@emits(_SIGNATURE)
+@emits(*_ARGUMENTS)
 def tile(builder: Any, *args: Any) -> None:
     """Compute one tile of a product and finish it.
 
@@ -220,7 +223,7 @@ def tile(builder: Any, *args: Any) -> None:
     _any_tile(builder, args, transposed=False)
 
 
-@emits(_SIGNATURE)
+@emits(*_ARGUMENTS)
 def _tile_transposed(builder: Any, *args: Any) -> None:
     """Add ``aᵀ·b`` to one tile ``c``: both are read as they lie, by rows of the sum."""
     _any_tile(builder, args, transposed=True)
@@ -228,7 +231,7 @@ def _tile_transposed(builder: Any, *args: Any) -> None:
 
 # Many kernels compute tiles, and the code of all sizes of them takes a second to compile. So it is
 # a function of its own, and kernels call it by its address: it takes nanoseconds for many tiles.
-TILES = types.void(Words, *(types.int64,) * 7)
+TILES = ir.FunctionType(void, [Words, *(i64,) * 7])
 _call = caller(TILES)
 
 
