@@ -22,6 +22,7 @@ import struct
 import tempfile
 import threading
 from pathlib import Path
+from unittest import mock
 
 # In an empty cache nothing is kept for this machine, which would be loaded as it is.
 os.environ.update(NUMBA_CPU_NAME="x86-64", NUMBA_CPU_FEATURES="")
@@ -36,11 +37,9 @@ atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True
 
 _TRIPLE = "aarch64-unknown-linux-gnu"
 
-from lucid.kernels.numba.machine import _compile  # noqa: E402
-
-_compile.features = lambda: f"{_TRIPLE},generic,"
-
-from lucid.kernels.numba.machine import _code, _link, _native, _threads  # noqa: E402
+# The kernels are written as for this machine.
+with mock.patch.object(binding, "get_process_triple", lambda: _TRIPLE):
+    from lucid.kernels.numba.machine import _code, _compile, _link, _native, _threads
 
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)
 
