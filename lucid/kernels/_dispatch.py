@@ -73,8 +73,12 @@ def set_backend(name: str) -> None:
 
 
 def _default() -> str:
-    """Return the fastest backend whose packages are installed, without importing them."""
-    return "numba" if importlib.util.find_spec("llvmlite") is not None else "numpy"
+    """Return the fastest backend that can compute here, without importing it.
+
+    Kernels are compiled from their source, which a frozen program may not have.
+    """
+    has_source = os.path.exists(os.path.join(os.path.dirname(__file__), "numba", "__init__.py"))
+    return "numba" if has_source and importlib.util.find_spec("llvmlite") else "numpy"
 
 
 def get_backend() -> str:

@@ -38,7 +38,7 @@ atexit.register(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True
 _TRIPLE = "aarch64-unknown-linux-gnu"
 
 # The kernels are written as for this machine.
-with mock.patch.object(binding, "get_process_triple", lambda: _TRIPLE):
+with mock.patch.object(binding, "get_process_triple", return_value=_TRIPLE):
     from lucid.kernels.numba.machine import _code, _compile, _link, _native, _threads
 
 assert (_native.WIDTH, _native.TILE_ROWS) == (4, 13)

@@ -20,6 +20,7 @@ pytest.importorskip("llvmlite")
 
 from lucid import kernels
 from lucid._extras import install
+from lucid.kernels import _dispatch
 from lucid.kernels import numpy as reference
 from lucid.kernels.geometry import NO_BOUNDS, Conv, Epilogue
 from lucid.kernels.numba import (
@@ -606,6 +607,11 @@ pathlib.Path.write_bytes = full
     assert done.stdout == "5979.0\n"
     assert done.stderr.count("No space left on device") == 1
     assert run_python(ONE_KERNEL, NUMBA_CACHE_DIR=str(tmp_path)).stdout == "5979.0\n"
+
+
+def test_a_program_without_sources_computes_by_numpy(monkeypatch):
+    monkeypatch.setattr(_dispatch, "__file__", "/nowhere/lucid/kernels/_dispatch.pyc")
+    assert _dispatch._default() == "numpy"
 
 
 def test_missing_llvmlite_names_the_extra(monkeypatch):

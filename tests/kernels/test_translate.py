@@ -1,6 +1,7 @@
 """Kernels' Python does compiled what it does in Python, or is refused."""
 
 import ctypes
+import importlib
 import math
 
 import numpy as np
@@ -215,6 +216,20 @@ def on_the_way(values, size):
     return here if either else 0
 
 
+def between(a, b, words):
+    """Behind the first relation that is false nothing is read."""
+    return 0 < a < words[a * (1 << 40)] < b
+
+
+def not_at_once(a):
+    if a > 100:
+        return 1
+    while True:
+        a += 10
+        if a > 0:
+            return a
+
+
 @pytest.mark.parametrize("number", [1, 2, 27, 97])
 def test_loops_that_end_anywhere(number):
     assert compiled(collatz, I64, I64, I64)(number, 1000) == collatz(number, 1000)
@@ -238,6 +253,38 @@ def test_only_what_is_chosen_is_computed():
         values = np.array(numbers)
         expected = 7 if 7 in numbers else -1
         assert function(address(values), len(values)) == expected
+
+
+def test_chained_relations():
+    function = compiled(between, BOOL, I64, I64, I64.as_pointer())
+    assert not function(-8, 9, address(np.zeros(1, np.int64)))
+    beyond = compiled(of_neighbours, BOOL, I64, I64)
+    for a in (-1, 0, 1, 4, 5):
+        assert beyond(a, 4) == of_neighbours(a, 4)
+
+
+def of_neighbours(a, b):
+    return 0 < a <= b != 1
+
+
+@pytest.mark.parametrize("a", [-25, 0, 7, 101])
+def test_a_loop_that_only_returns_ends(a):
+    assert compiled(not_at_once, I64, I64)(a) == not_at_once(a)
+
+
+SMALL, LARGE_INT32 = np.float32(0.1), np.int32(2**31 - 1)
+
+
+def with_numpys_constants(a, x, out):
+    out[0] = a + (LARGE_INT32 + 1)  # 64 bits, as anywhere else
+    out[1] = x * 3 == SMALL * 3
+    out[2] = -SMALL < 0.0
+
+
+def test_constants_of_numpys_follow_the_rules_of_other_numbers():
+    out = np.zeros(3, np.int64)
+    compiled(with_numpys_constants, ir.VoidType(), I64, F32, I64.as_pointer())(0, 0.1, address(out))
+    assert out.tolist() == [2**31, 1, 1]
 
 
 def with_constants(width, names):
@@ -342,6 +389,111 @@ def unpacked(a):
     return b + c
 
 
+def counted_from_outside(a):
+    i = a
+    for i in range(3):
+        a += i
+    return a
+
+
+def counted_on(a):
+    for i in range(9):
+        if i == 2:
+            i = 5
+        a += i
+    return a
+
+
+def counted_twice(a):
+    for i in range(9):
+        for i in range(4):
+            a += i
+    return a
+
+
+def falls_off(a):
+    if a > 0:
+        return 1
+
+
+def returns_nothing(a):
+    if a > 0:
+        return a
+    return
+
+
+@piece
+def nothing(a):
+    a += 1
+
+
+def of_nothing(a):
+    return 1 + nothing(a)
+
+
+def another_tuple(a):
+    t = a, (2, 3)
+    if a > 0:
+        t = (a, 20), 30
+    return t[0]
+
+
+def by_zero(a):
+    return a // NONE
+
+
+def of_zeros(a):
+    return a + 1 % NONE
+
+
+NONE, WIDE = 0, 2**64 + 5
+
+
+def too_wide(a):
+    return a + WIDE
+
+
+@piece
+def itself(a):
+    return 1 if a < 2 else a * itself(a - 1)
+
+
+def of_itself(a):
+    return itself(a)
+
+
+def truth(a):
+    return a * 0.5
+
+
+def identity(a):
+    return 1 if a is None else 0
+
+
+def of_pairs(a):
+    for i, j in range(a):
+        a += i + j
+    return a
+
+
+def of_four(a):
+    for i in range(0, a, 1, 7):
+        a += i
+    return a
+
+
+def least_of_one(a):
+    return min(a)
+
+
+def below(a):
+    return 1.5 * a // 2
+
+
+def many(*a):
+    return a[0]
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -350,16 +502,34 @@ def unpacked(a):
         (no_piece, "'share.a.': expected a piece"),
         (listed, "expected what kernels are written in, got List"),
         (reversed_range, "expected a step above zero"),
-        (over_a_tuple, "expected a loop over a range"),
+        (over_a_tuple, "expected a loop of one name over a range"),
         (in_one_way, "'b': expected a name that is assigned before"),
         (behind_a_loop, "'integers': expected a name that is assigned before"),
         (another_type, "'b = b . 0.5': expected i64, got double"),
         (numbers_as_truth, "expected truth values"),
         (of_no_pointer, "expected a pointer"),
         (by_a_float, "expected a pointer"),
-        (two_kinds, "mixed, line .*a result of the same types"),
-        (too_many, "sign"),
-        (unpacked, "unpacked"),
+        (two_kinds, "mixed, line .*expected a result of i64 in all ways"),
+        (too_many, r"sign: expected arguments for \['a'\], got 2"),
+        (unpacked, "expected what kernels are written in, got Slice"),
+        (counted_from_outside, "expected i to be assigned by this loop alone"),
+        (counted_on, "expected i to be assigned by this loop alone"),
+        (counted_twice, "expected i to be assigned by this loop alone"),
+        (falls_off, "expected a result of i64 in all ways"),
+        (returns_nothing, "expected a result of i64 in all ways"),
+        (of_nothing, "'1 . nothing.a.': unsupported operand"),
+        (another_tuple, "expected a tuple like the one before"),
+        (by_zero, "expected a divisor other than 0"),
+        (of_zeros, "modulo by zero"),
+        (too_wide, "expected a number of 64 bits, got 18446744073709551621"),
+        (of_itself, "expected a piece that does not call itself"),
+        (truth, "expected a result of i64 in all ways"),
+        (identity, "expected what kernels are written in, got Is"),
+        (of_pairs, "expected a loop of one name"),
+        (of_four, "expected a range of 1 to 3 numbers, got 4"),
+        (least_of_one, "expected some numbers"),
+        (below, "expected integers for FloorDiv, got double"),
+        (many, r"expected arguments for \[\], got 1"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -368,8 +538,19 @@ def test_what_kernels_cannot_be_written_in(function, message):
         _compile.compile_code(function, ir.FunctionType(I64, [I64]))
 
 
+def test_a_kernel_whose_source_has_changed(tmp_path, monkeypatch):
+    path = tmp_path / "changing_kernels.py"
+    path.write_text("def doubled(a):\n    return 2 * a\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("changing_kernels")
+    path.write_text("def doubled(a):\n    return 3 * a\n")
+    with pytest.raises(TypeError, match=r"expected its source.* as it was when it was imported"):
+        _compile.compile_code(module.doubled, ir.FunctionType(I64, [I64]))
+
+
 def test_a_kernel_without_its_source(tmp_path):
-    path, names = tmp_path / "kernels.py", {}
+    path, names = tmp_path / "kernels.py", {"__name__": "elsewhere"}
     exec(compile("def doubled(a):\n    return 2 * a\n", str(path), "exec"), names)
-    with pytest.raises(TypeError, match=r"doubled: expected its source in .*kernels\.py"):
+    message = r"elsewhere\.doubled: expected its source.* in .*kernels\.py"
+    with pytest.raises(TypeError, match=message):
         _compile.compile_code(names["doubled"], ir.FunctionType(I64, [I64]))

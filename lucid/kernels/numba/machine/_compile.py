@@ -38,12 +38,12 @@ def _llvm() -> Any:
 def _processor() -> tuple[str, str]:
     """Return the processor's name and its features, which two variables can give."""
     name, features = (os.environ.get(f"NUMBA_CPU_{what}") for what in ("NAME", "FEATURES"))
-    if features is None:
+    if features is None and name != "generic":
         try:
             features = _llvm().get_host_cpu_features().flatten()
         except RuntimeError:  # LLVM cannot tell of this processor: those that its name stands for
             features = ""
-    return name or _llvm().get_host_cpu_name(), features
+    return name or _llvm().get_host_cpu_name(), features or ""
 
 
 def features() -> str:
@@ -53,7 +53,7 @@ def features() -> str:
 
 @functools.cache
 def _machine() -> Any:
-    """Return what translates for this processor; its code is to go to an object file.
+    """Return what makes machine code for this processor, which is to go to an object file.
 
     Where that is not left to LLVM to load, it is position-independent.
     """

@@ -29,7 +29,7 @@ from lucid.kernels.numba.machine import _cache, _code, _compile, _compiler
 from lucid.kernels.numba.machine._code import Code
 from lucid.kernels.numba.machine._compiler import natives
 
-void, boolean = ir.VoidType(), ir.IntType(1)
+void = ir.VoidType()
 i32, i64 = ir.IntType(32), ir.IntType(64)
 f32, f64 = ir.FloatType(), ir.DoubleType()
 

@@ -1,8 +1,7 @@
 """The thread pool of the kernels.
 
-Numba's own pool costs about 13 µs a launch, ends a forked child that uses it, and with some of its
-layers ends a process in which two Python threads compute at once. Here both just work, and a
-launch costs 3 µs from Python and a fraction of one within a plan:
+Forked children and several Python threads can use it. A launch costs 3 µs from Python, where
+Numba's pool takes 13, and a fraction of one within a plan:
 
 - A launch publishes a kernel and a number of chunks in one shared word, ``turn | first | end``.
   The caller takes chunks from the front, the workers from the back, each by one compare-and-swap

@@ -9,13 +9,15 @@ Kernels are written in the part of Python whose things a machine has, too:
 - ``if``, ``while``, and ``for`` over a ``range`` with a step above zero
 - calls of pieces, of functions that write instructions (``emits``), and of ``_FUNCTIONS``
 
-What a module or an enclosing function has under a name is a constant, and what is made of
-constants alone is computed here. A variable has the type that is first assigned to it. One that is
-assigned once is known in the block of that assignment alone, and one called ``_`` nowhere.
+What a module or an enclosing function has under a name is a constant, and what is made of Python's
+own constants is computed here. A variable has the type that is first assigned to it. One that is
+assigned once is known in the block of that assignment alone, a loop's number in the loop, and what
+is called ``_`` nowhere.
 
-An integer beside a float32 makes a float64, as in NumPy. Differences from Python: integers wrap at
-64 bits, ``and`` and ``or`` take truth values only, and what is divided by the integer 0 is divided
-by 1: a processor would end the program.
+An integer beside a float32 makes a float64, as in NumPy. Differences from Python: ``and`` and
+``or`` take truth values only; an integer that is divided by 0 is divided by 1, as a processor would
+end the program. Nobody looks whether a sum, difference or product has more than 64 bits, a shift is
+below 64, a range's step above zero, or a variable assigned in all ways to where it is read.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import functools
 import linecache
 import math
 import operator
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -78,20 +81,25 @@ _RELATIONS = {
 
 
 def translate(function: Callable[..., Any], builder: Any, args: list[Any]) -> None:
-    """Write what a function does with arguments into that of LLVM's which a builder is in.
+    """Write what a Python function does with arguments into the LLVM function of a builder.
 
     Raises:
         TypeError: if it is not written as above; the message ends with what was expected.
     """
-    _Body(function, builder, {}).write(args)
+    _Body(function, builder, {}, builder.function.ftype.return_type).write(args)
 
 
 @functools.cache
-def _definitions(path: str) -> dict[int, ast.FunctionDef]:
-    """Return a file's functions by the lines in which they begin: with a decorator's, if any."""
+def _definitions(path: str) -> tuple[dict[int, ast.FunctionDef], set[types.CodeType]]:
+    """Return a file's functions by the lines in which they begin, and what Python makes of them."""
     tree = ast.parse("".join(linecache.getlines(path)))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    return {min([n.lineno, *(d.lineno for d in n.decorator_list)]): n for n in functions}
+    lines = {min([n.lineno, *(d.lineno for d in n.decorator_list)]): n for n in functions}
+    codes, found = [compile(tree, path, "exec", dont_inherit=True)], set()
+    while codes:
+        found.update(inner := [c for c in codes.pop().co_consts if isinstance(c, types.CodeType)])
+        codes += inner
+    return lines, found
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -109,11 +117,11 @@ def _constant(value: Any) -> Any:
         return value
     if isinstance(value, (bool, np.bool_)):
         return ir.Constant(_BOOL, int(value))
-    if isinstance(value, (int, np.int32)):
-        return ir.Constant(_I64 if isinstance(value, int) else _I32, int(value))
+    if isinstance(value, (int, np.integer)) and -(2**63) <= value < 2**63:
+        return ir.Constant(_I32 if isinstance(value, np.int32) else _I64, int(value))
     if isinstance(value, (float, np.float32)):
         return ir.Constant(_F64 if isinstance(value, float) else _F32, float(value))
-    raise TypeError(f"expected a number, got {value!r}")
+    raise TypeError(f"expected a number of 64 bits, got {value!r}")
 
 
 def _common(a: Any, b: Any) -> Any:
@@ -122,8 +130,8 @@ def _common(a: Any, b: Any) -> Any:
         return a
     if a not in _NUMBERS or b not in _NUMBERS:
         raise TypeError(f"expected values of one type, got {a} and {b}")
-    kind = max(a, b, key=_NUMBERS.index)
-    return _F64 if kind == _F32 else kind
+    less, kind = sorted((a, b), key=_NUMBERS.index)
+    return _F64 if kind == _F32 and less != _BOOL else kind
 
 
 def _flat(value: Any) -> list[Any]:
@@ -142,49 +150,65 @@ def _kinds(value: Any) -> Any:
     return tuple(map(_kinds, value)) if isinstance(value, tuple) else _constant(value).type
 
 
+def _packed(kinds: Any) -> Any:
+    """Return the type of a result that is a value, some in a tuple, or nothing: no values."""
+    if not isinstance(kinds, tuple):
+        return kinds
+    return ir.LiteralStructType(kinds) if kinds else ir.VoidType()
+
+
 class _Body(ast.NodeVisitor):
     """A function that is being written; visiting an expression returns what it stands for."""
 
-    def __init__(self, function: Any, builder: Any, pieces: dict[Any, tuple[Any, Any]]) -> None:
+    def __init__(
+        self, function: Any, builder: Any, pieces: dict[Any, tuple[Any, Any]], result: Any = None
+    ) -> None:
         code = function.__code__
         self.builder, self.pieces = builder, pieces
         self.name = f"kernels: {function.__module__}.{function.__qualname__}"
-        tree = _definitions(code.co_filename).get(code.co_firstlineno)
-        if tree is None or tree.name != code.co_name:
-            raise _TranslationError(f"{self.name}: expected its source in {code.co_filename}")
-        self.tree = tree
+        lines, codes = _definitions(code.co_filename)
+        if code not in codes or code.co_firstlineno not in lines:
+            raise _TranslationError(
+                f"{self.name}: expected its source, with def, in {code.co_filename}, as it was "
+                "when it was imported"
+            )
+        self.tree = lines[code.co_firstlineno]
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
         inner = dict(zip(code.co_freevars, cells))
         self.outside = collections.ChainMap(inner, function.__globals__, vars(builtins))
         self.known: dict[str, Any] = {}  # what names stand for that are assigned once
         self.slots: dict[str, Any] = {}  # the memory of the others, in tuples if they are
         self.loops: list[tuple[Any, Any]] = []  # where ``continue`` and ``break`` go
-        self.result: Any = None  # what was returned last
+        self.result = result  # the types of what is returned, once they are known
         nodes = list(ast.walk(self.tree))
         loops = {id(node.target) for node in nodes if isinstance(node, ast.For)}
         names = [node for node in nodes if isinstance(node, ast.Name)]
         stored = [node for node in names if isinstance(node.ctx, ast.Store)]
-        self.own = {*code.co_varnames}
+        self.own = {*code.co_varnames, *code.co_cellvars}
         self.assigned = collections.Counter(node.id for node in stored if id(node) not in loops)
-        self.assigned.update(argument.arg for argument in self.tree.args.args)
+        self.parameters = [argument.arg for argument in self.tree.args.args]
+        self.assigned.update(self.parameters)
 
     def write(self, args: list[Any]) -> None:
         """Write all instructions."""
-        for parameter, value in zip(self.tree.args.args, args, strict=True):
-            self.assign_name(parameter.arg, value)
+        if len(args) != len(self.parameters) or self.tree.args.vararg:
+            raise _TranslationError(
+                f"{self.name}: expected arguments for {self.parameters}, got {len(args)}"
+            )
+        for name, value in zip(self.parameters, args):
+            self.assign_name(name, value)
         self.block(self.tree.body)
         if not self.builder.block.is_terminated:
-            if self.result is None:
-                self.builder.ret_void()
-            else:  # all ways have returned
-                self.builder.unreachable()
+            self.visit(ast.Return(None))
 
     def visit(self, node: ast.AST) -> Any:
         try:
-            return super().visit(node)
+            value = super().visit(node)
+            # NumPy's rules for what is made of its numbers are not those here.
+            return _constant(value) if isinstance(value, np.generic) else value
         except _TranslationError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             where = f"line {getattr(node, 'lineno', '?')}, {ast.unparse(node)!r}"
             raise _TranslationError(f"{self.name}, {where}: {error}") from error
 
@@ -206,12 +230,20 @@ class _Body(ast.NodeVisitor):
         if self.assigned[name] <= 1:
             self.known[name] = value
             return
-        if name not in self.slots:
+        if self.slots.setdefault(name, None) is None:
             with self.builder.goto_entry_block():
                 slots = [self.builder.alloca(part.type) for part in _flat(value)]
             self.slots[name] = _shaped(value, iter(slots))
-        for slot, part in zip(_flat(self.slots[name]), _flat(value), strict=True):
-            self.builder.store(self.widened(part, slot.allocated_type), slot)
+        self.store(self.slots[name], value)
+
+    def store(self, slots: Any, value: Any) -> None:
+        if isinstance(slots, tuple) and isinstance(value, tuple) and len(slots) == len(value):
+            for pair in zip(slots, value):
+                self.store(*pair)
+        elif isinstance(slots, tuple) or isinstance(value, tuple):
+            raise TypeError("expected a tuple like the one before")
+        else:
+            self.builder.store(self.widened(value, slots.allocated_type), slots)
 
     def visit_Name(self, node: ast.Name) -> Any:
         if node.id in self.known:
@@ -294,11 +326,16 @@ class _Body(ast.NodeVisitor):
 
     def operation(self, sign: ast.operator, a: Any, b: Any) -> Any:
         """Emit ``a sign b``."""
+        if type(sign) not in _OPERATORS:
+            self.generic_visit(sign)
         operation = _OPERATORS[type(sign)]
         if not _is_written(a) and not _is_written(b):
             return operation(a, b)
         a, b = self.alike(a, b)
-        if isinstance(a.type, ir.VectorType):  # a product in a sum becomes one multiply-add
+        is_vector = isinstance(a.type, ir.VectorType)
+        if (is_vector or a.type in _FLOATS) and operation not in _OF_FLOATS:
+            raise TypeError(f"expected integers for {type(sign).__name__}, got {a.type}")
+        if is_vector:  # a product in a sum becomes one multiply-add
             return getattr(self.builder, _OF_FLOATS[operation])(a, b, flags=("contract",))
         if a.type == _BOOL and operation in (operator.and_, operator.or_):
             return getattr(self.builder, _OF_INTEGERS[operation][0])(a, b)
@@ -316,6 +353,8 @@ class _Body(ast.NodeVisitor):
         """Emit a quotient of integers that is rounded down, or its rest."""
         builder, zero = self.builder, _constant(0)
         if isinstance(b, ir.Constant):
+            if b.constant == 0:
+                raise TypeError("expected a divisor other than 0")
             if b.constant > 0 and b.constant & (b.constant - 1) == 0:
                 if is_rest:
                     return builder.and_(a, _constant(b.constant - 1))
@@ -343,12 +382,20 @@ class _Body(ast.NodeVisitor):
         return self.builder.fneg(value) if is_float else self.operation(ast.Sub(), 0, value)
 
     def visit_Compare(self, node: ast.Compare) -> Any:
-        values = [self.visit(part) for part in (node.left, *node.comparators)]
-        results = map(self.relation, node.ops, values, values[1:])
-        return functools.reduce(functools.partial(self.operation, ast.BitAnd()), results)
+        return self.chain(self.visit(node.left), node.ops, node.comparators)
+
+    def chain(self, value: Any, signs: list[ast.cmpop], others: list[ast.expr]) -> Any:
+        """Emit relations of neighbours, of which the first that is false decides."""
+        other = self.visit(others[0])
+        test = self.relation(signs[0], value, other)
+        if len(others) == 1:
+            return test
+        return self.choice(test, lambda: self.chain(other, signs[1:], others[1:]), lambda: False)
 
     def relation(self, sign: ast.cmpop, a: Any, b: Any) -> Any:
         """Emit ``a sign b``, which is a truth value."""
+        if type(sign) not in _RELATIONS:
+            self.generic_visit(sign)
         text, compare = _RELATIONS[type(sign)]
         if not _is_written(a) and not _is_written(b):
             return compare(a, b)
@@ -409,8 +456,11 @@ class _Body(ast.NodeVisitor):
         if node.keywords:
             raise TypeError("expected arguments by place, got some by name")
         if hasattr(function, "emitted"):
-            given = [self.widened(*pair) for pair in zip(args, function.emitted, strict=True)]
-            return function(self.builder, *given)
+            if len(args) != len(function.emitted):
+                raise TypeError(f"expected {len(function.emitted)} arguments, got {len(args)}")
+            given = [self.widened(*pair) for pair in zip(args, function.emitted)]
+            result = function(self.builder, *given)
+            return () if result is None else result
         if hasattr(function, "is_piece"):
             return self.call_piece(function, tuple(args))
         if function not in _FUNCTIONS:
@@ -423,42 +473,51 @@ class _Body(ast.NodeVisitor):
         """Emit a call of a piece, which is written once for arguments of some types."""
         key = function, _kinds(args)
         if key not in self.pieces:
+            self.pieces[key] = None, None
             self.pieces[key] = self.written(function, args)
         made, result = self.pieces[key]
+        if made is None:
+            raise TypeError("expected a piece that does not call itself")
         value = self.builder.call(made, _flat(args))
         if not isinstance(result, tuple):
             return value
         return tuple(self.builder.extract_value(value, i) for i in range(len(result)))
 
     def written(self, function: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
-        """Return a piece as a new function of the module, and an example of what it returns."""
+        """Return a piece as a new function of the module, and the types of what it returns."""
         kinds = [part.type for part in _flat(args)]
         name = f"{function.__name__}_{len(self.builder.module.globals)}"
         made = ir.Function(self.builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
         made.linkage = "internal"
         body = _Body(function, ir.IRBuilder(made.append_basic_block("entry")), self.pieces)
         body.write(list(_shaped(args, iter(made.args))))
-        if body.result is not None:  # only now is it known what kind of function it is
-            kind = _packed(body.result)
-            made.ftype = ir.FunctionType(kind, kinds)
-            made.type = made.ftype.as_pointer()
-            made.return_value = ir.values.ReturnValue(made, kind)
+        kind = _packed(body.result)  # only now is it known what kind of function it is
+        made.ftype = ir.FunctionType(kind, kinds)
+        made.type, made.return_value = made.ftype.as_pointer(), ir.values.ReturnValue(made, kind)
         return made, body.result
+
+    def float(self, value: Any) -> Any:
+        """A number as a float; an integer becomes a float64."""
+        value = _constant(value)
+        return value if value.type in _FLOATS else self.widened(value, _F64)
 
     def extreme(self, sign: ast.cmpop, *values: Any) -> Any:
         """The least or the largest: where some are equal or NaN, the one that Python takes."""
+        if len(values) < 2:
+            raise TypeError("expected some numbers")
         best, *others = self.alike(*values)
         for other in others:
             best = self.builder.select(self.relation(sign, other, best), other, best)
         return best
 
     def intrinsic(self, name: str, value: Any) -> Any:
-        """A function of LLVM's of a float; an integer becomes a float64."""
-        value = value if value.type in _FLOATS else self.widened(value, _F64)
+        """A function of LLVM's of a float."""
+        value = self.float(value)
         return self.builder.call(self.builder.module.declare_intrinsic(name, [value.type]), [value])
 
     def is_finite(self, value: Any) -> Any:
         """Whether a float is neither infinite nor NaN: its difference from itself is NaN then."""
+        value = self.float(value)
         difference = self.builder.fsub(value, value)
         return self.builder.fcmp_ordered("ord", difference, difference)
 
@@ -504,19 +563,20 @@ class _Body(ast.NodeVisitor):
             self.generic_visit(node.target)
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is None:
+        value = () if node.value is None else self.visit(node.value)
+        if self.result is None:
+            self.result = _kinds(value)
+        elif _packed(_kinds(value)) != _packed(self.result):
+            raise TypeError(f"expected a result of {_packed(self.result)} in all ways")
+        if not isinstance(value, tuple):
+            self.builder.ret(_constant(value))
+        elif not value:
             self.builder.ret_void()
-            return
-        before, self.result = self.result, self.visit(node.value)
-        if before is not None and _kinds(before) != _kinds(self.result):
-            raise TypeError("expected a result of the same types as before")
-        if not isinstance(self.result, tuple):
-            self.builder.ret(_constant(self.result))
-            return
-        value: Any = ir.Constant(_packed(self.result), ir.Undefined)
-        for i, part in enumerate(self.result):
-            value = self.builder.insert_value(value, _constant(part), i)
-        self.builder.ret(value)
+        else:
+            result: Any = ir.Constant(_packed(self.result), ir.Undefined)
+            for i, part in enumerate(value):
+                result = self.builder.insert_value(result, _constant(part), i)
+            self.builder.ret(result)
 
     def visit_If(self, node: ast.If) -> None:
         test, builder = self.truth(self.visit(node.test)), self.builder
@@ -527,7 +587,14 @@ class _Body(ast.NodeVisitor):
         builder.cbranch(test, yes, no)
         for block, statements in ((yes, node.body), (no, node.orelse)):
             self.inner(block, statements, after)
-        builder.position_at_end(after)
+        self.go_on(after)
+
+    def go_on(self, block: Any) -> None:
+        """Write what follows into a block, or nothing if no way leads there."""
+        self.builder.position_at_end(block)
+        ends = [other.terminator for other in self.builder.function.blocks if other.terminator]
+        if not any(block in end.operands for end in ends):
+            self.builder.unreachable()
 
     def inner(self, block: Any, statements: list[ast.stmt], after: Any) -> None:
         """Write statements into a block, which goes on elsewhere."""
@@ -544,17 +611,26 @@ class _Body(ast.NodeVisitor):
         head, body, after = (builder.append_basic_block(n) for n in ("while", "body", "after"))
         builder.branch(head)
         builder.position_at_end(head)
-        builder.cbranch(_constant(self.truth(self.visit(node.test))), body, after)
+        test = self.truth(self.visit(node.test))
+        if _is_written(test):
+            builder.cbranch(test, body, after)
+        else:
+            builder.branch(body if test else after)
         self.loops.append((head, after))
         self.inner(body, node.body, head)
         self.loops.pop()
-        builder.position_at_end(after)
+        self.go_on(after)
 
     def visit_For(self, node: ast.For) -> None:
         call, target, builder = node.iter, node.target, self.builder
-        if not isinstance(call, ast.Call) or self.visit(call.func) is not range or node.orelse:
-            raise TypeError("expected a loop over a range, without else")
-        assert isinstance(target, ast.Name)
+        is_range = isinstance(call, ast.Call) and self.visit(call.func) is range
+        if not is_range or node.orelse or not isinstance(target, ast.Name):
+            raise TypeError("expected a loop of one name over a range, without else")
+        if self.assigned[target.id] or target.id in self.known:
+            raise TypeError(f"expected {target.id} to be assigned by this loop alone")
+        assert isinstance(call, ast.Call)
+        if not 1 <= len(call.args) <= 3:
+            raise TypeError(f"expected a range of 1 to 3 numbers, got {len(call.args)}")
         given = [self.widened(self.visit(arg), _I64) for arg in call.args]
         given = [_constant(0), *given] if len(given) == 1 else given
         begin, stop, step = [*given, _constant(1)][:3]
@@ -572,10 +648,7 @@ class _Body(ast.NodeVisitor):
         builder.position_at_end(body)
         self.loops.append((following, after))
         with self.scope():
-            if self.assigned[target.id]:  # elsewhere, too
-                self.assign_name(target.id, number)
-            else:
-                self.known[target.id] = number
+            self.known[target.id] = number
             self.inner(body, node.body, following)
         self.loops.pop()
         builder.position_at_end(following)
@@ -592,13 +665,6 @@ class _Body(ast.NodeVisitor):
 
 class _TranslationError(TypeError):
     """Says where in a kernel something else was expected."""
-
-
-def _packed(result: Any) -> Any:
-    """Return the type of what is returned."""
-    if isinstance(result, tuple):
-        return ir.LiteralStructType([_constant(part).type for part in result])
-    return _constant(result).type
 
 
 # What kernels can call of Python's and NumPy's functions.
