@@ -85,6 +85,7 @@ def optimised(
         module.verify()
         options = binding.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization, options.slp_vectorization = True, False
+        options.loop_unrolling = False  # more code, which ran slower; loops can ask for it
         passes = binding.create_pass_builder(_machine(), options)
         passes.getModulePassManager().run(module, passes)
     return module

@@ -146,11 +146,16 @@ def float_setting(builder: Any, settings: Any, index: int, kind: Any = VECTOR) -
 
 
 def loop(
-    builder: Any, times: Any, starts: Sequence[Any], body: Callable[..., Sequence[Any]]
+    builder: Any,
+    times: Any,
+    starts: Sequence[Any],
+    body: Callable[..., Sequence[Any]],
+    unrolled: int = 1,
 ) -> Sequence[Any]:
     """Emit a loop that runs at least once, and return the values after the last round.
 
-    ``body`` takes the values of a round, at first ``starts``, and returns those of the next.
+    ``body`` takes the values of a round, at first ``starts``, and returns those of the next. LLVM
+    is to write so many rounds one after the other as ``unrolled`` says.
     """
     before = builder.block
     block, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
@@ -162,7 +167,12 @@ def loop(
     for phi, start, value in zip(phis, [i64(0), *starts], [done, *following]):
         phi.add_incoming(start, before)
         phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", done, times), block, after)
+    branch = builder.cbranch(builder.icmp_signed("<", done, times), block, after)
+    if unrolled > 1:
+        count = builder.module.add_metadata(["llvm.loop.unroll.count", i32(unrolled)])
+        told = builder.module.add_metadata([count])
+        told.operands = told, count  # LLVM knows a loop's by its first part, which is itself
+        branch.set_metadata("llvm.loop", told)
     builder.position_at_end(after)
     return following
 
