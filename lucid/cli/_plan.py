@@ -84,7 +84,7 @@ def add_parsers(add_command: AddCommand) -> None:
         help="the efficiency from which on more ranks pay (default: 0.9)",
     )
     parser.add_argument(
-        "--backend", choices=("numpy", "numba"), help="default: numba where it is installed"
+        "--backend", choices=("numpy", "numba"), help="default: numba where llvmlite is installed"
     )
     parser.add_argument(
         "--threads",

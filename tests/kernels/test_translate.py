@@ -527,7 +527,7 @@ def many(*a):
         (identity, "expected what kernels are written in, got Is"),
         (of_pairs, "expected a loop of one name"),
         (of_four, "expected a range of 1 to 3 numbers, got 4"),
-        (least_of_one, "expected some numbers"),
+        (least_of_one, "expected two numbers or more, got one"),
         (below, "expected integers for FloorDiv, got double"),
         (many, r"expected arguments for \[\], got 1"),
     ],

@@ -230,7 +230,7 @@ class _Body(ast.NodeVisitor):
         if self.assigned[name] <= 1:
             self.known[name] = value
             return
-        if self.slots.setdefault(name, None) is None:
+        if name not in self.slots:
             with self.builder.goto_entry_block():
                 slots = [self.builder.alloca(part.type) for part in _flat(value)]
             self.slots[name] = _shaped(value, iter(slots))
@@ -504,7 +504,7 @@ class _Body(ast.NodeVisitor):
     def extreme(self, sign: ast.cmpop, *values: Any) -> Any:
         """The least or the largest: where some are equal or NaN, the one that Python takes."""
         if len(values) < 2:
-            raise TypeError("expected some numbers")
+            raise TypeError("expected two numbers or more, got one")
         best, *others = self.alike(*values)
         for other in others:
             best = self.builder.select(self.relation(sign, other, best), other, best)
