@@ -93,8 +93,8 @@ def section() -> str:
     rest = (
         f"ONNX's evaluator, also on NumPy alone, takes {run.evaluator():.1f} times the time that "
         f"lucid takes on NumPy alone. Installed, lucid is {run.megabytes('lucid'):.0f} MB, NumPy "
-        f"included, and {run.megabytes('lucid[fast]'):.0f} MB with llvmlite; ONNX Runtime is "
-        f"{run.megabytes('onnxruntime'):.0f} MB, PyTorch with timm "
+        f"included, and {run.megabytes('lucid[fast]'):.0f} MB with the extra `fast`; ONNX Runtime "
+        f"is {run.megabytes('onnxruntime'):.0f} MB, PyTorch with timm "
         f"{run.megabytes('torch and timm'):.0f} MB. The loader of photographs has "
         f"{loader['lucid, times PyTorch']:.2f} of the speed of PyTorch's, and "
         f"{loader['lucid, cached, times PyTorch']:.2f} with decoded pictures in memory. From the "

@@ -440,7 +440,7 @@ class FrontFigures(Generated):
         names = {
             "lucid": "lucid, NumPy included",
             "onnxruntime": "ONNX Runtime",
-            "lucid[fast]": "lucid[fast], with llvmlite",
+            "lucid[fast]": "lucid[fast]",
             "torch and timm": "PyTorch and timm",
         }
         rows = [
