@@ -512,7 +512,7 @@ def test_the_code_of_tiles_is_in_no_kernel_that_calls_them():
         assert max(sizes[1:]) < sizes[0]  # as it would not be if the tiles were in it
 
 
-@pytest.mark.slow  # some 20 s where they are not compiled yet
+@pytest.mark.slow  # some seconds where they are not compiled yet
 def test_every_kernel_is_loaded_without_what_compiles():
     run_python(ALL_KERNELS)
     assert run_python(ALL_KERNELS).stdout == "False\n"

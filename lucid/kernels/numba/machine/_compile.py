@@ -17,10 +17,10 @@ from lucid.kernels.numba.machine._translate import translate
 
 ENTRY = "lucid_entry"
 
-lock = threading.RLock()
+_lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child must not begin in the middle of a compilation
     os.register_at_fork(
-        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
 
 
@@ -80,7 +80,7 @@ def optimised(
     entry = ir.Function(written, sig, ENTRY)
     builder = ir.IRBuilder(entry.append_basic_block("entry"))
     translate(function, builder, unpack(builder, *entry.args) if unpack else list(entry.args))
-    with lock:
+    with _lock:
         module = binding.parse_assembly(str(written))
         module.verify()
         options = binding.create_pipeline_tuning_options(speed_level=2)
@@ -93,7 +93,7 @@ def optimised(
 
 def compile_object(*recipe: Any) -> bytes:
     """Return a function's machine code for this processor as an object file."""
-    with lock:
+    with _lock:
         return bytes(_machine().emit_object(optimised(*recipe)))
 
 
@@ -114,7 +114,7 @@ _engines: list[Any] = []  # they hold the memory of the code
 def load_object(code: Code) -> int:
     """Let LLVM put an object file into memory, and return the address of its function."""
     binding = _llvm()
-    with lock:
+    with _lock:
         machine = binding.Target.from_triple(binding.get_process_triple()).create_target_machine()
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         engine.add_object_file(binding.ObjectFileRef.from_data(code.content))

@@ -272,16 +272,15 @@ class _Body(ast.NodeVisitor):
         base = self.visit(node.value)
         if not _is_written(base):
             return base[self.visit(node.slice)]
-        place, kind = self.place(node, base)
+        place, kind = self.place(base, node.slice)
         return self.builder.load(place, typ=kind)
 
-    def place(self, node: ast.Subscript, base: Any = None) -> tuple[Any, Any]:
+    def place(self, base: Any, index: ast.expr) -> tuple[Any, Any]:
         """Return where a pointer's element is, and its type."""
-        base = self.visit(node.value) if base is None else base
         if not _is_written(base) or not isinstance(base.type, ir.PointerType):
             raise TypeError("expected a pointer before the index")
-        index, kind = self.widened(self.visit(node.slice), _I64), base.type.pointee
-        return self.builder.gep(base, [index], source_etype=kind), kind
+        number, kind = self.widened(self.visit(index), _I64), base.type.pointee
+        return self.builder.gep(base, [number], source_etype=kind), kind
 
     # -- numbers --------------------------------------------------------------------------------
 
@@ -544,7 +543,7 @@ class _Body(ast.NodeVisitor):
             for one, part in zip(target.elts, value, strict=True):
                 self.assign(one, part)
         elif isinstance(target, ast.Subscript):
-            place, kind = self.place(target)
+            place, kind = self.place(self.visit(target.value), target.slice)
             self.builder.store(self.converted(value, kind), place)
         else:
             self.generic_visit(target)
@@ -555,7 +554,7 @@ class _Body(ast.NodeVisitor):
             after = self.operation(node.op, before, self.visit(node.value))
             self.assign_name(node.target.id, after)
         elif isinstance(node.target, ast.Subscript):
-            place, kind = self.place(node.target)
+            place, kind = self.place(self.visit(node.target.value), node.target.slice)
             before = self.builder.load(place, typ=kind)
             value = self.operation(node.op, before, self.visit(node.value))
             self.builder.store(self.converted(value, kind), place)
