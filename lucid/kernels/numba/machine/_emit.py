@@ -96,11 +96,12 @@ def load_value(builder: Any, address: Any, kind: Any = VECTOR) -> Value:
     return Value(builder, builder.load(pointer(builder, address, kind), align=FLOAT, typ=kind))
 
 
-def prefetch(builder: Any, place: Any) -> None:
-    """Emit a request for the cache line at a pointer; any address will do."""
+def prefetch(builder: Any, place: Any, to_write: bool = False) -> None:
+    """Emit a request for the cache line at a pointer, alone if to be written; any will do."""
+    place = builder.bitcast(place, f32.as_pointer())
     kind = ir.FunctionType(void, [place.type, i32, i32, i32])
     function = declared(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [place, i32(0), i32(3), i32(1)])  # to read, near, data
+    builder.call(function, [place, i32(int(to_write)), i32(3), i32(1)])  # near, data
 
 
 def store_value(value: Value, address: Any) -> None:

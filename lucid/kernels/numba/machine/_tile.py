@@ -67,7 +67,9 @@ AT = places(Tile)
 # Steps of a tile that are written one after the other. With AVX2, 16 images take 1.04 of the time
 # with one; of many registers a step is itself long.
 _UNROLLED = 4 if REGISTERS == 16 else 2
-# With AVX2 alone: with AVX-512 conv_large took 1.1 of the time for one image, on two threads.
+# Whether tiles ask early for what they will need: the next panel's weights and, before their sums,
+# the lines of the result and of the residual (AVX2: 0.9 to 1.0 of the time). With AVX-512 panels
+# took 1.1 of the time for one image of conv_large, on two threads; lines were not measured.
 READS_AHEAD = WIDTH == 8
 
 
@@ -121,6 +123,22 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             ]
             return [load(p, mask) for p, mask in zip(places, part if partial else whole)]
 
+        def places(base: Any, row_bytes: Any) -> list[Any]:
+            start = builder.inttoptr(base, float_p)
+            steps = [
+                builder.add(builder.mul(row_bytes, i64(r)), i64(v * WIDTH * FLOAT))
+                for r, v in cells
+            ]
+            return [_offset(builder, start, offset, VECTOR) for offset in steps]
+
+        is_alone = builder.icmp_signed("==", residual, i64(0))
+        if READS_AHEAD:
+            for place in places(c, setting(AT.c_row))[::vectors]:
+                _emit.prefetch(builder, place, to_write=True)
+            with builder.if_then(builder.not_(is_alone)):
+                for place in places(residual, setting(AT.residual_row))[::vectors]:
+                    _emit.prefetch(builder, place)
+
         b_start = builder.inttoptr(b, float_p)
         if transposed:
             first = [_emit.constant(0)] * vectors
@@ -154,14 +172,6 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
         sums = _emit.loop(builder, segments, [*starts, *first * rows], segment)[3:]
         values = [Value(builder, total) for total in sums]
 
-        def places(base: Any, row_bytes: Any) -> list[Any]:
-            start = builder.inttoptr(base, float_p)
-            steps = [
-                builder.add(builder.mul(row_bytes, i64(r)), i64(v * WIDTH * FLOAT))
-                for r, v in cells
-            ]
-            return [_offset(builder, start, offset, VECTOR) for offset in steps]
-
         def finish(masks: list[Masked | None], summand: Any, summand_row: Any) -> None:
             """Write the sums, plus what is at an address."""
             targets = places(c, setting(AT.c_row))
@@ -179,7 +189,6 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             return
         low, high = (_emit.float_setting(builder, settings, at) for at in (AT.low, AT.high))
         values = [value.clip(low, high) for value in values]
-        is_alone = builder.icmp_signed("==", residual, i64(0))
         is_whole = builder.icmp_signed(">=", columns, i64(vectors * WIDTH))
         with builder.if_else(is_whole) as blocks:
             for block, masks in zip(blocks, (whole, part)):
