@@ -13,6 +13,7 @@ import pytest
 
 import lucid
 from lucid import _extras, models, nn
+from lucid.kernels import _dispatch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +81,11 @@ def test_ci_script_is_a_script():
 
 def test_hints_name_this_distribution():
     assert f'\nname = "{_extras.DISTRIBUTION}"\n' in read("pyproject.toml")
+
+
+def test_the_oldest_llvmlite_is_the_one_that_the_extra_asks_for():
+    oldest = ".".join(map(str, _dispatch._LLVMLITE))
+    assert f'\nfast = ["llvmlite>={oldest}"]\n' in read("pyproject.toml")
 
 
 def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -22,7 +24,23 @@ def _numpy() -> Backend:
     return backend
 
 
+# The first llvmlite that writes instructions as the kernels do; the extra "fast" asks for it too.
+_LLVMLITE = (0, 44)
+
+
+class _OldPackageError(ImportError):
+    """A package of a backend is there, in a version that is too old."""
+
+
 def _numba() -> Backend:
+    import llvmlite
+
+    if tuple(map(int, re.findall(r"\d+", llvmlite.__version__)[:2])) < _LLVMLITE:
+        wanted = ".".join(map(str, _LLVMLITE))
+        raise _OldPackageError(
+            f"backend 'numba' needs llvmlite {wanted} or newer, "
+            f"not {llvmlite.__version__}: {install('fast')}"
+        )
     import lucid.kernels.numba as backend
 
     return backend
@@ -54,7 +72,7 @@ def set_backend(name: str) -> None:
 
     Raises:
         ValueError: if there is no backend of that name.
-        ImportError: if its packages are not installed; the message names the extra.
+        ImportError: if its packages are not installed or too old; the message names the extra.
     """
     global _active, _name
     if name not in _BACKENDS:
@@ -92,7 +110,14 @@ def active() -> Backend:
     if (here := _here.get()) is not None:
         return here
     if _active is None:
-        set_backend(os.environ.get("LUCID_BACKEND") or _default())
+        chosen = os.environ.get("LUCID_BACKEND")
+        try:
+            set_backend(chosen or _default())
+        except _OldPackageError as error:
+            if chosen:
+                raise
+            warnings.warn(f"{error}. NumPy computes until then.", stacklevel=2)
+            set_backend("numpy")
     assert _active is not None
     return _active
 

@@ -614,6 +614,24 @@ def test_a_program_without_sources_computes_by_numpy(monkeypatch):
     assert _dispatch._default() == "numpy"
 
 
+def test_an_old_llvmlite_names_the_extra_and_leaves_the_default_to_numpy(monkeypatch):
+    import llvmlite
+
+    needed = ".".join(map(str, _dispatch._LLVMLITE))
+    told = f"needs llvmlite {needed} or newer, not 0.9.1: {install('fast')}"
+    monkeypatch.setattr(llvmlite, "__version__", "0.9.1")
+    monkeypatch.setattr(_dispatch, "_active", None)
+    monkeypatch.setattr(_dispatch, "_name", "")
+    with pytest.raises(ImportError, match=re.escape(told)):
+        kernels.set_backend("numba")
+    monkeypatch.setenv("LUCID_BACKEND", "numba")
+    with pytest.raises(ImportError, match=re.escape(told)):
+        kernels.get_backend()
+    monkeypatch.delenv("LUCID_BACKEND")
+    with pytest.warns(UserWarning, match=re.escape(told) + ".*NumPy computes"):
+        assert kernels.get_backend() == "numpy"
+
+
 def test_missing_llvmlite_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     for name in [name for name in sys.modules if name.startswith("lucid.kernels.numba")]:
