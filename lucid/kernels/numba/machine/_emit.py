@@ -97,7 +97,7 @@ def load_value(builder: Any, address: Any, kind: Any = VECTOR) -> Value:
 
 
 def prefetch(builder: Any, place: Any, to_write: bool = False) -> None:
-    """Emit a request for the cache line at a pointer, alone if to be written; any will do."""
+    """Emit a request for the cache line at a pointer, to read or write it; any pointer will do."""
     place = builder.bitcast(place, f32.as_pointer())
     kind = ir.FunctionType(void, [place.type, i32, i32, i32])
     function = declared(builder.module, kind, "llvm.prefetch.p0")
