@@ -114,7 +114,7 @@ def test_processes_stand_back_behind_a_program_that_computes_by_kernels(call, ni
     assert lines(run(code, tmp_path))[0] == str(nice)
     code = f"{FEW}\n_compiler.serve({nice})\nprint(os.nice(0) - before)"
     done = run(f"import os; before = os.nice(0)\n{code}", tmp_path)
-    assert done.stderr.split()[-1] == str(nice)
+    assert done.stderr.split()[-1] == str(min(nice, 19 - os.nice(0)))  # 19 is the end
 
 
 STEP = """
