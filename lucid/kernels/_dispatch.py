@@ -28,19 +28,19 @@ def _numpy() -> Backend:
 _LLVMLITE = (0, 44)
 
 
-class _OldPackageError(ImportError):
-    """A package of a backend is there, in a version that is too old."""
+def _too_old() -> str:
+    """Return what to say of the llvmlite that is installed, or nothing if it is new enough."""
+    import llvmlite
+
+    if tuple(map(int, re.findall(r"\d+", llvmlite.__version__)[:2])) >= _LLVMLITE:
+        return ""
+    wanted, given = ".".join(map(str, _LLVMLITE)), llvmlite.__version__
+    return f"backend 'numba' needs llvmlite {wanted} or newer, not {given}: {install('fast')}"
 
 
 def _numba() -> Backend:
-    import llvmlite
-
-    if tuple(map(int, re.findall(r"\d+", llvmlite.__version__)[:2])) < _LLVMLITE:
-        wanted = ".".join(map(str, _LLVMLITE))
-        raise _OldPackageError(
-            f"backend 'numba' needs llvmlite {wanted} or newer, "
-            f"not {llvmlite.__version__}: {install('fast')}"
-        )
+    if complaint := _too_old():
+        raise ImportError(complaint)
     import lucid.kernels.numba as backend
 
     return backend
@@ -96,7 +96,12 @@ def _default() -> str:
     Kernels are compiled from their source, which a frozen program may not have.
     """
     has_source = os.path.exists(os.path.join(os.path.dirname(__file__), "numba", "__init__.py"))
-    return "numba" if has_source and importlib.util.find_spec("llvmlite") else "numpy"
+    if not has_source or not importlib.util.find_spec("llvmlite"):
+        return "numpy"
+    if complaint := _too_old():
+        warnings.warn(f"{complaint}. NumPy computes until then.", stacklevel=3)
+        return "numpy"
+    return "numba"
 
 
 def get_backend() -> str:
@@ -110,14 +115,7 @@ def active() -> Backend:
     if (here := _here.get()) is not None:
         return here
     if _active is None:
-        chosen = os.environ.get("LUCID_BACKEND")
-        try:
-            set_backend(chosen or _default())
-        except _OldPackageError as error:
-            if chosen:
-                raise
-            warnings.warn(f"{error}. NumPy computes until then.", stacklevel=2)
-            set_backend("numpy")
+        set_backend(os.environ.get("LUCID_BACKEND") or _default())
     assert _active is not None
     return _active
 

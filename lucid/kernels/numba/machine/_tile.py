@@ -132,7 +132,7 @@ def _tile_function(module: Any, rows: int, vectors: int, transposed: bool, parti
             return [_offset(builder, start, offset, VECTOR) for offset in steps]
 
         is_alone = builder.icmp_signed("==", residual, i64(0))
-        if READS_AHEAD:
+        if READS_AHEAD:  # a row is 64 bytes or fewer: one line
             for place in places(c, setting(AT.c_row))[::vectors]:
                 _emit.prefetch(builder, place, to_write=True)
             with builder.if_then(builder.not_(is_alone)):
