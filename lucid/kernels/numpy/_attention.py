@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._calls import Calls
 from lucid.kernels.numpy._steps import Step
-from lucid.kernels.numpy._threads import ELEMENT, images_in_parts, in_parts
+from lucid.kernels.numpy._threads import ELEMENT, images_in_parts
 from lucid.kernels.prepared import Prepared
 
 Array = np.ndarray
@@ -40,20 +41,22 @@ def prepare_attention(
     scores = empty((*lead, q_shape[-2], k_shape[-2]), dtype)
     row = empty((*lead, q_shape[-2], 1), dtype)
 
-    def run(out: Array, q: Array, k: Array, v: Array) -> None:
+    def issue(calls: Calls, out: Array, q: Array, k: Array, v: Array) -> None:
         def some_rows(part: slice) -> None:
             some, sums = scores[..., part, :], row[..., part, :]
-            np.matmul(q[..., part, :], k.swapaxes(-1, -2), out=some)
-            np.multiply(some, scale, out=some)
-            np.max(some, axis=-1, keepdims=True, out=sums)
-            np.exp(np.subtract(some, sums, out=some), out=some)
-            np.sum(some, axis=-1, keepdims=True, out=sums)
-            np.matmul(np.divide(some, sums, out=some), v, out=out[..., part, :])
+            calls.do(np.matmul, q[..., part, :], k.swapaxes(-1, -2), out=some)
+            calls.do(np.multiply, some, scale, out=some)
+            calls.do(np.max, some, axis=-1, keepdims=True, out=sums)
+            calls.do(np.subtract, some, sums, out=some)
+            calls.do(np.exp, some, out=some)
+            calls.do(np.sum, some, axis=-1, keepdims=True, out=sums)
+            calls.do(np.divide, some, sums, out=some)
+            calls.do(np.matmul, some, v, out=out[..., part, :])
 
         products = scores.size * (q.shape[-1] + v.shape[-1]) // ELEMENT
-        in_parts(some_rows, q.shape[-2], products + _SOFTMAX * scores.size)
+        calls.divide(some_rows, q.shape[-2], products + _SOFTMAX * scores.size)
 
-    return Step(run, in_any_layout=True)
+    return Step(issue, in_any_layout=True)
 
 
 def keep_attention(heads: int, scale: float) -> Callable[..., Array]:

@@ -18,9 +18,11 @@ import numpy as np
 
 from lucid.kernels._memory import empty
 from lucid.kernels.geometry import UNIT, Shape
+from lucid.kernels.numpy._calls import Calls, Recording
 from lucid.kernels.numpy._prepared import TAP, ConvStep, KeptConv, Run, Spares, finisher, prepared
-from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, in_parts, sum_parts
-from lucid.kernels.prepared import Bound, Link, Prepared
+from lucid.kernels.numpy._steps import Step
+from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, get_num_threads
+from lucid.kernels.prepared import Bound, Link
 
 Array = np.ndarray
 
@@ -30,19 +32,32 @@ _WORTH_A_CHAIN = 2 * WORTHWHILE
 
 _LONGEST = 3  # layers of a chain
 
+_Layer = Callable[[Calls, Array], Array]
+
 
 def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     """Return a function of the input that runs prepared steps one after the other on their arrays.
 
     None of them reads the input: :func:`prepare_images` makes none that would.
     """
-    chained = list(_chained(steps))
+    recording: Recording | None = None
 
     def call(images: Array) -> None:
-        for step, arrays, _ in chained:
-            step.run(*arrays)
+        nonlocal recording
+        if recording is None or recording.threads != get_num_threads():
+            recording = _record(steps)
+        recording.play()
 
     return call
+
+
+def _record(steps: Sequence[Bound]) -> Recording:
+    """Return the calls of some steps on their arrays."""
+    recording = Recording()
+    for step, arrays, _ in _chained(steps):
+        cast("Step", step).issue(recording, *arrays)
+        recording.end_step()
+    return recording
 
 
 def _chained(steps: Sequence[Bound]) -> Iterator[Bound]:
@@ -163,7 +178,7 @@ def _work(step: ConvStep) -> int:
     return elements + elements * taps // ELEMENT
 
 
-class _Chain(Prepared):
+class _Chain(Step):
     """A product, maybe a depthwise convolution, and a product, maybe with a residual."""
 
     def __init__(self, steps: Sequence[ConvStep]) -> None:
@@ -171,39 +186,43 @@ class _Chain(Prepared):
         (self._inner,), (self._outer,) = self._first.weight.groups, self._last.weight.groups
         last = self._last
         self.output_shape = last.conv.output_shape(last.input_shape, last.weight.shape)
-        self._finish = finisher(last.epilogue, self.output_shape, many_runs=True)
+        self._finish = finisher(last.epilogue, self.output_shape, last.weight.dtype, True)
         self._work = sum(map(_work, steps))
-        self._of: dict[tuple[int, int], list[Callable[[Array], Array]]] = {}
+        self._of: dict[tuple[int, int], list[_Layer]] = {}
 
-    def run(self, out: Array, *inputs: Array) -> None:
-        """Do all of it."""
-        x, *residual = inputs
+    def issue(self, calls: Calls, out: Array, x: Array, *residual: Array) -> None:
+        """Issue the calls of all its layers."""
         rows = x.reshape(-1, x.shape[3])
 
         def part(units: slice) -> Array:
             channels = self._inner.columns(units)
-            maps = empty((*x.shape[:3], channels.stop - channels.start), x.dtype)
-            self._inner.multiply(rows, maps.reshape(len(rows), -1), units)
+            maps = calls.empty((*x.shape[:3], channels.stop - channels.start), x.dtype)
+            self._inner.multiply(rows, maps.reshape(len(rows), -1), units, calls=calls)
             layers = self._of.get((channels.start, channels.stop))
             if layers is None:
                 layers = self._of[channels.start, channels.stop] = list(self._layers(channels))
             for layer in layers:
-                maps = layer(maps)
-            product = empty((maps.shape[1] * maps.shape[2], out.shape[3]), x.dtype)
-            self._outer.multiply(maps.reshape(len(product), -1), product, depth=channels)
-            return product
+                maps = layer(calls, maps)
+            sums = out if units == whole else calls.empty(out.shape, x.dtype)
+            matrices = (array.reshape(-1, array.shape[3]) for array in (maps, sums))
+            self._outer.multiply(*matrices, depth=channels, calls=calls)
+            return sums
 
-        parts = in_parts(part, self._inner.count, self._work)
-        out[...] = sum_parts(parts).reshape(out.shape)
-        self._finish(out, *residual)
+        whole = slice(0, self._inner.count)
+        total, *others = calls.divide(part, self._inner.count, self._work)
+        for other in others:
+            calls.do(np.add, total, other, out=out)
+            total = out
+        self._finish(calls, out, *residual)
 
-    def _layers(self, channels: slice) -> Iterator[Callable[[Array], Array]]:
+    def _layers(self, channels: slice) -> Iterator[_Layer]:
         """Give what happens to some inner channels between the products."""
         shape = *self._first.input_shape[:3], channels.stop - channels.start
-        finish = finisher(self._first.epilogue.of(channels), shape, many_runs=True)
+        first = self._first
+        finish = finisher(first.epilogue.of(channels), shape, first.weight.dtype, True)
 
-        def finished(maps: Array) -> Array:
-            finish(maps)
+        def finished(calls: Calls, maps: Array) -> Array:
+            finish(calls, maps)
             return maps
 
         yield finished
@@ -213,7 +232,7 @@ class _Chain(Prepared):
             yield functools.partial(_run, run, conv.output_shape(shape, weight.shape))
 
 
-def _run(run: Run, shape: tuple[int, ...], maps: Array) -> Array:
-    result = empty(shape, maps.dtype)
-    run(result, maps)
+def _run(run: Run, shape: tuple[int, ...], calls: Calls, maps: Array) -> Array:
+    result = calls.empty(shape, maps.dtype)
+    run(result, maps, calls=calls)
     return result

@@ -17,25 +17,23 @@ import numpy as np
 
 from lucid.kernels._memory import empty
 from lucid.kernels.geometry import NOTHING, PLAIN, UNIT, Conv, Epilogue, Pair, Shape
+from lucid.kernels.numpy._calls import HERE, ON_THREADS, Calls
 from lucid.kernels.numpy._half import in_float32
 from lucid.kernels.numpy._pieces import Columns, multiply_transposed
 from lucid.kernels.numpy._prepared import (
     DepthwiseWindows,
-    Divide,
     Patches,
     as_matrix,
     pointwise_rows,
     prepared,
-    run_here,
-    run_in_parts,
     slices,
 )
 from lucid.kernels.numpy._threads import ELEMENT, images_in_parts, in_parts, sum_parts
 
 
-def divide_one(images: np.ndarray) -> Divide:
-    """Return what divides the work on images, of which there may be just one, among the threads."""
-    return run_in_parts if len(images) == 1 else run_here
+def calls_of(images: np.ndarray) -> Calls:
+    """Return what does the work on images: with one alone, on several threads."""
+    return ON_THREADS if len(images) == 1 else HERE
 
 
 def work(y: np.ndarray, weight_shape: tuple[int, ...]) -> int:
@@ -57,7 +55,7 @@ def conv2d(
         return y
 
     def images(part: slice) -> None:
-        prepared(x[part].shape, weight, conv, epilogue, divide_one(x))(y[part], x[part])
+        prepared(x[part].shape, weight, conv, epilogue)(y[part], x[part], calls=calls_of(x))
 
     images_in_parts(images, len(x), work(y, weight.shape))
     return y
@@ -100,7 +98,7 @@ def input_grad_into(
             continue
         kernel = np.ascontiguousarray(phase_weights(turned, phase.taps))
         part = target if conv.stride == UNIT else empty(target.shape, gx.dtype)
-        prepared(grad.shape, kernel, phase.conv, NOTHING, divide_one(grad))(part, grad)
+        prepared(grad.shape, kernel, phase.conv, NOTHING)(part, grad, calls=calls_of(grad))
         if part is not target:
             target[...] = part
 
@@ -163,7 +161,7 @@ def _pointwise_input_grad(
     def some_rows(part: slice) -> None:
         columns.multiply(rows[part], out[part])
 
-    divide_one(grad)(some_rows, len(rows), out.size * rows.shape[1])
+    calls_of(grad).divide(some_rows, len(rows), out.size * rows.shape[1] // ELEMENT)
     if not is_whole:
         gx[...] = 0
         gx[:, :: stride[0], :: stride[1]] = out.reshape(*grad.shape[:3], -1)

@@ -20,6 +20,7 @@ from lucid.kernels.exchange import Exchange, sums_of_all
 from lucid.kernels.geometry import NO_BOUNDS, NOTHING, UNIT, Bounds, Conv, norm_scale_shift
 from lucid.kernels.numpy._activation import select
 from lucid.kernels.numpy._batch_norm import batch_norm_stats
+from lucid.kernels.numpy._calls import Calls
 from lucid.kernels.numpy._conv import (
     input_grad_into,
     weight_grad_part,
@@ -76,7 +77,7 @@ def conv_norm_act_train(
     def products(images: slice) -> np.ndarray:
         total = np.zeros((2, columns))
 
-        def add(block: np.ndarray, *_: Any) -> None:
+        def add(calls: Calls, block: np.ndarray, *_: Any) -> None:
             nonlocal total
             rows = block.reshape(-1, columns)
             total += column_sums(rows, rows)

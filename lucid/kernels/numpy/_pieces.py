@@ -16,6 +16,7 @@ import numpy as np
 
 from lucid.kernels import _blas
 from lucid.kernels._memory import empty
+from lucid.kernels.numpy._calls import HERE, Calls
 
 Array = np.ndarray
 
@@ -89,7 +90,12 @@ class Columns:
         return slice(units.start * self.unit, min(units.stop * self.unit, self._columns))
 
     def multiply(
-        self, rows: Array, out: Array, units: slice | None = None, depth: slice = slice(None)
+        self,
+        rows: Array,
+        out: Array,
+        units: slice | None = None,
+        depth: slice = slice(None),
+        calls: Calls = HERE,
     ) -> None:
         """Write ``rows @ matrix`` to ``out``.
 
@@ -98,10 +104,11 @@ class Columns:
             out: ``(M, N)``; each row lies side by side.
             units: only the columns of these.
             depth: only the rows of the matrix that these are.
+            calls: what the product is one of.
         """
         units = slice(0, self.count) if units is None else units
         if self._whole is not None:
-            np.matmul(rows, self._whole[depth, units], out=out)
+            calls.do(np.matmul, rows, self._whole[depth, units], out=out)
             return
         column = 0
         for first, blocks in self._blocks:
@@ -114,7 +121,7 @@ class Columns:
             column += count * width
             for part, size in _cuts(len(rows), _evenly(len(rows), min(most, _MANY_ROWS), _ROWS)):
                 pieces = target[part].reshape(-1, size, count, width).transpose(0, 2, 1, 3)
-                np.matmul(rows[part].reshape(-1, 1, size, k), some, out=pieces)
+                calls.do(np.matmul, rows[part].reshape(-1, 1, size, k), some, out=pieces)
 
 
 def multiply_transposed(a: Array, b: Array, out: Array) -> None:

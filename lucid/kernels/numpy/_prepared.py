@@ -27,6 +27,7 @@ from lucid.kernels._memory import empty
 from lucid.kernels._processors import keeps_busy
 from lucid.kernels.geometry import NO_BOUNDS, NO_PADDING, Conv, Epilogue, Padding, Pair, Shape
 from lucid.kernels.numpy import _activation
+from lucid.kernels.numpy._calls import HERE, ON_THREADS, Buffers, Calls
 from lucid.kernels.numpy._pieces import Columns
 from lucid.kernels.numpy._rows import repeated, rows_together
 from lucid.kernels.numpy._steps import Step
@@ -51,9 +52,10 @@ TAP = 8
 
 _ALL = slice(None)
 
-Run = Callable[..., None]  # of the output, the input and perhaps a residual
-Finish = Callable[..., None]  # of a block of the output, maybe its residual and its channels
-Divide = Callable[[Callable[[slice], None], int, int], Any]  # a task, how much of it, multiply-adds
+# Of the output, the input, perhaps a residual, and the calls that it takes part in.
+Run = Callable[..., None]
+# Of the calls, a block of the output, maybe its residual and its channels.
+Finish = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,12 @@ class ConvStep(Step):
         self.epilogue = epilogue
 
     @functools.cached_property
-    def run(self) -> Run:
-        """What does the step; in a chain nobody asks for it."""
-        return _on_threads(self.input_shape, self.weight, self.conv, self.epilogue)
+    def _run(self) -> Run:  # in a chain nobody asks for it
+        return prepared(self.input_shape, self.weight, self.conv, self.epilogue, many_runs=True)
+
+    def issue(self, calls: Calls, out: np.ndarray, *inputs: np.ndarray) -> None:
+        """Issue the convolution's calls."""
+        self._run(out, *inputs, calls=calls)
 
 
 # For so many shapes something is prepared at once, such as a batch's and the last one's.
@@ -187,7 +192,9 @@ class KeptConv:
         self.conv = conv
         scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
         self.epilogue = epilogue._replace(scale=scale, shift=shift)
-        self._runs = Spares(lambda shape: _on_threads(shape, self.weight, conv, self.epilogue))
+        self._runs = Spares(
+            lambda shape: prepared(shape, self.weight, conv, self.epilogue, many_runs=True)
+        )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the images, convolved."""
@@ -201,7 +208,7 @@ class KeptConv:
         def some_images(images: slice) -> None:
             source, target = x[images], out[images]
             run = self._runs.take(source.shape)
-            run(target, source)
+            run(target, source, calls=ON_THREADS)
             self._runs.put(source.shape, run)
 
         # Each thread pads its own images then. Eager, 16 of mobilenetv4_conv_small take 0.88 of the
@@ -215,39 +222,26 @@ class KeptConv:
         return out
 
 
-def run_in_parts(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
-    """Divide a task among the threads; in a part of a launch it stays on this one."""
-    in_parts(task, count, multiply_adds // ELEMENT)
-
-
-def _on_threads(input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> Run:
-    return prepared(input_shape, weight, conv, epilogue, run_in_parts, many_runs=True)
-
-
-def run_here(task: Callable[[slice], None], count: int, multiply_adds: int) -> None:
-    """Do a task on this thread."""
-    task(slice(0, count))
-
-
 def prepared(
     input_shape: Shape,
     weight: Any,
     conv: Conv,
     epilogue: Epilogue,
-    divide: Divide = run_here,
     many_runs: bool = False,
     watch: Finish | None = None,
 ) -> Run:
     """Return a function ``run(out, x)``, or ``run(out, x, residual)`` if it is for many runs.
+
+    With ``calls``, see :mod:`lucid.kernels.numpy._calls`, they are done in another way than at once
+    and on this thread.
 
     Args:
         input_shape: that of ``x``, ``(N, H, W, I)``.
         weight: ``(O, I/groups, kh, kw)``, or :class:`Packed`.
         conv: its geometry; negative padding cuts away.
         epilogue: what the sums go through.
-        divide: calls a task on slices of the work; by default on this thread.
         many_runs: whether weights are worth another form in any case.
-        watch: is called with each block ``(…, O)`` of sums in place of an epilogue.
+        watch: is called with ``calls`` and each block ``(…, O)`` of sums in place of an epilogue.
     """
     is_pointwise = conv.is_pointwise(weight.shape)
     bias = None
@@ -257,14 +251,15 @@ def prepared(
         epilogue = Epilogue(None, None, epilogue.bounds, epilogue.activation)
     finish = watch
     if many_runs or not epilogue.is_nothing:
-        finish = finisher(epilogue, conv.output_shape(input_shape, weight.shape), many_runs)
+        shape = conv.output_shape(input_shape, weight.shape)
+        finish = finisher(epilogue, shape, weight.dtype, many_runs)
     if is_pointwise:
-        return _pointwise(input_shape, weight, conv, finish, divide, many_runs)
+        return _pointwise(input_shape, weight, conv, finish, many_runs)
     if is_of_planes:
-        return _dense_by_planes(input_shape, weight, bias, conv, finish, divide)
+        return _dense_by_planes(input_shape, weight, bias, conv, finish)
     if conv.is_by_channel(weight.shape):
-        return _depthwise(input_shape, weight, conv, finish, divide)
-    return _dense(input_shape, weight, conv, finish, divide)
+        return _depthwise(input_shape, weight, conv, finish)
+    return _dense(input_shape, weight, conv, finish)
 
 
 def _is_of_planes(weight_shape: tuple[int, ...], conv: Conv) -> bool:
@@ -273,14 +268,21 @@ def _is_of_planes(weight_shape: tuple[int, ...], conv: Conv) -> bool:
     return i * kw <= _SHORT_RUN and conv.groups == 1 and not conv.is_pointwise(weight_shape)
 
 
-def finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
+def finisher(epilogue: Epilogue, shape: Shape, dtype: np.dtype[Any], many_runs: bool) -> Finish:
     """Return a function that finishes blocks of an output of that shape.
 
-    It is given a block, its residual or None, and the channels that it has, if those are not all.
+    It is given the calls to take part in, a block, its residual or None, and the channels that it
+    has, if those are not all.
     """
     scale, shift, bounds, activation = epilogue
     steps = ((np.multiply, scale), (np.add, shift))
     factors = [(ufunc, row) for ufunc, row in steps if row is not None]
+    if bounds[0] == -math.inf or bounds[1] == math.inf:
+        # One bound, as a row: two thirds of clip's time. As a number it takes thrice as long.
+        for ufunc, bound, none in zip((np.maximum, np.minimum), bounds, NO_BOUNDS):
+            if bound != none:
+                factors.append((ufunc, np.full(shape[3], bound, dtype)))
+        bounds = NO_BOUNDS
     # To repeat the factors costs more than it saves where they are used once on a small output.
     is_worthwhile = many_runs or math.prod(shape) > _BLOCK
     together = rows_together(shape[1] * shape[2], shape[3]) if is_worthwhile else 1
@@ -292,22 +294,28 @@ def finisher(epilogue: Epilogue, shape: Shape, many_runs: bool) -> Finish:
         name, *settings = activation
         function = getattr(_activation, name)
 
+    def activate(block: np.ndarray) -> None:
+        block[...] = function(block, *settings)
+
     def finish(
-        block: np.ndarray, residual: np.ndarray | None = None, columns: slice = _ALL
+        calls: Calls,
+        block: np.ndarray,
+        residual: np.ndarray | None = None,
+        columns: slice = _ALL,
     ) -> None:
         if block.flags.c_contiguous and block.size % width == 0:
             rows = block.reshape(-1, width)
             for ufunc, factor in long_factors:
-                ufunc(rows, factor, out=rows)
+                calls.do(ufunc, rows, factor, out=rows)
         else:
             for ufunc, factor in factors:
-                ufunc(block, factor[columns], out=block)
+                calls.do(ufunc, block, factor[columns], out=block)
         if bounds != NO_BOUNDS:
-            np.clip(block, *bounds, out=block)  # a tenth of np.maximum's and np.minimum's time
+            calls.do(np.clip, block, *bounds, out=block)
         if activation is not None:
-            block[...] = function(block, *settings)
+            calls.do(activate, block)
         if residual is not None:
-            np.add(block, residual, out=block)
+            calls.do(np.add, block, residual, out=block)
 
     return finish
 
@@ -320,9 +328,9 @@ def part_of(residual: np.ndarray | None, index: Any) -> np.ndarray | None:
 # -- pointwise ------------------------------------------------------------------------------------
 
 
-def pointwise_rows(x: np.ndarray, stride: Pair) -> np.ndarray:
+def pointwise_rows(x: np.ndarray, stride: Pair, calls: Calls = HERE) -> np.ndarray:
     """Return the pixels that a 1×1 convolution reads, as rows of a matrix."""
-    return np.ascontiguousarray(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
+    return calls.contiguous(x[:, :: stride[0], :: stride[1]]).reshape(-1, x.shape[3])
 
 
 def _pointwise(
@@ -330,7 +338,6 @@ def _pointwise(
     weight: np.ndarray,
     conv: Conv,
     finish: Finish | None,
-    divide: Divide,
     many_runs: bool,
 ) -> Run:
     o, i = weight.shape[:2]
@@ -341,28 +348,34 @@ def _pointwise(
         together = rows_together(height * width, o)
         step = max(1, step // together) * together
 
-    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
-        rows, results = pointwise_rows(x, conv.stride), out.reshape(-1, o)
+    def run(
+        out: np.ndarray,
+        x: np.ndarray,
+        residual: np.ndarray | None = None,
+        calls: Calls = HERE,
+    ) -> None:
+        rows, results = pointwise_rows(x, conv.stride, calls), out.reshape(-1, o)
         others = None if residual is None else residual.reshape(-1, o)
 
         def some_rows(part: slice) -> None:
             blocks = [part] if finish is None else slices(part, step)
             for block in blocks:
-                matrix.multiply(rows[block], results[block])
+                matrix.multiply(rows[block], results[block], calls=calls)
                 if finish is not None:
-                    finish(results[block], part_of(others, block))
+                    finish(calls, results[block], part_of(others, block))
 
         def some_columns(part: slice) -> None:
             columns = matrix.columns(part)
             block = results[:, columns]
-            matrix.multiply(rows, block, part)
+            matrix.multiply(rows, block, part, calls=calls)
             if finish is not None:
-                finish(block, None if others is None else others[:, columns], columns)
+                finish(calls, block, None if others is None else others[:, columns], columns)
 
+        elements = results.size * i // ELEMENT
         if len(rows) < 2 * _FEW_ROWS:
-            divide(some_columns, matrix.count, results.size * i)
+            calls.divide(some_columns, matrix.count, elements)
         else:
-            divide(some_rows, len(rows), results.size * i)
+            calls.divide(some_rows, len(rows), elements)
 
     return run
 
@@ -385,10 +398,10 @@ def evenly(count: int, most: int) -> int:
 # Buffers with zeros around that no convolution is using, by shape and padding. Those of a plan run
 # one after the other and share them: with one each they were 54 of the 60 MiB that a half of
 # mobilenetv4_hybrid_medium's plan for 16 images took beside its maps.
-_buffers: dict[Any, weakref.ref[deque[np.ndarray]]] = {}
+_buffers: dict[Any, weakref.ref[Buffers]] = {}
 
 
-def _shared_buffers(key: Any) -> deque[np.ndarray]:
+def _shared_buffers(key: Any) -> Buffers:
     """Return what convolutions share as long as one of them is there."""
     if (known := _buffers.get(key)) is None or (free := known()) is None:
         free = deque()
@@ -399,7 +412,7 @@ def _shared_buffers(key: Any) -> deque[np.ndarray]:
 
 
 class Padder:
-    """Some images with zeros around, valid until the next call or :meth:`done`."""
+    """Some images with zeros around, valid until :meth:`done`."""
 
     def __init__(
         self, input_shape: Shape, padding: Padding, dtype: np.dtype[Any], images: int
@@ -408,24 +421,26 @@ class Padder:
         (top, bottom), (left, right) = padding
         self._is_needed = padding != NO_PADDING
         self._shape, self._dtype = (images, h + top + bottom, w + left + right, c), dtype
-        self._free = _shared_buffers((self._shape, padding, dtype))
+        self._key = self._shape, padding, dtype
+        self._shared = self._free = _shared_buffers(self._key)
         self._buffer: np.ndarray | None = None
         # Images without what negative padding cuts away, and where they lie in the buffer.
         sides = [(h, top, min(0, bottom)), (w, left, min(0, right))]
         self._source = _ALL, *[slice(max(0, -a), size + b) for size, a, b in sides]
         self._target = _ALL, *[slice(max(0, a), size + a + b) for size, a, b in sides]
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray, calls: Calls = HERE) -> np.ndarray:
         if not self._is_needed:
-            return np.ascontiguousarray(images)
+            return calls.contiguous(images)
         if self._buffer is None:
+            self._free = calls.buffers(self._key, self._shared)
             try:
                 self._buffer = self._free.pop()
             except IndexError:
                 self._buffer = empty(self._shape, self._dtype)
                 self._buffer[...] = 0
         padded = self._buffer[: len(images)]
-        np.copyto(padded[self._target], images[self._source])
+        calls.do(np.copyto, padded[self._target], images[self._source])
         return padded
 
     def done(self) -> None:
@@ -477,15 +492,17 @@ class Patches:
         return windows(padded, self._kernel, self._conv, self._size, channels)
 
 
-def as_matrix(patches: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
+def as_matrix(
+    patches: np.ndarray, last: np.ndarray | None = None, calls: Calls = HERE
+) -> np.ndarray:
     """Return patches ``(N, H', W', kh, kw, C)`` as a matrix with one in a row.
 
     The ``last`` matrix is overwritten if it is large enough: memory that is in the cache.
     """
     if last is None or last.size < patches.size:
-        last = empty((patches.size,), patches.dtype)
+        last = calls.empty((patches.size,), patches.dtype)
     memory = last.reshape(-1)[: patches.size]
-    np.copyto(memory.reshape(patches.shape), patches)
+    calls.do(np.copyto, memory.reshape(patches.shape), patches)
     return memory.reshape(-1, math.prod(patches.shape[3:]))
 
 
@@ -493,15 +510,17 @@ def as_matrix(patches: np.ndarray, last: np.ndarray | None = None) -> np.ndarray
 
 
 def _dense(
-    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None, divide: Divide
+    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None
 ) -> Run:
     o = weight.shape[0]
     patches = Patches(input_shape, weight.shape, conv, weight.dtype)
     wide = o // conv.groups
     matrices = _matrices(weight, conv)
 
-    def some_images(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
-        padded = patches.pad(x)
+    def some_images(
+        out: np.ndarray, x: np.ndarray, residual: np.ndarray | None, calls: Calls
+    ) -> None:
+        padded = patches.pad(x, calls)
         views = [patches.of_group(padded, group) for group in range(conv.groups)]
         single = len(x) == 1  # then some of its rows, else some of the images
 
@@ -511,22 +530,28 @@ def _dense(
                 index = (_ALL, block) if single else (block, _ALL)
                 target = out[index]
                 for group, matrix in enumerate(matrices):
-                    rows = as_matrix(views[group][index], rows)
+                    rows = as_matrix(views[group][index], rows, calls)
                     if conv.groups == 1:
-                        matrix.multiply(rows, target.reshape(-1, o))
+                        matrix.multiply(rows, target.reshape(-1, o), calls=calls)
                     else:
                         channels = slice(group * wide, (group + 1) * wide)
-                        product = np.empty((len(rows), wide), out.dtype)
-                        matrix.multiply(rows, product)
-                        target[..., channels] = product.reshape(*target.shape[:3], wide)
+                        product = calls.empty((*target.shape[:3], wide), out.dtype)
+                        matrix.multiply(rows, product.reshape(-1, wide), calls=calls)
+                        calls.do(np.copyto, target[..., channels], product)
                 if finish is not None:
-                    finish(target, part_of(residual, index))
+                    finish(calls, target, part_of(residual, index))
 
-        divide(some, out.shape[1] if single else len(x), out.size * math.prod(weight.shape[1:]))
+        elements = out.size * math.prod(weight.shape[1:]) // ELEMENT
+        calls.divide(some, out.shape[1] if single else len(x), elements)
 
-    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
+    def run(
+        out: np.ndarray,
+        x: np.ndarray,
+        residual: np.ndarray | None = None,
+        calls: Calls = HERE,
+    ) -> None:
         for images in slices(slice(0, len(x)), patches.images):
-            some_images(out[images], x[images], part_of(residual, images))
+            some_images(out[images], x[images], part_of(residual, images), calls)
         patches.pad.done()
 
     return run
@@ -538,7 +563,6 @@ def _dense_by_planes(
     bias: np.ndarray | None,
     conv: Conv,
     finish: Finish | None,
-    divide: Divide,
 ) -> Run:
     """A convolution of few channels, such as an RGB image's.
 
@@ -557,28 +581,36 @@ def _dense_by_planes(
     step = evenly(height, 2 * _BLOCK // max(1, width * length))
     pad = Padder((i, h, w, 1), conv.padding, weight.dtype, i)  # a plane is an image here
 
-    def one_image(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
-        planes = pad(x.transpose(2, 0, 1)[..., None])
+    def one_image(
+        out: np.ndarray, x: np.ndarray, residual: np.ndarray | None, calls: Calls
+    ) -> None:
+        planes = pad(x.transpose(2, 0, 1)[..., None], calls)
         view = windows(planes, kernel, conv, (height, width))[..., 0]
         view = view.transpose(0, 3, 4, 1, 2)  # (I, kh, kw, H', W')
 
         def some_rows(part: slice) -> None:
-            memory = empty(len(matrix) * min(step, part.stop - part.start) * width, weight.dtype)
+            pixels = min(step, part.stop - part.start) * width
+            memory = calls.empty(len(matrix) * pixels, weight.dtype)
             for rows in slices(part, step):
                 taken, block = view[:, :, :, rows], out[rows]
                 pixels = taken.shape[3] * width
                 patches = memory[: len(matrix) * pixels].reshape(-1, pixels)
-                patches[length:] = 1
-                np.copyto(patches[:length].reshape(taken.shape), taken)
-                columns.multiply(patches.T, block.reshape(-1, o))
+                calls.do(np.copyto, patches[length:], 1)
+                calls.do(np.copyto, patches[:length].reshape(taken.shape), taken)
+                columns.multiply(patches.T, block.reshape(-1, o), calls=calls)
                 if finish is not None:
-                    finish(block, part_of(residual, rows))
+                    finish(calls, block, part_of(residual, rows))
 
-        divide(some_rows, height, out.size * len(matrix))
+        calls.divide(some_rows, height, out.size * len(matrix) // ELEMENT)
 
-    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
+    def run(
+        out: np.ndarray,
+        x: np.ndarray,
+        residual: np.ndarray | None = None,
+        calls: Calls = HERE,
+    ) -> None:
         for index in range(len(x)):
-            one_image(out[index], x[index], part_of(residual, index))
+            one_image(out[index], x[index], part_of(residual, index), calls)
         pad.done()
 
     return run
@@ -610,9 +642,9 @@ class DepthwiseWindows:
         self.images = max(1, min(n, _BLOCK // max(1, math.prod(input_shape[1:]))))
         self.pad = Padder(input_shape, conv.padding, dtype, self.images)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray, calls: Calls = HERE) -> np.ndarray:
         """Return the view ``(N, H', W'·C, kh, kw)`` or ``(N, H', W', C, kh, kw)``."""
-        padded = self.pad(images)
+        padded = self.pad(images, calls)
         if not self.by_row:
             view = windows(padded, self._kernel, self._conv, self._size)
             return view.transpose(0, 1, 2, 5, 3, 4)
@@ -628,7 +660,7 @@ class DepthwiseWindows:
 
 
 def _depthwise(
-    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None, divide: Divide
+    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None
 ) -> Run:
     o, _, kh, kw = weight.shape
     channels = input_shape[3]
@@ -644,21 +676,28 @@ def _depthwise(
         taps = repeated.reshape(kh, kw, -1)
         signature = "nhkij,ijk->nhk" if taken.by_row else "nhwcij,ijc->nhwc"
 
-    def some_images(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None) -> None:
-        view = taken(x)
+    def some_images(
+        out: np.ndarray, x: np.ndarray, residual: np.ndarray | None, calls: Calls
+    ) -> None:
+        view = taken(x, calls)
 
         def some_rows(rows: slice) -> None:
             part, block = view[:, rows], out[:, rows]
             shape = part.shape[:-2] if o == channels else (*part.shape[:-2], -1)
-            np.einsum(signature, part, taps, out=block.reshape(shape))
+            calls.do(np.einsum, signature, part, taps, out=block.reshape(shape))
             if finish is not None:
-                finish(block, part_of(residual, (_ALL, rows)))
+                finish(calls, block, part_of(residual, (_ALL, rows)))
 
-        divide(some_rows, out.shape[1], out.size * kh * kw * TAP)
+        calls.divide(some_rows, out.shape[1], out.size * kh * kw * TAP // ELEMENT)
 
-    def run(out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None) -> None:
+    def run(
+        out: np.ndarray,
+        x: np.ndarray,
+        residual: np.ndarray | None = None,
+        calls: Calls = HERE,
+    ) -> None:
         for images in slices(slice(0, len(x)), taken.images):
-            some_images(out[images], x[images], part_of(residual, images))
+            some_images(out[images], x[images], part_of(residual, images), calls)
         taken.pad.done()
 
     return run

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lucid.kernels.numpy._calls import ON_THREADS, Calls
 from lucid.kernels.numpy._sums import sums
 from lucid.kernels.prepared import Bound, Prepared
 
@@ -14,13 +15,21 @@ Array = np.ndarray
 
 
 class Step(Prepared):
-    """A prepared step that is a function of its arrays.
+    """A prepared step that consists of calls of NumPy.
 
-    ``in_any_layout``: whether it reads its inputs however they lie.
+    Attributes:
+        issue: a function of :class:`Calls`, the output and the inputs that issues the calls.
+        in_any_layout: whether it reads its inputs however they lie.
     """
 
-    def __init__(self, run: Callable[..., None], in_any_layout: bool = False) -> None:
-        self.run, self.in_any_layout = run, in_any_layout  # type: ignore[method-assign]
+    issue: Callable[..., None]
+
+    def __init__(self, issue: Callable[..., None], in_any_layout: bool = False) -> None:
+        self.issue, self.in_any_layout = issue, in_any_layout
+
+    def run(self, out: Array, *inputs: Array) -> None:
+        """Do the step."""
+        self.issue(ON_THREADS, out, *inputs)
 
     def conform(self, *inputs: Array) -> tuple[Array, ...]:
         return inputs if self.in_any_layout else super().conform(*inputs)
@@ -64,11 +73,14 @@ def prepare_average(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> P
     """Return a step ``run(out, x)`` that writes the mean ``(N, C)`` of ``x`` ``(N, H, W, C)``."""
     n, height, width, channels = shape
 
-    def run(out: Array, x: Array) -> None:
-        means = out.reshape(n, channels)
-        np.divide(sums(x, (1, 2)), height * width, out=means, casting="same_kind")
+    def average(out: Array, x: Array) -> None:
+        np.divide(sums(x, (1, 2)), height * width, out=out, casting="same_kind")
 
-    return Step(run)
+    def issue(calls: Calls, out: Array, x: Array) -> None:
+        means = out.reshape(n, channels)
+        calls.divide(lambda part: calls.do(average, means[part], x[part]), n, x.size)
+
+    return Step(issue)
 
 
 def prepare_affine(
@@ -76,10 +88,10 @@ def prepare_affine(
 ) -> Prepared:
     """Return a step ``run(out, x)``: ``clip(x · scale + shift, low, high)`` channel by channel."""
 
-    def run(out: Array, x: Array) -> None:
-        np.multiply(x, scale, out=out)
-        np.add(out, shift, out=out)
+    def issue(calls: Calls, out: Array, x: Array) -> None:
+        calls.do(np.multiply, x, scale, out=out)
+        calls.do(np.add, out, shift, out=out)
         if low > -np.inf or high < np.inf:
-            np.clip(out, low, high, out=out)
+            calls.do(np.clip, out, low, high, out=out)
 
-    return Step(run)
+    return Step(issue)

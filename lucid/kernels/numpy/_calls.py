@@ -1,0 +1,160 @@
+"""Calls of NumPy: done at once, or recorded, and done again and again on the same arrays.
+
+What computes a convolution issues calls on parts of its arrays, see :class:`Calls`. A plan's
+arrays are always the same, so it records its calls once. With one image what
+Python does between two calls is a tenth of the time on one thread, and more on two, of which one
+waits for Python's lock meanwhile.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from lucid.kernels import _memory
+from lucid.kernels.numpy._threads import WORTHWHILE, divide, get_num_threads, in_parts
+
+Array = np.ndarray
+Result = TypeVar("Result")
+Call = Callable[[], Any]
+Buffers = deque[Array]
+
+
+class Calls:
+    """Does each call at once, on this thread."""
+
+    def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function, of arrays that have their numbers now or later."""
+        function(*args, **kwargs)
+
+    def divide(
+        self, task: Callable[[slice], Result], count: int, elements: int
+    ) -> Sequence[Result]:
+        """Name the calls of a task on slices of ``range(count)``, maybe for several threads.
+
+        Args:
+            task: what names them.
+            count: how many things there are to divide.
+            elements: how much work all of it is, see :func:`in_parts`.
+
+        Returns:
+            What ``task`` returned for each slice.
+        """
+        return [task(slice(0, count))]
+
+    def empty(self, shape: int | Sequence[int], dtype: Any) -> Array:
+        """Return an array for what lies between the calls of one step."""
+        return _memory.empty(shape, dtype)
+
+    def contiguous(self, x: Array) -> Array:
+        """Return an array, or a copy of it if it has gaps or its axes are in another order."""
+        if x.flags.c_contiguous:
+            return x
+        copy = self.empty(x.shape, x.dtype)
+        self.do(np.copyto, copy, x)
+        return copy
+
+    def buffers(self, key: Any, shared: Buffers) -> Buffers:
+        """Return where arrays of a kind are that no step is using: ``shared``, or others."""
+        return shared
+
+
+class _OnThreads(Calls):
+    """Does each call at once, those of a divided task side by side."""
+
+    def divide(
+        self, task: Callable[[slice], Result], count: int, elements: int
+    ) -> Sequence[Result]:
+        return in_parts(task, count, elements)
+
+
+HERE = Calls()
+ON_THREADS = _OnThreads()
+
+
+class Recording(Calls):
+    """The calls of several steps, to be done again and again.
+
+    A thread's part of a step has memory of its own, which the next step's part has too: what lies
+    in one core's cache is not read by the other.
+
+    Attributes:
+        threads: for how many threads they are.
+    """
+
+    def __init__(self) -> None:
+        self.threads = get_num_threads()
+        self._stages: list[list[list[Call]]] = [[[]]]  # the calls of the parts of each
+        self._calls = self._stages[0][0]  # those of the present part
+        self._part: int | None = None  # its number, None outside of divided tasks
+        self._buffers: dict[Any, Buffers] = {}
+        self._memory: list[_Scratch] = []
+
+    def play(self) -> None:
+        """Do the calls, those of a stage's parts side by side."""
+        for parts in self._stages:
+            in_parts(functools.partial(_run, parts), len(parts), WORTHWHILE)
+
+    def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._calls.append(functools.partial(function, *args, **kwargs))
+
+    def divide(
+        self, task: Callable[[slice], Result], count: int, elements: int
+    ) -> Sequence[Result]:
+        slices = divide(count) if self._part is None and elements >= WORTHWHILE else []
+        if len(slices) < 2:
+            return [task(slice(0, count))]
+        if not self._calls:
+            self._stages.pop()
+        parts: list[list[Call]] = [[] for _ in slices]
+        results = []
+        for self._part, part in enumerate(slices):
+            self._calls = parts[self._part]
+            results.append(task(part))
+        self._part, self._calls = None, []
+        self._stages += [parts, [self._calls]]
+        return results
+
+    def empty(self, shape: int | Sequence[int], dtype: Any) -> Array:
+        number = self._part or 0
+        while len(self._memory) <= number:
+            self._memory.append(_Scratch())
+        return self._memory[number].empty(shape, np.dtype(dtype))
+
+    def buffers(self, key: Any, shared: Buffers) -> Buffers:
+        return self._buffers.setdefault((self._part or 0, key), deque())
+
+    def end_step(self) -> None:
+        """Let the calls to come have the memory of those before."""
+        for scratch in self._memory:
+            scratch.free = list(scratch.blocks)
+
+
+def _run(parts: list[list[Call]], some: slice) -> None:
+    for calls in parts[some]:
+        for call in calls:
+            call()
+
+
+class _Scratch:
+    """Memory that the steps of a plan use one after the other."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Array] = []
+        self.free: list[Array] = []
+
+    def empty(self, shape: int | Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Return an array in the smallest block that is large enough, or in a new one."""
+        size = dtype.itemsize * int(np.prod(shape))
+        fitting = [block for block in self.free if len(block) >= size]
+        if fitting:
+            block = min(fitting, key=len)
+            self.free = [other for other in self.free if other is not block]
+        else:
+            block = _memory.empty(max(size, _memory.SMALLEST), np.uint8)
+            self.blocks.append(block)
+        return np.ndarray(shape, dtype, block)
