@@ -92,7 +92,7 @@ class Recording(Calls):
         self._calls = self._stages[0][0]  # those of the present part
         self._part: int | None = None  # its number, None outside of divided tasks
         self._buffers: dict[Any, Buffers] = {}
-        self._memory: list[_Scratch] = []
+        self._memory: list[Scratch] = []
 
     def play(self) -> None:
         """Do the calls, those of a stage's parts side by side."""
@@ -122,7 +122,7 @@ class Recording(Calls):
     def empty(self, shape: int | Sequence[int], dtype: Any) -> Array:
         number = self._part or 0
         while len(self._memory) <= number:
-            self._memory.append(_Scratch())
+            self._memory.append(Scratch())
         return self._memory[number].empty(shape, np.dtype(dtype))
 
     def buffers(self, key: Any, shared: Buffers) -> Buffers:
@@ -131,7 +131,7 @@ class Recording(Calls):
     def end_step(self) -> None:
         """Let the calls to come have the memory of those before."""
         for scratch in self._memory:
-            scratch.free = list(scratch.blocks)
+            scratch.give_all()
 
 
 def _run(parts: list[list[Call]], some: slice) -> None:
@@ -140,21 +140,30 @@ def _run(parts: list[list[Call]], some: slice) -> None:
             call()
 
 
-class _Scratch:
-    """Memory that the steps of a plan use one after the other."""
+class Scratch:
+    """Memory that arrays use one after the other."""
 
     def __init__(self) -> None:
-        self.blocks: list[Array] = []
-        self.free: list[Array] = []
+        self._blocks: list[Array] = []
+        self._free: list[Array] = []
 
     def empty(self, shape: int | Sequence[int], dtype: np.dtype[Any]) -> Array:
         """Return an array in the smallest block that is large enough, or in a new one."""
         size = dtype.itemsize * int(np.prod(shape))
-        fitting = [block for block in self.free if len(block) >= size]
+        fitting = [block for block in self._free if len(block) >= size]
         if fitting:
             block = min(fitting, key=len)
-            self.free = [other for other in self.free if other is not block]
+            self._free = [other for other in self._free if other is not block]
         else:
             block = _memory.empty(max(size, _memory.SMALLEST), np.uint8)
-            self.blocks.append(block)
+            self._blocks.append(block)
         return np.ndarray(shape, dtype, block)
+
+    def give(self, array: Array) -> None:
+        """Let others have an array's memory."""
+        assert isinstance(array.base, np.ndarray)
+        self._free.append(array.base)
+
+    def give_all(self) -> None:
+        """Let others have all memory."""
+        self._free = list(self._blocks)

@@ -1,4 +1,4 @@
-"""Steps joined to one call; of one image, chains of layers whose inner channels threads share.
+"""Layers joined to one call; of one image, chains of them whose inner channels threads share.
 
 A launch on several threads of Python costs some 65 µs, and a layer of one image takes 100 to 1000.
 But what an inverted bottleneck does between its two products it does channel by channel: so each
@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from lucid.kernels._memory import empty
+from lucid.kernels._memory import empty_like
 from lucid.kernels.geometry import UNIT, Shape
-from lucid.kernels.numpy._calls import Calls, Recording
-from lucid.kernels.numpy._prepared import TAP, ConvStep, KeptConv, Run, Spares, finisher, prepared
+from lucid.kernels.numpy._calls import Calls, Recording, Scratch
+from lucid.kernels.numpy._prepared import (
+    TAP,
+    Convolution,
+    ConvStep,
+    Run,
+    Spares,
+    finisher,
+    prepared,
+)
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, get_num_threads
 from lucid.kernels.prepared import Bound, Link
@@ -89,60 +97,90 @@ def _follows(bound: Bound, after: Bound) -> bool:
 def keep_row(links: Sequence[Link]) -> Callable[[Array], Array]:
     """Return a function of images that runs kept layers one after the other.
 
-    The output is what the last one makes.
+    The output is what the last one makes. Several threads may call it at once.
     """
-    last = {i: position for position, link in enumerate(links) for i in (*link.reads, link.adds)}
-    calls: list[tuple[Callable[..., Array], tuple[int, ...], int | None, int]] = []
-    made = 0  # the number of the map that the last call makes
-    while made < len(links):
-        some = range(made, made + _length([link.layer for link in links[made : made + _LONGEST]]))
-        is_row = all(links[i].reads == (i,) for i in some) and links[some[-1]].adds not in some[1:]
-        if not is_row or any(links[i].adds is not None or last[i + 1] != i + 1 for i in some[:-1]):
-            some = some[:1]
-        layers = [links[i].layer for i in some]
-        made += len(some)
-        layer = _KeptChain(layers) if len(layers) > 1 else layers[0]
-        calls.append((layer, links[some[0]].reads, links[made - 1].adds, made))
-
-    def run(x: Array) -> Array:
-        maps: dict[Any, Array] = {0: x}
-        for layer, reads, adds, made in calls:
-            x = layer(*[maps[i] for i in reads])
-            if adds is not None:
-                np.add(x, maps[adds], out=x)
-            for i in [i for i in maps if last[i] < made]:
-                del maps[i]
-            maps[made] = x
-        return x
-
-    return run
+    return _Row(links)
 
 
-class _KeptChain:
-    """Kept layers, of one image a chain where that is worth it."""
+class _Row:
+    """Kept layers one after the other; of one image, convolutions are recorded."""
 
-    def __init__(self, layers: list[KeptConv]) -> None:
-        self._layers, self._chains = layers, Spares(self._chain)
+    def __init__(self, links: Sequence[Link]) -> None:
+        self._links = links
+        # The last link that reads a map.
+        self._last = {i: n for n, link in enumerate(links) for i in (*link.reads, link.adds)}
+        self._pieces: list[tuple[range, Spares[_Piece] | None]] = []
+        start = 0
+        while start < len(links):
+            some = range(start, self._end(start))
+            piece = functools.partial(_Piece, links, some, self._last)
+            self._pieces.append((some, Spares(piece) if len(some) > 1 else None))
+            start = some.stop
+
+    def _end(self, start: int) -> int:
+        """Return the end of the longest piece: convolutions of one map of which others read one."""
+        end = start + 1
+        (first, *_) = self._links[start].reads
+        for stop in range(start, len(self._links)):
+            layer, reads, adds = self._links[stop]
+            known = {first, *range(start + 1, stop + 1)}
+            if not isinstance(layer, Convolution) or not known.issuperset({*reads, adds} - {None}):
+                break
+            if all(self._last.get(i, stop) <= stop for i in known - {first}):
+                end = stop + 1
+        return end
 
     def __call__(self, x: Array) -> Array:
-        n, height, width, channels = x.shape
-        shape = n, height, width, channels
-        chain = self._chains.take(shape)
-        if chain is None:
-            for layer in self._layers:
-                x = layer(x)
-        else:
-            x, source = empty(chain.output_shape, x.dtype), np.ascontiguousarray(x)
-            chain.run(x, source)
-        self._chains.put(shape, chain)
+        maps: dict[Any, Array] = {0: x}
+        for some, pieces in self._pieces:
+            if pieces is not None and len(x) == 1:
+                x = maps[self._links[some.start].reads[0]]
+                shape = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+                piece = pieces.take(shape)
+                x = piece(x)
+                pieces.put(shape, piece)
+                maps[some.stop] = x
+            else:
+                for n in some:
+                    layer, reads, adds = self._links[n]
+                    x = layer(*[maps[i] for i in reads])
+                    if adds is not None:
+                        np.add(x, maps[adds], out=x)
+                    maps[n + 1] = x
+            for i in [i for i in maps if self._last.get(i, some.stop) < some.stop]:
+                del maps[i]
         return x
 
-    def _chain(self, shape: Shape) -> _Chain | None:
-        steps = []
-        for layer in self._layers:
-            steps.append(ConvStep(shape, layer.weight, layer.conv, layer.epilogue))
-            shape = layer.conv.output_shape(shape, layer.weight.shape)
-        return _worthwhile(steps)
+
+class _Piece:
+    """Convolutions of a row on memory of their own, for an input of one shape."""
+
+    def __init__(
+        self, links: Sequence[Link], some: range, last: Mapping[Any, int], shape: Shape
+    ) -> None:
+        memory, dtype = Scratch(), links[some.start].layer.weight.dtype
+        (first, *_) = links[some.start].reads
+        self._input = x = memory.empty(shape, dtype)
+        maps, steps = {first: x}, []
+        for n in some:
+            layer, (i, *_), adds = links[n]
+            x = maps[i]
+            out = memory.empty(layer.conv.output_shape(x.shape, layer.weight.shape), dtype)
+            arrays = (out, x) if adds is None else (out, x, maps[adds])
+            step = ConvStep(x.shape, layer.weight, layer.conv, layer.epilogue)
+            steps.append(Bound(step, arrays, passes_on=last.get(n + 1) == n + 1 < some.stop))
+            maps[n + 1] = out
+            for dead in [i for i in maps if i != n + 1 and last.get(i, n) <= n]:
+                memory.give(maps.pop(dead))
+        self._output = out
+        self._call = join(steps)
+
+    def __call__(self, x: Array) -> Array:
+        np.copyto(self._input, x)
+        self._call(x)
+        out = empty_like(self._output)
+        np.copyto(out, self._output)
+        return out
 
 
 def _length(layers: Sequence[Any]) -> int:
@@ -151,7 +189,7 @@ def _length(layers: Sequence[Any]) -> int:
     The middle must be as wide as the ends: what each thread contributes is a whole output.
     """
     for length, layer in enumerate(layers, 1):
-        if not isinstance(layer, (ConvStep, KeptConv)):
+        if not isinstance(layer, ConvStep):
             break
         shape, conv = layer.weight.shape, layer.conv
         if conv.is_pointwise(shape) and conv.stride == UNIT:

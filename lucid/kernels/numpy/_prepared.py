@@ -31,7 +31,7 @@ from lucid.kernels.numpy._calls import HERE, ON_THREADS, Buffers, Calls
 from lucid.kernels.numpy._pieces import Columns
 from lucid.kernels.numpy._rows import repeated, rows_together
 from lucid.kernels.numpy._steps import Step
-from lucid.kernels.numpy._threads import ELEMENT, get_num_threads, in_parts
+from lucid.kernels.numpy._threads import ELEMENT, get_num_threads
 from lucid.kernels.prepared import Prepared
 
 # Channels by kernel width, the floats of a patch that lie side by side, up to which an image is
@@ -119,24 +119,6 @@ def prepare_conv(
     return ConvStep(input_shape, weight, conv, epilogue)
 
 
-class ConvStep(Step):
-    """A prepared convolution, which knows what it was made of."""
-
-    def __init__(self, input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> None:
-        # It copies each image into its planes, however that lies.
-        self.in_any_layout = _is_of_planes(weight.shape, conv)
-        self.input_shape, self.weight, self.conv = input_shape, weight, conv
-        self.epilogue = epilogue
-
-    @functools.cached_property
-    def _run(self) -> Run:  # in a chain nobody asks for it
-        return prepared(self.input_shape, self.weight, self.conv, self.epilogue, many_runs=True)
-
-    def issue(self, calls: Calls, out: np.ndarray, *inputs: np.ndarray) -> None:
-        """Issue the convolution's calls."""
-        self._run(out, *inputs, calls=calls)
-
-
 # For so many shapes something is prepared at once, such as a batch's and the last one's.
 _SHAPES = 2
 
@@ -183,42 +165,66 @@ def keep_conv(
     return KeptConv(weight, conv, epilogue)
 
 
-class KeptConv:
-    """A convolution that is prepared for each shape of images that comes."""
+class Convolution:
+    """A convolution that is prepared for each shape of images that comes.
+
+    Args:
+        weight: ``(O, I/groups, kh, kw)``, or what :func:`pack_conv` returned.
+        conv: its geometry.
+        epilogue: what its sums go through.
+    """
+
+    def __init__(self, weight: Any, conv: Conv, epilogue: Epilogue) -> None:
+        self.weight, self.conv, self.epilogue = weight, conv, epilogue
+        self._runs = Spares(lambda shape: prepared(shape, weight, conv, epilogue, many_runs=True))
+
+    def issue(
+        self, calls: Calls, out: np.ndarray, x: np.ndarray, residual: np.ndarray | None = None
+    ) -> None:
+        """Issue its calls, for several threads."""
+
+        def some_images(images: slice) -> None:
+            run = self._runs.take(x[images].shape)
+            run(out[images], x[images], part_of(residual, images), calls=calls)
+            self._runs.put(x[images].shape, run)
+
+        # Each thread pads its own images then: 16 of mobilenetv4_conv_small take 0.88 of the time
+        # on two threads. Products of few rows are divided by columns: a thread reads half a matrix.
+        shape, images, rows = self.weight.shape, len(x), math.prod(out.shape[:-1])
+        is_of_few = self.conv.is_pointwise(shape) and rows < 2 * _FEW_ROWS
+        if images > 1 and keeps_busy(images, get_num_threads()) and not is_of_few:
+            # Multiply-adds for a number of the output.
+            each = math.prod(shape[1:]) * (TAP if self.conv.is_by_channel(shape) else 1)
+            calls.divide(some_images, images, out.size * each // ELEMENT)
+        else:
+            some_images(_ALL)
+
+
+class ConvStep(Convolution, Step):
+    """A prepared convolution, which knows what it was made of."""
+
+    def __init__(self, input_shape: Shape, weight: Any, conv: Conv, epilogue: Epilogue) -> None:
+        super().__init__(weight, conv, epilogue)
+        # It copies each image into its planes, however that lies.
+        self.in_any_layout = _is_of_planes(weight.shape, conv)
+        self.input_shape = input_shape
+
+
+class KeptConv(Convolution):
+    """A convolution as a function of its input."""
 
     def __init__(self, weight: np.ndarray, conv: Conv, epilogue: Epilogue) -> None:
-        # What is prepared for a shape needs no copy of it.
-        self.weight = pack_conv(weight, conv, None)
-        self.conv = conv
         scale, shift = (None if row is None else row.copy() for row in epilogue[:2])
-        self.epilogue = epilogue._replace(scale=scale, shift=shift)
-        self._runs = Spares(
-            lambda shape: prepared(shape, self.weight, conv, self.epilogue, many_runs=True)
-        )
+        # What is prepared for a shape needs no copy of the weights.
+        packed = pack_conv(weight, conv, None)
+        super().__init__(packed, conv, epilogue._replace(scale=scale, shift=shift))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the images, convolved."""
-        shape = self.weight.shape
-        out = empty(self.conv.output_shape(x.shape, shape), x.dtype)
-        if out.size == 0:
-            return out
-        if not _is_of_planes(shape, self.conv):
-            x = np.ascontiguousarray(x)
-
-        def some_images(images: slice) -> None:
-            source, target = x[images], out[images]
-            run = self._runs.take(source.shape)
-            run(target, source, calls=ON_THREADS)
-            self._runs.put(source.shape, run)
-
-        # Each thread pads its own images then. Eager, 16 of mobilenetv4_conv_small take 0.88 of the
-        # time on two threads.
-        if len(x) > 1 and keeps_busy(len(x), get_num_threads()):
-            # Multiply-adds for a number of the output.
-            each = math.prod(shape[1:]) * (TAP if self.conv.is_by_channel(shape) else 1)
-            in_parts(some_images, len(x), out.size * each // ELEMENT)
-        else:
-            some_images(_ALL)
+        out = empty(self.conv.output_shape(x.shape, self.weight.shape), x.dtype)
+        if out.size > 0:
+            is_as_it_lies = _is_of_planes(self.weight.shape, self.conv)
+            self.issue(ON_THREADS, out, x if is_as_it_lies else np.ascontiguousarray(x))
         return out
 
 
@@ -276,6 +282,7 @@ def finisher(epilogue: Epilogue, shape: Shape, dtype: np.dtype[Any], many_runs: 
     """
     scale, shift, bounds, activation = epilogue
     steps = ((np.multiply, scale), (np.add, shift))
+    factors: list[tuple[np.ufunc, np.ndarray]]
     factors = [(ufunc, row) for ufunc, row in steps if row is not None]
     if bounds[0] == -math.inf or bounds[1] == math.inf:
         # One bound, as a row: two thirds of clip's time. As a number it takes thrice as long.
@@ -509,9 +516,7 @@ def as_matrix(
 # -- dense ----------------------------------------------------------------------------------------
 
 
-def _dense(
-    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None
-) -> Run:
+def _dense(input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None) -> Run:
     o = weight.shape[0]
     patches = Patches(input_shape, weight.shape, conv, weight.dtype)
     wide = o // conv.groups
@@ -659,9 +664,7 @@ class DepthwiseWindows:
         )
 
 
-def _depthwise(
-    input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None
-) -> Run:
+def _depthwise(input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | None) -> Run:
     o, _, kh, kw = weight.shape
     channels = input_shape[3]
     taken = DepthwiseWindows(input_shape, weight.shape, conv, weight.dtype)
