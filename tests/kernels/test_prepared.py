@@ -32,6 +32,7 @@ ENDS = {
     "plain": (Epilogue(), lambda y: y),
     "relu6": (Epilogue(bounds=(0.0, 6.0)), lambda y: np.clip(y, 0, 6)),
     "relu": (Epilogue(bounds=(0.0, np.inf)), lambda y: np.maximum(y, 0)),
+    "at most": (Epilogue(bounds=(-np.inf, 0.5)), lambda y: np.minimum(y, 0.5)),
     "hardswish": (
         Epilogue(activation=("hardswish",)),
         lambda y: y * np.clip(y + 3, 0, 6) / 6,

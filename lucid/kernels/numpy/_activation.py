@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from lucid.kernels._memory import empty_like
+from lucid.kernels.numpy._calls import HERE, Calls
 from lucid.kernels.numpy._erf import erf
 from lucid.kernels.numpy._threads import in_parts
 
@@ -257,19 +259,41 @@ def gelu(x: Array, tanh: bool) -> Array:
 
 
 def _gelu_float32(x: Array, out: Array | None = None) -> Array:
-    # 20 steps where those by way of erf are 30, and exact also where x is far below 0. ``out`` may
-    # be x. No recycled memory: its Python costs two threads more than malloc's.
-    square = x * x
-    y = square * _LOG_ODDS[0]
+    # ``out`` may be x. No recycled memory: its Python costs two threads more than malloc's.
+    square, y = np.empty_like(x), np.empty_like(x)
+    out = y if out is None else out
+    _issue_gelu(HERE, x, square, y, out)
+    return out
+
+
+def _issue_gelu(calls: Calls, x: Array, square: Array, y: Array, out: Array) -> None:
+    # 20 steps where those by way of erf are 30, and exact also where x is far below 0.
+    calls.do(np.multiply, x, x, out=square)
+    calls.do(np.multiply, square, _LOG_ODDS[0], out=y)
     for coefficient in _LOG_ODDS[1:-1]:
-        y += coefficient
-        y *= square
-    y += _LOG_ODDS[-1]
-    y *= x
-    np.exp(y, out=y)
-    y += _ONE
-    result: Array = np.divide(x, y, out=out)
-    return result
+        calls.do(np.add, y, coefficient, out=y)
+        calls.do(np.multiply, y, square, out=y)
+    calls.do(np.add, y, _LOG_ODDS[-1], out=y)
+    calls.do(np.multiply, y, x, out=y)
+    calls.do(np.exp, y, out=y)
+    calls.do(np.add, y, _ONE, out=y)
+    calls.do(np.divide, x, y, out=out)
+
+
+def issue(calls: Calls, block: Array, name: str, *settings: Any) -> None:
+    """Issue the calls that write an activation over its input, a contiguous array or a matrix."""
+    rows = block.reshape(-1) if block.flags.c_contiguous else block
+    step = max(1, _BLOCK // max(1, rows.size // max(1, len(rows))))
+    for start in range(0, len(rows), step):
+        x = rows[start : start + step]
+        if name == "gelu" and settings == (False,) and x.dtype == np.float32:
+            _issue_gelu(calls, x, calls.empty(x.shape, x.dtype), calls.empty(x.shape, x.dtype), x)
+        else:
+            calls.do(_write, x, globals()[name], *settings)
+
+
+def _write(x: Array, function: Callable[..., Array], *settings: Any) -> None:
+    x[...] = function(x, *settings)
 
 
 def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:
