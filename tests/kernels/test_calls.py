@@ -156,6 +156,62 @@ def test_parts_are_divided_once(kind):
     assert all(results == ["slice(0, 2, None)"] for results in inner)
 
 
+def halves(calls, task, count):
+    """Have a task's calls on two parts."""
+    return calls.divide(task, count, 10**9)
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_parts_that_run_on_need_no_other_part(data):
+    """Layers of images in memory that is used again: any order of parts gives what one by one does.
+
+    Only tasks of which no part needs another's may become one stage.
+    """
+    images = 4
+    sizes = st.integers(1, 5)
+    with with_threads(2):
+        calls = Recording()
+        memory = np.arange(60.0)
+        expected = memory.copy()
+        for _ in range(data.draw(st.integers(1, 6))):
+            size = data.draw(sizes)
+            places = [data.draw(st.integers(0, 60 - images * size)) for _ in range(2)]
+            if abs(places[0] - places[1]) < images * size:
+                continue  # a step's output overlaps none of its inputs
+            out, x = (
+                memory[place : place + images * size].reshape(images, size) for place in places
+            )
+            turn = slice(None, None, data.draw(st.sampled_from([1, -1])))  # bounds of any stride
+
+            def task(part, out=out, x=x, turn=turn):
+                calls.do(np.add, x[part, turn], 1, out=out[part, turn])
+
+            halves(calls, task, images)
+            start, source = places
+            expected[start : start + images * size] = expected[source : source + images * size] + 1
+        for parts in calls._stages:
+            for part in reversed(parts):
+                for call in part:
+                    call()
+    np.testing.assert_array_equal(memory, expected)
+
+
+def test_layers_of_other_images_wait_for_nobody():
+    """Until memory is used again, or a call comes between them that is not divided."""
+    with with_threads(2):
+        calls = Recording()
+        a, b, c = np.zeros((3, 4, 9))
+        halves(calls, lambda part: calls.do(np.copyto, b[part], a[part]), 4)
+        halves(calls, lambda part: calls.do(np.copyto, c[part], b[part]), 4)
+        assert [len(parts) for parts in calls._stages] == [2, 1]
+        halves(calls, lambda part: calls.do(np.negative, c[part], out=a[::-1][part]), 4)
+        assert [len(parts) for parts in calls._stages] == [2, 2, 1]
+        calls.do(np.copyto, b, 7)
+        halves(calls, lambda part: calls.do(np.copyto, c[part], a[part]), 4)
+        assert [len(parts) for parts in calls._stages] == [2, 2, 1, 2, 1]
+
+
 def test_scratch_is_the_smallest_that_is_large_enough():
     scratch = Scratch()
     small, large = scratch.empty(10, np.dtype(np.float32)), scratch.empty(10**6, np.dtype(np.int8))

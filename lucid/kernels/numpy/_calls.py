@@ -28,7 +28,7 @@ class Calls:
     """Does each call at once, on this thread."""
 
     def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call a function, of arrays that have their numbers now or later."""
+        """Call a function of arrays: it writes to ``out``, or else to the first of them."""
         function(*args, **kwargs)
 
     def divide(
@@ -91,6 +91,7 @@ class Recording(Calls):
         self._stages: list[list[list[Call]]] = [[[]]]  # the calls of the parts of each
         self._calls = self._stages[0][0]  # those of the present part
         self._part: int | None = None  # its number, None outside of divided tasks
+        self._touched: list[_Touched] = []  # by the parts of the last divided task
         self._buffers: dict[Any, Buffers] = {}
         self._memory: list[Scratch] = []
 
@@ -108,14 +109,23 @@ class Recording(Calls):
         slices = divide(count) if self._part is None and elements >= WORTHWHILE else []
         if len(slices) < 2:
             return [task(slice(0, count))]
-        if not self._calls:
-            self._stages.pop()
+        serial = self._calls
         parts: list[list[Call]] = [[] for _ in slices]
         results = []
         for self._part, part in enumerate(slices):
             self._calls = parts[self._part]
             results.append(task(part))
-        self._part, self._calls = None, []
+        self._part, self._calls = None, serial
+        touched = [_Touched(calls) for calls in parts]
+        if not serial and len(self._touched) == len(parts) and _are_apart(touched, self._touched):
+            # Between two layers whose parts are other images no thread waits for another.
+            for mine, calls, old, new in zip(self._stages[-2], parts, self._touched, touched):
+                mine += calls
+                old.add(new)
+            return results
+        if not serial:
+            self._stages.pop()
+        self._calls, self._touched = [], touched
         self._stages += [parts, [self._calls]]
         return results
 
@@ -138,6 +148,45 @@ def _run(parts: list[list[Call]], some: slice) -> None:
     for calls in parts[some]:
         for call in calls:
             call()
+
+
+class _Touched:
+    """Where calls read and write, as first byte and end."""
+
+    def __init__(self, calls: list[Any]) -> None:
+        self.reads: set[tuple[int, int]] = set()
+        self.writes: set[tuple[int, int]] = set()
+        for call in calls:
+            arrays = [x for x in (*call.args, call.keywords.get("out")) if isinstance(x, Array)]
+            written = arrays.pop() if "out" in call.keywords else arrays.pop(0)
+            self.writes.add(_bounds(written))
+            self.reads.update(map(_bounds, arrays))
+
+    def add(self, other: _Touched) -> None:
+        """Add where others do."""
+        self.reads |= other.reads
+        self.writes |= other.writes
+
+
+def _bounds(x: Array) -> tuple[int, int]:
+    start: int = x.__array_interface__["data"][0]
+    spans = [(n - 1) * stride for n, stride in zip(x.shape, x.strides)]
+    low, high = (sum(side(0, span) for span in spans) for side in (min, max))
+    return start + low, start + high + x.itemsize
+
+
+def _are_apart(later: list[_Touched], earlier: list[_Touched]) -> bool:
+    """Whether no part of a later task needs another part of an earlier one to be done."""
+
+    def clash(some: set[tuple[int, int]], others: set[tuple[int, int]]) -> bool:
+        return any(a < d and c < b for a, b in some for c, d in others)
+
+    return not any(
+        clash(mine.writes, other.reads | other.writes) or clash(mine.reads, other.writes)
+        for n, mine in enumerate(later)
+        for m, other in enumerate(earlier)
+        if n != m
+    )
 
 
 class Scratch:
