@@ -23,7 +23,6 @@ from lucid.kernels.numpy._prepared import (
     TAP,
     Convolution,
     ConvStep,
-    Run,
     Spares,
     finisher,
     prepared,
@@ -39,8 +38,6 @@ Array = np.ndarray
 _WORTH_A_CHAIN = 2 * WORTHWHILE
 
 _LONGEST = 3  # layers of a chain
-
-_Layer = Callable[[Calls, Array], Array]
 
 
 def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
@@ -103,7 +100,10 @@ def keep_row(links: Sequence[Link]) -> Callable[[Array], Array]:
 
 
 class _Row:
-    """Kept layers one after the other; of one image, convolutions are recorded."""
+    """Kept layers one after the other; of one image, convolutions are recorded.
+
+    Of several images the calls are long, and a recording would hold large maps.
+    """
 
     def __init__(self, links: Sequence[Link]) -> None:
         self._links = links
@@ -223,10 +223,9 @@ class _Chain(Step):
         self._first, *self._between, self._last = steps
         (self._inner,), (self._outer,) = self._first.weight.groups, self._last.weight.groups
         last = self._last
-        self.output_shape = last.conv.output_shape(last.input_shape, last.weight.shape)
-        self._finish = finisher(last.epilogue, self.output_shape, last.weight.dtype, True)
+        shape = last.conv.output_shape(last.input_shape, last.weight.shape)
+        self._finish = finisher(last.epilogue, shape, last.weight.dtype, many_runs=True)
         self._work = sum(map(_work, steps))
-        self._of: dict[tuple[int, int], list[_Layer]] = {}
 
     def issue(self, calls: Calls, out: Array, x: Array, *residual: Array) -> None:
         """Issue the calls of all its layers."""
@@ -236,11 +235,15 @@ class _Chain(Step):
             channels = self._inner.columns(units)
             maps = calls.empty((*x.shape[:3], channels.stop - channels.start), x.dtype)
             self._inner.multiply(rows, maps.reshape(len(rows), -1), units, calls=calls)
-            layers = self._of.get((channels.start, channels.stop))
-            if layers is None:
-                layers = self._of[channels.start, channels.stop] = list(self._layers(channels))
-            for layer in layers:
-                maps = layer(calls, maps)
+            epilogue = self._first.epilogue.of(channels)
+            finisher(epilogue, maps.shape, x.dtype, many_runs=True)(calls, maps)
+            for step in self._between:
+                weight, conv = step.weight[channels], step.conv._replace(groups=maps.shape[3])
+                epilogue = step.epilogue.of(channels)
+                run = prepared(maps.shape, weight, conv, epilogue, many_runs=True)
+                source = maps
+                maps = calls.empty(conv.output_shape(source.shape, weight.shape), x.dtype)
+                run(maps, source, calls=calls)
             sums = out if units == whole else calls.empty(out.shape, x.dtype)
             matrices = (array.reshape(-1, array.shape[3]) for array in (maps, sums))
             self._outer.multiply(*matrices, depth=channels, calls=calls)
@@ -252,25 +255,3 @@ class _Chain(Step):
             calls.do(np.add, total, other, out=out)
             total = out
         self._finish(calls, out, *residual)
-
-    def _layers(self, channels: slice) -> Iterator[_Layer]:
-        """Give what happens to some inner channels between the products."""
-        shape = *self._first.input_shape[:3], channels.stop - channels.start
-        first = self._first
-        finish = finisher(first.epilogue.of(channels), shape, first.weight.dtype, True)
-
-        def finished(calls: Calls, maps: Array) -> Array:
-            finish(calls, maps)
-            return maps
-
-        yield finished
-        for step in self._between:
-            weight, conv = step.weight[channels], step.conv._replace(groups=shape[3])
-            run = prepared(shape, weight, conv, step.epilogue.of(channels), many_runs=True)
-            yield functools.partial(_run, run, conv.output_shape(shape, weight.shape))
-
-
-def _run(run: Run, shape: tuple[int, ...], calls: Calls, maps: Array) -> Array:
-    result = calls.empty(shape, maps.dtype)
-    run(result, maps, calls=calls)
-    return result
