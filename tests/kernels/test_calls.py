@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lucid.kernels import _memory
 from lucid.kernels import numpy as backend
 from lucid.kernels.geometry import Conv, Epilogue
+from lucid.kernels.numpy import _pieces
 from lucid.kernels.numpy._calls import ON_THREADS, Calls, Recording, Scratch
 from lucid.kernels.prepared import Bound, Link
 from tests.backends import with_threads
@@ -21,11 +22,13 @@ def numbers(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("case", [*NOT_EMPTY.values(), *LARGE.values()], ids=[*NOT_EMPTY, *LARGE])
-def test_a_plan_reads_its_arrays_anew(case, end, threads):
+def test_a_plan_reads_its_arrays_anew(case, end, threads, pieces, monkeypatch):
     """A recording that copied anything when it was made would give the first result again."""
+    monkeypatch.setattr(_pieces, "_takes_pieces", lambda: pieces)
     x, weight, bias, how = build(case, np.float32)
     epilogue, function = ENDS[end]
     weight, bias = weight.astype(np.float32), bias.astype(np.float32)
