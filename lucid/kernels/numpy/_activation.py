@@ -280,22 +280,6 @@ def _issue_gelu(calls: Calls, x: Array, square: Array, y: Array, out: Array) -> 
     calls.do(np.divide, x, y, out=out)
 
 
-def issue(calls: Calls, block: Array, name: str, *settings: Any) -> None:
-    """Issue the calls that write an activation over its input, a contiguous array or a matrix."""
-    rows = block.reshape(-1) if block.flags.c_contiguous else block
-    step = max(1, _BLOCK // max(1, rows.size // max(1, len(rows))))
-    for start in range(0, len(rows), step):
-        x = rows[start : start + step]
-        if name == "gelu" and settings == (False,) and x.dtype == np.float32:
-            _issue_gelu(calls, x, calls.empty(x.shape, x.dtype), calls.empty(x.shape, x.dtype), x)
-        else:
-            calls.do(_write, x, globals()[name], *settings)
-
-
-def _write(x: Array, function: Callable[..., Array], *settings: Any) -> None:
-    x[...] = function(x, *settings)
-
-
 def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:
     """Return the gradient of :func:`gelu` at ``x`` times ``grad``."""
 
@@ -308,3 +292,25 @@ def gelu_grad(grad: Array, x: Array, tanh: bool) -> Array:
         return grad * (0.5 * (1 + erf(x * _SQRT_HALF)) + x * (_DENSITY * np.exp(-0.5 * square)))
 
     return in_blocks(block, grad, x)
+
+
+_BY_NAME = {"gelu": gelu, "silu": silu, "hardswish": hardswish}
+
+
+def issue(calls: Calls, block: Array, name: str, *settings: Any) -> None:
+    """Issue the calls that write an activation over its input, a contiguous array or a matrix."""
+    rows = block.reshape(-1) if block.flags.c_contiguous else block
+    step = max(1, _BLOCK // max(1, rows.size // max(1, len(rows))))
+    for start in range(0, len(rows), step):
+        x = rows[start : start + step]
+        if name == "gelu" and settings == (False,) and x.dtype == np.float32:
+            square, y = calls.empty(x.shape, x.dtype), calls.empty(x.shape, x.dtype)
+            _issue_gelu(calls, x, square, y, x)
+            calls.give(square)
+            calls.give(y)
+        else:
+            calls.do(_write, x, _BY_NAME[name], *settings)
+
+
+def _write(x: Array, function: Callable[..., Array], *settings: Any) -> None:
+    x[...] = function(x, *settings)

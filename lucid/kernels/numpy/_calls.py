@@ -1,9 +1,8 @@
 """Calls of NumPy: done at once, or recorded, and done again and again on the same arrays.
 
 What computes a convolution issues calls on parts of its arrays, see :class:`Calls`. A plan's
-arrays are always the same, so it records its calls once. With one image what
-Python does between two calls is a tenth of the time on one thread, and more on two, of which one
-waits for Python's lock meanwhile.
+arrays are always the same, so it records its calls once. For one image what Python does between two
+calls is a tenth of the time on one thread. On two it is more, as one waits for Python's lock.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lucid.kernels import _memory
-from lucid.kernels.numpy._threads import WORTHWHILE, divide, get_num_threads, in_parts
+from lucid.kernels.numpy._threads import WORTHWHILE, divide, in_parts
 
 Array = np.ndarray
 Result = TypeVar("Result")
@@ -28,16 +27,16 @@ class Calls:
     """Does each call at once, on this thread."""
 
     def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call a function of arrays: it writes to ``out``, or else to the first of them."""
+        """Call a function of arrays, whose numbers are there at once or only later."""
         function(*args, **kwargs)
 
     def divide(
         self, task: Callable[[slice], Result], count: int, elements: int
     ) -> Sequence[Result]:
-        """Name the calls of a task on slices of ``range(count)``, maybe for several threads.
+        """Issue the calls of a task on slices of ``range(count)``, maybe for several threads.
 
         Args:
-            task: what names them.
+            task: what issues them.
             count: how many things there are to divide.
             elements: how much work all of it is, see :func:`in_parts`.
 
@@ -49,6 +48,9 @@ class Calls:
     def empty(self, shape: int | Sequence[int], dtype: Any) -> Array:
         """Return an array for what lies between the calls of one step."""
         return _memory.empty(shape, dtype)
+
+    def give(self, array: Array) -> None:
+        """Let the calls to come have the memory of an array, if it was got in the same part."""
 
     def contiguous(self, x: Array) -> Array:
         """Return an array, or a copy of it if it has gaps or its axes are in another order."""
@@ -79,19 +81,19 @@ ON_THREADS = _OnThreads()
 class Recording(Calls):
     """The calls of several steps, to be done again and again.
 
-    A thread's part of a step has memory of its own, which the next step's part has too: what lies
-    in one core's cache is not read by the other.
+    The n-th part of each divided task uses the same memory, so that what one thread left in its
+    cache is not fetched by another. Calls outside of divided tasks use that of the first part.
 
-    Attributes:
-        threads: for how many threads they are.
+    Args:
+        threads: among how many threads a task may be divided.
     """
 
-    def __init__(self) -> None:
-        self.threads = get_num_threads()
-        self._stages: list[list[list[Call]]] = [[[]]]  # the calls of the parts of each
-        self._calls = self._stages[0][0]  # those of the present part
-        self._part: int | None = None  # its number, None outside of divided tasks
-        self._touched: list[_Touched] = []  # by the parts of the last divided task
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._stages: list[list[list[Call]]] = []  # the calls of the parts of each
+        self._calls: list[Call] | None = None  # those of the present part; None: none is begun
+        self._part = 0
+        self._is_divided = False
         self._buffers: dict[Any, Buffers] = {}
         self._memory: list[Scratch] = []
 
@@ -101,42 +103,38 @@ class Recording(Calls):
             in_parts(functools.partial(_run, parts), len(parts), WORTHWHILE)
 
     def do(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        if self._calls is None:
+            self._calls = []
+            self._stages.append([self._calls])
         self._calls.append(functools.partial(function, *args, **kwargs))
 
     def divide(
         self, task: Callable[[slice], Result], count: int, elements: int
     ) -> Sequence[Result]:
-        slices = divide(count) if self._part is None and elements >= WORTHWHILE else []
+        may_divide = self._threads > 1 and not self._is_divided and elements >= WORTHWHILE
+        slices = divide(count) if may_divide else []
         if len(slices) < 2:
             return [task(slice(0, count))]
-        serial = self._calls
         parts: list[list[Call]] = [[] for _ in slices]
         results = []
-        for self._part, part in enumerate(slices):
-            self._calls = parts[self._part]
-            results.append(task(part))
-        self._part, self._calls = None, serial
-        touched = [_Touched(calls) for calls in parts]
-        if not serial and len(self._touched) == len(parts) and _are_apart(touched, self._touched):
-            # Between two layers whose parts are other images no thread waits for another.
-            for mine, calls, old, new in zip(self._stages[-2], parts, self._touched, touched):
-                mine += calls
-                old.add(new)
-            return results
-        if not serial:
-            self._stages.pop()
-        self._calls, self._touched = [], touched
-        self._stages += [parts, [self._calls]]
+        self._is_divided = True
+        for self._part, self._calls in enumerate(parts):
+            results.append(task(slices[self._part]))
+        self._is_divided = False
+        self._part, self._calls = 0, None
+        self._stages.append(parts)
         return results
 
     def empty(self, shape: int | Sequence[int], dtype: Any) -> Array:
-        number = self._part or 0
-        while len(self._memory) <= number:
+        while len(self._memory) <= self._part:
             self._memory.append(Scratch())
-        return self._memory[number].empty(shape, np.dtype(dtype))
+        return self._memory[self._part].empty(shape, np.dtype(dtype))
+
+    def give(self, array: Array) -> None:
+        self._memory[self._part].give(array)
 
     def buffers(self, key: Any, shared: Buffers) -> Buffers:
-        return self._buffers.setdefault((self._part or 0, key), deque())
+        return self._buffers.setdefault((self._part, key), deque())
 
     def end_step(self) -> None:
         """Let the calls to come have the memory of those before."""
@@ -148,45 +146,6 @@ def _run(parts: list[list[Call]], some: slice) -> None:
     for calls in parts[some]:
         for call in calls:
             call()
-
-
-class _Touched:
-    """Where calls read and write, as first byte and end."""
-
-    def __init__(self, calls: list[Any]) -> None:
-        self.reads: set[tuple[int, int]] = set()
-        self.writes: set[tuple[int, int]] = set()
-        for call in calls:
-            arrays = [x for x in (*call.args, call.keywords.get("out")) if isinstance(x, Array)]
-            written = arrays.pop() if "out" in call.keywords else arrays.pop(0)
-            self.writes.add(_bounds(written))
-            self.reads.update(map(_bounds, arrays))
-
-    def add(self, other: _Touched) -> None:
-        """Add where others do."""
-        self.reads |= other.reads
-        self.writes |= other.writes
-
-
-def _bounds(x: Array) -> tuple[int, int]:
-    start: int = x.__array_interface__["data"][0]
-    spans = [(n - 1) * stride for n, stride in zip(x.shape, x.strides)]
-    low, high = (sum(side(0, span) for span in spans) for side in (min, max))
-    return start + low, start + high + x.itemsize
-
-
-def _are_apart(later: list[_Touched], earlier: list[_Touched]) -> bool:
-    """Whether no part of a later task needs another part of an earlier one to be done."""
-
-    def clash(some: set[tuple[int, int]], others: set[tuple[int, int]]) -> bool:
-        return any(a < d and c < b for a, b in some for c, d in others)
-
-    return not any(
-        clash(mine.writes, other.reads | other.writes) or clash(mine.reads, other.writes)
-        for n, mine in enumerate(later)
-        for m, other in enumerate(earlier)
-        if n != m
-    )
 
 
 class Scratch:

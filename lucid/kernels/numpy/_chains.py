@@ -9,26 +9,25 @@ transformer's layers). One launch instead of two or three, and no map goes from 
 
 from __future__ import annotations
 
-import functools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from lucid.kernels._memory import empty_like
-from lucid.kernels.geometry import UNIT, Shape
+from lucid.kernels.geometry import UNIT
 from lucid.kernels.numpy._calls import Calls, Recording, Scratch
 from lucid.kernels.numpy._prepared import (
     TAP,
     Convolution,
     ConvStep,
-    Spares,
     finisher,
     prepared,
 )
 from lucid.kernels.numpy._steps import Step
-from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, get_num_threads
+from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, available_threads
 from lucid.kernels.prepared import Bound, Link
 
 Array = np.ndarray
@@ -39,26 +38,31 @@ _WORTH_A_CHAIN = 2 * WORTHWHILE
 
 _LONGEST = 3  # layers of a chain
 
+# Numbers of an image from which on its layers' calls are long: 8 MB.
+_LARGE = 1 << 21
+
 
 def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
     """Return a function of the input that runs prepared steps one after the other on their arrays.
 
     None of them reads the input: :func:`prepare_images` makes none that would.
     """
-    recording: Recording | None = None
+    recordings: dict[int, Recording] = {}
 
     def call(images: Array) -> None:
-        nonlocal recording
-        if recording is None or recording.threads != get_num_threads():
-            recording = _record(steps)
-        recording.play()
+        threads = available_threads()
+        if threads not in recordings:
+            if len(recordings) > 1:
+                recordings.clear()
+            recordings[threads] = _record(steps, threads)
+        recordings[threads].play()
 
     return call
 
 
-def _record(steps: Sequence[Bound]) -> Recording:
+def _record(steps: Sequence[Bound], threads: int) -> Recording:
     """Return the calls of some steps on their arrays."""
-    recording = Recording()
+    recording = Recording(threads)
     for step, arrays, _ in _chained(steps):
         cast("Step", step).issue(recording, *arrays)
         recording.end_step()
@@ -100,67 +104,80 @@ def keep_row(links: Sequence[Link]) -> Callable[[Array], Array]:
 
 
 class _Row:
-    """Kept layers one after the other; of one image, convolutions are recorded.
+    """Kept layers one after the other; if an image of one size comes again, recorded.
 
-    Of several images the calls are long, and a recording would hold large maps.
+    Of several images, and of a large one, the calls are long, and a recording would hold large
+    maps. So it is not made for sizes that come once, and there is one: a thread that comes while
+    another uses it calls layer by layer.
     """
 
     def __init__(self, links: Sequence[Link]) -> None:
         self._links = links
         # The last link that reads a map.
         self._last = {i: n for n, link in enumerate(links) for i in (*link.reads, link.adds)}
-        self._pieces: list[tuple[range, Spares[_Piece] | None]] = []
-        start = 0
-        while start < len(links):
-            some = range(start, self._end(start))
-            piece = functools.partial(_Piece, links, some, self._last)
-            self._pieces.append((some, Spares(piece) if len(some) > 1 else None))
-            start = some.stop
+        self._runs: list[range] = []
+        while (start := self._runs[-1].stop if self._runs else 0) < len(links):
+            self._runs.append(range(start, self._end(start)))
+        self._recorded: tuple[tuple[int, ...], list[deque[_Piece | None]]] = (), []
 
     def _end(self, start: int) -> int:
-        """Return the end of the longest piece: convolutions of one map of which others read one."""
+        """Return the end of the longest run of convolutions from there that can be recorded.
+
+        It needs one map from outside, and only its last map is used outside.
+        """
         end = start + 1
         (first, *_) = self._links[start].reads
         for stop in range(start, len(self._links)):
             layer, reads, adds = self._links[stop]
-            known = {first, *range(start + 1, stop + 1)}
-            if not isinstance(layer, Convolution) or not known.issuperset({*reads, adds} - {None}):
+            is_inside = all(i in (first, None) or start < i <= stop for i in (*reads, adds))
+            if not isinstance(layer, Convolution) or not is_inside:
                 break
-            if all(self._last.get(i, stop) <= stop for i in known - {first}):
+            if all(self._last.get(i, stop) <= stop for i in range(start + 1, stop + 1)):
                 end = stop + 1
         return end
 
     def __call__(self, x: Array) -> Array:
+        shape, recorded = self._recorded
+        if shape != x.shape:
+            is_small = len(x) == 1 and 0 < x.size <= _LARGE
+            to_come: list[deque[_Piece | None]]
+            to_come = [deque([None] if is_small and len(some) > 1 else []) for some in self._runs]
+            self._recorded = x.shape, to_come
+            recorded = [deque() for _ in self._runs]
         maps: dict[Any, Array] = {0: x}
-        for some, pieces in self._pieces:
-            if pieces is not None and len(x) == 1:
-                x = maps[self._links[some.start].reads[0]]
-                shape = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
-                piece = pieces.take(shape)
-                x = piece(x)
-                pieces.put(shape, piece)
-                maps[some.stop] = x
+        for some, free in zip(self._runs, recorded):
+            try:
+                piece = free.pop()
+            except IndexError:
+                self._by_layer(some, maps)
             else:
-                for n in some:
-                    layer, reads, adds = self._links[n]
-                    x = layer(*[maps[i] for i in reads])
-                    if adds is not None:
-                        np.add(x, maps[adds], out=x)
-                    maps[n + 1] = x
+                x = maps[self._links[some.start].reads[0]]
+                try:
+                    piece = piece or _Piece(self._links, some, self._last, x)
+                    maps[some.stop] = piece(x)
+                finally:
+                    free.append(piece)
             for i in [i for i in maps if self._last.get(i, some.stop) < some.stop]:
                 del maps[i]
-        return x
+        return maps[len(self._links)]
+
+    def _by_layer(self, some: range, maps: dict[Any, Array]) -> None:
+        for n in some:
+            layer, reads, adds = self._links[n]
+            maps[n + 1] = layer(*[maps[i] for i in reads])
+            if adds is not None:
+                np.add(maps[n + 1], maps[adds], out=maps[n + 1])
 
 
 class _Piece:
-    """Convolutions of a row on memory of their own, for an input of one shape."""
+    """Convolutions of a row on memory of their own, for inputs like one."""
 
     def __init__(
-        self, links: Sequence[Link], some: range, last: Mapping[Any, int], shape: Shape
+        self, links: Sequence[Link], some: range, last: Mapping[Any, int], like: Array
     ) -> None:
-        memory, dtype = Scratch(), links[some.start].layer.weight.dtype
+        memory, dtype = Scratch(), like.dtype
         (first, *_) = links[some.start].reads
-        self._input = x = memory.empty(shape, dtype)
+        self._input = x = memory.empty(like.shape, dtype)
         maps, steps = {first: x}, []
         for n in some:
             layer, (i, *_), adds = links[n]

@@ -537,8 +537,11 @@ def _dense(input_shape: Shape, weight: np.ndarray, conv: Conv, finish: Finish | 
                         product = calls.empty((*target.shape[:3], wide), out.dtype)
                         matrix.multiply(rows, product.reshape(-1, wide), calls=calls)
                         calls.do(np.copyto, target[..., channels], product)
+                        calls.give(product)
                 if finish is not None:
                     finish(calls, target, part_of(residual, index))
+            if rows is not None:
+                calls.give(rows)
 
         elements = out.size * math.prod(weight.shape[1:]) // ELEMENT
         calls.divide(some, out.shape[1] if single else len(x), elements)
@@ -599,6 +602,7 @@ def _dense_by_planes(
                 columns.multiply(patches.T, block.reshape(-1, o), calls=calls)
                 if finish is not None:
                     finish(calls, block, part_of(residual, rows))
+            calls.give(memory)
 
         calls.divide(some_rows, height, out.size * len(matrix) // ELEMENT)
 

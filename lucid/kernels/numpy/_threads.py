@@ -330,6 +330,13 @@ def get_num_threads() -> int:
     return _pool.get_threads()
 
 
+def available_threads() -> int:
+    """Return among how many threads :func:`in_parts` divides here: in a part of a task none."""
+    turn = _pool.turn()
+    is_part = turn is not None and threading.get_ident() in turn.members
+    return 1 if is_part else get_num_threads()
+
+
 def set_num_threads(threads: int) -> None:
     """Set how many threads the kernels use; NumPy's BLAS is set to the same number."""
     _pool.set_threads(threads)
