@@ -60,5 +60,5 @@ def test_the_path_to_a_trained_network_is_read_in_an_afternoon():
 def test_the_library_stays_small():
     """The caps are what there is; to raise one is a decision that a commit explains."""
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "lucid").rglob("*.py")]
-    assert sum(source.count("\n") for source in sources) <= 70_198
-    assert sum(map(code_lines, sources)) <= 45_399
+    assert sum(source.count("\n") for source in sources) <= 70_194
+    assert sum(map(code_lines, sources)) <= 45_394

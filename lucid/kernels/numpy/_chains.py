@@ -19,13 +19,7 @@ import numpy as np
 from lucid.kernels._memory import empty_like
 from lucid.kernels.geometry import UNIT
 from lucid.kernels.numpy._calls import Calls, Recording, Scratch
-from lucid.kernels.numpy._prepared import (
-    TAP,
-    Convolution,
-    ConvStep,
-    finisher,
-    prepared,
-)
+from lucid.kernels.numpy._prepared import TAP, Convolution, ConvStep, finisher, prepared
 from lucid.kernels.numpy._steps import Step
 from lucid.kernels.numpy._threads import ELEMENT, WORTHWHILE, available_threads
 from lucid.kernels.prepared import Bound, Link
@@ -47,6 +41,7 @@ def join(steps: Sequence[Bound]) -> Callable[[Array], None]:
 
     None of them reads the input: :func:`prepare_images` makes none that would.
     """
+    # By the number of threads; two, as a plan runs beside others or, where they are busy, alone.
     recordings: dict[int, Recording] = {}
 
     def call(images: Array) -> None:
